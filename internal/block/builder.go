@@ -1,0 +1,135 @@
+package block
+
+import (
+	"encoding/binary"
+
+	"github.com/shardlog/shardlog"
+)
+
+// Builder collects records of one shard. Its zero value is not ready: use
+// NewBuilder. It is not safe for concurrent use.
+type Builder struct {
+	h           Header
+	raw         []byte // HeaderSize bytes kept free, then records
+	restarts    []byte
+	nextRestart int
+}
+
+// NewBuilder returns a builder for a block that begins with the counter first
+// and expects about size bytes of records.
+func NewBuilder(first uint64, size int) *Builder {
+	return &Builder{
+		h:           Header{First: first},
+		raw:         make([]byte, HeaderSize, HeaderSize+size),
+		nextRestart: HeaderSize + restartSpacing,
+	}
+}
+
+// Len returns the bytes of records so far.
+func (b *Builder) Len() int { return len(b.raw) - HeaderSize }
+
+// Count returns how many records were added.
+func (b *Builder) Count() uint32 { return b.h.Count }
+
+// LastMs returns the arrival of the last record added.
+func (b *Builder) LastMs() int64 { return b.h.LastMs }
+
+// EncodedSize returns the most bytes that a record can take in a block.
+func EncodedSize(r *shardlog.Record) int {
+	n := 1 + markerSize + 3*binary.MaxVarintLen32 + 16 + len(r.PartitionKey) + len(r.Data)
+	for i := range r.Headers {
+		n += 2*binary.MaxVarintLen32 + len(r.Headers[i].Key) + len(r.Headers[i].Value)
+	}
+	return n
+}
+
+// Append adds a record that arrived at ms, Unix milliseconds, which must not
+// be before that of the record before. The record's bytes are copied.
+func (b *Builder) Append(r *shardlog.Record, ms int64) {
+	b.mark(ms)
+	raw := b.raw
+	var flags byte
+	if len(r.Headers) > 0 {
+		flags |= flagHeaders
+	}
+	if r.ExplicitHashKey.IsSet() {
+		flags |= flagExplicit
+	}
+	raw = append(raw, flags)
+	raw = binary.AppendUvarint(raw, uint64(len(r.PartitionKey)))
+	raw = binary.AppendUvarint(raw, uint64(len(r.Data)))
+	if flags&flagExplicit != 0 {
+		hi, lo := r.ExplicitHashKey.Words()
+		raw = binary.BigEndian.AppendUint64(raw, hi)
+		raw = binary.BigEndian.AppendUint64(raw, lo)
+	}
+	if flags&flagHeaders != 0 {
+		raw = appendHeaders(raw, r.Headers)
+	}
+	raw = append(raw, r.PartitionKey...)
+	b.raw = append(raw, r.Data...)
+	b.h.Count++
+}
+
+// mark notes the arrival of the next record, and a restart point if one is due.
+func (b *Builder) mark(ms int64) {
+	if b.h.Count == 0 {
+		b.h.FirstMs, b.h.LastMs = ms, ms
+	}
+	if ms != b.h.LastMs {
+		b.raw = append(b.raw, flagMarker)
+		b.raw = binary.LittleEndian.AppendUint64(b.raw, uint64(ms))
+		b.h.LastMs = ms
+	}
+	if len(b.raw) >= b.nextRestart {
+		b.restarts = binary.LittleEndian.AppendUint32(b.restarts, b.h.Count)
+		b.restarts = binary.LittleEndian.AppendUint32(b.restarts, uint32(len(b.raw)-HeaderSize))
+		b.restarts = binary.LittleEndian.AppendUint64(b.restarts, uint64(ms))
+		b.nextRestart = len(b.raw) + restartSpacing
+	}
+}
+
+func appendHeaders(raw []byte, headers []shardlog.Header) []byte {
+	size := uvarintLen(uint64(len(headers)))
+	for i := range headers {
+		k, v := uint64(len(headers[i].Key)), uint64(len(headers[i].Value))
+		size += uvarintLen(k) + int(k) + uvarintLen(v) + int(v)
+	}
+	raw = binary.AppendUvarint(raw, uint64(size))
+	raw = binary.AppendUvarint(raw, uint64(len(headers)))
+	for i := range headers {
+		raw = binary.AppendUvarint(raw, uint64(len(headers[i].Key)))
+		raw = append(raw, headers[i].Key...)
+		raw = binary.AppendUvarint(raw, uint64(len(headers[i].Value)))
+		raw = append(raw, headers[i].Value...)
+	}
+	return raw
+}
+
+func uvarintLen(v uint64) int {
+	n := 1
+	for ; v >= 0x80; v >>= 7 {
+		n++
+	}
+	return n
+}
+
+// AppendBlock adds the records of a whole block, whose first must follow the
+// last one here without a gap. Restart points are set at its beginning at the
+// finest, which is near enough because it is used to merge small blocks.
+func (b *Builder) AppendBlock(o *Block) {
+	b.mark(o.FirstMs)
+	b.raw = append(b.raw, o.items()...)
+	b.h.Count += o.Count
+	b.h.LastMs = o.LastMs
+}
+
+// Finish returns the block; prev is the counter of the shard's last record
+// before it. The builder must not be used after.
+func (b *Builder) Finish(prev uint64) Block {
+	b.h.Prev = prev
+	end := len(b.raw)
+	raw := append(b.raw, b.restarts...)
+	putHeader(raw, &b.h, None, len(raw)-HeaderSize, len(b.restarts)/restartSize)
+	return Block{Header: b.h, raw: raw, itemsEnd: end}
+}
