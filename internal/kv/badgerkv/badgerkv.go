@@ -1,0 +1,330 @@
+// Package badgerkv stores the log in Badger. It knows Badger's traps and keeps
+// them from the rest of the module: file names left by a crash, errors that
+// are only logged, a full disk, space that is never reclaimed.
+//
+// Badger is opened in managed mode: the one committer gives out the versions,
+// so that a commit does not pay for Badger's oracle.
+package badgerkv
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+// Options say how to open a store.
+type Options struct {
+	Dir           string
+	SyncWrites    bool   // every commit is on disk when it returns
+	ValueLogFile  int64  // size at which a value log file is full, in bytes
+	EncryptionKey []byte // 16, 24 or 32 bytes; nil for none
+	MinFree       int64  // bytes of the file system that ordinary commits leave free
+	Logger        *slog.Logger
+	// FreeSpace tells the free bytes of the file system that holds a
+	// directory; nil means to ask the operating system. Tests set it.
+	FreeSpace func(dir string) (int64, error)
+}
+
+// Sizes of the store. The memtable is small on purpose: an overwritten or
+// deleted block can only be reclaimed once its key has left the memtable, and
+// a memtable entry is about a hundred bytes whatever the block's size.
+const (
+	memTableSize = 1 << 20
+	// maxOps is how many changes one transaction takes at the most; Badger's
+	// own limit is 15 % of the memtable at some hundred bytes a change.
+	maxOps = 1000
+)
+
+// Store is a kv.Store in a directory. Use Open.
+type Store struct {
+	db     *badger.DB
+	opts   Options
+	log    *badgerLog
+	space  *spaceGuard
+	gc     gcState
+	txMu   sync.Mutex   // one commit at a time: ours, and those that rotate the memtable
+	mapMu  sync.RWMutex // read-held by whatever uses the mapped files, so that Close and advise wait for it
+	ts     atomic.Uint64
+	closed atomic.Bool
+
+	commits, syncs atomic.Int64
+}
+
+// Open opens or creates the store in o.Dir. Its errors wrap shardlog.ErrLocked
+// and shardlog.ErrInvalid where they apply.
+func Open(o Options) (*Store, error) {
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := repair(o.Dir); err != nil {
+		return nil, err
+	}
+	s := &Store{opts: o, log: &badgerLog{log: o.Logger}}
+	s.space = newSpaceGuard(o)
+	if err := s.space.check(0, false); err != nil {
+		return nil, err
+	}
+	threshold := int64(1 << 10)
+	if o.SyncWrites {
+		// A value in the LSM tree costs one sync, one in the value log two;
+		// the rate of small groups is bounded by the disk in this mode, so
+		// the tree can bear them.
+		threshold = 8 << 10
+	}
+	bo := badger.DefaultOptions(o.Dir).
+		WithLogger(s.log).
+		WithSyncWrites(o.SyncWrites).
+		WithValueLogFileSize(o.ValueLogFile).
+		WithValueThreshold(threshold).
+		WithMemTableSize(memTableSize).
+		WithNumMemtables(4).
+		WithNumLevelZeroTables(1).
+		WithNumLevelZeroTablesStall(12).
+		WithNumCompactors(2).
+		WithBaseTableSize(2 << 20).
+		WithBaseLevelSize(10 << 20).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1)
+	if o.EncryptionKey != nil {
+		// Badger insists on a block cache with encryption; the index cache
+		// saves decrypting a table's index at each access.
+		bo = bo.WithEncryptionKey(o.EncryptionKey).WithBlockCacheSize(8 << 20).WithIndexCacheSize(8 << 20)
+	}
+	db, err := openBadger(bo)
+	if err != nil {
+		return nil, err
+	}
+	s.db = db
+	s.ts.Store(db.MaxVersion())
+	return s, nil
+}
+
+// openBadger turns what Badger says as text into our errors, and its panics
+// about options into errors too.
+func openBadger(bo badger.Options) (db *badger.DB, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: opening: %v", shardlog.ErrCorrupt, p)
+		}
+	}()
+	db, err = badger.OpenManaged(bo)
+	switch {
+	case err == nil:
+		return db, nil
+	case strings.Contains(err.Error(), "Cannot acquire directory lock"):
+		return nil, fmt.Errorf("%w: %s", shardlog.ErrLocked, bo.Dir)
+	case errors.Is(err, badger.ErrEncryptionKeyMismatch), errors.Is(err, badger.ErrInvalidEncryptionKey):
+		return nil, &shardlog.InvalidError{Field: "EncryptionKey", Value: "(hidden)", Limit: "the 16, 24 or 32 bytes that the database was created with"}
+	}
+	return nil, err
+}
+
+// repair removes the empty files that a process killed in the middle of
+// creating them leaves behind: Badger refuses to open a directory with them,
+// and they never held anything.
+func repair(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); ext != ".vlog" && ext != ".mem" {
+			continue
+		}
+		if fi, err := e.Info(); err == nil && fi.Size() == 0 {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Commit implements kv.Store.
+func (s *Store) Commit(b *kv.Batch) error {
+	if len(b.Ops) == 0 {
+		return nil
+	}
+	if len(b.Ops) > maxOps {
+		return fmt.Errorf("badgerkv: %d changes in one batch, at most %d", len(b.Ops), maxOps)
+	}
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := s.space.check(int64(b.Bytes), b.Small); err != nil {
+		return err
+	}
+	s.txMu.Lock()
+	defer s.txMu.Unlock()
+	if s.closed.Load() {
+		return shardlog.ErrClosed
+	}
+	if err := s.commit(b); err != nil {
+		return err
+	}
+	s.commits.Add(1)
+	s.gc.written.Add(int64(b.Bytes))
+	if s.opts.SyncWrites {
+		s.syncs.Add(1)
+	}
+	return nil
+}
+
+// usable tells whether the store may still be written to.
+func (s *Store) usable() error {
+	if s.closed.Load() {
+		return shardlog.ErrClosed
+	}
+	return s.log.failure()
+}
+
+// commit writes a batch as one transaction. Every error from Badger past this
+// point leaves an uncertain state, so it stops all further writing.
+func (s *Store) commit(b *kv.Batch) error {
+	txn := s.db.NewTransactionAt(math.MaxUint64, true)
+	defer txn.Discard()
+	for i := range b.Ops {
+		op := &b.Ops[i]
+		var err error
+		if op.Delete {
+			err = txn.Delete(op.Key)
+		} else {
+			err = txn.SetEntry(&badger.Entry{Key: op.Key, Value: op.Value})
+		}
+		if err != nil {
+			return fmt.Errorf("badgerkv: %w", err) // nothing was sent yet
+		}
+	}
+	if err := txn.CommitAt(s.ts.Add(1), nil); err != nil {
+		s.log.fail(err.Error())
+		return fmt.Errorf("%w: %v", shardlog.ErrStorage, err)
+	}
+	// Badger logs a failed sync of the value log and reports success.
+	return s.log.failure()
+}
+
+// Get implements kv.Store.
+func (s *Store) Get(key []byte) ([]byte, error) {
+	var err error
+	s.mapMu.RLock()
+	defer s.mapMu.RUnlock()
+	if s.closed.Load() {
+		return nil, shardlog.ErrClosed
+	}
+	// Space reclaiming may delete a file between finding a value's place and
+	// reading it; it has stored the value elsewhere by then.
+	for range 3 {
+		var v []byte
+		if v, err = s.get(key); err == nil {
+			return v, nil
+		}
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			return nil, shardlog.ErrNotFound
+		}
+	}
+	return nil, fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
+}
+
+func (s *Store) get(key []byte) ([]byte, error) {
+	txn := s.db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	item, err := txn.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	return item.ValueCopy(nil)
+}
+
+// Scan implements kv.Store.
+func (s *Store) Scan(prefix []byte, f func(key []byte, size int64) bool) error {
+	s.mapMu.RLock()
+	defer s.mapMu.RUnlock()
+	if s.closed.Load() {
+		return shardlog.ErrClosed
+	}
+	txn := s.db.NewTransactionAt(math.MaxUint64, false)
+	defer txn.Discard()
+	io := badger.DefaultIteratorOptions
+	io.PrefetchValues = false
+	io.Prefix = prefix
+	it := txn.NewIterator(io)
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		if !f(item.Key(), item.ValueSize()) {
+			break
+		}
+	}
+	return nil
+}
+
+// Sync implements kv.Store.
+func (s *Store) Sync() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	s.syncs.Add(1)
+	if err := s.db.Sync(); err != nil {
+		s.log.fail(err.Error())
+		return fmt.Errorf("%w: %v", shardlog.ErrStorage, err)
+	}
+	return s.log.failure()
+}
+
+// Usage implements kv.Store.
+func (s *Store) Usage() kv.Usage {
+	free, err := s.space.free()
+	if err != nil {
+		free = -1
+	}
+	return kv.Usage{DiskBytes: diskBytes(s.opts.Dir, ""), FreeBytes: free, Syncs: s.syncs.Load(), Commits: s.commits.Load()}
+}
+
+// Close implements kv.Store. It reports a failed sync, also an earlier one.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.txMu.Lock()
+	defer s.txMu.Unlock()
+	s.mapMu.Lock()
+	defer s.mapMu.Unlock()
+	err := s.db.Close()
+	if err == nil {
+		return s.log.failure()
+	}
+	return err
+}
+
+// RotateKey re-encrypts the data keys of a closed store under a new master
+// key, or from none to one or back (nil means none). Files keep the data key
+// that they were written with; their contents are not rewritten.
+func RotateKey(dir string, old, new []byte) error {
+	ko := badger.KeyRegistryOptions{Dir: dir, ReadOnly: true, EncryptionKey: old, EncryptionKeyRotationDuration: badger.DefaultOptions(dir).EncryptionKeyRotationDuration}
+	kr, err := badger.OpenKeyRegistry(ko)
+	if err != nil {
+		if errors.Is(err, badger.ErrEncryptionKeyMismatch) {
+			return &shardlog.InvalidError{Field: "old EncryptionKey", Value: "(hidden)", Limit: "the key that the database was opened with"}
+		}
+		return err
+	}
+	defer kr.Close()
+	ko.EncryptionKey = new
+	return badger.WriteKeyRegistry(kr, ko)
+}

@@ -1,0 +1,57 @@
+package badgerkv
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+
+	"github.com/shardlog/shardlog"
+)
+
+// badgerLog is Badger's logger. It passes warnings and errors on, and it is
+// how a failed sync of the value log is noticed: Badger logs that error and
+// lets the commit succeed.
+type badgerLog struct {
+	log    *slog.Logger
+	failed atomic.Pointer[string]
+}
+
+// fail records the first failure after which the store refuses to write.
+func (l *badgerLog) fail(reason string) {
+	reason = strings.TrimSpace(reason)
+	l.failed.CompareAndSwap(nil, &reason)
+}
+
+func (l *badgerLog) failure() error {
+	if p := l.failed.Load(); p != nil {
+		return fmt.Errorf("%w: %s; open the database again to go on", shardlog.ErrStorage, *p)
+	}
+	return nil
+}
+
+// Errorf implements badger.Logger.
+func (l *badgerLog) Errorf(format string, args ...any) {
+	msg := strings.TrimSpace(fmt.Sprintf(format, args...))
+	// The texts of value.go and memtable.go in Badger 4.9; a write error of
+	// the write goroutine is returned by the commit too.
+	if low := strings.ToLower(msg); strings.Contains(low, "sync") || strings.Contains(low, "writerequests") {
+		l.fail(msg)
+	}
+	if l.log != nil {
+		l.log.Error("badger: " + msg)
+	}
+}
+
+// Warningf implements badger.Logger.
+func (l *badgerLog) Warningf(format string, args ...any) {
+	if l.log != nil {
+		l.log.Warn("badger: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+// Infof implements badger.Logger; Badger is talkative at this level.
+func (l *badgerLog) Infof(string, ...any) {}
+
+// Debugf implements badger.Logger.
+func (l *badgerLog) Debugf(string, ...any) {}

@@ -1,0 +1,176 @@
+package badgerkv
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+// Badger reclaims a value log file when enough of it is known to be dead, and
+// it learns that only when a compaction meets the newer version or tombstone
+// of a key. With blocks as values a memtable of keys stands for hundreds of
+// megabytes of values, so nothing would be known for a long time, and nothing
+// at all in an idle database. Three measures bound the disk:
+//
+//   - the memtable and level zero are small;
+//   - when enough has been deleted, filler keys push the memtable out;
+//   - files that are nearly all dead are removed at once, and if the value log
+//     is still too large for what is live, the deadest are rewritten.
+
+const (
+	fillerPrefix = 'p'
+	fillerValue  = 900 // below the value threshold, so that it fills the memtable
+
+	// deadRatio picks files that cost next to nothing to remove; moveRatio
+	// those worth copying the living half of.
+	deadRatio = 0.98
+	moveRatio = 0.5
+	// budget is how large the value log may be, in parts of what is live,
+	// before living values are copied.
+	budgetNum, budgetDen = 13, 10
+	maxMoves             = 4 // files rewritten in one call
+
+	// adviseEvery is how many bytes are committed between two calls of advise.
+	adviseEvery = 32 << 20
+)
+
+// gcState is what Reclaim remembers between calls.
+type gcState struct {
+	written atomic.Int64 // bytes committed since the mappings were advised
+	rotated int64        // dead bytes at the last rotation of the memtable
+	last    int64        // dead bytes at the last call
+	idle    int          // calls since something was reclaimed or rotated
+}
+
+// maxIdle is how many calls without progress mean that nothing will come of
+// another: a compaction follows a rotation within some hundred milliseconds.
+const maxIdle = 8
+
+// Reclaim implements kv.Store.
+func (s *Store) Reclaim(live, dead int64) (more, moved bool, err error) {
+	if err := s.usable(); err != nil {
+		return false, false, err
+	}
+	s.advise()
+	file, g := s.opts.ValueLogFile, &s.gc
+	slack := diskBytes(s.opts.Dir, ".vlog") - live
+	quiet := dead == g.last
+	g.last = dead
+	if slack <= file {
+		return false, false, nil
+	}
+	// Versions up to now may be dropped: nobody reads in the past.
+	s.db.SetDiscardTs(s.ts.Load())
+	g.idle++
+	if due := dead - g.rotated; due > max(file/2, live/12) || (quiet && due > 0) {
+		g.rotated, g.idle = dead, 0
+		if err := s.rotate(); err != nil {
+			return false, false, err
+		}
+	}
+	for {
+		ok, err := s.collect(deadRatio)
+		if err != nil {
+			return false, moved, err
+		}
+		if !ok {
+			break
+		}
+		g.idle, moved = 0, true
+	}
+	for range maxMoves {
+		if diskBytes(s.opts.Dir, ".vlog") < live*budgetNum/budgetDen+2*file || !s.space.roomToMove() {
+			break
+		}
+		ok, err := s.collect(moveRatio)
+		if err != nil {
+			return false, moved, err
+		}
+		if !ok {
+			break
+		}
+		g.idle, moved = 0, true
+	}
+	return g.idle < maxIdle, moved, nil
+}
+
+// advise takes the value log out of the resident memory now and then. While
+// it runs no mapping may come or go: commits are held up, scans have ended,
+// and files are removed only by Reclaim, which calls it.
+func (s *Store) advise() {
+	if s.gc.written.Load() < adviseEvery {
+		return
+	}
+	s.gc.written.Store(0)
+	s.txMu.Lock()
+	defer s.txMu.Unlock()
+	s.mapMu.Lock()
+	defer s.mapMu.Unlock()
+	if !s.closed.Load() {
+		adviseMappings(s.opts.Dir)
+	}
+}
+
+// collect removes or rewrites one value log file; ok is false when there was
+// none to take.
+func (s *Store) collect(ratio float64) (ok bool, err error) {
+	switch err := s.db.RunValueLogGC(ratio); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
+		return false, nil
+	default:
+		if ferr := s.log.failure(); ferr != nil {
+			return false, ferr
+		}
+		// A file that vanished or was marked before is picked anew next time.
+		return false, nil
+	}
+}
+
+// rotate writes a memtable's worth of filler under the same few keys, which
+// makes Badger flush the memtable and compact: there is no call for that.
+func (s *Store) rotate() error {
+	if err := s.space.check(2*memTableSize, true); err != nil {
+		return err
+	}
+	s.txMu.Lock()
+	defer s.txMu.Unlock()
+	const perTxn = 100
+	value := make([]byte, fillerValue)
+	for i := 0; i < memTableSize/fillerValue; i += perTxn {
+		var b kv.Batch
+		for j := i; j < i+perTxn; j++ {
+			b.Set(binary.BigEndian.AppendUint32([]byte{fillerPrefix}, uint32(j)), value)
+		}
+		if err := s.commit(&b); err != nil {
+			return fmt.Errorf("rotating the memtable: %w", err)
+		}
+	}
+	return nil
+}
+
+// diskBytes returns the allocated size of the files of dir with the extension,
+// or of all.
+func diskBytes(dir, ext string) (n int64) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		if ext != "" && filepath.Ext(e.Name()) != ext {
+			continue
+		}
+		if fi, err := e.Info(); err == nil && !fi.IsDir() {
+			n += allocated(fi)
+		}
+	}
+	return n
+}

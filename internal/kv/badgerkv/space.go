@@ -1,0 +1,71 @@
+package badgerkv
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+// spaceGuard refuses commits before the disk is full. Badger writes through
+// mappings of sparse files, where a full disk is a SIGBUS that kills the
+// process, so the refusal must come while there is still room for everything
+// that may be written without asking: the background's flushes, compactions
+// and rewrites.
+type spaceGuard struct {
+	opts    Options
+	allow   atomic.Int64 // bytes that may be committed before asking again
+	expires atomic.Int64 // when to ask again in any case, Unix nanoseconds
+}
+
+const (
+	// askEvery bounds how long an answer of the file system is believed:
+	// others write to it too.
+	askEvery = 100 * time.Millisecond
+	// askBytes bounds how much is committed on one answer.
+	askBytes = 8 << 20
+)
+
+func newSpaceGuard(o Options) *spaceGuard { return &spaceGuard{opts: o} }
+
+func (g *spaceGuard) free() (int64, error) {
+	if g.opts.FreeSpace != nil {
+		return g.opts.FreeSpace(g.opts.Dir)
+	}
+	return freeSpace(g.opts.Dir)
+}
+
+// check refuses a commit of n bytes that does not fit. A small one may use
+// half of what is kept back: it is what makes room.
+func (g *spaceGuard) check(n int64, small bool) error {
+	if !small && g.allow.Add(-n) >= 0 && time.Now().UnixNano() < g.expires.Load() {
+		return nil
+	}
+	free, err := g.free()
+	if err != nil {
+		return nil // a file system that cannot tell is not a full one
+	}
+	keep := g.opts.MinFree
+	if small {
+		keep /= 2
+	}
+	if free-n < keep {
+		g.allow.Store(0)
+		return &shardlog.Error{Op: "commit", RetryAfter: kv.RetryAfterFull, Err: fmt.Errorf(
+			"%w: %d bytes are free in %s, and %d are kept back", shardlog.ErrNoSpace, free, g.opts.Dir, keep)}
+	}
+	if !small {
+		g.allow.Store(min(askBytes, free-n-keep))
+		g.expires.Store(time.Now().Add(askEvery).UnixNano())
+	}
+	return nil
+}
+
+// roomToMove tells whether space reclaiming may copy live values: it needs
+// room for as much as it frees before it frees it.
+func (g *spaceGuard) roomToMove() bool {
+	free, err := g.free()
+	return err != nil || free > g.opts.MinFree/2+g.opts.MinFree/4
+}

@@ -1,0 +1,93 @@
+// Package kv is the narrow seam between the log and the storage engine: an
+// ordered store of small keys and values of any size with atomic batches. Its
+// implementations are package badgerkv and Memory; tests wrap either to make
+// the i-th operation fail.
+package kv
+
+import "time"
+
+// Store is an ordered key-value store. Get, Scan and Usage may be called
+// concurrently with each other and with everything else; Commit, by one
+// goroutine at a time.
+type Store interface {
+	// Commit applies a batch, all of it or nothing, as durably as the store
+	// was opened for. After an error that wraps shardlog.ErrStorage the
+	// outcome is not known; after any other, nothing was applied. The store
+	// does not keep the batch's keys, and may keep its values until they are
+	// overwritten, so they must not change.
+	Commit(b *Batch) error
+	// Get returns a copy of a value, or shardlog.ErrNotFound.
+	Get(key []byte) ([]byte, error)
+	// Scan calls f for each key with the prefix, in order, until f returns
+	// false. The key is f's until it returns; size is about that of the value.
+	Scan(prefix []byte, f func(key []byte, size int64) bool) error
+	// Sync makes everything committed so far durable.
+	Sync() error
+	// Reclaim gives back disk space that overwritten and deleted values hold.
+	// It is told the bytes of values that are live now, and of all that were
+	// overwritten or deleted since the store was opened; more says that
+	// another call soon is of use, and moved that stored values were copied.
+	// One call at a time.
+	Reclaim(live, dead int64) (more, moved bool, err error)
+	// Usage tells how much disk the store takes.
+	Usage() Usage
+	// Close releases everything. Nothing may be called after it.
+	Close() error
+}
+
+// Usage is a store's use of disk.
+type Usage struct {
+	DiskBytes int64 // allocated on disk
+	FreeBytes int64 // free on the file system; -1 where there is none
+	Syncs     int64 // commits and calls that reached the disk before they returned
+	Commits   int64
+}
+
+// Op is one change of a batch.
+type Op struct {
+	Key, Value []byte
+	Delete     bool
+}
+
+// Batch is a list of changes to be applied together. Of two changes to one
+// key, the later holds. The zero value is ready.
+type Batch struct {
+	Ops   []Op
+	Bytes int // of keys and values
+	// Small says that the batch only makes room (deletes, moves a horizon),
+	// so that it may use the space that is kept back on a full disk.
+	Small bool
+}
+
+// Set adds a change that stores value under key. Both are kept.
+func (b *Batch) Set(key, value []byte) {
+	b.Ops = append(b.Ops, Op{Key: key, Value: value})
+	b.Bytes += len(key) + len(value)
+}
+
+// Delete adds a change that removes key.
+func (b *Batch) Delete(key []byte) {
+	b.Ops = append(b.Ops, Op{Key: key, Delete: true})
+	b.Bytes += len(key)
+}
+
+// Lookup returns what the batch would leave under key.
+func (b *Batch) Lookup(key []byte) (value []byte, deleted, found bool) {
+	for i := len(b.Ops) - 1; i >= 0; i-- {
+		if op := &b.Ops[i]; string(op.Key) == string(key) {
+			return op.Value, op.Delete, true
+		}
+	}
+	return nil, false, false
+}
+
+// Reset empties b and keeps its memory.
+func (b *Batch) Reset() {
+	clear(b.Ops)
+	b.Ops, b.Bytes, b.Small = b.Ops[:0], 0, false
+}
+
+// RetryAfterFull is how long a caller should wait before it tries again to
+// write to a full disk: retention and space reclaiming run several times a
+// second.
+const RetryAfterFull = time.Second

@@ -1,0 +1,105 @@
+package kv
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/shardlog/shardlog"
+)
+
+// Memory is a Store in memory. It keeps the values that it is given without
+// copying them. Use NewMemory.
+type Memory struct {
+	mu      sync.RWMutex
+	m       map[string][]byte
+	bytes   int64
+	commits int64
+}
+
+// NewMemory returns an empty store.
+func NewMemory() *Memory { return &Memory{m: map[string][]byte{}} }
+
+// Commit implements Store.
+func (s *Memory) Commit(b *Batch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.m == nil {
+		return shardlog.ErrClosed
+	}
+	s.commits++
+	for i := range b.Ops {
+		op := &b.Ops[i]
+		s.bytes -= int64(len(s.m[string(op.Key)]))
+		if op.Delete {
+			delete(s.m, string(op.Key))
+			continue
+		}
+		s.m[string(op.Key)] = op.Value
+		s.bytes += int64(len(op.Value))
+	}
+	return nil
+}
+
+// Get implements Store.
+func (s *Memory) Get(key []byte) ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.m == nil {
+		return nil, shardlog.ErrClosed
+	}
+	v, ok := s.m[string(key)]
+	if !ok {
+		return nil, shardlog.ErrNotFound
+	}
+	return bytes.Clone(v), nil
+}
+
+// Scan implements Store.
+func (s *Memory) Scan(prefix []byte, f func(key []byte, size int64) bool) error {
+	type entry struct {
+		key  string
+		size int64
+	}
+	var entries []entry
+	s.mu.RLock()
+	if s.m == nil {
+		s.mu.RUnlock()
+		return shardlog.ErrClosed
+	}
+	for k, v := range s.m {
+		if strings.HasPrefix(k, string(prefix)) {
+			entries = append(entries, entry{k, int64(len(v))})
+		}
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+	for _, e := range entries {
+		if !f([]byte(e.key), e.size) {
+			break
+		}
+	}
+	return nil
+}
+
+// Sync implements Store.
+func (s *Memory) Sync() error { return nil }
+
+// Reclaim implements Store; memory is freed as soon as it is overwritten.
+func (s *Memory) Reclaim(_, _ int64) (more, moved bool, err error) { return false, false, nil }
+
+// Usage implements Store.
+func (s *Memory) Usage() Usage {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return Usage{FreeBytes: -1, Commits: s.commits}
+}
+
+// Close implements Store.
+func (s *Memory) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.m = nil
+	return nil
+}
