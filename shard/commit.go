@@ -1,0 +1,401 @@
+package shard
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+// committer is the one writer of a log: it turns groups into transactions and
+// publishes what they stored. Its fields are its goroutine's alone.
+type committer struct {
+	log   *Log
+	batch kv.Batch
+	last  int // appends in the group before
+
+	slots     []*slot  // journal values in use, oldest first
+	freeSlots []uint32 // numbers to use again
+	nextSlot  uint32   // numbers never used begin here
+	journal   int64    // bytes of the records that only the journal has
+	groupID   uint64
+
+	tail      []tailBlock // stored blocks kept in memory, oldest first
+	tailBytes int64
+	deadTold  int64 // dead bytes when Wake was called last
+}
+
+// tailBlock is a stored block that mem of a shard still has.
+type tailBlock struct {
+	shard *Shard
+	m     *memBlock
+}
+
+func (c *committer) run() {
+	defer c.log.wg.Done()
+	for {
+		g := c.take()
+		if g == nil {
+			return
+		}
+		c.commit(g)
+		c.log.groups.Add(1)
+	}
+}
+
+// take waits for something to commit and takes the open group; nil when the
+// log is closing and nothing is left.
+func (c *committer) take() *group {
+	l := c.log
+	l.mu.Lock()
+	for l.open.empty() {
+		if l.stopping {
+			l.mu.Unlock()
+			return nil
+		}
+		l.idle = true
+		l.mu.Unlock()
+		<-l.wake
+		l.mu.Lock()
+	}
+	c.gather()
+	g := l.open
+	l.open = newGroup()
+	for _, p := range g.parts {
+		if p.shard.part == p {
+			p.shard.part, p.shard.hint = nil, p.b.Len()+p.b.Len()/8
+		}
+	}
+	if l.room != nil {
+		close(l.room)
+		l.room = nil
+	}
+	l.mu.Unlock()
+	c.last = g.calls
+	return g
+}
+
+// gather lets the writers that the last group woke come back before this one
+// is taken, with mu held at entry and exit. Without it, the first of them
+// would be committed alone and all others wait for the commit after. It costs
+// a lone writer nothing, and never waits for anyone who is not running.
+func (c *committer) gather() {
+	l := c.log
+	for seen, round := -1, 0; round < gatherRounds && l.open.calls < c.last && l.open.calls > seen; round++ {
+		seen = l.open.calls
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
+	}
+}
+
+// commit stores a group and makes it visible, or fails it whole.
+func (c *committer) commit(g *group) {
+	c.batch.Reset()
+	w := write{c: c}
+	w.encode(g)
+	if err := c.log.store.Commit(&c.batch); err != nil {
+		c.fail(g, &w, err)
+		return
+	}
+	w.publish()
+	for _, o := range w.ops {
+		if o.commit != nil {
+			o.commit()
+		}
+		close(o.done)
+	}
+	if c.log.opts.SyncEvery > 0 {
+		c.log.unsynced.Store(true)
+	}
+	close(g.done)
+	c.wakeForDead()
+}
+
+// wakeForDead tells the owner when there is enough to reclaim.
+func (c *committer) wakeForDead() {
+	if dead := c.log.dead.Load(); dead-c.deadTold >= wakeBytes {
+		c.deadTold = dead
+		c.log.opts.Wake()
+	}
+}
+
+// fail ends a group with an error. Records that wait in the next group go with
+// it: they may have been accepted on the condition that these are stored.
+func (c *committer) fail(g *group, w *write, err error) {
+	if errors.Is(err, shardlog.ErrStorage) {
+		err = errors.Join(shardlog.ErrUnknownOutcome, err)
+	}
+	l := c.log
+	w.undo()
+	l.mu.Lock()
+	next := l.open
+	l.open = newGroup()
+	if l.room != nil {
+		close(l.room)
+		l.room = nil
+	}
+	for _, p := range append(g.parts, next.parts...) {
+		s := p.shard
+		// The numbers given out are not used again, so that nobody can
+		// mistake another record for the one that failed.
+		v := s.view.Load()
+		s.part, s.lastAssigned = nil, v.last
+	}
+	ops := append(g.ops, next.ops...)
+	for _, o := range ops {
+		if o.abort != nil {
+			o.abort()
+		}
+	}
+	l.mu.Unlock()
+	for _, o := range ops {
+		if o.err == nil {
+			o.err = err
+		}
+		close(o.done)
+	}
+	g.err, next.err = err, err
+	close(g.done)
+	close(next.done)
+}
+
+// write is one transaction in the making.
+type write struct {
+	c       *committer
+	touched []*pending // by shard, in order of appearance
+	slot    *slot      // of the group's journal value, if it has one
+	ops     []*op      // those whose changes are in the batch
+}
+
+// pending is what a transaction does to one shard.
+type pending struct {
+	shard   *Shard
+	parts   []*part
+	base    *view       // what it was
+	stored  []*memBlock // blocks to be stored, in order
+	journal []*part     // parts for the journal
+	settled int         // how many of base's journal parts stored takes over
+}
+
+// encode fills the batch with the group's records and operations.
+func (w *write) encode(g *group) {
+	w.collect(g.parts)
+	var journaled []*part
+	for _, t := range w.touched {
+		w.place(t)
+		journaled = append(journaled, t.journal...)
+	}
+	if len(journaled) > 0 {
+		if len(w.c.slots) >= maxSlots || w.c.journal >= maxJournal {
+			w.settleOldest()
+		}
+		w.writeJournal(journaled)
+	}
+	w.apply(g)
+}
+
+// collect finishes the blocks of the parts and sorts them by shard.
+func (w *write) collect(parts []*part) {
+	for _, p := range parts {
+		t := w.pending(p.shard)
+		prev := t.base.last
+		if n := len(t.parts); n > 0 {
+			prev = t.parts[n-1].mem.b.End() - 1
+		}
+		p.mem = &memBlock{b: p.b.Finish(prev)}
+		t.parts = append(t.parts, p)
+	}
+}
+
+func (w *write) pending(s *Shard) *pending {
+	if s.pending == nil {
+		s.pending = &pending{shard: s, base: s.view.Load()}
+		w.touched = append(w.touched, s.pending)
+	}
+	return s.pending
+}
+
+// place decides whether a shard's new parts go to the journal or, with those
+// that wait there, into blocks.
+func (w *write) place(t *pending) {
+	var fresh, waiting int
+	for _, p := range t.parts {
+		fresh += p.mem.b.Size()
+	}
+	from := t.base.journaled()
+	for _, m := range t.base.mem[from:] {
+		waiting += m.b.Size()
+	}
+	if fresh < directBytes && fresh+waiting < settleBytes {
+		t.journal = t.parts
+		return
+	}
+	w.settle(t)
+}
+
+// settle stores blocks of the journal's parts of a shard and its new ones.
+func (w *write) settle(t *pending) {
+	from := t.base.journaled()
+	run := make([]*memBlock, 0, len(t.base.mem)-from+len(t.parts))
+	run = append(run, t.base.mem[from:]...)
+	t.settled = len(run)
+	for _, p := range t.parts {
+		run = append(run, p.mem)
+	}
+	for len(run) > 0 {
+		n, size := 1, run[0].b.Size()
+		for n < len(run) && size+run[n].b.Size() <= blockBytes && run[n].b.First == run[n-1].b.End() {
+			size += run[n].b.Size()
+			n++
+		}
+		b := run[0].b
+		if n > 1 {
+			merged := block.NewBuilder(b.First, size)
+			for _, m := range run[:n] {
+				merged.AppendBlock(&m.b)
+			}
+			b = merged.Finish(b.Prev)
+		}
+		w.store(t, b)
+		run = run[n:]
+	}
+}
+
+// store adds a block to the batch.
+func (w *write) store(t *pending, b block.Block) {
+	value := b.Encoded(t.shard.codec)
+	m := &memBlock{b: b, size: int64(len(value))}
+	t.stored = append(t.stored, m)
+	e := entry{first: b.First, count: b.Count, firstMs: b.FirstMs, lastMs: b.LastMs}
+	w.c.batch.Set(blockKey(t.shard.id, &e), value)
+}
+
+// settleOldest keeps the journal in its bounds: the shards that have parts in
+// the oldest quarter of its values get blocks, however small.
+func (w *write) settleOldest() {
+	c := w.c
+	oldest := make(map[*slot]bool, len(c.slots)/4+1)
+	for _, sl := range c.slots[:len(c.slots)/4+1] {
+		oldest[sl] = true
+	}
+	c.log.mu.Lock()
+	shards := slices.Collect(maps.Values(c.log.shards))
+	c.log.mu.Unlock()
+	for _, s := range shards {
+		if len(c.batch.Ops) > maxChanges {
+			return
+		}
+		v := s.view.Load()
+		from := v.journaled()
+		if from == len(v.mem) || !oldest[v.mem[from].slot] {
+			continue
+		}
+		t := w.pending(s)
+		if t.stored != nil {
+			continue
+		}
+		// Its new parts are in the journal's list already and stay there.
+		parts := t.parts
+		t.parts = nil
+		w.settle(t)
+		t.parts = parts
+	}
+}
+
+// writeJournal adds the journal value of the group to the batch.
+func (w *write) writeJournal(parts []*part) {
+	c := w.c
+	sl := &slot{refs: len(parts)}
+	if n := len(c.freeSlots); n > 0 {
+		sl.number = c.freeSlots[n-1]
+		c.freeSlots = c.freeSlots[:n-1]
+	} else {
+		sl.number = c.nextSlot
+		c.nextSlot++
+	}
+	c.groupID++
+	value := encodeJournal(c.groupID, parts)
+	sl.bytes = int64(len(value))
+	for _, p := range parts {
+		p.mem.slot = sl
+		p.mem.size = int64(p.mem.b.Size())
+	}
+	w.slot = sl
+	c.batch.Set(slotKey(sl.number), value)
+}
+
+// undo takes back what encode changed outside the batch.
+func (w *write) undo() {
+	if w.slot != nil {
+		w.c.freeSlots = append(w.c.freeSlots, w.slot.number)
+	}
+	for _, t := range w.touched {
+		t.shard.pending = nil
+	}
+}
+
+// apply runs the group's operations; one that fails is left out.
+func (w *write) apply(g *group) {
+	c := w.c
+	small := len(g.parts) == 0 && len(g.ops) > 0
+	for i, o := range g.ops {
+		if len(c.batch.Ops) > maxChanges {
+			c.postpone(g.ops[i:])
+			g.ops = g.ops[:i]
+			break
+		}
+		mark, bytes := len(c.batch.Ops), c.batch.Bytes
+		err := runApply(o, &Tx{store: c.log.store, batch: &c.batch})
+		if err == nil {
+			w.ops = append(w.ops, o)
+			// What operations write is small and overwritten in the end, so
+			// it counts as dead at once rather than being followed.
+			c.log.dead.Add(int64(c.batch.Bytes - bytes))
+			small = small && o.small
+			continue
+		}
+		clear(c.batch.Ops[mark:])
+		c.batch.Ops, c.batch.Bytes = c.batch.Ops[:mark], bytes
+		o.err = err
+		if o.abort != nil {
+			c.log.mu.Lock()
+			o.abort()
+			c.log.mu.Unlock()
+		}
+	}
+	c.batch.Small = small
+	// Those that failed are over, whatever the commit brings.
+	kept := g.ops[:0]
+	for _, o := range g.ops {
+		if o.err != nil {
+			close(o.done)
+			continue
+		}
+		kept = append(kept, o)
+	}
+	g.ops = kept
+}
+
+// runApply keeps a panic in a caller's function from ending the committer.
+func runApply(o *op, tx *Tx) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("shard: operation panicked: %v", p)
+		}
+	}()
+	return o.apply(tx)
+}
+
+// postpone moves operations to the front of the open group.
+func (c *committer) postpone(ops []*op) {
+	l := c.log
+	l.mu.Lock()
+	l.open.ops = append(append([]*op(nil), ops...), l.open.ops...)
+	l.mu.Unlock()
+}

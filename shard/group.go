@@ -1,0 +1,214 @@
+package shard
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
+)
+
+// group is what one transaction will hold.
+type group struct {
+	parts []*part
+	ops   []*op
+	bytes int
+	calls int           // appends that wait for it
+	done  chan struct{} // closed when err is final
+	err   error
+}
+
+func newGroup() *group { return &group{done: make(chan struct{})} }
+
+func (g *group) empty() bool { return len(g.parts) == 0 && len(g.ops) == 0 }
+
+// part is the records of one shard in a group, at most about a block.
+type part struct {
+	shard *Shard
+	b     *block.Builder
+	bytes int64 // records' sizes as users count them
+	mem   *memBlock
+}
+
+// op is a change that is not an append. Its functions run in this order; enter
+// and abort with Log.mu held, apply and commit in the committer.
+type op struct {
+	enter  func() error    // when it joins the group; may be nil
+	apply  func(*Tx) error // adds its changes
+	commit func()          // after they are stored; may be nil
+	abort  func()          // after apply or the commit failed; may be nil
+	small  bool            // it only makes room; see kv.Batch
+	done   chan struct{}
+	err    error
+}
+
+// Append stores records, record i on the shard targets[i], and returns when
+// they are as durable as the store makes them. Results gets one result for
+// each; res[i].Err is shardlog.ErrShardClosed where the shard was closed
+// before the record's turn. The records are encoded before it returns, so
+// their memory is the caller's again.
+//
+// The error is that of the whole call: the log was closed, or ctx ended before
+// anything was written. If ctx ends later, the results of what was under way
+// match shardlog.ErrUnknownOutcome.
+func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	for from := 0; from < len(records); {
+		g, to, err := l.enqueue(ctx, records, targets, res, from)
+		if err != nil {
+			if from == 0 {
+				return err
+			}
+			setErr(res[from:], err)
+			return nil
+		}
+		if err := g.wait(ctx); err != nil {
+			for i := from; i < to; i++ {
+				if res[i].Err == nil {
+					res[i] = shardlog.PutResult{Err: err}
+				}
+			}
+		}
+		from = to
+	}
+	return nil
+}
+
+func setErr(res []shardlog.PutResult, err error) {
+	for i := range res {
+		res[i] = shardlog.PutResult{Err: err}
+	}
+}
+
+// wait returns the outcome of g.
+func (g *group) wait(ctx context.Context) error {
+	if ctx.Done() == nil {
+		<-g.done
+		return g.err
+	}
+	select {
+	case <-g.done:
+		return g.err
+	case <-ctx.Done():
+		return errors.Join(shardlog.ErrUnknownOutcome, context.Cause(ctx))
+	}
+}
+
+// enqueue adds records to the open group until it is full, and returns the
+// group and the index of the first record that did not go in.
+func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int) (*group, int, error) {
+	l.mu.Lock()
+	for l.err == nil && l.open.bytes >= groupBytes {
+		if err := l.waitRoom(ctx); err != nil {
+			return nil, from, err
+		}
+	}
+	if l.err != nil {
+		l.mu.Unlock()
+		return nil, from, l.err
+	}
+	g := l.open
+	ms := time.Now().UnixMilli()
+	i := from
+	for ; i < len(records) && g.bytes < groupBytes; i++ {
+		s := targets[i]
+		if s.closed {
+			res[i] = shardlog.PutResult{Err: shardlog.ErrShardClosed}
+			continue
+		}
+		res[i] = shardlog.PutResult{ShardID: s.name, Sequence: s.add(g, &records[i], ms)}
+	}
+	g.calls++
+	l.wakeCommitter()
+	l.mu.Unlock()
+	return g, i, nil
+}
+
+// waitRoom waits, without mu, until the committer took the open group.
+func (l *Log) waitRoom(ctx context.Context) error {
+	if l.room == nil {
+		l.room = make(chan struct{})
+	}
+	room := l.room
+	l.mu.Unlock()
+	select {
+	case <-room:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	l.mu.Lock()
+	return nil
+}
+
+// AppendIf is Append for records of one shard, on the condition that its last
+// record is the one given, or that it never had one if expected is unset. The
+// error is a *shardlog.ConflictError otherwise. All records go into one group,
+// whatever their size, so that they are stored together or not at all.
+func (l *Log) AppendIf(ctx context.Context, s *Shard, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.SequenceNumber, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	l.mu.Lock()
+	if err := s.expect(expected); err != nil {
+		l.mu.Unlock()
+		return nil, err
+	}
+	g := l.open
+	ms := time.Now().UnixMilli()
+	seqs := make([]shardlog.SequenceNumber, len(records))
+	for i := range records {
+		seqs[i] = s.add(g, &records[i], ms)
+	}
+	g.calls++
+	l.wakeCommitter()
+	l.mu.Unlock()
+	if err := g.wait(ctx); err != nil {
+		return nil, err
+	}
+	return seqs, nil
+}
+
+// expect checks the condition of AppendIf, with mu held. The last record may
+// still be uncommitted; should its group fail, so does the one that follows.
+func (s *Shard) expect(expected shardlog.SequenceNumber) error {
+	switch {
+	case s.log.err != nil:
+		return s.log.err
+	case s.closed:
+		return shardlog.ErrShardClosed
+	}
+	var actual shardlog.SequenceNumber
+	if s.lastAssigned > s.base {
+		actual = s.sequence(s.lastAssigned, s.lastMs)
+	}
+	// The arrival second is not compared: the counter alone names a record.
+	if expected.IsZero() != actual.IsZero() || (!actual.IsZero() && !s.owns(expected)) ||
+		(!actual.IsZero() && expected.Counter() != actual.Counter()) {
+		return &shardlog.ConflictError{Expected: expected, Actual: actual}
+	}
+	return nil
+}
+
+// add encodes a record into the group's part of the shard, with mu held, and
+// returns its sequence number.
+func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNumber {
+	// Clocks step back; arrivals do not.
+	s.lastMs = max(s.lastMs, ms)
+	counter := s.next
+	s.next++
+	s.lastAssigned = counter
+	size := block.EncodedSize(r)
+	p := s.part
+	if p == nil || (p.b.Len() > 0 && p.b.Len()+size > blockBytes) {
+		p = &part{shard: s, b: block.NewBuilder(counter, max(size, s.hint))}
+		s.part = p
+		g.parts = append(g.parts, p)
+	}
+	p.b.Append(r, s.lastMs)
+	p.bytes += int64(r.Size())
+	g.bytes += size
+	return s.sequence(counter, s.lastMs)
+}

@@ -1,0 +1,124 @@
+package shard
+
+// publish makes what a transaction stored visible.
+func (w *write) publish() {
+	c := w.c
+	if w.slot != nil {
+		c.slots = append(c.slots, w.slot)
+		c.log.live.Add(w.slot.bytes)
+	}
+	freed := false
+	for _, t := range w.touched {
+		freed = w.publishShard(t) || freed
+	}
+	if freed {
+		c.dropSlots()
+	}
+	c.evict()
+}
+
+// publishShard replaces the view of one shard; freed says that a journal value
+// is no longer needed.
+func (w *write) publishShard(t *pending) (freed bool) {
+	s, v := t.shard, *t.base
+	s.pending = nil
+	before := v.bytes
+	if len(t.stored) > 0 {
+		freed = w.publishStored(t, &v)
+	}
+	// An append may reuse the array of older views: they do not reach that far.
+	for _, p := range t.journal {
+		p.mem.ord = v.total
+		v.total += uint64(p.mem.b.Count)
+		v.mem = append(v.mem, p.mem)
+		v.bytes += p.mem.size
+		w.c.journal += int64(p.mem.b.Size())
+	}
+	if n := len(t.parts); n > 0 {
+		last := &t.parts[n-1].mem.b
+		v.last, v.lastMs = last.End()-1, last.LastMs
+	}
+	for _, p := range t.parts {
+		s.stats.recordsIn.Add(int64(p.mem.b.Count))
+		s.stats.bytesIn.Add(p.bytes)
+	}
+	s.publish(&v)
+	if total, limit := s.usage.Bytes.Add(v.bytes-before), s.usage.Limit.Load(); limit > 0 && total > limit {
+		w.c.log.opts.Wake()
+	}
+	return freed
+}
+
+// publishStored puts stored blocks in the place of the journal's parts.
+func (w *write) publishStored(t *pending, v *view) (freed bool) {
+	c, from := w.c, v.journaled()
+	ord := v.total
+	if t.settled > 0 {
+		ord = v.mem[from].ord
+		for _, m := range v.mem[from:] {
+			v.bytes -= m.size
+			freed = c.release(m) || freed
+		}
+		// Older views still have the parts in this array.
+		v.mem = append(make([]*memBlock, 0, from+len(t.stored)+len(t.journal)+8), v.mem[:from]...)
+	}
+	for _, m := range t.stored {
+		m.ord = ord
+		ord += uint64(m.b.Count)
+		v.mem = append(v.mem, m)
+		v.blocks = append(v.blocks, entry{
+			first: m.b.First, ord: m.ord, firstMs: m.b.FirstMs, lastMs: m.b.LastMs, count: m.b.Count, size: uint32(m.size),
+		})
+		v.bytes += m.size
+		c.log.live.Add(m.size)
+		c.tail = append(c.tail, tailBlock{t.shard, m})
+		c.tailBytes += int64(m.b.Size())
+	}
+	t.shard.stats.blocks.Add(int64(len(t.stored)))
+	v.total = ord
+	return freed
+}
+
+// release notes that a part is no longer needed in the journal; freed says
+// that its whole value is not.
+func (c *committer) release(m *memBlock) (freed bool) {
+	c.journal -= int64(m.b.Size())
+	m.slot.refs--
+	return m.slot.refs == 0
+}
+
+// dropSlots makes the slots free that nothing refers to. The order of the
+// others is kept.
+func (c *committer) dropSlots() {
+	kept := c.slots[:0]
+	for _, sl := range c.slots {
+		if sl.refs > 0 {
+			kept = append(kept, sl)
+			continue
+		}
+		c.freeSlots = append(c.freeSlots, sl.number)
+		c.log.live.Add(-sl.bytes)
+		c.log.dead.Add(sl.bytes)
+	}
+	clear(c.slots[len(kept):])
+	c.slots = kept
+}
+
+// evict drops the oldest stored blocks from memory until they fit. Blocks that
+// were trimmed meanwhile are no longer the first of their shard.
+func (c *committer) evict() {
+	n := 0
+	for ; c.tailBytes > c.log.opts.TailBytes && n < len(c.tail); n++ {
+		t := &c.tail[n]
+		c.tailBytes -= int64(t.m.b.Size())
+		if v := t.shard.view.Load(); len(v.mem) > 0 && v.mem[0] == t.m {
+			next := *v
+			next.mem = v.mem[1:]
+			t.shard.view.Store(&next)
+		}
+	}
+	if n > 0 {
+		clear(c.tail[:n]) // so that their memory can be freed
+		c.tail = c.tail[n:]
+	}
+}

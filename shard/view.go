@@ -1,0 +1,115 @@
+package shard
+
+import (
+	"sort"
+
+	"github.com/shardlog/shardlog/internal/block"
+)
+
+// entry is one stored block in the index of a shard.
+type entry struct {
+	first           uint64
+	ord             uint64 // records of the shard before this block, since it was opened
+	firstMs, lastMs int64
+	count           uint32
+	size            uint32 // stored bytes
+}
+
+func (e *entry) end() uint64 { return e.first + uint64(e.count) }
+
+// memBlock is a block in memory: one that is only in the journal yet, or a
+// recent one kept for tail readers.
+type memBlock struct {
+	b    block.Block
+	ord  uint64
+	size int64 // stored bytes
+	slot *slot // where the journal has it; nil once it is a stored block
+}
+
+// view is the readable state of a shard at one moment. It never changes;
+// the committer replaces it, so readers need no lock and block nobody. Slices
+// of successive views share memory, which is sound because published elements
+// are only ever cut off at the front or appended to.
+type view struct {
+	blocks []entry     // stored blocks in order
+	mem    []*memBlock // the newest records, contiguous to the end: some of the
+	// last stored blocks, then those that are in the journal only
+	horizon uint64 // no record below it may be read
+	last    uint64 // counter of the last record; below the first if none ever was
+	lastMs  int64  // its arrival
+	total   uint64 // records since the shard was opened, with those found then
+	bytes   int64  // stored bytes of blocks and journal parts
+	closed  bool   // nothing will follow last
+}
+
+// find returns the block with the record c, or the first one after it; in
+// memory if it is there.
+func (v *view) find(c uint64) (e entry, m *memBlock, ok bool) {
+	if len(v.mem) > 0 && (c >= v.mem[0].b.First || len(v.blocks) == 0) {
+		i := sort.Search(len(v.mem), func(i int) bool { return v.mem[i].b.End() > c })
+		if i == len(v.mem) {
+			return entry{}, nil, false
+		}
+		return entry{}, v.mem[i], true
+	}
+	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].end() > c })
+	switch {
+	case i < len(v.blocks):
+		return v.blocks[i], nil, true
+	case len(v.mem) > 0:
+		return entry{}, v.mem[0], true
+	}
+	return entry{}, nil, false
+}
+
+// findTime returns the first block whose last record arrived at ms or later.
+func (v *view) findTime(ms int64) (e entry, m *memBlock, ok bool) {
+	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].lastMs >= ms })
+	if i < len(v.blocks) {
+		return v.blocks[i], nil, true
+	}
+	j := sort.Search(len(v.mem), func(j int) bool { return v.mem[j].b.LastMs >= ms })
+	if j < len(v.mem) {
+		return entry{}, v.mem[j], true
+	}
+	return entry{}, nil, false
+}
+
+// after returns how many records have counter c or a later one.
+func (v *view) after(c uint64) int64 {
+	e, m, ok := v.find(max(c, v.horizon))
+	if !ok {
+		return 0
+	}
+	first, ord := e.first, e.ord
+	if m != nil {
+		first, ord = m.b.First, m.ord
+	}
+	if c > first {
+		ord += c - first
+	}
+	return int64(v.total - ord)
+}
+
+// journaled returns where in mem the records begin that only the journal has.
+func (v *view) journaled() int {
+	i := len(v.mem)
+	for i > 0 && v.mem[i-1].slot != nil {
+		i--
+	}
+	return i
+}
+
+// oldest returns the arrival of the first block's last record and the block's
+// stored size; ok is false if there is none.
+func (v *view) oldest() (end uint64, lastMs, size int64, ok bool) {
+	if len(v.blocks) > 0 {
+		e := &v.blocks[0]
+		return e.end(), e.lastMs, int64(e.size), true
+	}
+	if len(v.mem) > 0 {
+		m := v.mem[0]
+		return m.b.End(), m.b.LastMs, m.size, true
+	}
+	return 0, 0, 0, false
+}
