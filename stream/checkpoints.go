@@ -1,0 +1,217 @@
+package stream
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// prefixCheckpoint begins the keys of checkpoint rows.
+const prefixCheckpoint = 'c'
+
+// Checkpoints returns the checkpoint store of this database: rows are as
+// durable as records. It is closed with the database.
+func (db *DB) Checkpoints() checkpoint.Store { return checkpoints{db} }
+
+type checkpoints struct{ db *DB }
+
+// A stored row is one byte, rowLive or rowDead, and the row or its version.
+// A row is never deleted but marked dead: its version must not come back, and
+// neither must the row, as a deleted value can (docs/adr/0003).
+const (
+	rowDead = 0
+	rowLive = 1
+)
+
+// rowKey begins with lengths so that no two keys are alike, and so that the
+// rows of a group, and of a stream in it, have a prefix in common.
+func rowKey(parts ...string) []byte {
+	k := []byte{prefixCheckpoint}
+	for _, p := range parts {
+		k = binary.BigEndian.AppendUint16(k, uint16(len(p)))
+		k = append(k, p...)
+	}
+	return k
+}
+
+// row is what is stored under a key.
+type row struct {
+	lease   checkpoint.Lease
+	live    bool
+	version uint64 // also of a dead row; 0 if there never was one
+}
+
+func decodeRow(v []byte) (row, error) {
+	switch {
+	case len(v) == 9 && v[0] == rowDead:
+		return row{version: binary.BigEndian.Uint64(v[1:])}, nil
+	case len(v) > 1 && v[0] == rowLive:
+		l, err := checkpoint.Unmarshal(v[1:])
+		return row{lease: l, live: true, version: l.Version}, err
+	}
+	return row{}, fmt.Errorf("%w: a checkpoint row of %d bytes", shardlog.ErrCorrupt, len(v))
+}
+
+func getRow(get func([]byte) ([]byte, error), k []byte) (row, error) {
+	v, err := get(k)
+	if errors.Is(err, shardlog.ErrNotFound) {
+		return row{}, nil
+	}
+	if err != nil {
+		return row{}, err
+	}
+	return decodeRow(v)
+}
+
+func (c checkpoints) fail(op string, k checkpoint.Key, err error) error {
+	if errors.Is(err, shardlog.ErrUnknownOutcome) || errors.Is(err, shardlog.ErrNoSpace) {
+		err = errors.Join(checkpoint.ErrUnavailable, err)
+	}
+	return &shardlog.Error{Op: "checkpoint " + op, Stream: k.Stream, Shard: k.Shard, Err: err}
+}
+
+// write runs a compare-and-set: decide gets the stored row and returns what to
+// store.
+func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, decide func(row) ([]byte, error)) error {
+	if err := c.db.enter(ctx, "checkpoint "+op, k.Stream); err != nil {
+		return err
+	}
+	if err := k.Validate(); err != nil {
+		return c.fail(op, k, err)
+	}
+	key := rowKey(k.Group, k.Stream, k.Shard)
+	err := c.db.log.Do(ctx, func(tx *shard.Tx) error {
+		r, err := getRow(tx.Get, key)
+		if err != nil {
+			return err
+		}
+		v, err := decide(r)
+		if err == nil {
+			tx.Set(key, v)
+		}
+		return err
+	})
+	if err != nil {
+		return c.fail(op, k, err)
+	}
+	return nil
+}
+
+func liveRow(l *checkpoint.Lease, version uint64) ([]byte, error) {
+	l.Version = version
+	b, err := checkpoint.Marshal(*l)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte{rowLive}, b...), nil
+}
+
+// match checks that the stored row is there and has the version.
+func (r row) match(version uint64) error {
+	switch {
+	case !r.live:
+		return shardlog.ErrNotFound
+	case r.version != version:
+		return fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, version, r.version)
+	}
+	return nil
+}
+
+// Create implements checkpoint.Store.
+func (c checkpoints) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
+	l = l.Clone()
+	err := c.write(ctx, "create", l.Key, func(r row) ([]byte, error) {
+		if r.live {
+			return nil, shardlog.ErrExists
+		}
+		return liveRow(&l, r.version+1)
+	})
+	if err != nil {
+		return checkpoint.Lease{}, err
+	}
+	return l, nil
+}
+
+// Update implements checkpoint.Store.
+func (c checkpoints) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
+	l = l.Clone()
+	err := c.write(ctx, "update", l.Key, func(r row) ([]byte, error) {
+		if err := r.match(l.Version); err != nil {
+			return nil, err
+		}
+		return liveRow(&l, r.version+1)
+	})
+	if err != nil {
+		return checkpoint.Lease{}, err
+	}
+	return l, nil
+}
+
+// Delete implements checkpoint.Store.
+func (c checkpoints) Delete(ctx context.Context, l checkpoint.Lease) error {
+	return c.write(ctx, "delete", l.Key, func(r row) ([]byte, error) {
+		if err := r.match(l.Version); err != nil {
+			return nil, err
+		}
+		return binary.BigEndian.AppendUint64([]byte{rowDead}, r.version), nil
+	})
+}
+
+// Get implements checkpoint.Store.
+func (c checkpoints) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
+	if err := c.db.enter(ctx, "checkpoint get", k.Stream); err != nil {
+		return checkpoint.Lease{}, err
+	}
+	if err := k.Validate(); err != nil {
+		return checkpoint.Lease{}, c.fail("get", k, err)
+	}
+	r, err := getRow(c.db.log.Get, rowKey(k.Group, k.Stream, k.Shard))
+	if err == nil && !r.live {
+		err = shardlog.ErrNotFound
+	}
+	if err != nil {
+		return checkpoint.Lease{}, c.fail("get", k, err)
+	}
+	return r.lease, nil
+}
+
+// List implements checkpoint.Store.
+func (c checkpoints) List(ctx context.Context, group, stream string) ([]checkpoint.Lease, error) {
+	k := checkpoint.Key{Group: group, Stream: stream}
+	if err := c.db.enter(ctx, "checkpoint list", stream); err != nil {
+		return nil, err
+	}
+	prefix := rowKey(group)
+	if stream != "" {
+		prefix = rowKey(group, stream)
+	}
+	var keys [][]byte
+	err := c.db.log.Scan(prefix, func(k []byte) bool {
+		keys = append(keys, slices.Clone(k))
+		return true
+	})
+	if err != nil {
+		return nil, c.fail("list", k, err)
+	}
+	var out []checkpoint.Lease
+	for _, key := range keys {
+		if err := ctx.Err(); err != nil {
+			return nil, c.fail("list", k, context.Cause(ctx))
+		}
+		r, err := getRow(c.db.log.Get, key)
+		if err != nil {
+			return nil, c.fail("list", k, err)
+		}
+		if r.live {
+			out = append(out, r.lease)
+		}
+	}
+	slices.SortFunc(out, func(a, b checkpoint.Lease) int { return a.Key.Compare(b.Key) })
+	return out, nil
+}

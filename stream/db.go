@@ -1,0 +1,433 @@
+// Package stream is the log: a database in one directory that holds streams,
+// each a set of shards with ranges of hash keys, in Badger.
+//
+// A Stream is a shardlog.Sink and a shardlog.Source. All methods of DB and
+// Stream are safe for concurrent use, and after Close they return
+// shardlog.ErrClosed.
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"regexp"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerkv"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// DB is an open database. Use Open.
+type DB struct {
+	opts Options
+	log  *shard.Log
+
+	mu      sync.Mutex
+	streams map[string]*Stream
+	closed  atomic.Bool
+	close   sync.Once
+
+	// manage lets one change of the set of streams run at a time, without
+	// holding mu while it is committed.
+	manage chan struct{}
+
+	wake chan struct{} // for the janitor, one token
+	quit chan struct{}
+	wg   sync.WaitGroup
+}
+
+// Open opens the database in dir, or makes one. One DB has a directory at a
+// time: a second gets shardlog.ErrLocked, also in the same process. Opts may
+// be nil. Open blocks until the database was recovered, which takes about a
+// second per some million stored blocks.
+//
+// Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
+// ErrNoSpace, or are those of the file system.
+func Open(dir string, opts *Options) (*DB, error) {
+	o, err := opts.withDefaults(dir)
+	if err != nil {
+		return nil, &shardlog.Error{Op: "open", Err: err}
+	}
+	store, err := openStore(dir, o)
+	if err != nil {
+		return nil, &shardlog.Error{Op: "open", Err: err}
+	}
+	db, err := openOn(store, o)
+	if err != nil {
+		return nil, &shardlog.Error{Op: "open", Err: errors.Join(err, store.Close())}
+	}
+	return db, nil
+}
+
+func openStore(dir string, o Options) (kv.Store, error) {
+	if o.InMemory {
+		return kv.NewMemory(), nil
+	}
+	return badgerkv.Open(badgerkv.Options{
+		Dir: dir, SyncWrites: o.Durability == SyncAlways, ValueLogFile: o.ValueLogFileBytes,
+		EncryptionKey: o.EncryptionKey, MinFree: o.MinFreeBytes, Logger: o.Logger,
+	})
+}
+
+// openOn opens a database on a store, which it owns unless it fails.
+func openOn(store kv.Store, o Options) (*DB, error) {
+	db := &DB{
+		opts: o, streams: map[string]*Stream{},
+		manage: make(chan struct{}, 1), wake: make(chan struct{}, 1), quit: make(chan struct{}),
+	}
+	meta, err := readMeta(store)
+	if err != nil {
+		return nil, err
+	}
+	if err := db.mark(store, meta); err != nil {
+		return nil, err
+	}
+	if err := db.load(store, meta); err != nil {
+		return nil, err
+	}
+	db.wg.Add(1)
+	go db.janitor()
+	return db, nil
+}
+
+// mark notes that the database is open, and makes a fresh one valid.
+func (db *DB) mark(store kv.Store, meta *stored) error {
+	var b kv.Batch
+	if meta.fresh {
+		b.Set(keyFormat, strconv.AppendInt(nil, formatVersion, 10))
+		b.Set(keyNext, []byte("1"))
+	}
+	b.Set(keyState, []byte(stateOpen+db.opts.Durability.String()))
+	b.Small = true
+	return store.Commit(&b)
+}
+
+// load starts the log with the streams that were stored.
+func (db *DB) load(store kv.Store, meta *stored) error {
+	byID := map[uint32]*Stream{}
+	for id, sm := range meta.streams {
+		if !sm.Deleting {
+			byID[id] = newStream(db, id, *sm)
+		}
+	}
+	var configs []shard.Config
+	var stale [][]byte
+	for id, sm := range meta.shards {
+		st := byID[id.Stream]
+		if st == nil {
+			stale = append(stale, shardKey(id)) // its stream was being made or deleted
+			continue
+		}
+		configs = append(configs, st.shardConfig(id, sm))
+	}
+	for id, sm := range meta.streams {
+		if sm.Deleting {
+			stale = append(stale, streamKey(id))
+		}
+	}
+	var err error
+	db.log, err = shard.Open(store, shard.Options{
+		SyncEvery: db.syncEvery(), TailBytes: db.opts.TailBytes, CacheBytes: db.opts.CacheBytes,
+		Logger: db.opts.Logger, Wake: db.wakeJanitor,
+	}, configs, shard.Recovery{Unsynced: strings.HasPrefix(meta.state, stateOpen) && meta.state != stateOpen+SyncAlways.String()})
+	if err != nil {
+		return err
+	}
+	members := map[uint32][]*member{}
+	for _, c := range configs {
+		st := byID[c.ID.Stream]
+		members[c.ID.Stream] = append(members[c.ID.Stream], st.newMember(db.log.Shard(c.ID), *meta.shards[c.ID]))
+	}
+	for id, st := range byID {
+		st.routes.Store(newRoutes(members[id]))
+		if err := st.routes.Load().check(); err != nil {
+			return errors.Join(fmt.Errorf("%w: stream %q: %v", shardlog.ErrCorrupt, st.name, err), db.log.Close())
+		}
+		db.streams[st.name] = st
+	}
+	if err := db.deleteKeys(context.Background(), stale); err != nil {
+		return errors.Join(err, db.log.Close())
+	}
+	return nil
+}
+
+func (db *DB) syncEvery() time.Duration {
+	if db.opts.Durability == SyncInterval && !db.opts.InMemory {
+		return db.opts.SyncInterval
+	}
+	return 0
+}
+
+// deleteKeys removes metadata, some keys at a time.
+func (db *DB) deleteKeys(ctx context.Context, keys [][]byte) error {
+	for len(keys) > 0 {
+		n := min(len(keys), 100)
+		err := db.log.Do(ctx, func(tx *shard.Tx) error {
+			for _, k := range keys[:n] {
+				tx.Delete(k)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		keys = keys[n:]
+	}
+	return nil
+}
+
+// Close stores what has been accepted, ends all waiting calls with
+// shardlog.ErrClosed and releases the directory. It blocks until that is done;
+// it is idempotent, and later calls return nil.
+func (db *DB) Close() error {
+	var err error
+	db.close.Do(func() {
+		db.closed.Store(true)
+		close(db.quit)
+		db.wg.Wait()
+		cerr := db.log.Do(context.Background(), func(tx *shard.Tx) error {
+			tx.Set(keyState, []byte(stateClean))
+			return nil
+		})
+		if db.opts.Durability != SyncAlways && cerr == nil {
+			cerr = db.log.Sync() // closing in order loses nothing in any mode
+		}
+		if errors.Is(cerr, shardlog.ErrNoSpace) {
+			cerr = nil // the next Open looks more closely, that is all
+		}
+		if err = errors.Join(cerr, db.log.Close()); err != nil {
+			err = &shardlog.Error{Op: "close", Err: err}
+		}
+	})
+	return err
+}
+
+// Sync returns when everything acknowledged before is on disk, whatever the
+// Durability.
+func (db *DB) Sync() error {
+	if db.closed.Load() {
+		return &shardlog.Error{Op: "sync", Err: shardlog.ErrClosed}
+	}
+	if err := db.log.Sync(); err != nil {
+		return &shardlog.Error{Op: "sync", Err: err}
+	}
+	return nil
+}
+
+var nameOK = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+
+func checkName(name string) error {
+	if !nameOK.MatchString(name) {
+		return &shardlog.InvalidError{Field: "stream name", Value: name, Limit: "1 to 128 of a-z A-Z 0-9 _ . -"}
+	}
+	return nil
+}
+
+// enter checks what every call checks first.
+func (db *DB) enter(ctx context.Context, op, stream string) error {
+	var err error
+	switch {
+	case ctx == nil:
+		err = &shardlog.InvalidError{Field: "ctx", Value: nil, Limit: "not nil"}
+	case db.closed.Load():
+		err = shardlog.ErrClosed
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	default:
+		return nil
+	}
+	return &shardlog.Error{Op: op, Stream: stream, Err: err}
+}
+
+// lockStreams waits for the turn to change the set of streams.
+func (db *DB) lockStreams(ctx context.Context) error {
+	select {
+	case db.manage <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-db.quit:
+		return shardlog.ErrClosed
+	}
+}
+
+func (db *DB) unlockStreams() { <-db.manage }
+
+// Create makes a stream. The name is 1 to 128 letters, digits, "_", "." and
+// "-". Errors match shardlog.ErrInvalid, with all faults of cfg, or ErrExists.
+func (db *DB) Create(ctx context.Context, name string, cfg Config) (*Stream, error) {
+	fail := func(err error) (*Stream, error) {
+		return nil, &shardlog.Error{Op: "create", Stream: name, Err: err}
+	}
+	if err := db.enter(ctx, "create", name); err != nil {
+		return nil, err
+	}
+	cfg, err := cfg.withDefaults()
+	if err = errors.Join(checkName(name), err); err != nil {
+		return fail(err)
+	}
+	if err := db.lockStreams(ctx); err != nil {
+		return fail(err)
+	}
+	defer db.unlockStreams()
+	db.mu.Lock()
+	_, exists := db.streams[name]
+	db.mu.Unlock()
+	if exists {
+		return fail(shardlog.ErrExists)
+	}
+	st, err := db.create(context.WithoutCancel(ctx), name, cfg)
+	if err != nil {
+		return fail(err)
+	}
+	db.mu.Lock()
+	db.streams[name] = st
+	db.mu.Unlock()
+	return st, nil
+}
+
+// create stores a stream. Its shards come first and the stream last, so that
+// one that was interrupted is no stream.
+func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, error) {
+	now := time.Now()
+	id, err := db.nextStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st := newStream(db, id, streamMeta{
+		Name: name, Created: now.UnixMilli(), Retention: cfg.Retention, RetentionBytes: cfg.RetentionBytes,
+		MaxRecordSize: cfg.MaxRecordSize, Compression: cfg.Compression, Hash: cfg.Hash, Limits: cfg.Limits, Tags: cfg.Tags,
+	})
+	metas := st.firstShards(cfg.Shards, now)
+	var members []*member
+	for from := 0; from < len(metas); from += shardsPerChange {
+		step := metas[from:min(from+shardsPerChange, len(metas))]
+		created, err := db.log.Change(ctx, st.change(uint32(from), step, nil, nil))
+		if err != nil {
+			return nil, err
+		}
+		for i, s := range created {
+			members = append(members, st.newMember(s, step[i]))
+		}
+	}
+	st.routes.Store(newRoutes(members))
+	return st, db.log.Do(ctx, func(tx *shard.Tx) error {
+		tx.Set(streamKey(id), mustJSON(st.meta.Load()))
+		return nil
+	})
+}
+
+// nextStream takes a stream number, which is never used again.
+func (db *DB) nextStream(ctx context.Context) (id uint32, err error) {
+	err = db.log.Do(ctx, func(tx *shard.Tx) error {
+		v, err := tx.Get(keyNext)
+		if err != nil {
+			return err
+		}
+		n, err := strconv.ParseUint(string(v), 10, 32)
+		if err != nil {
+			return fmt.Errorf("%w: next stream number %q", shardlog.ErrCorrupt, v)
+		}
+		id = uint32(n)
+		tx.Set(keyNext, strconv.AppendUint(nil, n+1, 10))
+		return nil
+	})
+	return id, err
+}
+
+// Stream returns the stream with the name; the error matches
+// shardlog.ErrNotFound if there is none.
+func (db *DB) Stream(ctx context.Context, name string) (*Stream, error) {
+	if err := db.enter(ctx, "stream", name); err != nil {
+		return nil, err
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if st := db.streams[name]; st != nil {
+		return st, nil
+	}
+	return nil, &shardlog.Error{Op: "stream", Stream: name, Err: shardlog.ErrNotFound}
+}
+
+// Streams iterates over all streams, by name. The only errors are those of a
+// closed database and of ctx, which end the iteration.
+func (db *DB) Streams(ctx context.Context) iter.Seq2[*Stream, error] {
+	return func(yield func(*Stream, error) bool) {
+		if err := db.enter(ctx, "streams", ""); err != nil {
+			yield(nil, err)
+			return
+		}
+		for _, st := range db.list() {
+			if !yield(st, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (db *DB) list() []*Stream {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	all := make([]*Stream, 0, len(db.streams))
+	for _, st := range db.streams {
+		all = append(all, st)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].name < all[j].name })
+	return all
+}
+
+// Delete removes a stream with all its records, for good. Calls on it get
+// shardlog.ErrNotFound from then on. It blocks until the records are gone; if
+// ctx ends first the stream is gone all the same, and its space is given back
+// when the database is opened again.
+func (db *DB) Delete(ctx context.Context, name string) error {
+	fail := func(err error) error { return &shardlog.Error{Op: "delete", Stream: name, Err: err} }
+	if err := db.enter(ctx, "delete", name); err != nil {
+		return err
+	}
+	if err := db.lockStreams(ctx); err != nil {
+		return fail(err)
+	}
+	defer db.unlockStreams()
+	db.mu.Lock()
+	st := db.streams[name]
+	db.mu.Unlock()
+	if st == nil {
+		return fail(shardlog.ErrNotFound)
+	}
+	if err := st.delete(ctx); err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// RotateEncryptionKey replaces the encryption key of a closed database; a nil
+// old key encrypts one that was not, a nil new one stops encrypting. It
+// rewrites the registry of data keys, not the data: files written before keep
+// the data key, or the lack of one, that they have, until retention or
+// reclaiming rewrites them. The error matches shardlog.ErrInvalid if old is
+// not the key.
+func RotateEncryptionKey(dir string, oldKey, newKey []byte) error {
+	if _, err := os.Stat(dir); err != nil {
+		return &shardlog.Error{Op: "rotate encryption key", Err: err}
+	}
+	switch len(newKey) {
+	case 0, 16, 24, 32:
+	default:
+		return &shardlog.Error{Op: "rotate encryption key", Err: &shardlog.InvalidError{
+			Field: "newKey", Value: fmt.Sprintf("of %d bytes", len(newKey)), Limit: "16, 24 or 32 bytes"}}
+	}
+	if err := badgerkv.RotateKey(dir, oldKey, newKey); err != nil {
+		return &shardlog.Error{Op: "rotate encryption key", Err: err}
+	}
+	return nil
+}

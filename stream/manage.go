@@ -1,0 +1,95 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// update replaces the stream's metadata; change edits a copy of it.
+func (st *Stream) update(ctx context.Context, op string, change func(*streamMeta) error) error {
+	if err := st.enter(ctx, op); err != nil {
+		return err
+	}
+	st.config.Lock()
+	defer st.config.Unlock()
+	meta := *st.meta.Load()
+	meta.Tags = maps.Clone(meta.Tags)
+	if err := change(&meta); err != nil {
+		return st.fail(op, "", err)
+	}
+	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *shard.Tx) error {
+		if st.deleted.Load() {
+			return shardlog.ErrNotFound
+		}
+		tx.Set(streamKey(st.id), mustJSON(&meta))
+		return nil
+	})
+	if err != nil {
+		return st.fail(op, "", err)
+	}
+	st.meta.Store(&meta)
+	return nil
+}
+
+// SetRetention changes how long records are kept, by age (or Forever) and by
+// stored bytes (0 for no bound), as in Config. What is over the new bounds is
+// removed soon after; what was removed does not come back.
+func (st *Stream) SetRetention(ctx context.Context, age time.Duration, bytes int64) error {
+	err := st.update(ctx, "set retention", func(m *streamMeta) error {
+		m.Retention, m.RetentionBytes = age, bytes
+		return checkRetention(age, bytes)
+	})
+	if err == nil {
+		st.usage.Limit.Store(bytes)
+		st.db.wakeJanitor()
+	}
+	return err
+}
+
+// SetLimits changes the rate limits of every shard, at once and with full
+// allowances.
+func (st *Stream) SetLimits(ctx context.Context, l Limits) error {
+	err := st.update(ctx, "set limits", func(m *streamMeta) error {
+		m.Limits = l
+		return l.check()
+	})
+	if err != nil {
+		return err
+	}
+	st.shape.Lock()
+	defer st.shape.Unlock()
+	old := st.routes.Load()
+	all := make([]*member, len(old.all))
+	for i, m := range old.all {
+		all[i] = &member{s: m.s, meta: m.meta, lim: newLimiter(st.meta.Load().Limits), ctr: m.ctr}
+	}
+	st.routes.Store(newRoutes(all))
+	return nil
+}
+
+// SetTags adds tags to the stream, and replaces those with the same keys.
+func (st *Stream) SetTags(ctx context.Context, tags map[string]string) error {
+	return st.update(ctx, "set tags", func(m *streamMeta) error {
+		if m.Tags == nil {
+			m.Tags = map[string]string{}
+		}
+		maps.Copy(m.Tags, tags)
+		return errors.Join(checkTags(tags), checkTags(m.Tags))
+	})
+}
+
+// RemoveTags removes the tags with the keys; those that are not there are no
+// error.
+func (st *Stream) RemoveTags(ctx context.Context, keys ...string) error {
+	return st.update(ctx, "remove tags", func(m *streamMeta) error {
+		for _, k := range keys {
+			delete(m.Tags, k)
+		}
+		return nil
+	})
+}

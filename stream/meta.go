@@ -1,0 +1,166 @@
+package stream
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// formatVersion is the version of everything that is stored; docs/FORMAT.md
+// describes it. A database with a higher one is refused.
+const formatVersion = 1
+
+// Keys of metadata; docs/FORMAT.md lists all that are in use.
+var (
+	keyFormat = []byte("mf") // formatVersion in decimal
+	keyNext   = []byte("mn") // number of the next stream, in decimal
+	keyState  = []byte("mc") // how the database was left
+)
+
+const (
+	prefixStream = "ms" // + stream number: streamMeta
+	prefixShard  = "mh" // + stream number + shard index: shardMeta
+)
+
+// The values of keyState.
+const (
+	stateClean = "clean" // closed in order
+	stateOpen  = "open:" // + Durability of the process that has it, or died with it
+)
+
+func streamKey(stream uint32) []byte {
+	return binary.BigEndian.AppendUint32([]byte(prefixStream), stream)
+}
+
+func shardKey(id shard.ID) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte(prefixShard), id.Stream), id.Shard)
+}
+
+// streamMeta is the stored form of a stream's configuration, apart from
+// Config so that a change of that cannot change what is stored unnoticed.
+type streamMeta struct {
+	Name           string            `json:"name"`
+	Created        int64             `json:"created"` // Unix milliseconds
+	Deleting       bool              `json:"deleting,omitempty"`
+	Retention      time.Duration     `json:"retention"`
+	RetentionBytes int64             `json:"retentionBytes,omitempty"`
+	MaxRecordSize  int               `json:"maxRecordSize"`
+	Compression    Compression       `json:"compression,omitempty"`
+	Hash           Hash              `json:"hash,omitempty"`
+	Limits         Limits            `json:"limits"`
+	Tags           map[string]string `json:"tags,omitempty"`
+}
+
+// shardMeta is the stored form of a shard.
+type shardMeta struct {
+	Parents  []uint32         `json:"parents,omitempty"`
+	Start    shardlog.HashKey `json:"start"`
+	End      shardlog.HashKey `json:"end"`
+	Created  int64            `json:"created"` // Unix seconds, as in sequence numbers
+	Base     uint64           `json:"base"`
+	Closed   bool             `json:"closed,omitempty"`
+	ClosedAt int64            `json:"closedAt,omitempty"` // Unix milliseconds
+	Last     uint64           `json:"last,omitempty"`
+}
+
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // the types above always encode
+	}
+	return b
+}
+
+// stored is all metadata of a database.
+type stored struct {
+	fresh   bool // nothing was stored yet
+	state   string
+	next    uint32
+	streams map[uint32]*streamMeta
+	shards  map[shard.ID]*shardMeta
+}
+
+// readMeta reads and checks the metadata of a store.
+func readMeta(store kv.Store) (*stored, error) {
+	m := &stored{streams: map[uint32]*streamMeta{}, shards: map[shard.ID]*shardMeta{}}
+	switch v, err := store.Get(keyFormat); {
+	case errors.Is(err, shardlog.ErrNotFound):
+		m.fresh = true
+		return m, nil
+	case err != nil:
+		return nil, err
+	default:
+		n, err := strconv.Atoi(string(v))
+		if err != nil {
+			return nil, fmt.Errorf("%w: format version %q", shardlog.ErrCorrupt, v)
+		}
+		if n > formatVersion {
+			return nil, fmt.Errorf("%w: the database has format %d, this program knows up to %d", shardlog.ErrVersion, n, formatVersion)
+		}
+	}
+	v, err := store.Get(keyState)
+	if err != nil {
+		return nil, fmt.Errorf("reading the database's state: %w", err)
+	}
+	m.state = string(v)
+	if v, err = store.Get(keyNext); err != nil {
+		return nil, fmt.Errorf("reading the next stream number: %w", err)
+	}
+	n, err := strconv.ParseUint(string(v), 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("%w: next stream number %q", shardlog.ErrCorrupt, v)
+	}
+	m.next = uint32(n)
+	if err := m.readStreams(store); err != nil {
+		return nil, err
+	}
+	return m, m.readShards(store)
+}
+
+func (m *stored) readStreams(store kv.Store) error {
+	return scanValues(store, []byte(prefixStream), func(k, v []byte) error {
+		var sm streamMeta
+		if err := json.Unmarshal(v, &sm); err != nil || len(k) != len(prefixStream)+4 {
+			return fmt.Errorf("%w: metadata of a stream, key %x: %v", shardlog.ErrCorrupt, k, err)
+		}
+		m.streams[binary.BigEndian.Uint32(k[len(prefixStream):])] = &sm
+		return nil
+	})
+}
+
+func (m *stored) readShards(store kv.Store) error {
+	return scanValues(store, []byte(prefixShard), func(k, v []byte) error {
+		var sm shardMeta
+		if err := json.Unmarshal(v, &sm); err != nil || len(k) != len(prefixShard)+8 {
+			return fmt.Errorf("%w: metadata of a shard, key %x: %v", shardlog.ErrCorrupt, k, err)
+		}
+		k = k[len(prefixShard):]
+		m.shards[shard.ID{Stream: binary.BigEndian.Uint32(k), Shard: binary.BigEndian.Uint32(k[4:])}] = &sm
+		return nil
+	})
+}
+
+func scanValues(store kv.Store, prefix []byte, f func(k, v []byte) error) error {
+	var keys [][]byte
+	err := store.Scan(prefix, func(k []byte, _ int64) bool {
+		keys = append(keys, append([]byte(nil), k...))
+		return true
+	})
+	for _, k := range keys {
+		if err != nil {
+			return err
+		}
+		var v []byte
+		if v, err = store.Get(k); err == nil {
+			err = f(k, v)
+		}
+	}
+	return err
+}

@@ -1,0 +1,127 @@
+package stream
+
+import (
+	"math/bits"
+	"sort"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// member is a shard of a stream. What of it changes, changes by replacement.
+type member struct {
+	s    *shard.Shard
+	meta shardMeta
+	lim  *limiter
+	ctr  *counters
+}
+
+func (m *member) index() uint32 { return m.s.ID().Shard }
+
+func (m *member) info() shardlog.ShardInfo {
+	i := m.s.Info()
+	info := shardlog.ShardInfo{
+		ID: m.s.Name(), HashStart: m.meta.Start, HashEnd: m.meta.End,
+		First: i.First, Closed: m.meta.Closed, Created: time.Unix(m.meta.Created, 0),
+	}
+	if m.meta.Closed {
+		info.Last = i.Last
+	}
+	for _, p := range m.meta.Parents {
+		info.Parents = append(info.Parents, shard.Name(p))
+	}
+	return info
+}
+
+// routes are the shards of a stream at one moment. They never change.
+type routes struct {
+	all  []*member // by index, which puts parents before children
+	open []*member // by hash key range, without gaps or overlaps
+}
+
+func newRoutes(all []*member) *routes {
+	r := &routes{all: all}
+	sort.Slice(r.all, func(i, j int) bool { return r.all[i].index() < r.all[j].index() })
+	for _, m := range r.all {
+		if !m.meta.Closed {
+			r.open = append(r.open, m)
+		}
+	}
+	sort.Slice(r.open, func(i, j int) bool { return r.open[i].meta.Start.Compare(r.open[j].meta.Start) < 0 })
+	return r
+}
+
+// route returns the open shard of a hash key.
+func (r *routes) route(k shardlog.HashKey) *member {
+	n := sort.Search(len(r.open), func(i int) bool { return r.open[i].meta.Start.Compare(k) > 0 })
+	return r.open[n-1] // the first range begins at 0
+}
+
+// find returns the shard with the ID, or nil.
+func (r *routes) find(id string) *member {
+	i := sort.Search(len(r.all), func(i int) bool { return r.all[i].s.Name() >= id })
+	if i < len(r.all) && r.all[i].s.Name() == id {
+		return r.all[i]
+	}
+	return nil
+}
+
+// children returns the IDs of the shards that were made from the one with the
+// index.
+func (r *routes) children(index uint32) (ids []string) {
+	for _, m := range r.all {
+		for _, p := range m.meta.Parents {
+			if p == index {
+				ids = append(ids, m.s.Name())
+			}
+		}
+	}
+	return ids
+}
+
+// hashKey returns where a record belongs.
+func (h Hash) hashKey(r *shardlog.Record) shardlog.HashKey {
+	switch {
+	case r.ExplicitHashKey.IsSet():
+		return r.ExplicitHashKey
+	case h == XXHash:
+		// 64 bits decide; the rest only has to be some function of them.
+		sum := xxhash.Sum64String(r.PartitionKey)
+		return shardlog.NewHashKey(sum, bits.ReverseBytes64(sum))
+	}
+	return shardlog.KeyHash(r.PartitionKey)
+}
+
+// evenRanges divides the hash keys into n ranges as Kinesis does: each has
+// floor(2^128/n) keys, and the last one takes what is left over. It returns
+// where each begins.
+func evenRanges(n int) []shardlog.HashKey {
+	if n == 1 {
+		return []shardlog.HashKey{shardlog.NewHashKey(0, 0)}
+	}
+	// 2^128 / n by long division, one 64-bit word at a time.
+	sizeHi, rem := bits.Div64(1, 0, uint64(n))
+	sizeLo, _ := bits.Div64(rem, 0, uint64(n))
+	starts := make([]shardlog.HashKey, n)
+	for i := range starts {
+		hi, lo := bits.Mul64(sizeLo, uint64(i))
+		starts[i] = shardlog.NewHashKey(hi+sizeHi*uint64(i), lo)
+	}
+	return starts
+}
+
+// middle returns the first key of the upper half of a range.
+func middle(start, end shardlog.HashKey) shardlog.HashKey {
+	sh, sl := start.Words()
+	eh, el := end.Words()
+	// (start + end) / 2 + 1 without losing the carry.
+	lo, c := bits.Add64(sl, el, 0)
+	hi, c2 := bits.Add64(sh, eh, c)
+	lo = lo>>1 | hi<<63
+	hi = hi>>1 | c2<<63
+	lo, c = bits.Add64(lo, 1, 0)
+	return shardlog.NewHashKey(hi+c, lo)
+}

@@ -1,0 +1,358 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// shardsPerChange bounds how many shards one transaction creates.
+const shardsPerChange = 250
+
+func (st *Stream) shardConfig(id shard.ID, m *shardMeta) shard.Config {
+	return shard.Config{
+		ID: id, Created: m.Created, Base: m.Base, Codec: st.meta.Load().Compression.codec(),
+		Closed: m.Closed, Last: m.Last, Usage: &st.usage,
+	}
+}
+
+func (st *Stream) newMember(s *shard.Shard, m shardMeta) *member {
+	return &member{s: s, meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
+}
+
+// base returns the counter below those of a new shard. In a durable database
+// the shard's creation tells its numbers from those of any other. One in
+// memory forgets what it gave out, so its numbers begin at the nanosecond, and
+// none comes back when it is made again.
+func (st *Stream) base(now time.Time) uint64 {
+	if st.db.opts.InMemory {
+		return uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)
+	}
+	return 0
+}
+
+func (st *Stream) firstShards(n int, now time.Time) []shardMeta {
+	starts := evenRanges(n)
+	metas := make([]shardMeta, n)
+	for i := range metas {
+		end := shardlog.MaxHashKey
+		if i+1 < n {
+			end, _ = starts[i+1].Prev()
+		}
+		metas[i] = shardMeta{Start: starts[i], End: end, Created: now.Unix(), Base: st.base(now)}
+	}
+	return metas
+}
+
+// change describes the creation of shards with indexes from first on, and the
+// closing of others, as one change of the log.
+func (st *Stream) change(first uint32, metas []shardMeta, closing []*member, closed []shardMeta) shard.Change {
+	c := shard.Change{}
+	for i := range metas {
+		c.Create = append(c.Create, st.shardConfig(shard.ID{Stream: st.id, Shard: first + uint32(i)}, &metas[i]))
+	}
+	for _, m := range closing {
+		c.Close = append(c.Close, m.s)
+	}
+	c.Apply = func(tx *shard.Tx) error {
+		for i := range metas {
+			tx.Set(shardKey(c.Create[i].ID), mustJSON(&metas[i]))
+		}
+		for i, m := range closing {
+			closed[i] = m.meta
+			closed[i].Closed, closed[i].ClosedAt, closed[i].Last = true, time.Now().UnixMilli(), m.s.LastCounter()
+			tx.Set(shardKey(m.s.ID()), mustJSON(&closed[i]))
+		}
+		return nil
+	}
+	return c
+}
+
+// check tells whether the open shards cover all hash keys once.
+func (r *routes) check() error {
+	if len(r.open) == 0 {
+		return errors.New("no open shard")
+	}
+	want := shardlog.NewHashKey(0, 0)
+	for i, m := range r.open {
+		if m.meta.Start != want {
+			return fmt.Errorf("%s begins at hash key %v, expected %v", m.s.Name(), m.meta.Start, want)
+		}
+		var more bool
+		if want, more = m.meta.End.Next(); more != (i+1 < len(r.open)) {
+			return fmt.Errorf("%s ends at hash key %v", m.s.Name(), m.meta.End)
+		}
+	}
+	return nil
+}
+
+// Split divides an open shard in two. The upper one begins at newStart, or, if
+// that is unset, in the middle. Writers wait while it is done; what they wrote
+// before stays on the parent, which can be read until it expires, and what
+// they write after goes to the children, so the order of each key is kept.
+//
+// It returns the IDs of the children, the lower first. Errors match
+// shardlog.ErrNotFound, ErrShardClosed or ErrInvalid.
+func (st *Stream) Split(ctx context.Context, shardID string, newStart shardlog.HashKey) ([]string, error) {
+	if err := st.enter(ctx, "split"); err != nil {
+		return nil, err
+	}
+	st.shape.Lock()
+	defer st.shape.Unlock()
+	m, err := st.openShard("split", shardID)
+	if err != nil {
+		return nil, err
+	}
+	if !newStart.IsSet() {
+		if m.meta.Start == m.meta.End {
+			return nil, st.fail("split", shardID, &shardlog.InvalidError{Field: "shard", Value: shardID, Limit: "one with at least two hash keys"})
+		}
+		newStart = middle(m.meta.Start, m.meta.End)
+	}
+	if newStart.Compare(m.meta.Start) <= 0 || newStart.Compare(m.meta.End) > 0 {
+		return nil, st.fail("split", shardID, &shardlog.InvalidError{Field: "newStart", Value: newStart.String(),
+			Limit: fmt.Sprintf("above %v and not above %v", m.meta.Start, m.meta.End)})
+	}
+	if err := st.checkCount(len(st.routes.Load().open) + 1); err != nil {
+		return nil, st.fail("split", shardID, err)
+	}
+	ids, err := st.reshape(ctx, []reshape{{parents: []*member{m}, starts: []shardlog.HashKey{m.meta.Start, newStart}, end: m.meta.End}})
+	if err != nil {
+		return nil, st.fail("split", shardID, err)
+	}
+	return ids, nil
+}
+
+// Merge joins two open shards whose ranges of hash keys are next to each
+// other; their order does not matter. It returns the ID of the child. For
+// writers, readers and errors see Split.
+func (st *Stream) Merge(ctx context.Context, shardID, adjacentID string) (string, error) {
+	if err := st.enter(ctx, "merge"); err != nil {
+		return "", err
+	}
+	st.shape.Lock()
+	defer st.shape.Unlock()
+	a, err := st.openShard("merge", shardID)
+	if err != nil {
+		return "", err
+	}
+	b, err := st.openShard("merge", adjacentID)
+	if err != nil {
+		return "", err
+	}
+	if a.meta.Start.Compare(b.meta.Start) > 0 {
+		a, b = b, a
+	}
+	if next, ok := a.meta.End.Next(); !ok || next != b.meta.Start {
+		return "", st.fail("merge", shardID, &shardlog.InvalidError{Field: "adjacentID", Value: adjacentID, Limit: "a shard whose hash key range is next to that of " + shardID})
+	}
+	ids, err := st.reshape(ctx, []reshape{{parents: []*member{a, b}, starts: []shardlog.HashKey{a.meta.Start}, end: b.meta.End}})
+	if err != nil {
+		return "", st.fail("merge", shardID, err)
+	}
+	return ids[0], nil
+}
+
+// Reshard changes the number of open shards to n with equal ranges of hash
+// keys, by splits and then merges. It is done in steps, each of which leaves a
+// complete stream; if ctx ends between two, the rest is not done, and calling
+// it again goes on.
+func (st *Stream) Reshard(ctx context.Context, n int) error {
+	if err := st.enter(ctx, "reshard"); err != nil {
+		return err
+	}
+	if err := st.checkCount(n); err != nil {
+		return st.fail("reshard", "", err)
+	}
+	bounds := evenRanges(n)
+	for {
+		more, err := st.reshardStep(ctx, bounds)
+		if err != nil {
+			return st.fail("reshard", "", err)
+		}
+		if !more {
+			return nil
+		}
+	}
+}
+
+// reshardStep splits shards at bounds, or if there is nothing to split merges
+// pairs between bounds. Writers may run between two steps.
+func (st *Stream) reshardStep(ctx context.Context, bounds []shardlog.HashKey) (more bool, err error) {
+	if err := st.enter(ctx, "reshard"); err != nil {
+		return false, err
+	}
+	st.shape.Lock()
+	defer st.shape.Unlock()
+	open := st.routes.Load().open
+	steps := splitsAt(open, bounds)
+	if len(steps) == 0 {
+		steps = mergesBetween(open, bounds)
+	}
+	if len(steps) == 0 {
+		return false, nil
+	}
+	_, err = st.reshape(ctx, steps)
+	return err == nil, err
+}
+
+// maxReshapes bounds the splits or merges of one transaction.
+const maxReshapes = 100
+
+func splitsAt(open []*member, bounds []shardlog.HashKey) (steps []reshape) {
+	i := 0
+	for _, m := range open {
+		starts := []shardlog.HashKey{m.meta.Start}
+		for ; i < len(bounds) && bounds[i].Compare(m.meta.End) <= 0; i++ {
+			// A shard that has to be cut very often is cut in several steps.
+			if bounds[i].Compare(m.meta.Start) > 0 && len(starts) < maxReshapes {
+				starts = append(starts, bounds[i])
+			}
+		}
+		if len(starts) > 1 {
+			steps = append(steps, reshape{parents: []*member{m}, starts: starts, end: m.meta.End})
+		}
+		if len(steps)*2 >= maxReshapes || len(starts) == maxReshapes {
+			break
+		}
+	}
+	return steps
+}
+
+func mergesBetween(open []*member, bounds []shardlog.HashKey) (steps []reshape) {
+	isBound := make(map[shardlog.HashKey]bool, len(bounds))
+	for _, b := range bounds {
+		isBound[b] = true
+	}
+	for i := 0; i+1 < len(open) && len(steps) < maxReshapes; i++ {
+		if a, b := open[i], open[i+1]; !isBound[b.meta.Start] {
+			steps = append(steps, reshape{parents: []*member{a, b}, starts: []shardlog.HashKey{a.meta.Start}, end: b.meta.End})
+			i++
+		}
+	}
+	return steps
+}
+
+func (st *Stream) checkCount(n int) error {
+	if n < 1 || n > MaxShards {
+		return &shardlog.InvalidError{Field: "shards", Value: n, Limit: fmt.Sprintf("1 to %d", MaxShards)}
+	}
+	return nil
+}
+
+func (st *Stream) openShard(op, shardID string) (*member, error) {
+	if st.deleted.Load() {
+		return nil, st.fail(op, shardID, shardlog.ErrNotFound)
+	}
+	m, err := st.find(op, shardID)
+	if err == nil && m.meta.Closed {
+		err = st.fail(op, shardID, shardlog.ErrShardClosed)
+	}
+	return m, err
+}
+
+// reshape replaces parents by children that begin at starts.
+type reshape struct {
+	parents []*member
+	starts  []shardlog.HashKey
+	end     shardlog.HashKey
+}
+
+// reshape makes several replacements in one transaction, with shape held, and
+// returns the IDs of the children in their order. It does not heed ctx once it
+// has begun: half a reshape is none.
+func (st *Stream) reshape(ctx context.Context, steps []reshape) ([]string, error) {
+	now := time.Now()
+	old := st.routes.Load()
+	first := old.all[len(old.all)-1].index() + 1
+	var metas []shardMeta
+	var closing []*member
+	for _, r := range steps {
+		// A child's creation is later than its parents', at least by the
+		// second that sequence numbers can tell, also when reshards follow
+		// each other at once: numbers grow along the lineage.
+		created := now.Unix()
+		var parents []uint32
+		for _, p := range r.parents {
+			created = max(created, p.meta.Created+1)
+			parents = append(parents, p.index())
+		}
+		closing = append(closing, r.parents...)
+		for i, start := range r.starts {
+			end := r.end
+			if i+1 < len(r.starts) {
+				end, _ = r.starts[i+1].Prev()
+			}
+			metas = append(metas, shardMeta{Parents: parents, Start: start, End: end, Created: created, Base: st.base(now)})
+		}
+	}
+	closed := make([]shardMeta, len(closing))
+	created, err := st.db.log.Change(context.WithoutCancel(ctx), st.change(first, metas, closing, closed))
+	if err != nil {
+		return nil, err
+	}
+	return st.install(old, metas, created, closing, closed), nil
+}
+
+// install makes a change of the shards visible.
+func (st *Stream) install(old *routes, metas []shardMeta, created []*shard.Shard, closing []*member, closed []shardMeta) []string {
+	replaced := make(map[*member]*member, len(closing))
+	for i, m := range closing {
+		replaced[m] = &member{s: m.s, meta: closed[i], lim: m.lim, ctr: m.ctr}
+	}
+	all := make([]*member, 0, len(old.all)+len(created))
+	for _, m := range old.all {
+		if r := replaced[m]; r != nil {
+			m = r
+		}
+		all = append(all, m)
+	}
+	ids := make([]string, len(created))
+	for i, s := range created {
+		ids[i] = s.Name()
+		all = append(all, st.newMember(s, metas[i]))
+	}
+	st.routes.Store(newRoutes(all))
+	return ids
+}
+
+// delete removes the stream; DB.manage is held.
+func (st *Stream) delete(ctx context.Context) error {
+	st.shape.Lock()
+	meta := *st.meta.Load()
+	meta.Deleting = true
+	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *shard.Tx) error {
+		tx.Set(streamKey(st.id), mustJSON(&meta))
+		return nil
+	})
+	if err == nil {
+		st.deleted.Store(true)
+	}
+	st.shape.Unlock()
+	if err != nil {
+		return err
+	}
+	st.db.mu.Lock()
+	delete(st.db.streams, st.name)
+	st.db.mu.Unlock()
+	for _, m := range st.routes.Load().all {
+		if err := st.dropShard(ctx, m); err != nil {
+			return err
+		}
+	}
+	return st.db.log.Do(ctx, func(tx *shard.Tx) error {
+		tx.Delete(streamKey(st.id))
+		return nil
+	})
+}
+
+func (st *Stream) dropShard(ctx context.Context, m *member) error {
+	return st.db.log.Drop(ctx, m.s, func(tx *shard.Tx) error {
+		tx.Delete(shardKey(m.s.ID()))
+		return nil
+	})
+}

@@ -1,0 +1,81 @@
+package stream
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// counters are what a member counts besides its shard.
+type counters struct {
+	writeThrottles, readThrottles atomic.Int64
+	behind                        atomic.Int64 // of the last page read, nanoseconds
+}
+
+// Stats are figures of a database. Counts begin when it was opened.
+type Stats struct {
+	Streams int
+	Shards  int
+	// Groups counts the transactions; Syncs, how often the disk was waited for.
+	Groups, Syncs int64
+	// LiveBytes are stored and in use. DiskBytes are what the files take;
+	// FreeBytes are left on the file system. Both are -1 or 0 in memory.
+	LiveBytes, DiskBytes, FreeBytes int64
+}
+
+// Stats returns figures of the database. It asks the file system.
+func (db *DB) Stats() Stats {
+	u, live := db.log.Usage()
+	s := Stats{Groups: u.Commits, Syncs: u.Syncs, LiveBytes: live, DiskBytes: u.DiskBytes, FreeBytes: u.FreeBytes}
+	for _, st := range db.list() {
+		s.Streams++
+		s.Shards += len(st.routes.Load().all)
+	}
+	return s
+}
+
+// StreamStats are figures of a stream. Counts begin when the database was
+// opened.
+type StreamStats struct {
+	// Bytes are what the stream stores.
+	Bytes  int64
+	Shards []ShardStats
+}
+
+// ShardStats are figures of a shard. Counts begin when the database was opened.
+type ShardStats struct {
+	ID     string
+	Closed bool
+	// Records and Bytes can be read; Bytes as stored. Blocks are the stored
+	// pieces.
+	Records, Bytes, Blocks int64
+	// RecordsIn and BytesIn were stored, RecordsOut and BytesOut delivered;
+	// bytes as users count them.
+	RecordsIn, BytesIn, RecordsOut, BytesOut int64
+	// BlocksWritten counts stored blocks.
+	BlocksWritten int64
+	// WriteThrottles are records, ReadThrottles calls, over their limits.
+	WriteThrottles, ReadThrottles int64
+	// Behind is how far the last page read was behind the newest record.
+	Behind time.Duration
+	// OldestAge is the age of the oldest record; 0 if there is none.
+	OldestAge time.Duration
+}
+
+// Stats returns figures of the stream and its shards.
+func (st *Stream) Stats() StreamStats {
+	s := StreamStats{Bytes: st.usage.Bytes.Load()}
+	for _, m := range st.routes.Load().all {
+		i := m.s.Info()
+		ss := ShardStats{
+			ID: m.s.Name(), Closed: m.meta.Closed, Records: i.Records, Bytes: i.Bytes, Blocks: i.Blocks,
+			RecordsIn: i.RecordsIn, BytesIn: i.BytesIn, RecordsOut: i.RecordsOut, BytesOut: i.BytesOut, BlocksWritten: i.BlocksWritten,
+			WriteThrottles: m.ctr.writeThrottles.Load(), ReadThrottles: m.ctr.readThrottles.Load(),
+			Behind: time.Duration(m.ctr.behind.Load()),
+		}
+		if !i.Empty {
+			ss.OldestAge = time.Since(i.Oldest)
+		}
+		s.Shards = append(s.Shards, ss)
+	}
+	return s
+}

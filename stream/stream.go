@@ -1,0 +1,386 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// Stream is one stream of a DB. Use DB.Create or DB.Stream.
+type Stream struct {
+	db    *DB
+	id    uint32
+	name  string
+	usage shard.Usage
+
+	// shape is read-held by writers and held by whatever changes the set of
+	// open shards, so that a writer never meets a shard that is being closed.
+	shape   sync.RWMutex
+	routes  atomic.Pointer[routes]
+	meta    atomic.Pointer[streamMeta] // replaced under config
+	config  sync.Mutex
+	deleted atomic.Bool
+}
+
+var (
+	_ shardlog.Sink   = (*Stream)(nil)
+	_ shardlog.Source = (*Stream)(nil)
+)
+
+func newStream(db *DB, id uint32, meta streamMeta) *Stream {
+	st := &Stream{db: db, id: id, name: meta.Name}
+	st.meta.Store(&meta)
+	st.usage.Limit.Store(meta.RetentionBytes)
+	return st
+}
+
+// Name returns the stream's name.
+func (st *Stream) Name() string { return st.name }
+
+// Info describes a stream.
+type Info struct {
+	Name    string
+	Created time.Time
+	// OpenShards counts those that take records, Shards all that can be read.
+	OpenShards, Shards int
+	Retention          time.Duration // Forever if records do not expire
+	RetentionBytes     int64         // 0 for no bound
+	MaxRecordSize      int
+	Compression        Compression
+	Hash               Hash
+	Limits             Limits
+	Tags               map[string]string
+}
+
+// Info returns a description of the stream.
+func (st *Stream) Info() Info {
+	m, r := st.meta.Load(), st.routes.Load()
+	return Info{
+		Name: st.name, Created: time.UnixMilli(m.Created), OpenShards: len(r.open), Shards: len(r.all),
+		Retention: m.Retention, RetentionBytes: m.RetentionBytes, MaxRecordSize: m.MaxRecordSize,
+		Compression: m.Compression, Hash: m.Hash, Limits: m.Limits, Tags: maps.Clone(m.Tags),
+	}
+}
+
+// enter checks what every call checks first.
+func (st *Stream) enter(ctx context.Context, op string) error {
+	if err := st.db.enter(ctx, op, st.name); err != nil {
+		return err
+	}
+	if st.deleted.Load() {
+		return &shardlog.Error{Op: op, Stream: st.name, Err: shardlog.ErrNotFound}
+	}
+	return nil
+}
+
+func (st *Stream) fail(op, shardID string, err error) error {
+	var retry time.Duration
+	var e *shardlog.Error
+	if errors.As(err, &e) {
+		retry = e.RetryAfter
+	}
+	return &shardlog.Error{Op: op, Stream: st.name, Shard: shardID, RetryAfter: retry, Err: err}
+}
+
+// Shards implements shardlog.Sink and shardlog.Source.
+func (st *Stream) Shards(ctx context.Context) ([]shardlog.ShardInfo, error) {
+	if err := st.enter(ctx, "shards"); err != nil {
+		return nil, err
+	}
+	all := st.routes.Load().all
+	infos := make([]shardlog.ShardInfo, len(all))
+	for i, m := range all {
+		infos[i] = m.info()
+	}
+	return infos, nil
+}
+
+// Put stores one record. It is PutRecords with one.
+func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResult, error) {
+	res, err := st.PutRecords(ctx, []shardlog.Record{r})
+	if err != nil {
+		return shardlog.PutResult{}, err
+	}
+	return res[0], res[0].Err
+}
+
+// PutRecords implements shardlog.Sink. It blocks until the records are as
+// durable as the database promises. Records with faults fail the whole call
+// before anything is written, with all faults named by index.
+//
+// Records that go into one transaction, which is all of a call of up to about
+// 4 MiB, are stored together or not at all. If ctx ends while a write is under
+// way the results match shardlog.ErrUnknownOutcome.
+func (st *Stream) PutRecords(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
+	if err := st.enter(ctx, "put"); err != nil {
+		return nil, err
+	}
+	meta := st.meta.Load()
+	if err := checkRecords(records, meta.MaxRecordSize); err != nil {
+		return nil, st.fail("put", "", err)
+	}
+	res := make([]shardlog.PutResult, len(records))
+	st.shape.RLock()
+	defer st.shape.RUnlock()
+	if st.deleted.Load() {
+		return nil, st.fail("put", "", shardlog.ErrNotFound)
+	}
+	if err := st.put(ctx, meta, records, res); err != nil {
+		return nil, st.fail("put", "", err)
+	}
+	return res, nil
+}
+
+// put routes and appends records that were checked, with shape read-held.
+func (st *Stream) put(ctx context.Context, meta *streamMeta, records []shardlog.Record, res []shardlog.PutResult) error {
+	r := st.routes.Load()
+	targets := make([]*shard.Shard, len(records))
+	var now time.Time
+	limited := 0
+	for i := range records {
+		m := r.route(meta.Hash.hashKey(&records[i]))
+		targets[i] = m.s
+		if m.lim == nil || !m.lim.writes {
+			continue
+		}
+		if now.IsZero() {
+			now = time.Now()
+		}
+		if wait := m.lim.write(now, records[i].Size()); wait > 0 {
+			m.ctr.writeThrottles.Add(1)
+			res[i].Err = &shardlog.Error{Op: "put", Stream: st.name, Shard: m.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+			limited++
+		}
+	}
+	if limited == 0 {
+		if err := st.db.log.Append(ctx, records, targets, res); err != nil {
+			return err
+		}
+		st.wrapErrors(targets, res)
+		return nil
+	}
+	return st.putSome(ctx, records, targets, res, len(records)-limited)
+}
+
+// putSome appends the records that have no error yet.
+func (st *Stream) putSome(ctx context.Context, records []shardlog.Record, targets []*shard.Shard, res []shardlog.PutResult, n int) error {
+	if n == 0 {
+		return nil
+	}
+	index := make([]int, 0, n)
+	some, on := make([]shardlog.Record, 0, n), make([]*shard.Shard, 0, n)
+	for i := range records {
+		if res[i].Err == nil {
+			index, some, on = append(index, i), append(some, records[i]), append(on, targets[i])
+		}
+	}
+	out := make([]shardlog.PutResult, n)
+	if err := st.db.log.Append(ctx, some, on, out); err != nil {
+		return err
+	}
+	st.wrapErrors(on, out)
+	for i, j := range index {
+		res[j] = out[i]
+	}
+	return nil
+}
+
+// wrapErrors tells in results where an error was.
+func (st *Stream) wrapErrors(targets []*shard.Shard, res []shardlog.PutResult) {
+	for i := range res {
+		if res[i].Err != nil {
+			res[i].Err = st.fail("put", targets[i].Name(), res[i].Err)
+		}
+	}
+}
+
+// checkRecords finds the faults of records; at most ten are told.
+func checkRecords(records []shardlog.Record, maxSize int) error {
+	var errs []error
+	for i := range records {
+		if err := checkRecord(&records[i], maxSize); err != nil {
+			if err.Field = fmt.Sprintf("records[%d].%s", i, err.Field); len(records) == 1 {
+				err.Field = err.Field[len("records[0]."):]
+			}
+			if errs = append(errs, err); len(errs) == 10 {
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func checkRecord(r *shardlog.Record, maxSize int) *shardlog.InvalidError {
+	k := r.PartitionKey
+	switch {
+	case k == "":
+		return &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "at least 1 character"}
+	case !utf8.ValidString(k):
+		return &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "valid UTF-8"}
+	case len(k) > shardlog.MaxPartitionKeyLength && utf8.RuneCountInString(k) > shardlog.MaxPartitionKeyLength:
+		return &shardlog.InvalidError{Field: "PartitionKey", Value: fmt.Sprintf("of %d characters", utf8.RuneCountInString(k)),
+			Limit: fmt.Sprintf("at most %d characters", shardlog.MaxPartitionKeyLength)}
+	case len(r.Headers) > shardlog.MaxHeaders:
+		return &shardlog.InvalidError{Field: "Headers", Value: len(r.Headers), Limit: fmt.Sprintf("at most %d", shardlog.MaxHeaders)}
+	}
+	if n := r.Size(); n > maxSize {
+		return &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", maxSize)}
+	}
+	return nil
+}
+
+// PutIf stores records on one shard if its last record is the one given, or,
+// if expected is unset, if it never had one: optimistic locking for event
+// sourcing. All records are stored together or none is. The error matches
+// shardlog.ErrConflict, as a *shardlog.ConflictError, if the last record is
+// another, shardlog.ErrWrongShard if a record does not belong on the shard,
+// and shardlog.ErrShardClosed if the shard takes no more records.
+func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.PutResult, error) {
+	if err := st.enter(ctx, "put if"); err != nil {
+		return nil, err
+	}
+	meta := st.meta.Load()
+	if err := checkRecords(records, meta.MaxRecordSize); err != nil {
+		return nil, st.fail("put if", shardID, err)
+	}
+	st.shape.RLock()
+	defer st.shape.RUnlock()
+	m := st.routes.Load().find(shardID)
+	if m == nil {
+		return nil, st.fail("put if", shardID, shardlog.ErrNotFound)
+	}
+	size := 0
+	for i := range records {
+		size += records[i].Size()
+		if k := meta.Hash.hashKey(&records[i]); k.Compare(m.meta.Start) < 0 || k.Compare(m.meta.End) > 0 {
+			return nil, st.fail("put if", shardID, fmt.Errorf("%w: records[%d] has hash key %v", shardlog.ErrWrongShard, i, k))
+		}
+	}
+	if size > maxAtomic {
+		return nil, st.fail("put if", shardID, &shardlog.InvalidError{Field: "records", Value: fmt.Sprintf("of %d bytes", size), Limit: fmt.Sprintf("at most %d bytes together", maxAtomic)})
+	}
+	if m.lim != nil && m.lim.writes && len(records) > 0 {
+		if wait := m.lim.writeAll(time.Now(), len(records), size); wait > 0 {
+			m.ctr.writeThrottles.Add(int64(len(records)))
+			return nil, &shardlog.Error{Op: "put if", Stream: st.name, Shard: shardID, RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+		}
+	}
+	seqs, err := st.db.log.AppendIf(ctx, m.s, expected, records)
+	if err != nil {
+		return nil, st.fail("put if", shardID, err)
+	}
+	res := make([]shardlog.PutResult, len(seqs))
+	for i := range seqs {
+		res[i] = shardlog.PutResult{ShardID: shardID, Sequence: seqs[i]}
+	}
+	return res, nil
+}
+
+// maxAtomic bounds what PutIf stores in one transaction.
+const maxAtomic = 16 << 20
+
+// find returns the shard with the ID.
+func (st *Stream) find(op, shardID string) (*member, error) {
+	if m := st.routes.Load().find(shardID); m != nil {
+		return m, nil
+	}
+	return nil, st.fail(op, shardID, shardlog.ErrNotFound)
+}
+
+// Read implements shardlog.Source. It blocks for at most req.Wait. Errors match
+// shardlog.ErrInvalid for a bad request or a position of another shard,
+// ErrNotFound, ErrExpired if retention has removed records after the position,
+// ErrCorrupt if the next record is damaged, ErrThroughputExceeded, ErrClosed,
+// or that of ctx.
+func (st *Stream) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
+	if err := st.enter(ctx, "read"); err != nil {
+		return shardlog.Page{}, err
+	}
+	if err := checkRead(&req); err != nil {
+		return shardlog.Page{}, st.fail("read", req.ShardID, err)
+	}
+	m, err := st.find("read", req.ShardID)
+	if err != nil {
+		return shardlog.Page{}, err
+	}
+	if m.lim != nil && m.lim.reads {
+		if wait := m.lim.read(time.Now()); wait > 0 {
+			m.ctr.readThrottles.Add(1)
+			return shardlog.Page{}, &shardlog.Error{Op: "read", Stream: st.name, Shard: req.ShardID, RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+		}
+	}
+	p, err := m.s.Read(ctx, req)
+	if err != nil {
+		return shardlog.Page{}, st.fail("read", req.ShardID, err)
+	}
+	if p.End {
+		p.Children = st.routes.Load().children(m.index())
+	}
+	m.ctr.behind.Store(int64(p.Behind))
+	if m.lim != nil && m.lim.reads {
+		size := 0
+		for i := range p.Records {
+			size += p.Records[i].Size()
+		}
+		m.lim.readBytes(time.Now(), size)
+	}
+	return p, nil
+}
+
+func checkRead(req *shardlog.ReadRequest) error {
+	switch {
+	case req.MaxRecords < 0 || req.MaxRecords > 10_000:
+		return &shardlog.InvalidError{Field: "MaxRecords", Value: req.MaxRecords, Limit: "0 to 10000"}
+	case req.MaxBytes < 0 || req.MaxBytes > 10<<20:
+		return &shardlog.InvalidError{Field: "MaxBytes", Value: req.MaxBytes, Limit: "0 to 10485760"}
+	case req.Wait < 0:
+		return &shardlog.InvalidError{Field: "Wait", Value: req.Wait, Limit: "0 or more"}
+	}
+	return nil
+}
+
+// Records iterates over the records of a shard from a position to its tail,
+// and ends there; what is written meanwhile is included. Records belong to the
+// caller. Read limits do not apply.
+//
+// An error is yielded once and ends the iteration, except that of damage,
+// which matches shardlog.ErrCorrupt: the iteration goes on behind it unless
+// the loop is left.
+func (st *Stream) Records(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
+	return st.iterate(ctx, "records", shardID, func(s *shard.Shard) iter.Seq2[shardlog.Record, error] { return s.Records(ctx, from) })
+}
+
+// Tail is Records that follows the shard: at the tail it waits for more. It
+// ends at the end of a closed shard, and when ctx ends, with its error.
+func (st *Stream) Tail(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
+	return st.iterate(ctx, "tail", shardID, func(s *shard.Shard) iter.Seq2[shardlog.Record, error] { return s.Tail(ctx, from) })
+}
+
+func (st *Stream) iterate(ctx context.Context, op, shardID string, records func(*shard.Shard) iter.Seq2[shardlog.Record, error]) iter.Seq2[shardlog.Record, error] {
+	return func(yield func(shardlog.Record, error) bool) {
+		err := st.enter(ctx, op)
+		var m *member
+		if err == nil {
+			m, err = st.find(op, shardID)
+		}
+		if err != nil {
+			yield(shardlog.Record{}, err)
+			return
+		}
+		records(m.s)(func(r shardlog.Record, err error) bool {
+			if err != nil {
+				err = st.fail(op, shardID, err)
+			}
+			return yield(r, err)
+		})
+	}
+}
