@@ -247,6 +247,14 @@ func (l *Log) Scan(prefix []byte, f func(key []byte) bool) error {
 	return l.store.Scan(prefix, func(key []byte, _ int64) bool { return f(key) })
 }
 
+// Snapshot returns everything stored, as the last commit left it.
+func (l *Log) Snapshot() (kv.Snapshot, error) {
+	if err := l.closing(); err != nil {
+		return nil, err
+	}
+	return l.store.Snapshot()
+}
+
 // Do runs apply in the committer, one at a time with everything else that
 // writes, and commits its changes, all or none. It returns apply's error, and
 // then nothing was changed, or that of the commit. Apply must be quick and

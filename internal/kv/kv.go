@@ -21,6 +21,8 @@ type Store interface {
 	// Scan calls f for each key with the prefix, in order, until f returns
 	// false. The key is f's until it returns; size is about that of the value.
 	Scan(prefix []byte, f func(key []byte, size int64) bool) error
+	// Snapshot returns the store as it is after the last commit.
+	Snapshot() (Snapshot, error)
 	// Sync makes everything committed so far durable.
 	Sync() error
 	// Reclaim gives back disk space that overwritten and deleted values hold.
@@ -33,6 +35,15 @@ type Store interface {
 	Usage() Usage
 	// Close releases everything. Nothing may be called after it.
 	Close() error
+}
+
+// Snapshot is a store at one moment. It must be closed, and soon: what is
+// overwritten or deleted meanwhile is kept for it. Its methods are those of
+// Store, and may be called concurrently.
+type Snapshot interface {
+	Get(key []byte) ([]byte, error)
+	Scan(prefix []byte, f func(key []byte, size int64) bool) error
+	Close()
 }
 
 // Usage is a store's use of disk.

@@ -2,6 +2,7 @@ package kv
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,21 @@ func (s *Memory) Scan(prefix []byte, f func(key []byte, size int64) bool) error 
 	}
 	return nil
 }
+
+// Snapshot implements Store. It costs a pointer for each key.
+func (s *Memory) Snapshot() (Snapshot, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.m == nil {
+		return nil, shardlog.ErrClosed
+	}
+	return memorySnapshot{&Memory{m: maps.Clone(s.m)}}, nil
+}
+
+type memorySnapshot struct{ *Memory }
+
+// Close implements Snapshot.
+func (s memorySnapshot) Close() { _ = s.Memory.Close() }
 
 // Sync implements Store.
 func (s *Memory) Sync() error { return nil }

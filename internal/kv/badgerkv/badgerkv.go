@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,9 +53,10 @@ type Store struct {
 	log    *badgerLog
 	space  *spaceGuard
 	gc     gcState
-	txMu   sync.Mutex   // one commit at a time: ours, and those that rotate the memtable
-	mapMu  sync.RWMutex // read-held by whatever uses the mapped files, so that Close and advise wait for it
-	ts     atomic.Uint64
+	txMu   sync.Mutex     // one commit at a time: ours, and those that rotate the memtable
+	mapMu  sync.RWMutex   // read-held by whatever uses the mapped files, so that Close and advise wait for it
+	ts     atomic.Uint64  // version of the last commit
+	pins   map[uint64]int // versions that snapshots read; under txMu
 	closed atomic.Bool
 
 	commits, syncs atomic.Int64
@@ -71,7 +71,7 @@ func Open(o Options) (*Store, error) {
 	if err := repair(o.Dir); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, log: &badgerLog{log: o.Logger}}
+	s := &Store{opts: o, pins: map[uint64]int{}, log: &badgerLog{log: o.Logger}}
 	s.space = newSpaceGuard(o)
 	if err := s.space.check(0, false); err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (s *Store) usable() error {
 // commit writes a batch as one transaction. Every error from Badger past this
 // point leaves an uncertain state, so it stops all further writing.
 func (s *Store) commit(b *kv.Batch) error {
-	txn := s.db.NewTransactionAt(math.MaxUint64, true)
+	txn := s.db.NewTransactionAt(newest, true)
 	defer txn.Discard()
 	for i := range b.Ops {
 		op := &b.Ops[i]
@@ -217,61 +217,6 @@ func (s *Store) commit(b *kv.Batch) error {
 	}
 	// Badger logs a failed sync of the value log and reports success.
 	return s.log.failure()
-}
-
-// Get implements kv.Store.
-func (s *Store) Get(key []byte) ([]byte, error) {
-	var err error
-	s.mapMu.RLock()
-	defer s.mapMu.RUnlock()
-	if s.closed.Load() {
-		return nil, shardlog.ErrClosed
-	}
-	// Space reclaiming may delete a file between finding a value's place and
-	// reading it; it has stored the value elsewhere by then.
-	for range 3 {
-		var v []byte
-		if v, err = s.get(key); err == nil {
-			return v, nil
-		}
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			return nil, shardlog.ErrNotFound
-		}
-	}
-	return nil, fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
-}
-
-func (s *Store) get(key []byte) ([]byte, error) {
-	txn := s.db.NewTransactionAt(math.MaxUint64, false)
-	defer txn.Discard()
-	item, err := txn.Get(key)
-	if err != nil {
-		return nil, err
-	}
-	return item.ValueCopy(nil)
-}
-
-// Scan implements kv.Store.
-func (s *Store) Scan(prefix []byte, f func(key []byte, size int64) bool) error {
-	s.mapMu.RLock()
-	defer s.mapMu.RUnlock()
-	if s.closed.Load() {
-		return shardlog.ErrClosed
-	}
-	txn := s.db.NewTransactionAt(math.MaxUint64, false)
-	defer txn.Discard()
-	io := badger.DefaultIteratorOptions
-	io.PrefetchValues = false
-	io.Prefix = prefix
-	it := txn.NewIterator(io)
-	defer it.Close()
-	for it.Rewind(); it.Valid(); it.Next() {
-		item := it.Item()
-		if !f(item.Key(), item.ValueSize()) {
-			break
-		}
-	}
-	return nil
 }
 
 // Sync implements kv.Store.

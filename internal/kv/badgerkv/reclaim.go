@@ -25,7 +25,8 @@ import (
 //     is still too large for what is live, the deadest are rewritten.
 
 const (
-	fillerPrefix = 'p'
+	// FillerPrefix begins the keys of filler.
+	FillerPrefix = 'p'
 	fillerValue  = 900 // below the value threshold, so that it fills the memtable
 
 	// deadRatio picks files that cost next to nothing to remove; moveRatio
@@ -66,8 +67,7 @@ func (s *Store) Reclaim(live, dead int64) (more, moved bool, err error) {
 	if slack <= file {
 		return false, false, nil
 	}
-	// Versions up to now may be dropped: nobody reads in the past.
-	s.db.SetDiscardTs(s.ts.Load())
+	s.dropVersions()
 	g.idle++
 	if due := dead - g.rotated; due > max(file/2, live/12) || (quiet && due > 0) {
 		g.rotated, g.idle = dead, 0
@@ -148,7 +148,7 @@ func (s *Store) rotate() error {
 	for i := 0; i < memTableSize/fillerValue; i += perTxn {
 		var b kv.Batch
 		for j := i; j < i+perTxn; j++ {
-			b.Set(binary.BigEndian.AppendUint32([]byte{fillerPrefix}, uint32(j)), value)
+			b.Set(binary.BigEndian.AppendUint32([]byte{FillerPrefix}, uint32(j)), value)
 		}
 		if err := s.commit(&b); err != nil {
 			return fmt.Errorf("rotating the memtable: %w", err)

@@ -1,0 +1,120 @@
+package badgerkv
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+// newest as a version means whatever was committed last.
+const newest = math.MaxUint64
+
+// Get implements kv.Store.
+func (s *Store) Get(key []byte) ([]byte, error) { return s.getAt(newest, key) }
+
+// Scan implements kv.Store.
+func (s *Store) Scan(prefix []byte, f func(key []byte, size int64) bool) error {
+	return s.scanAt(newest, prefix, f)
+}
+
+func (s *Store) getAt(version uint64, key []byte) ([]byte, error) {
+	s.mapMu.RLock()
+	defer s.mapMu.RUnlock()
+	if s.closed.Load() {
+		return nil, shardlog.ErrClosed
+	}
+	var err error
+	// Space reclaiming may delete a file between finding a value's place and
+	// reading it; it has stored the value elsewhere by then.
+	for range 3 {
+		var v []byte
+		if v, err = s.tryGet(version, key); err == nil {
+			return v, nil
+		}
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			return nil, shardlog.ErrNotFound
+		}
+	}
+	return nil, fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
+}
+
+func (s *Store) tryGet(version uint64, key []byte) ([]byte, error) {
+	txn := s.db.NewTransactionAt(version, false)
+	defer txn.Discard()
+	item, err := txn.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	return item.ValueCopy(nil)
+}
+
+func (s *Store) scanAt(version uint64, prefix []byte, f func(key []byte, size int64) bool) error {
+	s.mapMu.RLock()
+	defer s.mapMu.RUnlock()
+	if s.closed.Load() {
+		return shardlog.ErrClosed
+	}
+	txn := s.db.NewTransactionAt(version, false)
+	defer txn.Discard()
+	io := badger.DefaultIteratorOptions
+	io.PrefetchValues = false
+	io.Prefix = prefix
+	it := txn.NewIterator(io)
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		if !f(item.Key(), item.ValueSize()) {
+			break
+		}
+	}
+	return nil
+}
+
+// snapshot reads the store at one version, which Reclaim keeps from being
+// dropped until it is closed.
+type snapshot struct {
+	s       *Store
+	version uint64
+}
+
+// Snapshot implements kv.Store.
+func (s *Store) Snapshot() (kv.Snapshot, error) {
+	s.txMu.Lock()
+	defer s.txMu.Unlock()
+	if s.closed.Load() {
+		return nil, shardlog.ErrClosed
+	}
+	v := s.ts.Load()
+	s.pins[v]++
+	return &snapshot{s, v}, nil
+}
+
+// dropVersions tells Badger which versions nobody reads any more.
+func (s *Store) dropVersions() {
+	s.txMu.Lock()
+	defer s.txMu.Unlock()
+	v := s.ts.Load()
+	for pinned := range s.pins {
+		v = min(v, pinned)
+	}
+	s.db.SetDiscardTs(v)
+}
+
+func (p *snapshot) Get(key []byte) ([]byte, error) { return p.s.getAt(p.version, key) }
+
+func (p *snapshot) Scan(prefix []byte, f func(key []byte, size int64) bool) error {
+	return p.s.scanAt(p.version, prefix, f)
+}
+
+func (p *snapshot) Close() {
+	p.s.txMu.Lock()
+	defer p.s.txMu.Unlock()
+	if p.s.pins[p.version]--; p.s.pins[p.version] <= 0 {
+		delete(p.s.pins, p.version)
+	}
+}

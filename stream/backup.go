@@ -1,0 +1,273 @@
+package stream
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerkv"
+)
+
+// A backup is a header, the pairs of keys and values, and a trailer with
+// their number and a checksum, so that one that was cut short or damaged is
+// never taken for whole. docs/FORMAT.md has the bytes.
+
+var backupMagic = [8]byte{'S', 'L', 'B', 'A', 'C', 'K', 'U', formatVersion}
+
+const (
+	backupEnd      = ^uint32(0) // in the place of a key length
+	maxBackupKey   = 64 << 10
+	maxBackupValue = 1 << 28
+)
+
+// Backup writes a copy of the database to w, as it was at one moment: every
+// record acknowledged before the call is in it, and so are the checkpoints of
+// DB.Checkpoints. It blocks until everything is written; the database can be
+// used all the while, but disk space is not given back. Encryption does not
+// carry over: the backup is plain.
+func (db *DB) Backup(ctx context.Context, w io.Writer) error {
+	if err := db.enter(ctx, "backup", ""); err != nil {
+		return err
+	}
+	if err := db.backup(ctx, w); err != nil {
+		return &shardlog.Error{Op: "backup", Err: err}
+	}
+	return nil
+}
+
+func (db *DB) backup(ctx context.Context, w io.Writer) error {
+	snap, err := db.log.Snapshot()
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	b := &backupWriter{w: bufio.NewWriterSize(w, 1<<20), sum: xxhash.New()}
+	b.write(backupMagic[:])
+	var keys [][]byte
+	err = snap.Scan(nil, func(k []byte, _ int64) bool {
+		// Filler is written to move Badger along and means nothing.
+		if k[0] != badgerkv.FillerPrefix {
+			keys = append(keys, append([]byte(nil), k...))
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		v, err := snap.Get(k)
+		if err != nil {
+			return err
+		}
+		if err := b.pair(k, v); err != nil {
+			return err
+		}
+	}
+	return b.finish()
+}
+
+type backupWriter struct {
+	w   *bufio.Writer
+	sum *xxhash.Digest
+	n   uint64
+	err error
+}
+
+func (b *backupWriter) write(p []byte) {
+	if b.err == nil {
+		_, _ = b.sum.Write(p) // never fails
+		_, b.err = b.w.Write(p)
+	}
+}
+
+func (b *backupWriter) pair(k, v []byte) error {
+	b.write(binary.LittleEndian.AppendUint32(nil, uint32(len(k))))
+	b.write(binary.LittleEndian.AppendUint32(nil, uint32(len(v))))
+	b.write(k)
+	b.write(v)
+	b.n++
+	return b.err
+}
+
+func (b *backupWriter) finish() error {
+	b.write(binary.LittleEndian.AppendUint32(nil, backupEnd))
+	b.write(binary.LittleEndian.AppendUint64(nil, b.n))
+	sum := b.sum.Sum64()
+	b.write(binary.LittleEndian.AppendUint64(nil, sum))
+	return errors.Join(b.err, b.w.Flush())
+}
+
+// Restore makes a database in dir from a backup. Dir must not exist, or be
+// empty. Opts are those that the database will be opened with; what matters of
+// them are the encryption key and the file size. Nothing is left in dir if it
+// fails. The error matches shardlog.ErrCorrupt if the backup is damaged or cut
+// short, and ErrVersion if a newer version wrote it.
+func Restore(ctx context.Context, dir string, r io.Reader, opts *Options) error {
+	if err := restore(ctx, dir, r, opts); err != nil {
+		return &shardlog.Error{Op: "restore", Err: err}
+	}
+	return nil
+}
+
+func restore(ctx context.Context, dir string, r io.Reader, opts *Options) error {
+	if ctx == nil {
+		return &shardlog.InvalidError{Field: "ctx", Value: nil, Limit: "not nil"}
+	}
+	o, err := opts.withDefaults(dir)
+	if err != nil {
+		return err
+	}
+	if o.InMemory {
+		return &shardlog.InvalidError{Field: "Options.InMemory", Value: true, Limit: "false for Restore"}
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("%w: %s is not empty", shardlog.ErrExists, dir)
+	}
+	// The directory appears when it is complete, so that a restore that is
+	// killed leaves nothing that opens.
+	parent := filepath.Dir(filepath.Clean(dir))
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(parent, ".shardlog-restore-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	// Each batch need not be synced: the whole is, before it gets its name.
+	o.Durability = SyncNever
+	store, err := openStore(tmp, o)
+	if err != nil {
+		return err
+	}
+	err = readBackup(ctx, bufio.NewReaderSize(r, 1<<20), store)
+	if err == nil {
+		err = store.Sync()
+	}
+	if err = errors.Join(err, store.Close()); err != nil {
+		return err
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Rename(tmp, dir)
+}
+
+// restoreBatch bounds the pairs and bytes of one transaction.
+const (
+	restorePairs = 500
+	restoreBytes = 4 << 20
+)
+
+func readBackup(ctx context.Context, r io.Reader, store kv.Store) error {
+	b := &backupReader{r: r, sum: xxhash.New()}
+	head := b.read(len(backupMagic))
+	switch {
+	case b.err != nil:
+		return b.err
+	case string(head[:7]) != string(backupMagic[:7]):
+		return fmt.Errorf("%w: not a backup", shardlog.ErrCorrupt)
+	case head[7] > formatVersion:
+		return fmt.Errorf("%w: the backup has format %d, this program knows up to %d", shardlog.ErrVersion, head[7], formatVersion)
+	}
+	var batch kv.Batch
+	for n := uint64(0); ; n++ {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		k, v, ok := b.pair()
+		if b.err != nil {
+			return b.err
+		}
+		if !ok {
+			if err := b.trailer(n); err != nil {
+				return err
+			}
+			return store.Commit(&batch)
+		}
+		batch.Set(k, v)
+		if len(batch.Ops) >= restorePairs || batch.Bytes >= restoreBytes {
+			if err := store.Commit(&batch); err != nil {
+				return err
+			}
+			batch.Reset()
+		}
+	}
+}
+
+type backupReader struct {
+	r   io.Reader
+	sum *xxhash.Digest
+	err error
+}
+
+// read returns the next n bytes; the memory for a large n is taken as the
+// bytes come, because n may be a lie.
+func (b *backupReader) read(n int) []byte {
+	if b.err != nil {
+		return nil
+	}
+	const step = 1 << 20
+	p := make([]byte, 0, min(n, step))
+	for len(p) < n {
+		from := len(p)
+		p = append(p, make([]byte, min(n-from, step))...)
+		if _, err := io.ReadFull(b.r, p[from:]); err != nil {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+				err = fmt.Errorf("%w: the backup is cut short", shardlog.ErrCorrupt)
+			}
+			b.err = err
+			return nil
+		}
+	}
+	_, _ = b.sum.Write(p)
+	return p
+}
+
+func (b *backupReader) uint32() uint32 {
+	if p := b.read(4); b.err == nil {
+		return binary.LittleEndian.Uint32(p)
+	}
+	return 0
+}
+
+// pair returns the next key and value; ok is false at the trailer.
+func (b *backupReader) pair() (k, v []byte, ok bool) {
+	kl := b.uint32()
+	if b.err != nil || kl == backupEnd {
+		return nil, nil, false
+	}
+	vl := b.uint32()
+	if b.err == nil && (kl == 0 || kl > maxBackupKey || vl > maxBackupValue) {
+		b.err = fmt.Errorf("%w: a pair of %d and %d bytes in the backup", shardlog.ErrCorrupt, kl, vl)
+	}
+	k, v = b.read(int(kl)), b.read(int(vl))
+	return k, v, b.err == nil
+}
+
+func (b *backupReader) trailer(pairs uint64) error {
+	n := b.read(8)
+	want := b.sum.Sum64()
+	sum := b.read(8)
+	switch {
+	case b.err != nil:
+		return b.err
+	case binary.LittleEndian.Uint64(n) != pairs:
+		return fmt.Errorf("%w: the backup has %d pairs, and says %d", shardlog.ErrCorrupt, pairs, binary.LittleEndian.Uint64(n))
+	case binary.LittleEndian.Uint64(sum) != want:
+		return fmt.Errorf("%w: the backup fails its checksum", shardlog.ErrCorrupt)
+	}
+	return nil
+}
