@@ -17,7 +17,11 @@ import (
 type committer struct {
 	log   *Log
 	batch kv.Batch
-	last  int // appends in the group before
+	w     write  // the transaction in the making; its memory is used again
+	keys  []byte // where the keys of a transaction are
+	// expect is how many appends the next group would have if all writers
+	// that the last one woke came back, beside those that came meanwhile.
+	expect int
 
 	slots     []*slot  // journal values in use, oldest first
 	freeSlots []uint32 // numbers to use again
@@ -44,7 +48,9 @@ func (c *committer) run() {
 			return
 		}
 		c.commit(g)
-		c.log.groups.Add(1)
+		c.log.mu.Lock()
+		c.expect = g.calls + c.log.open.calls
+		c.log.mu.Unlock()
 	}
 }
 
@@ -68,7 +74,7 @@ func (c *committer) take() *group {
 	l.open = newGroup()
 	for _, p := range g.parts {
 		if p.shard.part == p {
-			p.shard.part, p.shard.hint = nil, p.b.Len()+p.b.Len()/8
+			p.shard.part, p.shard.hint = nil, min(p.b.Len()+p.b.Len()/8, 2*blockBytes)
 		}
 	}
 	if l.room != nil {
@@ -76,31 +82,36 @@ func (c *committer) take() *group {
 		l.room = nil
 	}
 	l.mu.Unlock()
-	c.last = g.calls
 	return g
 }
 
 // gather lets the writers that the last group woke come back before this one
 // is taken, with mu held at entry and exit. Without it, the first of them
-// would be committed alone and all others wait for the commit after. It costs
-// a lone writer nothing, and never waits for anyone who is not running.
+// would be committed alone and all others wait for the commit after. It gives
+// way to whoever is ready to run, for some microseconds at the most after the
+// last one came, and costs a lone writer nothing.
 func (c *committer) gather() {
 	l := c.log
-	for seen, round := -1, 0; round < gatherRounds && l.open.calls < c.last && l.open.calls > seen; round++ {
-		seen = l.open.calls
+	for idle := 0; l.open.calls < c.expect && idle < gatherRounds && l.open.bytes < groupBytes; idle++ {
+		seen := l.open.calls
 		l.mu.Unlock()
 		runtime.Gosched()
 		l.mu.Lock()
+		if l.open.calls > seen {
+			idle = 0
+		}
 	}
 }
 
 // commit stores a group and makes it visible, or fails it whole.
 func (c *committer) commit(g *group) {
 	c.batch.Reset()
-	w := write{c: c}
+	c.keys = c.keys[:0]
+	w := &c.w
+	w.reset(c)
 	w.encode(g)
 	if err := c.log.store.Commit(&c.batch); err != nil {
-		c.fail(g, &w, err)
+		c.fail(g, w, err)
 		return
 	}
 	w.publish()
@@ -169,33 +180,41 @@ func (c *committer) fail(g *group, w *write, err error) {
 type write struct {
 	c       *committer
 	touched []*pending // by shard, in order of appearance
+	small   []*part    // what goes to the journal
 	slot    *slot      // of the group's journal value, if it has one
 	ops     []*op      // those whose changes are in the batch
+}
+
+func (w *write) reset(c *committer) {
+	clear(w.touched)
+	clear(w.small)
+	clear(w.ops)
+	*w = write{c: c, touched: w.touched[:0], small: w.small[:0], ops: w.ops[:0]}
 }
 
 // pending is what a transaction does to one shard.
 type pending struct {
 	shard   *Shard
+	active  bool
 	parts   []*part
 	base    *view       // what it was
+	next    *view       // what it will be
 	stored  []*memBlock // blocks to be stored, in order
-	journal []*part     // parts for the journal
+	journal bool        // the parts go to the journal
 	settled int         // how many of base's journal parts stored takes over
 }
 
 // encode fills the batch with the group's records and operations.
 func (w *write) encode(g *group) {
 	w.collect(g.parts)
-	var journaled []*part
 	for _, t := range w.touched {
 		w.place(t)
-		journaled = append(journaled, t.journal...)
 	}
-	if len(journaled) > 0 {
+	if len(w.small) > 0 {
 		if len(w.c.slots) >= maxSlots || w.c.journal >= maxJournal {
 			w.settleOldest()
 		}
-		w.writeJournal(journaled)
+		w.writeJournal(w.small)
 	}
 	w.apply(g)
 }
@@ -208,17 +227,20 @@ func (w *write) collect(parts []*part) {
 		if n := len(t.parts); n > 0 {
 			prev = t.parts[n-1].mem.b.End() - 1
 		}
-		p.mem = &memBlock{b: p.b.Finish(prev)}
+		p.mem.b = p.b.Finish(prev)
 		t.parts = append(t.parts, p)
 	}
 }
 
 func (w *write) pending(s *Shard) *pending {
-	if s.pending == nil {
-		s.pending = &pending{shard: s, base: s.view.Load()}
-		w.touched = append(w.touched, s.pending)
+	t := &s.pending
+	if !t.active {
+		clear(t.parts)
+		clear(t.stored)
+		*t = pending{shard: s, active: true, base: s.view.Load(), parts: t.parts[:0], stored: t.stored[:0]}
+		w.touched = append(w.touched, t)
 	}
-	return s.pending
+	return t
 }
 
 // place decides whether a shard's new parts go to the journal or, with those
@@ -233,20 +255,21 @@ func (w *write) place(t *pending) {
 		waiting += m.b.Size()
 	}
 	if fresh < directBytes && fresh+waiting < settleBytes {
-		t.journal = t.parts
+		t.journal = true
+		w.small = append(w.small, t.parts...)
 		return
 	}
-	w.settle(t)
+	w.settle(t, t.parts)
 }
 
-// settle stores blocks of the journal's parts of a shard and its new ones.
-func (w *write) settle(t *pending) {
-	from := t.base.journaled()
-	run := make([]*memBlock, 0, len(t.base.mem)-from+len(t.parts))
-	run = append(run, t.base.mem[from:]...)
-	t.settled = len(run)
-	for _, p := range t.parts {
-		run = append(run, p.mem)
+// settle stores blocks of the journal's parts of a shard and of new ones.
+func (w *write) settle(t *pending, parts []*part) {
+	waiting := t.base.mem[t.base.journaled():]
+	t.settled = len(waiting)
+	run := make([]*memBlock, 0, len(waiting)+len(parts))
+	run = append(run, waiting...)
+	for _, p := range parts {
+		run = append(run, &p.mem)
 	}
 	for len(run) > 0 {
 		n, size := 1, run[0].b.Size()
@@ -254,26 +277,33 @@ func (w *write) settle(t *pending) {
 			size += run[n].b.Size()
 			n++
 		}
-		b := run[0].b
-		if n > 1 {
-			merged := block.NewBuilder(b.First, size)
+		m := run[0]
+		switch {
+		case n > 1:
+			var merged block.Builder
+			merged.Init(m.b.First, size)
 			for _, m := range run[:n] {
 				merged.AppendBlock(&m.b)
 			}
-			b = merged.Finish(b.Prev)
+			m = &memBlock{b: merged.Finish(m.b.Prev)}
+		case m.slot != nil:
+			m = &memBlock{b: m.b} // readers still have the other
 		}
-		w.store(t, b)
+		w.store(t, m)
 		run = run[n:]
 	}
 }
 
 // store adds a block to the batch.
-func (w *write) store(t *pending, b block.Block) {
+func (w *write) store(t *pending, m *memBlock) {
+	b := &m.b
 	value := b.Encoded(t.shard.codec)
-	m := &memBlock{b: b, size: int64(len(value))}
+	m.size = int64(len(value))
 	t.stored = append(t.stored, m)
 	e := entry{first: b.First, count: b.Count, firstMs: b.FirstMs, lastMs: b.LastMs}
-	w.c.batch.Set(blockKey(t.shard.id, &e), value)
+	from := len(w.c.keys)
+	w.c.keys = appendBlockKey(w.c.keys, t.shard.id, &e)
+	w.c.batch.Set(w.c.keys[from:len(w.c.keys):len(w.c.keys)], value)
 }
 
 // settleOldest keeps the journal in its bounds: the shards that have parts in
@@ -296,15 +326,10 @@ func (w *write) settleOldest() {
 		if from == len(v.mem) || !oldest[v.mem[from].slot] {
 			continue
 		}
-		t := w.pending(s)
-		if t.stored != nil {
-			continue
+		// Its new parts, if any, are on their way to the journal.
+		if t := w.pending(s); len(t.stored) == 0 {
+			w.settle(t, nil)
 		}
-		// Its new parts are in the journal's list already and stay there.
-		parts := t.parts
-		t.parts = nil
-		w.settle(t)
-		t.parts = parts
 	}
 }
 
@@ -327,7 +352,9 @@ func (w *write) writeJournal(parts []*part) {
 		p.mem.size = int64(p.mem.b.Size())
 	}
 	w.slot = sl
-	c.batch.Set(slotKey(sl.number), value)
+	from := len(c.keys)
+	c.keys = appendSlotKey(c.keys, sl.number)
+	c.batch.Set(c.keys[from:len(c.keys):len(c.keys)], value)
 }
 
 // undo takes back what encode changed outside the batch.
@@ -336,7 +363,7 @@ func (w *write) undo() {
 		w.c.freeSlots = append(w.c.freeSlots, w.slot.number)
 	}
 	for _, t := range w.touched {
-		t.shard.pending = nil
+		t.active = false
 	}
 }
 

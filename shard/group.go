@@ -17,18 +17,24 @@ type group struct {
 	calls int           // appends that wait for it
 	done  chan struct{} // closed when err is final
 	err   error
+
+	inline [8]*part // where the first parts are listed
 }
 
-func newGroup() *group { return &group{done: make(chan struct{})} }
+func newGroup() *group {
+	g := &group{done: make(chan struct{})}
+	g.parts = g.inline[:0]
+	return g
+}
 
 func (g *group) empty() bool { return len(g.parts) == 0 && len(g.ops) == 0 }
 
 // part is the records of one shard in a group, at most about a block.
 type part struct {
 	shard *Shard
-	b     *block.Builder
+	b     block.Builder
 	bytes int64 // records' sizes as users count them
-	mem   *memBlock
+	mem   memBlock
 }
 
 // op is a change that is not an append. Its functions run in this order; enter
@@ -77,6 +83,30 @@ func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*
 	return nil
 }
 
+// AppendOne is Append for one record.
+func (l *Log) AppendOne(ctx context.Context, s *Shard, r *shardlog.Record) (shardlog.SequenceNumber, error) {
+	if ctx.Err() != nil {
+		return shardlog.SequenceNumber{}, context.Cause(ctx)
+	}
+	l.mu.Lock()
+	if err := l.awaitRoom(ctx); err != nil {
+		return shardlog.SequenceNumber{}, err
+	}
+	if s.closed {
+		l.mu.Unlock()
+		return shardlog.SequenceNumber{}, shardlog.ErrShardClosed
+	}
+	g := l.open
+	seq := s.add(g, r, time.Now().UnixMilli())
+	g.calls++
+	l.wakeCommitter()
+	l.mu.Unlock()
+	if err := g.wait(ctx); err != nil {
+		return shardlog.SequenceNumber{}, err
+	}
+	return seq, nil
+}
+
 func setErr(res []shardlog.PutResult, err error) {
 	for i := range res {
 		res[i] = shardlog.PutResult{Err: err}
@@ -101,14 +131,8 @@ func (g *group) wait(ctx context.Context) error {
 // group and the index of the first record that did not go in.
 func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int) (*group, int, error) {
 	l.mu.Lock()
-	for l.err == nil && l.open.bytes >= groupBytes {
-		if err := l.waitRoom(ctx); err != nil {
-			return nil, from, err
-		}
-	}
-	if l.err != nil {
-		l.mu.Unlock()
-		return nil, from, l.err
+	if err := l.awaitRoom(ctx); err != nil {
+		return nil, from, err
 	}
 	g := l.open
 	ms := time.Now().UnixMilli()
@@ -127,19 +151,26 @@ func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []
 	return g, i, nil
 }
 
-// waitRoom waits, without mu, until the committer took the open group.
-func (l *Log) waitRoom(ctx context.Context) error {
-	if l.room == nil {
-		l.room = make(chan struct{})
+// awaitRoom waits, with mu held but not while it waits, until the open group
+// takes more. If there is an error, mu is not held any more.
+func (l *Log) awaitRoom(ctx context.Context) error {
+	for l.err == nil && l.open.bytes >= groupBytes {
+		if l.room == nil {
+			l.room = make(chan struct{})
+		}
+		room := l.room
+		l.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		l.mu.Lock()
 	}
-	room := l.room
-	l.mu.Unlock()
-	select {
-	case <-room:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := l.err; err != nil {
+		l.mu.Unlock()
+		return err
 	}
-	l.mu.Lock()
 	return nil
 }
 
@@ -202,8 +233,15 @@ func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNum
 	s.lastAssigned = counter
 	size := block.EncodedSize(r)
 	p := s.part
-	if p == nil || (p.b.Len() > 0 && p.b.Len()+size > blockBytes) {
-		p = &part{shard: s, b: block.NewBuilder(counter, max(size, s.hint))}
+	if p == nil || p.b.Len() >= blockBytes || (p.b.Len() > 0 && p.b.Len()+size > 2*blockBytes) {
+		// What came last time is the best guess, and after a full block
+		// another is.
+		guess := s.hint
+		if p != nil {
+			guess = blockBytes + size
+		}
+		p = &part{shard: s}
+		p.b.Init(counter, max(size, guess))
 		s.part = p
 		g.parts = append(g.parts, p)
 	}

@@ -32,7 +32,7 @@ const (
 	journalVersion = 1
 )
 
-// appendJournal encodes the parts of a group.
+// encodeJournal encodes the parts of a group.
 func encodeJournal(group uint64, parts []*part) []byte {
 	n := journalHeader
 	for _, p := range parts {

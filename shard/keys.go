@@ -31,17 +31,16 @@ func appendID(k []byte, prefix byte, id ID) []byte {
 	return binary.BigEndian.AppendUint32(k, id.Shard)
 }
 
-// streamPrefix is what all keys of a kind begin with for one stream.
-func streamPrefix(prefix byte, stream uint32) []byte {
-	return binary.BigEndian.AppendUint32([]byte{prefix}, stream)
-}
-
 func horizonKey(id ID) []byte { return appendID(make([]byte, 0, idKeySize), prefixHorizon, id) }
 
 // blockKey holds all that the index needs, so that opening a database reads
 // keys only.
 func blockKey(id ID, e *entry) []byte {
-	k := appendID(make([]byte, 0, blockKeySize), prefixBlock, id)
+	return appendBlockKey(make([]byte, 0, blockKeySize), id, e)
+}
+
+func appendBlockKey(k []byte, id ID, e *entry) []byte {
+	k = appendID(k, prefixBlock, id)
 	k = binary.BigEndian.AppendUint64(k, e.first)
 	k = binary.BigEndian.AppendUint32(k, e.count)
 	k = binary.BigEndian.AppendUint64(k, uint64(e.firstMs))
@@ -68,7 +67,11 @@ func parseHorizonKey(k []byte) (id ID, ok bool) {
 }
 
 func slotKey(slot uint32) []byte {
-	return binary.BigEndian.AppendUint32([]byte{prefixJournal}, slot)
+	return appendSlotKey(make([]byte, 0, 5), slot)
+}
+
+func appendSlotKey(k []byte, slot uint32) []byte {
+	return binary.BigEndian.AppendUint32(append(k, prefixJournal), slot)
 }
 
 func parseSlotKey(k []byte) (slot uint32, ok bool) {

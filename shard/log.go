@@ -57,9 +57,9 @@ const (
 	trimChanges = 100
 	// wakeBytes is how much has to die before Wake is called for it.
 	wakeBytes = 8 << 20
-	// gatherRounds bounds how often the committer lets others run before it
-	// takes a group.
-	gatherRounds = 16
+	// gatherRounds is how often in a row the committer lets others run without
+	// another writer coming before it takes a group.
+	gatherRounds = 24
 )
 
 // Log is a set of shards over one store. All methods are safe for concurrent
@@ -87,7 +87,6 @@ type Log struct {
 
 	live, dead atomic.Int64 // stored bytes in use; ever overwritten or deleted
 	unsynced   atomic.Bool
-	groups     atomic.Int64
 	purgedMu   sync.Mutex
 	purged     map[ID]bool // dropped shards; see sweep
 }

@@ -9,48 +9,52 @@ func (w *write) publish() {
 	}
 	freed := false
 	for _, t := range w.touched {
-		freed = w.publishShard(t) || freed
+		freed = w.grow(t) || freed
 	}
 	if freed {
 		c.dropSlots()
 	}
 	c.evict()
+	for _, t := range w.touched {
+		s := t.shard
+		t.active = false
+		s.publish(t.next)
+		if total, limit := s.usage.Bytes.Add(t.next.bytes-t.base.bytes), s.usage.Limit.Load(); limit > 0 && total > limit {
+			c.log.opts.Wake()
+		}
+	}
 }
 
-// publishShard replaces the view of one shard; freed says that a journal value
-// is no longer needed.
-func (w *write) publishShard(t *pending) (freed bool) {
-	s, v := t.shard, *t.base
-	s.pending = nil
-	before := v.bytes
+// grow makes the next view of one shard; freed says that a journal value is
+// no longer needed.
+func (w *write) grow(t *pending) (freed bool) {
+	next := *t.base
+	v := &next
+	t.next = v
 	if len(t.stored) > 0 {
-		freed = w.publishStored(t, &v)
+		freed = w.growStored(t, v)
 	}
-	// An append may reuse the array of older views: they do not reach that far.
-	for _, p := range t.journal {
-		p.mem.ord = v.total
-		v.total += uint64(p.mem.b.Count)
-		v.mem = append(v.mem, p.mem)
-		v.bytes += p.mem.size
-		w.c.journal += int64(p.mem.b.Size())
-	}
-	if n := len(t.parts); n > 0 {
-		last := &t.parts[n-1].mem.b
-		v.last, v.lastMs = last.End()-1, last.LastMs
+	if t.journal {
+		// An append may use the array of older views on: they do not reach
+		// that far.
+		for _, p := range t.parts {
+			p.mem.ord = v.total
+			v.total += uint64(p.mem.b.Count)
+			v.mem = append(v.mem, &p.mem)
+			v.bytes += p.mem.size
+			w.c.journal += int64(p.mem.b.Size())
+		}
 	}
 	for _, p := range t.parts {
-		s.stats.recordsIn.Add(int64(p.mem.b.Count))
-		s.stats.bytesIn.Add(p.bytes)
-	}
-	s.publish(&v)
-	if total, limit := s.usage.Bytes.Add(v.bytes-before), s.usage.Limit.Load(); limit > 0 && total > limit {
-		w.c.log.opts.Wake()
+		v.last, v.lastMs = p.mem.b.End()-1, p.mem.b.LastMs
+		t.shard.stats.recordsIn.Add(int64(p.mem.b.Count))
+		t.shard.stats.bytesIn.Add(p.bytes)
 	}
 	return freed
 }
 
-// publishStored puts stored blocks in the place of the journal's parts.
-func (w *write) publishStored(t *pending, v *view) (freed bool) {
+// growStored puts stored blocks in the place of the journal's parts.
+func (w *write) growStored(t *pending, v *view) (freed bool) {
 	c, from := w.c, v.journaled()
 	ord := v.total
 	if t.settled > 0 {
@@ -60,7 +64,7 @@ func (w *write) publishStored(t *pending, v *view) (freed bool) {
 			freed = c.release(m) || freed
 		}
 		// Older views still have the parts in this array.
-		v.mem = append(make([]*memBlock, 0, from+len(t.stored)+len(t.journal)+8), v.mem[:from]...)
+		v.mem = append(make([]*memBlock, 0, from+len(t.stored)+len(t.parts)+8), v.mem[:from]...)
 	}
 	for _, m := range t.stored {
 		m.ord = ord
@@ -111,6 +115,12 @@ func (c *committer) evict() {
 	for ; c.tailBytes > c.log.opts.TailBytes && n < len(c.tail); n++ {
 		t := &c.tail[n]
 		c.tailBytes -= int64(t.m.b.Size())
+		if p := &t.shard.pending; p.active {
+			if len(p.next.mem) > 0 && p.next.mem[0] == t.m {
+				p.next.mem = p.next.mem[1:]
+			}
+			continue
+		}
 		if v := t.shard.view.Load(); len(v.mem) > 0 && v.mem[0] == t.m {
 			next := *v
 			next.mem = v.mem[1:]

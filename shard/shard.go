@@ -52,7 +52,7 @@ type Shard struct {
 	hint         int   // size of the last part
 
 	view    atomic.Pointer[view] // replaced by the committer only
-	pending *pending             // the committer's, while it makes a transaction
+	pending pending              // the committer's, while it makes a transaction
 
 	waiters atomic.Int32
 	waitMu  sync.Mutex

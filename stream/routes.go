@@ -82,8 +82,8 @@ func (r *routes) children(index uint32) (ids []string) {
 	return ids
 }
 
-// hashKey returns where a record belongs.
-func (h Hash) hashKey(r *shardlog.Record) shardlog.HashKey {
+// hashKey returns where a record belongs; c may be nil.
+func (h Hash) hashKey(r *shardlog.Record, c *hashCache) shardlog.HashKey {
 	switch {
 	case r.ExplicitHashKey.IsSet():
 		return r.ExplicitHashKey
@@ -91,6 +91,8 @@ func (h Hash) hashKey(r *shardlog.Record) shardlog.HashKey {
 		// 64 bits decide; the rest only has to be some function of them.
 		sum := xxhash.Sum64String(r.PartitionKey)
 		return shardlog.NewHashKey(sum, bits.ReverseBytes64(sum))
+	case c != nil:
+		return c.keyHash(r.PartitionKey)
 	}
 	return shardlog.KeyHash(r.PartitionKey)
 }

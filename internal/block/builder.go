@@ -7,22 +7,23 @@ import (
 )
 
 // Builder collects records of one shard. Its zero value is not ready: use
-// NewBuilder. It is not safe for concurrent use.
+// Init. It is not safe for concurrent use, and must not be copied.
 type Builder struct {
 	h           Header
 	raw         []byte // HeaderSize bytes kept free, then records
 	restarts    []byte
 	nextRestart int
+	inline      [256]byte // where the first restart points are kept
 }
 
-// NewBuilder returns a builder for a block that begins with the counter first
-// and expects about size bytes of records.
-func NewBuilder(first uint64, size int) *Builder {
-	return &Builder{
-		h:           Header{First: first},
-		raw:         make([]byte, HeaderSize, HeaderSize+size),
-		nextRestart: HeaderSize + restartSpacing,
-	}
+// Init makes b ready for a block that begins with the counter first and will
+// have about size bytes of records.
+func (b *Builder) Init(first uint64, size int) {
+	b.h = Header{First: first}
+	// Room for the table saves copying the records when it is added.
+	b.raw = make([]byte, HeaderSize, HeaderSize+size+size/restartSpacing*restartSize)
+	b.restarts = b.inline[:0]
+	b.nextRestart = HeaderSize + restartSpacing
 }
 
 // Len returns the bytes of records so far.

@@ -199,13 +199,15 @@ func (s *Store) usable() error {
 func (s *Store) commit(b *kv.Batch) error {
 	txn := s.db.NewTransactionAt(newest, true)
 	defer txn.Discard()
+	entries := make([]badger.Entry, len(b.Ops))
 	for i := range b.Ops {
-		op := &b.Ops[i]
+		op, e := &b.Ops[i], &entries[i]
 		var err error
 		if op.Delete {
 			err = txn.Delete(op.Key)
 		} else {
-			err = txn.SetEntry(&badger.Entry{Key: op.Key, Value: op.Value})
+			e.Key, e.Value = op.Key, op.Value
+			err = txn.SetEntry(e)
 		}
 		if err != nil {
 			return fmt.Errorf("badgerkv: %w", err) // nothing was sent yet

@@ -1,0 +1,182 @@
+// Command benchmarks measures the log against what one would use in its place,
+// side by side in one run, and prints the ratios.
+//
+//	go run ./benchmarks                 # everything, about five minutes
+//	go run ./benchmarks -run append     # what matches
+//	go run ./benchmarks -quick          # everything in short, for a check that it runs
+//
+// The two sides of a pair run in turn, several rounds, and the ratio is the
+// median over the rounds: absolute figures differ up to twofold between runs
+// on shared machines, ratios of neighbours much less.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"runtime/pprof"
+	"sort"
+	"strings"
+	"time"
+)
+
+var (
+	run     = flag.String("run", "", "run the benchmarks whose name matches this expression")
+	quick   = flag.Bool("quick", false, "short runs, to see that everything works")
+	rounds  = flag.Int("rounds", 3, "rounds of each pair")
+	tmpDir  = flag.String("dir", "", "directory for the data; the system's temporary one by default")
+	profile = flag.String("cpuprofile", "", "write a CPU profile to this file")
+	child   = flag.String("child", "", "internal: the part that this process plays")
+)
+
+// bench is one line of the report.
+type bench struct {
+	name string
+	goal string
+	run  func(*report)
+}
+
+// report collects the lines of one benchmark.
+type report struct {
+	b *bench
+}
+
+// line prints one figure.
+func (r *report) line(what, format string, args ...any) {
+	fmt.Printf("%-34s %-30s %s\n", r.b.name, what, fmt.Sprintf(format, args...))
+}
+
+// ratio runs ours and the rival in turn and prints the median of ours/rival;
+// both return a rate, such as records a second.
+func (r *report) ratio(unit string, ours, rival func() float64) {
+	var a, b, q []float64
+	ours() // a first round, not counted: fresh memory of a virtual machine is slow
+	for range *rounds {
+		x, y := ours(), rival()
+		a, b, q = append(a, x), append(b, y), append(q, x/y)
+	}
+	r.line("ratio (goal "+r.b.goal+")", "%.2f  (%.2f to %.2f; ours %s, rival %s %s)", median(q), minOf(q), maxOf(q), si(median(a)), si(median(b)), unit)
+}
+
+func median(v []float64) float64 {
+	s := append([]float64(nil), v...)
+	sort.Float64s(s)
+	return s[len(s)/2]
+}
+
+func minOf(v []float64) float64 {
+	s := append([]float64(nil), v...)
+	sort.Float64s(s)
+	return s[0]
+}
+
+func maxOf(v []float64) float64 {
+	s := append([]float64(nil), v...)
+	sort.Float64s(s)
+	return s[len(s)-1]
+}
+
+func si(v float64) string {
+	switch {
+	case v >= 1e6:
+		return fmt.Sprintf("%.2f M", v/1e6)
+	case v >= 1e3:
+		return fmt.Sprintf("%.1f k", v/1e3)
+	}
+	return fmt.Sprintf("%.3g", v)
+}
+
+func percentile(d []time.Duration, p float64) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	s := append([]time.Duration(nil), d...)
+	sort.Slice(s, func(i, j int) bool { return s[i] < s[j] })
+	return s[int(float64(len(s)-1)*p)]
+}
+
+// pick returns n, or less in a quick run.
+func pick(n, short int) int {
+	if *quick {
+		return short
+	}
+	return n
+}
+
+func must[T any](v T, err error) T {
+	check(err)
+	return v
+}
+
+func check(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// tempDir makes a directory that cleanup removes.
+func tempDir() (dir string, cleanup func()) {
+	dir = must(os.MkdirTemp(*tmpDir, "shardlog-bench-"))
+	return dir, func() { check(os.RemoveAll(dir)) }
+}
+
+func main() {
+	flag.Parse()
+	if *child != "" {
+		playChild(*child, flag.Arg(0))
+		return
+	}
+	if *quick {
+		*rounds = 1
+	}
+	if *profile != "" {
+		f := must(os.Create(*profile))
+		check(pprof.StartCPUProfile(f))
+		defer pprof.StopCPUProfile()
+	}
+	fmt.Printf("%s %s/%s, %d CPUs%s, %s\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuName(), time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	want := regexp.MustCompile(*run)
+	for i := range benches {
+		if b := &benches[i]; want.MatchString(b.name) {
+			runtime.GC()
+			b.run(&report{b})
+		}
+	}
+}
+
+// cpuName is the processor's name where the system tells it.
+func cpuName() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == "model name" {
+			return " " + strings.TrimSpace(v)
+		}
+	}
+	return ""
+}
+
+var benches = []bench{
+	{"append 500 x 100 B, 1 writer", ">= 6", appendBatches(1, 100)},
+	{"append 500 x 100 B, 4 writers", ">= 6", appendBatches(4, 100)},
+	{"append 500 x 1 KiB, 1 writer", ">= 2.5", appendBatches(1, 1024)},
+	{"append 500 x 1 KiB, 4 writers", ">= 2.5", appendBatches(4, 1024)},
+	{"append vs file 500 x 100 B", "report; aim 0.7", appendVsFile(100, false)},
+	{"append vs file 500 x 1 KiB", "report; aim 0.7", appendVsFile(1024, false)},
+	{"append synced vs file 100 B", ">= 0.5", appendVsFile(100, true)},
+	{"append synced vs file 1 KiB", ">= 0.5", appendVsFile(1024, true)},
+	{"single synced, 1 writer", ">= 0.9", singles(1, 1024, true)},
+	{"single synced, 16 writers", ">= 3", singles(16, 1024, true)},
+	{"single synced, 256 writers", ">= 20", singles(256, 1024, true)},
+	{"single unsynced, 16 writers", ">= 4, 0.8 M/s", singles(16, 100, false)},
+	{"scan 100 B", ">= 20", scan},
+	{"scan written singly", "about 1", scanSingly},
+	{"tail latency", "p99 < 100us", tailLatency},
+	{"5 GB through 200 MB", "disk <= 2, avg <= 1.5, p99 < 30ms", window},
+	{"allocations", "append <= 0.2, scan <= 0.05", allocations},
+	{"reopen 1 GB after a kill", "< 100ms, < 300 MB", reopen},
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/stream"
+)
+
+// scanAll reads every record of a stream and returns the records a second.
+func scanAll(st *stream.Stream, want int) float64 {
+	n, bytes, start := 0, 0, time.Now()
+	for _, s := range must(st.Shards(ctx)) {
+		for r, err := range st.Records(ctx, s.ID, shardlog.TrimHorizon()) {
+			check(err)
+			n++
+			bytes += len(r.Data)
+		}
+	}
+	d := time.Since(start)
+	if n != want || bytes == 0 {
+		panic(fmt.Sprintf("read %d records of %d", n, want))
+	}
+	return float64(n) / d.Seconds()
+}
+
+// scan reads a log that was written in batches, against Badger's iterator over
+// one entry per record.
+func scan(r *report) {
+	total := pick(4_000_000, 50_000)
+	batch := records(500, 100)
+	dir, cleanup := tempDir()
+	defer cleanup()
+	db, st := openLog(dir, stream.SyncNever, 4, stream.Config{})
+	defer func() { check(db.Close()) }()
+	for n := 0; n < total; n += len(batch) {
+		put(st, batch)
+	}
+	bdir, bclean := tempDir()
+	defer bclean()
+	bdb := openBadger(bdir, false)
+	defer func() { check(bdb.Close()) }()
+	btotal := total / 4
+	wb := bdb.NewWriteBatch()
+	for n := range btotal {
+		check(wb.Set(badgerKey(n&3, uint64(n)), batch[n%500].Data))
+	}
+	check(wb.Flush())
+	scanAll(st, total) // warm
+	r.ratio("records/s", func() float64 { return scanAll(st, total) }, func() float64 { return badgerScan(bdb, btotal) })
+}
+
+// scanSingly compares reading a log that was written one record at a time with
+// one that was written in batches.
+func scanSingly(r *report) {
+	total := pick(400_000, 10_000)
+	rs := records(500, 100)
+	dir, cleanup := tempDir()
+	defer cleanup()
+	db, one := openLog(dir, stream.SyncNever, 1, stream.Config{})
+	defer func() { check(db.Close()) }()
+	batched := must(db.Create(ctx, "batched", stream.Config{}))
+	for n := range total {
+		must(one.Put(ctx, rs[n%500]))
+	}
+	for n := 0; n < total; n += len(rs) {
+		put(batched, rs)
+	}
+	// What memory still has would flatter both.
+	s := one.Stats().Shards[0]
+	r.line("stored pieces", "%d for %d records written singly, %d written in batches", s.Blocks, total, batched.Stats().Shards[0].Blocks)
+	r.ratio("records/s", func() float64 { return scanAll(one, total) }, func() float64 { return scanAll(batched, total) })
+}
+
+// tailLatency is the time from before an append to the record in the hands of
+// a reader that waits, against a bare channel.
+func tailLatency(r *report) {
+	n := pick(20_000, 500)
+	dir, cleanup := tempDir()
+	defer cleanup()
+	db, st := openLog(dir, stream.SyncNever, 1, stream.Config{})
+	defer func() { check(db.Close()) }()
+	rec := records(1, 100)[0]
+	got := make(chan time.Time, 1)
+	go func() {
+		for _, err := range st.Tail(ctx, "shardId-000000000000", shardlog.TrimHorizon()) {
+			if err != nil {
+				return // closed
+			}
+			got <- time.Now()
+		}
+	}()
+	measure := func(send func()) (lat []time.Duration) {
+		for range n {
+			// The reader has to be waiting again.
+			time.Sleep(50 * time.Microsecond)
+			start := time.Now()
+			send()
+			lat = append(lat, (<-got).Sub(start))
+		}
+		return lat
+	}
+	ours := measure(func() { must(st.Put(ctx, rec)) })
+	ch := make(chan []byte)
+	go func() {
+		for range ch {
+			got <- time.Now()
+		}
+	}()
+	bare := measure(func() { ch <- rec.Data })
+	close(ch)
+	r.line("append to delivery (goal "+r.b.goal+")", "p50 %v p99 %v", percentile(ours, .5), percentile(ours, .99))
+	r.line("bare channel", "p50 %v p99 %v", percentile(bare, .5), percentile(bare, .99))
+}
+
+// allocations counts heap objects per record.
+func allocations(r *report) {
+	total := pick(500_000, 10_000)
+	batch := records(500, 100)
+	dir, cleanup := tempDir()
+	defer cleanup()
+	db, st := openLog(dir, stream.SyncNever, 4, stream.Config{})
+	defer func() { check(db.Close()) }()
+	per := func(f func()) float64 {
+		var a, b runtime.MemStats
+		runtime.ReadMemStats(&a)
+		f()
+		runtime.ReadMemStats(&b)
+		return float64(b.Mallocs-a.Mallocs) / float64(total)
+	}
+	r.line("append, batches of 500 (<= 0.2)", "%.3f a record", per(func() {
+		for n := 0; n < total; n += len(batch) {
+			put(st, batch)
+		}
+	}))
+	r.line("scan (<= 0.05)", "%.4f a record", per(func() { scanAll(st, total) }))
+}
