@@ -120,8 +120,9 @@ type Sink interface {
 	// PutRecords stores the records and returns one result for each, in the
 	// order given. The error is set, and the results nil, when the whole call
 	// failed and nothing was stored; otherwise each result has its own error.
-	// Records of one partition key keep their order. The records' Data is not
-	// kept after the call returns.
+	// Records of one partition key keep their order, and one that fails takes
+	// the later ones of its key in the call with it, so that trying them all
+	// again keeps it too. The records' Data is not kept after the call returns.
 	PutRecords(ctx context.Context, records []Record) ([]PutResult, error)
 }
 

@@ -31,7 +31,8 @@ type committer struct {
 
 	tail      []tailBlock // stored blocks kept in memory, oldest first
 	tailBytes int64
-	deadTold  int64 // dead bytes when Wake was called last
+
+	deadTold, storedTold int64 // bytes when Wake was called last
 }
 
 // tailBlock is a stored block that mem of a shard still has.
@@ -125,13 +126,15 @@ func (c *committer) commit(g *group) {
 		c.log.unsynced.Store(true)
 	}
 	close(g.done)
-	c.wakeForDead()
+	c.wakeOwner()
 }
 
-// wakeForDead tells the owner when there is enough to reclaim.
-func (c *committer) wakeForDead() {
-	if dead := c.log.dead.Load(); dead-c.deadTold >= wakeBytes {
-		c.deadTold = dead
+// wakeOwner tells the owner of the log when there is something for Reclaim.
+func (c *committer) wakeOwner() {
+	dead := c.log.dead.Load()
+	stored := dead + c.log.live.Load()
+	if dead-c.deadTold >= wakeDead || stored-c.storedTold >= wakeStored {
+		c.deadTold, c.storedTold = dead, stored
 		c.log.opts.Wake()
 	}
 }

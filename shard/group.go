@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -77,10 +78,23 @@ func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*
 					res[i] = shardlog.PutResult{Err: err}
 				}
 			}
+			// What follows was not tried: stored behind a gap it would be out
+			// of order once the failed records are tried again.
+			setErr(res[to:], notTried(err))
+			return nil
 		}
 		from = to
 	}
 	return nil
+}
+
+// notTried is the error of records behind others that failed with err: what is
+// unknown of those is certain of these.
+func notTried(err error) error {
+	if errors.Is(err, shardlog.ErrUnknownOutcome) {
+		return fmt.Errorf("not tried, because an earlier record failed: %v", err)
+	}
+	return err
 }
 
 // AppendOne is Append for one record.

@@ -55,8 +55,10 @@ const (
 	maxChanges = 600
 	// trimChanges is how many blocks one transaction removes for one shard.
 	trimChanges = 100
-	// wakeBytes is how much has to die before Wake is called for it.
-	wakeBytes = 8 << 20
+	// wakeDead and wakeStored are how much has to die, or to be stored, before
+	// Wake is called.
+	wakeDead   = 8 << 20
+	wakeStored = 32 << 20
 	// gatherRounds is how often in a row the committer lets others run without
 	// another writer coming before it takes a group.
 	gatherRounds = 24

@@ -62,6 +62,19 @@ func (v *view) find(c uint64) (e entry, m *memBlock, ok bool) {
 	return entry{}, nil, false
 }
 
+// stored returns the stored blocks from the one that e is on, for a reader who
+// wants them in order: at most n, and at most about size bytes but at least one.
+func (v *view) stored(e *entry, n int, size int64) []entry {
+	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].first >= e.first })
+	j := i
+	for ; j < len(v.blocks) && j-i < n; j++ {
+		if size -= int64(v.blocks[j].size); size < 0 && j > i {
+			break
+		}
+	}
+	return v.blocks[i:j]
+}
+
 // findTime returns the first block whose last record arrived at ms or later.
 func (v *view) findTime(ms int64) (e entry, m *memBlock, ok bool) {
 	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].lastMs >= ms })

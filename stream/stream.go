@@ -175,6 +175,7 @@ func (st *Stream) put(ctx context.Context, meta *streamMeta, records []shardlog.
 	cache := hashCaches.Get().(*hashCache)
 	defer hashCaches.Put(cache)
 	var now time.Time
+	var over map[*member]error // shards at their limit
 	limited := 0
 	for i := range records {
 		m := r.route(meta.Hash.hashKey(&records[i], cache))
@@ -183,9 +184,18 @@ func (st *Stream) put(ctx context.Context, meta *streamMeta, records []shardlog.
 			continue
 		}
 		if now.IsZero() {
-			now = time.Now()
+			now, over = time.Now(), map[*member]error{}
+		}
+		// A smaller record may not slip past one that was refused: it could
+		// be of the same key.
+		if err := over[m]; err != nil {
+			m.ctr.writeThrottles.Add(1)
+			res[i].Err = err
+			limited++
+			continue
 		}
 		if res[i].Err = st.admit(m, now, &records[i]); res[i].Err != nil {
+			over[m] = res[i].Err
 			limited++
 		}
 	}
@@ -384,16 +394,23 @@ func checkRead(req *shardlog.ReadRequest) error {
 // which matches shardlog.ErrCorrupt: the iteration goes on behind it unless
 // the loop is left.
 func (st *Stream) Records(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "records", shardID, func(s *shard.Shard) iter.Seq2[shardlog.Record, error] { return s.Records(ctx, from) })
+	return st.iterate(ctx, "records", shardID, from, shard.Mode{})
+}
+
+// Scan is Records whose records are borrowed: their data and strings are valid
+// until the loop asks for the next one, and must not be changed or kept. It is
+// for reading very much very fast.
+func (st *Stream) Scan(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
+	return st.iterate(ctx, "scan", shardID, from, shard.Mode{Borrow: true})
 }
 
 // Tail is Records that follows the shard: at the tail it waits for more. It
 // ends at the end of a closed shard, and when ctx ends, with its error.
 func (st *Stream) Tail(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "tail", shardID, func(s *shard.Shard) iter.Seq2[shardlog.Record, error] { return s.Tail(ctx, from) })
+	return st.iterate(ctx, "tail", shardID, from, shard.Mode{Follow: true})
 }
 
-func (st *Stream) iterate(ctx context.Context, op, shardID string, records func(*shard.Shard) iter.Seq2[shardlog.Record, error]) iter.Seq2[shardlog.Record, error] {
+func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog.Position, mode shard.Mode) iter.Seq2[shardlog.Record, error] {
 	return func(yield func(shardlog.Record, error) bool) {
 		err := st.enter(ctx, op)
 		var m *member
@@ -404,11 +421,7 @@ func (st *Stream) iterate(ctx context.Context, op, shardID string, records func(
 			yield(shardlog.Record{}, err)
 			return
 		}
-		records(m.s)(func(r shardlog.Record, err error) bool {
-			if err != nil {
-				err = st.fail(op, shardID, err)
-			}
-			return yield(r, err)
-		})
+		mode.Wrap = func(err error) error { return st.fail(op, shardID, err) }
+		m.s.Iterate(ctx, from, mode)(yield)
 	}
 }

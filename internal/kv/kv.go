@@ -18,6 +18,11 @@ type Store interface {
 	Commit(b *Batch) error
 	// Get returns a copy of a value, or shardlog.ErrNotFound.
 	Get(key []byte) ([]byte, error)
+	// GetMany calls f with the value of each of the keys, which are sorted, in
+	// their order, or with nil where there is none, until f returns false.
+	// The value is f's until it returns. It is cheaper than as many Gets when
+	// the keys are neighbours. f must not call the store.
+	GetMany(keys [][]byte, f func(i int, value []byte) bool) error
 	// Scan calls f for each key with the prefix, in order, until f returns
 	// false. The key is f's until it returns; size is about that of the value.
 	Scan(prefix []byte, f func(key []byte, size int64) bool) error

@@ -57,6 +57,26 @@ func (s *Memory) Get(key []byte) ([]byte, error) {
 	return bytes.Clone(v), nil
 }
 
+// GetMany implements Store.
+func (s *Memory) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
+	for i, k := range keys {
+		s.mu.RLock()
+		v, ok := s.m[string(k)]
+		closed := s.m == nil
+		s.mu.RUnlock()
+		switch {
+		case closed:
+			return shardlog.ErrClosed
+		case ok && v == nil:
+			v = []byte{}
+		}
+		if !f(i, v) {
+			break
+		}
+	}
+	return nil
+}
+
 // Scan implements Store.
 func (s *Memory) Scan(prefix []byte, f func(key []byte, size int64) bool) error {
 	type entry struct {

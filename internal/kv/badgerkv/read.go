@@ -1,6 +1,7 @@
 package badgerkv
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -51,6 +52,50 @@ func (s *Store) tryGet(version uint64, key []byte) ([]byte, error) {
 		return nil, err
 	}
 	return item.ValueCopy(nil)
+}
+
+// GetMany implements kv.Store.
+func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
+	s.mapMu.RLock()
+	defer s.mapMu.RUnlock()
+	if s.closed.Load() {
+		return shardlog.ErrClosed
+	}
+	txn := s.db.NewTransactionAt(newest, false)
+	defer txn.Discard()
+	io := badger.DefaultIteratorOptions
+	io.PrefetchValues = false
+	// The common prefix leaves out tables that have none of the keys.
+	first, last := keys[0], keys[len(keys)-1]
+	n := 0
+	for n < len(first) && n < len(last) && first[n] == last[n] {
+		n++
+	}
+	io.Prefix = first[:n]
+	it := txn.NewIterator(io)
+	defer it.Close()
+	more := true
+	it.Seek(first)
+	for i, k := range keys {
+		for it.Valid() && bytes.Compare(it.Item().Key(), k) < 0 {
+			it.Next()
+		}
+		if !it.Valid() || !bytes.Equal(it.Item().Key(), k) {
+			more = f(i, nil)
+		} else if err := it.Item().Value(func(v []byte) error {
+			if v == nil {
+				v = []byte{}
+			}
+			more = f(i, v)
+			return nil
+		}); err != nil {
+			return fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
+		}
+		if !more {
+			break
+		}
+	}
+	return nil
 }
 
 func (s *Store) scanAt(version uint64, prefix []byte, f func(key []byte, size int64) bool) error {
