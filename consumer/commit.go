@@ -1,0 +1,122 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
+)
+
+// errNotWritten: the consumer had no time left for the store.
+var errNotWritten = errors.New("the row was not written")
+
+// committer writes the row of one shard that this worker has taken. It is used
+// by one goroutine at a time.
+type committer struct {
+	r     *run
+	id    string
+	lease checkpoint.Lease // as last written
+}
+
+// advance is the change of a row that stores pos as done. It never goes back.
+func advance(pos shardlog.Position) func(*checkpoint.Lease) {
+	return func(l *checkpoint.Lease) {
+		l.Checkpoint = later(pos, l.Checkpoint)
+		l.Switches = 0
+		l.Prepared, l.PreparedState = nil, nil
+	}
+}
+
+// release gives the shard back, after the change that also has to be made, if
+// any.
+func (c *committer) release(change func(*checkpoint.Lease)) error {
+	err := c.commit(func(l *checkpoint.Lease) {
+		if change != nil {
+			change(l)
+		}
+		l.Owner, l.Next = "", ""
+	})
+	if change == nil && errors.Is(err, ErrLeaseLost) {
+		return nil // it is with another worker already, and nothing is lost
+	}
+	return err
+}
+
+// commit makes a change, however long the store takes to accept it. It fails
+// when the shard is lost, when trying again cannot help, and when the consumer
+// has no time left.
+func (c *committer) commit(change func(*checkpoint.Lease)) error {
+	for failures := 1; ; failures++ {
+		err := c.once(c.r.storing, change)
+		if err == nil || permanent(err) {
+			c.blocked("")
+			return err
+		}
+		if c.r.storing.Err() != nil {
+			return fmt.Errorf("%w: %w", errNotWritten, err)
+		}
+		pause := c.r.o.Retry.delay(failures, err)
+		c.blocked(fmt.Sprintf("store, attempt %d: %v", failures, err))
+		c.r.emit(Event{
+			Kind: EventStoreFailed, ShardID: c.id, Epoch: c.lease.Epoch, Position: c.lease.Checkpoint,
+			Attempt: failures, Wait: pause, Err: err,
+		})
+		sleep(c.r.storing, pause)
+	}
+}
+
+// once makes a change, or fails with ErrLeaseLost or the store's error. After
+// an error of which the outcome is unknown it can be called again.
+func (c *committer) once(ctx context.Context, change func(*checkpoint.Lease)) error {
+	var conflict error
+	for range 3 {
+		next := c.lease.Clone()
+		change(&next)
+		got, err := c.r.o.Store.Update(ctx, next)
+		if err == nil {
+			c.wrote(got)
+			return nil
+		}
+		if errors.Is(err, shardlog.ErrNotFound) {
+			return fmt.Errorf("%w: its row was deleted", ErrLeaseLost)
+		}
+		if !errors.Is(err, shardlog.ErrConflict) {
+			return err
+		}
+		// Either an earlier write of our own was made although its answer was
+		// lost, or another worker asks for the shard, or it has taken it.
+		conflict = err
+		row, err := c.r.o.Store.Get(ctx, c.lease.Key)
+		switch {
+		case errors.Is(err, shardlog.ErrNotFound):
+			return fmt.Errorf("%w: its row was deleted", ErrLeaseLost)
+		case err != nil:
+			return err
+		case row.Epoch == next.Epoch && row.Owner == next.Owner && row.Ended == next.Ended && compare(row.Checkpoint, next.Checkpoint) == 0:
+			c.wrote(row)
+			return nil
+		case row.Epoch != c.lease.Epoch || row.Owner != c.lease.Owner:
+			return lostTo(row)
+		}
+		c.lease = row
+	}
+	return fmt.Errorf("%w: the row is changed again and again: %v", checkpoint.ErrUnavailable, conflict)
+}
+
+// wrote notes what the store has now.
+func (c *committer) wrote(l checkpoint.Lease) {
+	moved := compare(l.Checkpoint, c.lease.Checkpoint) != 0
+	c.lease = l
+	c.r.update(c.id, func(s *shard) {
+		s.lease, s.stats.Checkpoint = l, l.Checkpoint
+	})
+	if moved {
+		c.r.emit(Event{Kind: EventCheckpoint, ShardID: c.id, Epoch: l.Epoch, Position: l.Checkpoint})
+	}
+}
+
+func (c *committer) blocked(why string) {
+	c.r.update(c.id, func(s *shard) { s.stats.Blocked = why })
+}

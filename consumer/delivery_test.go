@@ -1,0 +1,468 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/consumer"
+)
+
+var errBroken = errors.New("broken")
+
+func TestDeliversAllShardsInOrder(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(3), newStore(), &sink{}
+		for i := range 3 {
+			src.put(i, 25)
+		}
+		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 10})
+		settle()
+		for i := range 3 {
+			assert.Subset(t, k.got(), names(i, 0, 25))
+			assert.Equal(t, shardlog.After(seq(i, 24)), st.row(t, i).Checkpoint)
+			s := r.stats(i)
+			assert.Equal(t, uint64(25), s.Delivered)
+			assert.Equal(t, shardlog.After(seq(i, 24)), s.Checkpoint)
+			assert.Zero(t, s.BehindRecords)
+			assert.Empty(t, s.Blocked)
+		}
+		assert.Len(t, k.got(), 75)
+		assert.Equal(t, names(1, 0, 25), only(k.got(), "1/"))
+		r.stop()
+	})
+}
+
+// only returns the names with a prefix.
+func only(names []string, prefix string) []string {
+	var out []string
+	for _, n := range names {
+		if len(n) > len(prefix) && n[:len(prefix)] == prefix {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+func TestTailIsDeliveredAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, k := newSource(1), &sink{}
+		r := start(t, src, k, consumer.Options{Store: newStore()})
+		for range 5 {
+			time.Sleep(7 * time.Minute)
+			src.put(0, 1)
+			settle() // no time passes here
+		}
+		assert.Equal(t, names(0, 0, 5), k.got())
+		reads := src.readsOf(0)
+		assert.Equal(t, 20*time.Second, reads[0].Wait)
+		assert.Less(t, len(reads), 5*(7*3+3), "it polls more often than PollWait")
+		r.stop()
+	})
+}
+
+func TestSourceThatCannotWaitIsNotReadInALoop(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, k := newSource(1), &sink{}
+		src.neverWait = true
+		r := start(t, src, k, consumer.Options{Store: newStore()})
+		time.Sleep(time.Minute)
+		assert.Less(t, len(src.readsOf(0)), 80)
+		src.put(0, 1)
+		time.Sleep(time.Second)
+		settle()
+		assert.Equal(t, names(0, 0, 1), k.got())
+		r.stop()
+	})
+}
+
+func TestBatchDescribesItself(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src := newSource(1)
+		src.put(0, 10)
+		src.split(0)
+		var got []consumer.Batch
+		r := start(t, src, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
+			got = append(got, *b)
+			return nil
+		}), consumer.Options{Store: newStore(), BatchSize: 6})
+		settle()
+		require.Len(t, got, 2)
+		assert.Len(t, got[0].Records, 6)
+		assert.Equal(t, shardID(0), got[0].ShardID)
+		assert.Equal(t, int64(4), got[0].BehindRecords)
+		assert.Equal(t, 4*time.Second, got[0].Behind)
+		assert.Equal(t, uint64(1), got[0].Epoch)
+		assert.Equal(t, 1, got[0].Attempt)
+		assert.False(t, got[0].ShardEnd)
+		assert.True(t, got[1].ShardEnd)
+		assert.Zero(t, got[1].BehindRecords)
+		r.stop()
+	})
+}
+
+// Scenario 1: the worker dies after processing and before the checkpoint.
+func TestCrashBeforeCheckpoint(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		src.put(0, 5)
+		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 5})
+		settle()
+		src.put(0, 5)
+		st.onUpdate(func(checkpoint.Lease) (bool, error) { return false, checkpoint.ErrUnavailable })
+		settle()
+		require.Equal(t, names(0, 0, 10), k.got())
+		assert.Contains(t, r.stats(0).Blocked, "store")
+		r.kill()
+		st.onUpdate(nil)
+
+		k2 := &sink{}
+		before := st.row(t, 0)
+		r = start(t, src, k2, consumer.Options{Store: st})
+		settle()
+		assert.Equal(t, names(0, 5, 10), k2.got())
+		assert.Equal(t, before.Epoch+1, st.row(t, 0).Epoch)
+		r.stop()
+	})
+}
+
+func TestSwitchesCountOwnersSinceTheCheckpoint(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st := newSource(1), newStore()
+		for n := range uint64(3) {
+			r := start(t, src, &sink{}, consumer.Options{Store: st})
+			settle()
+			assert.Equal(t, n+1, st.row(t, 0).Switches)
+			assert.Equal(t, n+1, st.row(t, 0).Epoch)
+			r.kill()
+		}
+		src.put(0, 1)
+		r := start(t, src, &sink{}, consumer.Options{Store: st})
+		settle()
+		assert.Zero(t, st.row(t, 0).Switches)
+		r.stop()
+		assert.Equal(t, uint64(4), st.row(t, 0).Epoch, "a release is not a takeover")
+	})
+}
+
+// Scenario 2: the worker dies in the middle of the handler.
+func TestCrashInsideHandler(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st := newSource(1), newStore()
+		src.put(0, 5)
+		var cause error
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, _ *consumer.Batch) error {
+			<-ctx.Done()
+			cause = context.Cause(ctx)
+			return nil // too late: it was told to give up
+		}), consumer.Options{Store: st})
+		settle()
+		r.kill()
+		require.ErrorIs(t, cause, shardlog.ErrClosed)
+		assert.Equal(t, shardlog.TrimHorizon(), st.row(t, 0).Checkpoint)
+
+		k := &sink{}
+		r = start(t, src, k, consumer.Options{Store: st})
+		settle()
+		assert.Equal(t, names(0, 0, 5), k.got())
+		r.stop()
+	})
+}
+
+// Scenario 3: the worker dies after the checkpoint write, before its reply.
+func TestCrashAfterCheckpointWrite(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		r := start(t, src, k, consumer.Options{Store: st})
+		settle()
+		st.onUpdate(func(checkpoint.Lease) (bool, error) { return true, checkpoint.ErrUnavailable })
+		src.put(0, 5)
+		settle()
+		r.kill()
+		st.onUpdate(nil)
+
+		r = start(t, src, k, consumer.Options{Store: st})
+		settle()
+		assert.Equal(t, names(0, 0, 5), k.got(), "nothing is delivered again")
+		r.stop()
+	})
+}
+
+// Scenario 7, for checkpoints: the write was made, but its reply was lost.
+func TestLostReplyOfCheckpoint(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 1})
+		settle()
+		lost := 0
+		st.onUpdate(func(checkpoint.Lease) (bool, error) {
+			if lost++; lost%2 == 1 {
+				return true, checkpoint.ErrUnavailable
+			}
+			return false, nil
+		})
+		src.put(0, 10)
+		time.Sleep(time.Hour)
+		assert.Equal(t, names(0, 0, 10), k.got())
+		assert.Equal(t, shardlog.After(seq(0, 9)), st.row(t, 0).Checkpoint)
+		r.stop()
+		assert.Empty(t, st.row(t, 0).Owner)
+	})
+}
+
+// Scenarios 28 to 30: Batch.Checkpoint.
+func TestBatchCheckpoint(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st := newSource(1), newStore()
+		src.put(0, 10)
+		var kept *consumer.Batch
+		calls := 0
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			if calls++; calls > 1 {
+				return nil
+			}
+			kept = b
+			writes := st.updateCount()
+			assert.NoError(t, b.Checkpoint(ctx, shardlog.After(seq(0, 6))))
+			assert.Equal(t, shardlog.After(seq(0, 6)), st.row(t, 0).Checkpoint)
+			assert.Equal(t, writes+1, st.updateCount())
+
+			assert.NoError(t, b.Checkpoint(ctx, shardlog.After(seq(0, 6))))
+			assert.Equal(t, writes+1, st.updateCount(), "equal: no write")
+
+			assert.ErrorIs(t, b.Checkpoint(ctx, shardlog.After(seq(0, 5))), consumer.ErrBehind)
+			assert.ErrorIs(t, b.Checkpoint(ctx, shardlog.AfterSub(seq(0, 6), 3)), consumer.ErrBehind)
+			assert.ErrorIs(t, b.Checkpoint(ctx, shardlog.After(seq(0, 10))), consumer.ErrAhead)
+			assert.ErrorIs(t, b.Checkpoint(ctx, shardlog.Latest()), shardlog.ErrInvalid)
+			assert.ErrorIs(t, b.Checkpoint(ctx, shardlog.After(shardlog.SequenceNumber{})), shardlog.ErrInvalid)
+			assert.Equal(t, writes+1, st.updateCount())
+			return errBroken
+		}), consumer.Options{Store: st, BatchSize: 10})
+		time.Sleep(time.Second)
+		settle()
+		assert.Equal(t, 2, calls)
+		assert.Equal(t, shardlog.After(seq(0, 9)), st.row(t, 0).Checkpoint)
+		assert.Equal(t, uint64(10), r.stats(0).Delivered)
+		require.ErrorIs(t, kept.Checkpoint(context.Background(), shardlog.After(seq(0, 9))), shardlog.ErrClosed)
+		r.stop()
+	})
+}
+
+func TestBatchMadeByATestCannotCheckpoint(t *testing.T) {
+	b := &consumer.Batch{ShardID: "x"}
+	require.ErrorIs(t, b.Checkpoint(context.Background(), shardlog.After(seq(0, 1))), shardlog.ErrClosed)
+}
+
+// Scenario 32: an error at record 57 of 100.
+func TestEachStopsAtTheFailedRecord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		src.put(0, 100)
+		failed := false
+		each := consumer.Each(func(_ context.Context, rec shardlog.Record) error {
+			if string(rec.Data) == name(0, 56) && !failed {
+				failed = true
+				return errBroken
+			}
+			k.take([]shardlog.Record{rec})
+			return nil
+		})
+		var events []consumer.Event
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			k.note(b)
+			return each.Handle(ctx, b)
+		}), consumer.Options{Store: st, BatchSize: 100, OnEvent: func(e consumer.Event) {
+			if e.Kind == consumer.EventHandlerFailed {
+				events = append(events, e)
+				assert.Equal(t, shardlog.TrimHorizon(), st.row(t, 0).Checkpoint)
+			}
+		}})
+		settle()
+		assert.Equal(t, shardlog.After(seq(0, 55)), st.row(t, 0).Checkpoint, "56 are checkpointed")
+		assert.Contains(t, r.stats(0).Blocked, "handler, attempt 1: record 56 of the batch: broken")
+		assert.Equal(t, uint64(56), r.stats(0).Delivered)
+		time.Sleep(time.Second)
+		settle()
+		assert.Equal(t, names(0, 0, 100), k.got(), "each record is done once")
+		calls := k.batches()
+		require.Len(t, calls, 2)
+		assert.Equal(t, name(0, 56), calls[1].first)
+		assert.Equal(t, 2, calls[1].attempt)
+		require.Len(t, events, 1)
+		require.ErrorIs(t, events[0].Err, errBroken)
+		r.stop()
+	})
+}
+
+func TestPartialErrorIndexes(t *testing.T) {
+	for _, c := range []struct{ index, redelivered int }{{-1, 10}, {0, 10}, {3, 7}, {10, 0}, {11, 10}} {
+		bubble(t, func(t *testing.T) {
+			src, st, k := newSource(1), newStore(), &sink{}
+			src.put(0, 10)
+			r := start(t, src, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
+				if k.note(b); b.Attempt == 1 {
+					return &consumer.PartialError{Index: c.index, Err: errBroken}
+				}
+				return nil
+			}), consumer.Options{Store: st})
+			time.Sleep(time.Minute)
+			settle()
+			calls := k.batches()
+			if c.redelivered == 0 {
+				require.Len(t, calls, 1)
+			} else {
+				require.Len(t, calls, 2)
+				assert.Equal(t, c.redelivered, calls[1].n)
+			}
+			assert.Equal(t, shardlog.After(seq(0, 9)), st.row(t, 0).Checkpoint)
+			r.stop()
+		})
+	}
+}
+
+// Scenario 36: a panic is an error with a stack; other shards go on.
+func TestPanicIsAnError(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(2), newStore(), &sink{}
+		src.put(0, 1)
+		src.put(1, 1)
+		var seen atomic.Pointer[consumer.PanicError]
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			if b.ShardID == shardID(0) && b.Attempt < 3 {
+				panic(errBroken)
+			}
+			return k.Handle(ctx, b)
+		}), consumer.Options{Store: st, OnEvent: func(e consumer.Event) {
+			var p *consumer.PanicError
+			if errors.As(e.Err, &p) {
+				seen.Store(p)
+			}
+		}})
+		settle()
+		assert.Equal(t, names(1, 0, 1), k.got())
+		p := seen.Load()
+		require.NotNil(t, p)
+		assert.Equal(t, errBroken, p.Value)
+		require.ErrorIs(t, p, errBroken)
+		assert.Contains(t, string(p.Stack), "TestPanicIsAnError")
+		assert.NotContains(t, p.Error(), "\n")
+		time.Sleep(time.Minute)
+		settle()
+		assert.ElementsMatch(t, []string{"0/0", "1/0"}, k.got())
+		assert.Equal(t, uint64(2), r.stats(0).Failures)
+		r.stop()
+	})
+}
+
+func TestEachKeepsWhatWasDoneBeforeAPanic(t *testing.T) {
+	err := consumer.Each(func(_ context.Context, rec shardlog.Record) error {
+		if rec.PartitionKey == "bad" {
+			panic("x")
+		}
+		return nil
+	}).Handle(context.Background(), &consumer.Batch{Records: []shardlog.Record{{}, {PartitionKey: "bad"}, {}}})
+	var partial *consumer.PartialError
+	require.ErrorAs(t, err, &partial)
+	assert.Equal(t, 1, partial.Index)
+	var p *consumer.PanicError
+	require.ErrorAs(t, err, &p)
+}
+
+// Scenario 37: a batch that always fails blocks its shard and no other.
+func TestFailingBatchIsRetriedForEver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(2), newStore(), &sink{}
+		src.put(0, 3)
+		src.put(1, 3)
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			if b.ShardID == shardID(0) {
+				k.note(b)
+				return errBroken
+			}
+			return k.Handle(ctx, b)
+		}), consumer.Options{Store: st, BatchSize: 1, Retry: consumer.Retry{Initial: time.Second, Max: time.Minute}})
+		time.Sleep(24 * time.Hour)
+		settle()
+		assert.Equal(t, names(1, 0, 3), k.got())
+		s := r.stats(0)
+		assert.Regexp(t, `^handler, attempt \d+: broken$`, s.Blocked)
+		assert.Greater(t, s.Attempts, 1000)
+		assert.Equal(t, uint64(s.Attempts), s.Failures)
+		assert.Zero(t, s.Delivered)
+		assert.Equal(t, shardlog.TrimHorizon(), st.row(t, 0).Checkpoint)
+
+		var last call
+		var pauses []time.Duration
+		for _, c := range k.batches() {
+			if c.shard != shardID(0) {
+				continue
+			}
+			assert.Equal(t, name(0, 0), c.first, "nothing is skipped")
+			if last.attempt > 0 {
+				pauses = append(pauses, c.at.Sub(last.at))
+				assert.Equal(t, last.attempt+1, c.attempt)
+			}
+			last = c
+		}
+		var sum time.Duration
+		for i, p := range pauses {
+			bound := min(time.Minute, time.Second<<min(i, 10))
+			assert.LessOrEqual(t, p, bound+1, "pause %d", i)
+			sum += p
+		}
+		assert.InDelta(t, 30, sum.Seconds()/float64(len(pauses)), 5, "full jitter: half of the bound on average")
+		r.stop()
+	})
+}
+
+func TestGoexitInHandlerEndsRun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src := newSource(1)
+		src.put(0, 1)
+		r := start(t, src, consumer.HandlerFunc(func(context.Context, *consumer.Batch) error {
+			runtime.Goexit() // what t.FailNow does
+			return nil
+		}), consumer.Options{Store: newStore()})
+		err := r.result()
+		var e *shardlog.Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, shardID(0), e.Shard)
+	})
+}
+
+func TestCheckpointEvery(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 1, CheckpointEvery: time.Minute, PollWait: time.Hour})
+		settle()
+		writes := st.updateCount()
+		src.put(0, 20)
+		settle()
+		assert.Equal(t, writes, st.updateCount())
+		assert.Equal(t, shardlog.TrimHorizon(), r.stats(0).Checkpoint)
+		assert.Equal(t, uint64(20), r.stats(0).Delivered)
+		time.Sleep(time.Minute)
+		settle()
+		assert.Equal(t, writes+1, st.updateCount(), "written when it is due, although nothing arrives")
+		assert.Equal(t, shardlog.After(seq(0, 19)), st.row(t, 0).Checkpoint)
+		time.Sleep(time.Hour)
+		settle()
+		assert.Equal(t, writes+1, st.updateCount(), "nothing new, no write")
+		src.put(0, 1)
+		settle()
+		src.put(0, 1)
+		settle()
+		assert.Equal(t, writes+2, st.updateCount())
+		r.stop()
+		assert.Equal(t, writes+3, st.updateCount(), "at shutdown, together with the release")
+		assert.Equal(t, shardlog.After(seq(0, 21)), st.row(t, 0).Checkpoint)
+	})
+}

@@ -1,0 +1,96 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/shardlog/shardlog"
+)
+
+// EventKind says what happened.
+type EventKind string
+
+// The kinds of Event. More may be added; ignore what is not known.
+const (
+	// EventShardStarted: a shard is being read, from Position on.
+	EventShardStarted EventKind = "shard started"
+	// EventShardEnded: everything in a closed shard was done.
+	EventShardEnded EventKind = "shard ended"
+	// EventShardReleased: the consumer gave a shard back in a shutdown.
+	EventShardReleased EventKind = "shard released"
+	// EventShardGone: a shard with progress is no longer there; records that
+	// were not done, if there were any, have expired with it.
+	EventShardGone EventKind = "shard gone"
+	// EventTrimmed: retention has overtaken Position; Err has the gap.
+	EventTrimmed EventKind = "trimmed"
+	// EventCheckpoint: Position was stored.
+	EventCheckpoint EventKind = "checkpoint"
+	// EventHandlerFailed: a handler returned Err, or panicked with it; the
+	// batch comes again after Wait, unless the consumer is stopping.
+	EventHandlerFailed EventKind = "handler failed"
+	// EventThrottled: the source refused a read because of a rate limit; it
+	// is repeated after Wait.
+	EventThrottled EventKind = "throttled"
+	// EventReadFailed: a read failed and is repeated after Wait.
+	EventReadFailed EventKind = "read failed"
+	// EventStoreFailed: the store failed and is asked again after Wait.
+	EventStoreFailed EventKind = "store failed"
+	// EventDiscoverFailed: listing shards or rows, or taking a shard, failed
+	// and is repeated after Wait.
+	EventDiscoverFailed EventKind = "discovery failed"
+	// EventLeaseTaken: the consumer took a shard, with Epoch.
+	EventLeaseTaken EventKind = "lease taken"
+	// EventFailed: Err ends the consumer.
+	EventFailed EventKind = "failed"
+)
+
+// Event tells about one thing that happened. Fields that make no sense for its
+// Kind are zero.
+type Event struct {
+	Kind    EventKind
+	ShardID string
+	// Position is the place in the shard that it is about.
+	Position shardlog.Position
+	// Epoch is the fencing token of the shard's lease.
+	Epoch uint64
+	// Attempt counts from 1 what is being tried.
+	Attempt int
+	// Wait is the pause before the next attempt.
+	Wait time.Duration
+	// Err is the cause.
+	Err error
+}
+
+// emit must not be called with r.mu held: callbacks may call the Consumer.
+func (r *run) emit(e Event) {
+	level := slog.LevelDebug
+	switch e.Kind {
+	case EventShardStarted, EventShardEnded, EventShardReleased, EventLeaseTaken:
+		level = slog.LevelInfo
+	case EventShardGone, EventTrimmed, EventHandlerFailed, EventReadFailed, EventStoreFailed, EventDiscoverFailed:
+		level = slog.LevelWarn
+	case EventFailed:
+		level = slog.LevelError
+	}
+	if ctx := context.Background(); r.o.Logger.Enabled(ctx, level) {
+		attrs := []slog.Attr{slog.String("stream", r.o.Stream), slog.String("group", r.o.Group)}
+		if e.ShardID != "" {
+			attrs = append(attrs, slog.String("shard", e.ShardID), slog.Uint64("epoch", e.Epoch), slog.String("position", e.Position.String()))
+		}
+		if e.Attempt > 0 {
+			attrs = append(attrs, slog.Int("attempt", e.Attempt), slog.Duration("wait", e.Wait))
+		}
+		if e.Err != nil {
+			attrs = append(attrs, slog.Any("error", e.Err))
+		}
+		if p := (*PanicError)(nil); errors.As(e.Err, &p) {
+			attrs = append(attrs, slog.String("stack", string(p.Stack)))
+		}
+		r.o.Logger.LogAttrs(ctx, level, "consumer: "+string(e.Kind), attrs...)
+	}
+	if r.o.OnEvent != nil {
+		r.o.OnEvent(e)
+	}
+}

@@ -1,0 +1,171 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/shardlog/shardlog"
+)
+
+// Errors of a consumer, besides those of packages shardlog and checkpoint.
+// ErrLeaseLost and ErrShutdown, and shardlog.ErrClosed after Close, are also
+// the causes (context.Cause) of the end of a handler's context.
+var (
+	// ErrLeaseLost: another worker has taken the shard. Nothing that this one
+	// does to it is stored any more.
+	ErrLeaseLost = errors.New("lease lost to another worker")
+	// ErrShutdown: the consumer is shutting down and its patience is over.
+	ErrShutdown = errors.New("consumer is shutting down")
+	// ErrHandlerStuck: a handler did not return after its context had ended.
+	ErrHandlerStuck = errors.New("handler did not return")
+	// ErrBehind: the position is before what is done already.
+	ErrBehind = errors.New("position is before the checkpoint")
+	// ErrAhead: the position is after the last record of the batch.
+	ErrAhead = errors.New("position is after the batch")
+)
+
+// Handler processes batches. Run calls it from one goroutine for each shard:
+// one call at a time for a shard, and several for different shards.
+//
+// A nil return means that the batch is done, and checkpoints it. A
+// *PartialError means that the records before its index are done. After any
+// other error, and after a panic, which is recovered, nothing of the batch is
+// done, except what was checkpointed with Batch.Checkpoint. What is not done is
+// given again after a pause (Options.Retry), for as long as it takes.
+//
+// Ctx has the values of Run's context, but does not end with it: it ends when
+// a shutdown runs out of patience, when the consumer is closed, or when the
+// shard was found to be lost to another worker; context.Cause tells which.
+type Handler interface {
+	Handle(ctx context.Context, b *Batch) error
+}
+
+// HandlerFunc makes a Handler of a function.
+type HandlerFunc func(ctx context.Context, b *Batch) error
+
+// Handle calls f.
+func (f HandlerFunc) Handle(ctx context.Context, b *Batch) error { return f(ctx, b) }
+
+// Each makes a Handler of a function for one record. When it fails or panics,
+// the records before are done, and that record is the first of the next
+// attempt. When ctx ends, it is not called for the rest of the batch.
+func Each(f func(ctx context.Context, rec shardlog.Record) error) Handler {
+	return HandlerFunc(func(ctx context.Context, b *Batch) error {
+		for i := range b.Records {
+			if ctx.Err() != nil {
+				return &PartialError{Index: i, Err: context.Cause(ctx)}
+			}
+			if err := recovered(func() error { return f(ctx, b.Records[i]) }); err != nil {
+				return &PartialError{Index: i, Err: err}
+			}
+		}
+		return nil
+	})
+}
+
+// PartialError is what a handler returns when a part of a batch is done:
+// everything before Records[Index]. An index outside the batch counts as 0,
+// except that the number of records means that all are done.
+type PartialError struct {
+	// Index is the first record that is not done.
+	Index int
+	// Err says why.
+	Err error
+}
+
+// Error describes e in one line.
+func (e *PartialError) Error() string {
+	return fmt.Sprintf("record %d of the batch: %v", e.Index, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *PartialError) Unwrap() error { return e.Err }
+
+// PanicError is what a panic of a handler becomes.
+type PanicError struct {
+	// Value is what the handler panicked with.
+	Value any
+	// Stack is the stack of the goroutine at the panic, as text.
+	Stack []byte
+}
+
+// Error describes e in one line, without the stack.
+func (e *PanicError) Error() string { return fmt.Sprintf("handler panicked: %v", e.Value) }
+
+// Unwrap returns the value of the panic when it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// recovered calls f and turns a panic into an error.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// Batch is what a handler gets: records of one shard, in order, at least one.
+//
+// The batch and its records belong to the handler, and may be kept. They are
+// not copied for another attempt, so a handler that may fail must not change
+// them.
+type Batch struct {
+	// Records are what is to be done.
+	Records []shardlog.Record
+	// ShardID names the shard that holds them.
+	ShardID string
+	// Behind and BehindRecords tell how far the end of the batch was behind
+	// the newest record of the shard when it was read; 0 at the tail.
+	Behind        time.Duration
+	BehindRecords int64
+	// Epoch is the fencing token of the shard's lease. It grows with each
+	// worker that takes the shard, so a system that remembers the largest one
+	// can refuse writes of a worker that was overtaken.
+	Epoch uint64
+	// ShardEnd is set when nothing follows the batch in its shard. A shard
+	// whose end is found only after its last batch ends without a call.
+	ShardEnd bool
+	// Attempt counts how often the first record has been tried, from 1 on. An
+	// earlier worker's attempts are not known.
+	Attempt int
+
+	task *task
+	end  shardlog.Position // after the last record
+	done int               // records that Checkpoint has covered
+	over bool              // the handler has returned
+}
+
+// Checkpoint stores at once that everything up to pos is done, without waiting
+// for the end of the batch. Pos is made with shardlog.After or AfterSub from
+// the number of a record of this batch. What is stored already is not written
+// again. It blocks for the store and may be called by several goroutines while
+// the handler runs.
+//
+// The error matches ErrBehind or ErrAhead for a position before the checkpoint
+// or after the batch, ErrLeaseLost when another worker has the shard,
+// shardlog.ErrClosed when the handler has returned already, and is otherwise
+// the store's; after checkpoint.ErrUnavailable the call may be repeated.
+func (b *Batch) Checkpoint(ctx context.Context, pos shardlog.Position) error {
+	if pos.Kind() != shardlog.KindAfter || pos.Sequence().IsZero() {
+		return &shardlog.InvalidError{Field: "Position", Value: pos, Limit: "after a record of the batch"}
+	}
+	if b.task == nil {
+		return b.fault(shardlog.ErrClosed) // a Batch that a test made by hand
+	}
+	return b.task.checkpointIn(ctx, b, pos)
+}
+
+func (b *Batch) fault(err error) error {
+	e := &shardlog.Error{Op: "checkpoint", Shard: b.ShardID, Err: err}
+	if b.task != nil {
+		e.Stream = b.task.r.o.Stream
+	}
+	return e
+}
