@@ -19,6 +19,10 @@ const prefixCheckpoint = 'c'
 // durable as records. It is closed with the database.
 func (db *DB) Checkpoints() checkpoint.Store { return checkpoints{db} }
 
+// Checkpoints returns the checkpoint store of the stream's database, where a
+// consumer of the stream keeps its progress unless it is told otherwise.
+func (st *Stream) Checkpoints() checkpoint.Store { return st.db.Checkpoints() }
+
 type checkpoints struct{ db *DB }
 
 // A stored row is one byte, rowLive or rowDead, and the row or its version.
