@@ -249,15 +249,11 @@ func (w *write) pending(s *Shard) *pending {
 // place decides whether a shard's new parts go to the journal or, with those
 // that wait there, into blocks.
 func (w *write) place(t *pending) {
-	var fresh, waiting int
+	size := 0
 	for _, p := range t.parts {
-		fresh += p.mem.b.Size()
+		size += p.mem.b.Size()
 	}
-	from := t.base.journaled()
-	for _, m := range t.base.mem[from:] {
-		waiting += m.b.Size()
-	}
-	if fresh < directBytes && fresh+waiting < settleBytes {
+	if size < directBytes && size+t.base.freshBytes < settleBytes {
 		t.journal = true
 		w.small = append(w.small, t.parts...)
 		return

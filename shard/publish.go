@@ -42,6 +42,8 @@ func (w *write) grow(t *pending) (freed bool) {
 			v.total += uint64(p.mem.b.Count)
 			v.mem = append(v.mem, &p.mem)
 			v.bytes += p.mem.size
+			v.fresh++
+			v.freshBytes += p.mem.b.Size()
 			w.c.journal += int64(p.mem.b.Size())
 		}
 	}
@@ -56,6 +58,7 @@ func (w *write) grow(t *pending) (freed bool) {
 // growStored puts stored blocks in the place of the journal's parts.
 func (w *write) growStored(t *pending, v *view) (freed bool) {
 	c, from := w.c, v.journaled()
+	v.fresh, v.freshBytes = 0, 0
 	ord := v.total
 	if t.settled > 0 {
 		ord = v.mem[from].ord

@@ -106,6 +106,9 @@ func (s *Shard) load(e entry, m *memBlock, shared bool) (block.Block, error) {
 	value, err := s.log.store.Get(blockKey(s.id, &e))
 	switch {
 	case errors.Is(err, shardlog.ErrNotFound):
+		if err := s.log.settled(); err != nil {
+			return block.Block{}, err
+		}
 		if e.end() <= s.view.Load().horizon {
 			return block.Block{}, errTrimmed
 		}
@@ -126,6 +129,13 @@ func (s *Shard) load(e entry, m *memBlock, shared bool) (block.Block, error) {
 		s.log.cache.put(s, b)
 	}
 	return b, nil
+}
+
+// settled returns when everything that the store has was published: retention
+// removes blocks from the store before it moves the horizon of the view, so a
+// block that is not found is missing only if it still is expected then.
+func (l *Log) settled() error {
+	return l.submit(context.Background(), &op{small: true, apply: func(*Tx) error { return nil }})
 }
 
 // errTrimmed says that retention removed a block between finding and reading.

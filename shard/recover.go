@@ -252,6 +252,8 @@ func (r *recovery) finish(s *Shard, ld *load, rec Recovery) {
 		v.total += uint64(m.b.Count)
 		v.last, v.lastMs = m.b.End()-1, m.b.LastMs
 		v.bytes += m.size
+		v.fresh++
+		v.freshBytes += m.b.Size()
 	}
 	if ld.config.Closed {
 		v.closed, s.closed = true, true

@@ -89,6 +89,8 @@ func (t *trim) commit() {
 	for n < len(v.mem) && v.mem[n].b.End() <= v.horizon {
 		if m := v.mem[n]; m.slot != nil {
 			v.bytes -= m.size
+			v.fresh--
+			v.freshBytes -= m.b.Size()
 			freed = c.release(m) || freed
 		}
 		n++

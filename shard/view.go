@@ -33,7 +33,9 @@ type memBlock struct {
 type view struct {
 	blocks []entry     // stored blocks in order
 	mem    []*memBlock // the newest records, contiguous to the end: some of the
-	// last stored blocks, then those that are in the journal only
+	// last stored blocks, then the fresh ones that are in the journal only
+	fresh      int // how many
+	freshBytes int // their size in memory
 	horizon uint64 // no record below it may be read
 	last    uint64 // counter of the last record; below the first if none ever was
 	lastMs  int64  // its arrival
@@ -105,24 +107,4 @@ func (v *view) after(c uint64) int64 {
 }
 
 // journaled returns where in mem the records begin that only the journal has.
-func (v *view) journaled() int {
-	i := len(v.mem)
-	for i > 0 && v.mem[i-1].slot != nil {
-		i--
-	}
-	return i
-}
-
-// oldest returns the arrival of the first block's last record and the block's
-// stored size; ok is false if there is none.
-func (v *view) oldest() (end uint64, lastMs, size int64, ok bool) {
-	if len(v.blocks) > 0 {
-		e := &v.blocks[0]
-		return e.end(), e.lastMs, int64(e.size), true
-	}
-	if len(v.mem) > 0 {
-		m := v.mem[0]
-		return m.b.End(), m.b.LastMs, m.size, true
-	}
-	return 0, 0, 0, false
-}
+func (v *view) journaled() int { return len(v.mem) - v.fresh }

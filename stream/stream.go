@@ -118,7 +118,10 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 	if st.deleted.Load() {
 		return shardlog.PutResult{}, st.fail("put", "", shardlog.ErrNotFound)
 	}
-	m := st.routes.Load().route(meta.Hash.hashKey(&r, nil))
+	cache := hashCaches.Get().(*hashCache)
+	key := meta.Hash.hashKey(&r, cache)
+	hashCaches.Put(cache)
+	m := st.routes.Load().route(key)
 	if m.lim != nil && m.lim.writes {
 		if err := st.admit(m, time.Now(), &r); err != nil {
 			return shardlog.PutResult{}, err
