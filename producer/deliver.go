@@ -1,0 +1,167 @@
+package producer
+
+import (
+	"bytes"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+)
+
+// decide gives an entry its result, the only one. Whoever waits for it is told
+// when mu is released; a callback is queued.
+func (p *Producer) decide(e *entry, res Result, err error) {
+	res.Attempts, res.Causes = int(e.attempts), e.out.res.Causes
+	out := outcome{res: res, err: err}
+	switch e.state {
+	case inRoom: // was never counted
+		p.room.remove(e)
+		p.tell(e.w, e.index, out)
+		return
+	case queued, settled:
+		if e.in != nil {
+			e.in.remove(e)
+		}
+	case sending:
+		if b := e.req; b != nil {
+			if b.live--; b.live == 0 {
+				b.cancel() // nobody waits for it any more
+			}
+		}
+	}
+	e.state = decided
+	p.age.remove(e)
+	p.open--
+	if err == nil {
+		p.stats.put++
+		p.stats.putBytes += uint64(e.size)
+	} else {
+		p.stats.failed++
+	}
+	if len(p.flushers) > 0 {
+		p.flushed(e.seq, true)
+	}
+	switch {
+	case e.w != nil:
+		p.tell(e.w, e.index, out)
+		p.finish(e)
+	case e.done == nil:
+		p.finish(e)
+	default:
+		e.out = out
+		p.outbox.push(e)
+	}
+}
+
+// tell gives a waiter one of its results.
+func (p *Producer) tell(w *waiter, index int, out outcome) {
+	out.set = true
+	w.out[index] = out
+	if w.left--; w.left == 0 {
+		w.next, p.wakes = p.wakes, w
+	}
+}
+
+// finish makes the room of an entry free; callers see to it that p.grant is
+// called.
+func (p *Producer) finish(e *entry) {
+	p.live--
+	p.liveBytes -= int64(e.size)
+	if len(p.flushers) > 0 {
+		p.flushed(e.seq, false)
+	}
+	p.recycle(e)
+}
+
+// delivery is the work of a goroutine that runs callbacks.
+type delivery struct {
+	pending, called list
+}
+
+// deliverySize is how many callbacks run before the room of their records is
+// free again.
+const deliverySize = 256
+
+// dispatch runs callbacks until none is left. Only one goroutine does at a
+// time, which p.dispatching says.
+func (p *Producer) dispatch(d *delivery) {
+	calling := false
+	defer func() {
+		if calling { // a callback called runtime.Goexit
+			go p.dispatch(d)
+		}
+	}()
+	id := goroutineID()
+	p.mu.Lock()
+	p.dispatcher = id
+	for {
+		for e := d.called.head; e != nil; e = d.called.head {
+			d.called.remove(e)
+			p.finish(e)
+		}
+		for e := p.outbox.head; e != nil && d.pending.n < deliverySize; e = p.outbox.head {
+			p.outbox.remove(e)
+			d.pending.push(e)
+		}
+		if d.pending.n == 0 {
+			break
+		}
+		p.advance(p.now())
+		p.unlock()
+		calling = true
+		for e := d.pending.head; e != nil; e = d.pending.head {
+			d.pending.remove(e)
+			d.called.push(e)
+			p.callback(e)
+		}
+		calling = false
+		p.mu.Lock()
+	}
+	p.dispatching, p.dispatcher = false, 0
+	p.advance(p.now())
+	p.unlock()
+}
+
+// callback runs the callback of e.
+func (p *Producer) callback(e *entry) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.callbackPanicked(v)
+		}
+	}()
+	e.done(e.out.res, e.out.err)
+}
+
+func (p *Producer) callbackPanicked(v any) {
+	err := &PanicError{Value: v, Stack: debug.Stack()}
+	p.mu.Lock()
+	p.stats.panics++
+	if p.panicked == nil {
+		p.panicked = err
+	}
+	p.unlock()
+	p.opts.Logger.Error("a callback panicked", slog.Any("panic", v), slog.String("stack", string(err.Stack)))
+}
+
+// inside tells whether the caller is a callback. It releases mu meanwhile.
+func (p *Producer) inside() bool {
+	if !p.dispatching {
+		return false
+	}
+	p.unlock()
+	id := goroutineID()
+	p.mu.Lock()
+	return p.dispatcher == id
+}
+
+// goroutineID reads the number from the first line of the stack, "goroutine 7
+// [running]:"; there is no other way to ask. It decides only whether a call
+// from inside a callback waits. An unexpected line gives 0, which is no
+// goroutine's.
+func goroutineID() uint64 {
+	var buf [64]byte
+	s := bytes.TrimPrefix(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
+	digits, _, _ := bytes.Cut(s, []byte(" "))
+	id, _ := strconv.ParseUint(string(digits), 10, 64)
+	return id
+}

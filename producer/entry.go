@@ -1,0 +1,257 @@
+package producer
+
+import (
+	"github.com/shardlog/shardlog"
+)
+
+// entry is one record from the call that brought it to its result.
+type entry struct {
+	key     string
+	hashKey shardlog.HashKey
+	data    []byte
+	headers []shardlog.Header
+	size    int
+	hash    uint64 // of the partition key
+	seq     uint64 // in the order of acceptance
+	born    int64  // when it was accepted
+
+	state    entryState
+	maybe    bool  // an attempt ended in an unknown outcome
+	attempts int32 // how often it was sent
+	alone    int32 // when not 0, the largest request that it may be in
+	lane     *lane
+	req      *request // that carries it, also when its result came before the request's end
+
+	// Who is told: a waiter, a callback, or nobody.
+	w     *waiter
+	index int // in w.out
+	done  func(Result, error)
+	out   outcome // its Causes are collected from the first attempt on
+
+	admit chan error // when set, is told once whether the entry was accepted
+
+	in             *list // the list that prev and next belong to
+	prev, next     *entry
+	older, younger *entry // in the ageList
+}
+
+type entryState uint8
+
+const (
+	inRoom  entryState = iota // waits for room in the buffer
+	queued                    // in ready or in a lane
+	sending                   // in a request
+	settled                   // in a lane with its result, behind an entry that has none
+	decided                   // has its result
+)
+
+// outcome is the result of an entry.
+type outcome struct {
+	set bool
+	res Result
+	err error
+}
+
+// waiter is a call of Put or PutBatch that waits for its records.
+type waiter struct {
+	ch   chan struct{} // is sent one value when left becomes 0
+	left int
+	out  []outcome
+	one  [1]outcome
+	next *waiter
+}
+
+// list is a queue of entries. An entry is in one list at most.
+type list struct {
+	head, tail *entry
+	n          int
+	bytes      int
+}
+
+func (l *list) push(e *entry) {
+	e.in, e.prev, e.next = l, l.tail, nil
+	if l.tail != nil {
+		l.tail.next = e
+	} else {
+		l.head = e
+	}
+	l.tail = e
+	l.n++
+	l.bytes += e.size
+}
+
+func (l *list) remove(e *entry) {
+	if e.prev != nil {
+		e.prev.next = e.next
+	} else {
+		l.head = e.next
+	}
+	if e.next != nil {
+		e.next.prev = e.prev
+	} else {
+		l.tail = e.prev
+	}
+	e.in, e.prev, e.next = nil, nil, nil
+	l.n--
+	l.bytes -= e.size
+}
+
+// prependAll moves the entries of o before those of l.
+func (l *list) prependAll(o *list) {
+	for e := o.tail; e != nil; e = o.tail {
+		o.remove(e)
+		e.in, e.next = l, l.head
+		if l.head != nil {
+			l.head.prev = e
+		} else {
+			l.tail = e
+		}
+		l.head = e
+		l.n++
+		l.bytes += e.size
+	}
+}
+
+// ageList holds entries in the order in which they were accepted.
+type ageList struct{ oldest, youngest *entry }
+
+func (l *ageList) push(e *entry) {
+	e.older, e.younger = l.youngest, nil
+	if l.youngest != nil {
+		l.youngest.younger = e
+	} else {
+		l.oldest = e
+	}
+	l.youngest = e
+}
+
+func (l *ageList) remove(e *entry) {
+	if e.older != nil {
+		e.older.younger = e.younger
+	} else {
+		l.oldest = e.younger
+	}
+	if e.younger != nil {
+		e.younger.older = e.older
+	} else {
+		l.youngest = e.older
+	}
+	e.older, e.younger = nil, nil
+}
+
+// lane is a partition key with a record in flight or in back-off. Entries of
+// the key that come meanwhile wait in it.
+type lane struct {
+	hash    uint64
+	waiting list
+	retry   list     // collected while a request is being completed
+	req     *request // that has records of the key
+	due     int64    // when the retry may go; 0 without one
+	next    *lane    // in the laneQueue, or free
+}
+
+// laneQueue is a queue of lanes.
+type laneQueue struct{ head, tail *lane }
+
+func (q *laneQueue) push(l *lane) {
+	l.next = nil
+	if q.tail != nil {
+		q.tail.next = l
+	} else {
+		q.head = l
+	}
+	q.tail = l
+}
+
+func (q *laneQueue) pushFront(l *lane) {
+	l.next = q.head
+	q.head = l
+	if q.tail == nil {
+		q.tail = l
+	}
+}
+
+func (q *laneQueue) pop() *lane {
+	l := q.head
+	q.head = l.next
+	if q.head == nil {
+		q.tail = nil
+	}
+	l.next = nil
+	return l
+}
+
+// laneHeap is a container/heap of lanes by due time.
+type laneHeap []*lane
+
+func (h laneHeap) Len() int           { return len(h) }
+func (h laneHeap) Less(i, j int) bool { return h[i].due < h[j].due }
+func (h laneHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface.
+func (h *laneHeap) Push(x any) { *h = append(*h, x.(*lane)) }
+
+// Pop implements heap.Interface.
+func (h *laneHeap) Pop() any {
+	n := len(*h) - 1
+	l := (*h)[n]
+	(*h)[n] = nil
+	*h = (*h)[:n]
+	return l
+}
+
+// maxFree bounds what is kept for reuse while nothing is pending.
+const maxFree = 4096
+
+func (p *Producer) newEntry() *entry {
+	e := p.freeEntries
+	if e == nil {
+		return &entry{}
+	}
+	p.freeEntries, e.next = e.next, nil
+	p.freeCount--
+	return e
+}
+
+// recycle takes back an entry that is finished. One that a request still
+// carries is left to the garbage collector.
+func (p *Producer) recycle(e *entry) {
+	if p.live == 0 && p.freeCount > maxFree {
+		p.freeEntries, p.freeCount, p.freeLanes = nil, 0, nil
+	}
+	if e.req != nil {
+		return
+	}
+	*e = entry{next: p.freeEntries}
+	p.freeEntries = e
+	p.freeCount++
+}
+
+// newRequest returns a request for one sender.
+func (p *Producer) newRequest() *request {
+	b := p.freeRequests
+	if b == nil {
+		return &request{}
+	}
+	p.freeRequests, b.next = b.next, nil
+	return b
+}
+
+func (p *Producer) newLane(hash uint64) *lane {
+	l := p.freeLanes
+	if l == nil {
+		l = &lane{}
+	} else {
+		p.freeLanes = l.next
+	}
+	l.hash, l.next = hash, nil
+	p.keys[hash] = l
+	return l
+}
+
+// dropLane forgets a key that has nothing in flight and nothing waiting.
+func (p *Producer) dropLane(l *lane) {
+	delete(p.keys, l.hash)
+	*l = lane{next: p.freeLanes}
+	p.freeLanes = l
+}

@@ -1,0 +1,153 @@
+// Package producer writes records to a shardlog.Sink: it gathers them into
+// requests, keeps the order of each partition key, retries what may succeed
+// later, and gives every record that it took exactly one result.
+//
+// Requests form by themselves. A lone record goes at once; what arrives while
+// a request is in flight gathers and goes when that one returns, so requests
+// grow with the load and nothing waits without a reason. The memory is bounded:
+// when the buffer is full, writers wait.
+//
+// Results are exact about what is not known. A record whose result is an error
+// that does not match shardlog.ErrUnknownOutcome is not stored. One that does
+// match may be stored. A record can be stored twice only if a request ended in
+// an unknown outcome and the record was sent again.
+package producer
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"github.com/shardlog/shardlog"
+)
+
+// Producer puts records on a sink. Make one with New, and end it with Shutdown
+// or Close; one for each sink in a process is enough, and forms the largest
+// requests. Its methods are safe for concurrent use, also from inside the
+// callbacks that PutAsync and TryPut take.
+//
+// A Producer has no goroutine while nothing is pending.
+type Producer struct {
+	sink  shardlog.Sink
+	opts  Options
+	ttl   int64 // nanoseconds; 0 for none
+	seed  maphash.Seed
+	epoch time.Time // what the nanoseconds of now count from
+	stop  context.CancelCauseFunc
+	ctx   context.Context // of every request; ends with Close
+	done  chan struct{}   // closed when nothing is left after Shutdown or Close
+
+	// mu guards everything below. It is never held across a call of the sink,
+	// a callback, logging or any other wait.
+	mu    sync.Mutex
+	state lifeState
+	seq   uint64 // number of the last accepted entry
+
+	// Where an accepted entry without a result is: in ready, which holds what
+	// arrived, in the lane of its key, or in a request. Entries in a lane are
+	// older than those of the same key in ready.
+	ready    list
+	keys     map[uint64]*lane // of every key in flight, in back-off or with waiting entries
+	sendq    laneQueue        // lanes that may go at once
+	backoff  laneHeap         // lanes that wait for a retry, by when
+	age      ageList          // accepted entries without a result, oldest first
+	urgent   uint64           // entries up to this number do not linger
+	strict   bool             // at most one record of a key in a request
+	senders  int              // requests in flight or about to be
+	starting int              // of these, those that have not taken their records yet
+
+	// What the bounds of the buffer count: entries that are not finished.
+	live      int
+	liveBytes int64
+	room      list // entries that wait to be accepted, in order
+	open      int  // accepted entries without a result
+
+	outbox      list   // entries that have a result and wait for their callback
+	dispatching bool   // a goroutine is running callbacks
+	dispatcher  uint64 // its number
+
+	wakes    *waiter    // waiters to be told when mu is released
+	flushers []*flusher // calls of Flush
+	timer    *time.Timer
+	wake     int64 // when the timer fires; 0 when it is not set
+	stats    counters
+	panicked *PanicError // the first of a callback
+
+	freeEntries  *entry
+	freeCount    int
+	freeLanes    *lane
+	freeRequests *request
+}
+
+type lifeState uint8
+
+const (
+	stateOpen     lifeState = iota
+	stateDraining           // Shutdown: nothing new, the rest goes on
+	stateClosed             // everything has its result
+)
+
+// New makes a producer that writes to sink. It neither calls the sink nor
+// starts a goroutine. Opts are copied; nil stands for the defaults. The error
+// joins one *shardlog.InvalidError for each option that is out of its limits.
+func New(sink shardlog.Sink, opts *Options) (*Producer, error) {
+	o, err := resolve(sink, opts)
+	if err != nil {
+		return nil, err
+	}
+	p := &Producer{
+		sink: sink, opts: o, seed: maphash.MakeSeed(), epoch: time.Now(),
+		done: make(chan struct{}), keys: make(map[uint64]*lane), strict: o.Order == OrderStrict,
+		ttl: max(int64(o.TTL), 0),
+	}
+	p.ctx, p.stop = context.WithCancelCause(context.Background())
+	return p, nil
+}
+
+// now is the time in nanoseconds since New, never 0.
+func (p *Producer) now() int64 { return int64(time.Since(p.epoch)) + 1 }
+
+// unlock releases mu and then tells those whose result came meanwhile.
+func (p *Producer) unlock() (woken int) {
+	w := p.wakes
+	p.wakes = nil
+	p.mu.Unlock()
+	for w != nil {
+		next := w.next
+		w.next = nil
+		w.ch <- struct{}{} // has room: each waiter is told once
+		w = next
+		woken++
+	}
+	return woken
+}
+
+// advance starts what the state asks for, after something other than the
+// arrival of a record has changed it.
+func (p *Producer) advance(now int64) {
+	p.grant(now)
+	p.kick(now)
+	if p.outbox.n > 0 && !p.dispatching {
+		p.dispatching = true
+		go p.dispatch(&delivery{})
+	}
+	p.plan()
+	p.settle()
+}
+
+// settle marks the end of a producer that was shut down or closed.
+func (p *Producer) settle() {
+	if p.state == stateOpen || p.live > 0 || p.senders > 0 || p.dispatching || p.outbox.n > 0 {
+		return
+	}
+	select {
+	case <-p.done:
+		return
+	default:
+	}
+	p.state = stateClosed
+	p.disarm()
+	p.stop(shardlog.ErrClosed)
+	close(p.done)
+}

@@ -1,0 +1,317 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/shardlog/shardlog"
+)
+
+// Result says where a record is stored, or how often that was tried. Those of
+// failed records have no ShardID and Sequence.
+type Result struct {
+	// ShardID and Sequence are where the record is.
+	ShardID  string
+	Sequence shardlog.SequenceNumber
+	// Attempts is how often the record was sent.
+	Attempts int
+	// Causes are the errors of failed attempts, oldest first; of more than
+	// eight, the last eight.
+	Causes []error
+}
+
+// Put stores one record and returns when it is as durable as the sink promises.
+// It does not linger: alone, it goes at once. It blocks while the buffer is
+// full (see Options.WhenFull) and until the record has its result.
+//
+// When ctx ends first, Put returns at once with an error that matches that of
+// ctx. The record is then not stored, unless the error matches
+// shardlog.ErrUnknownOutcome too. The context is not given to the sink, since
+// the request may hold other records.
+//
+// Other errors: *shardlog.InvalidError for a record that breaks a limit,
+// shardlog.ErrClosed, ErrBufferFull, ErrTTLExpired, shardlog.ErrUnknownOutcome
+// if the record may be stored, and those of the sink. From inside a callback,
+// where waiting for room could be waiting for itself, a full buffer gives
+// ErrBufferFull.
+func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
+	size, err := p.check(&r)
+	if err != nil {
+		return Result{}, putError(err)
+	}
+	if ctx.Err() != nil {
+		return Result{}, putError(ended(ctx))
+	}
+	p.own(&r)
+	hash := maphash.String(p.seed, r.PartitionKey)
+	w := waiters.Get().(*waiter)
+	w.left, w.out = 1, w.one[:]
+
+	p.mu.Lock()
+	e, err := p.enter(&r, size, hash, true)
+	if err != nil {
+		p.unlock()
+		waiters.Put(w)
+		return Result{}, putError(err)
+	}
+	e.w = w
+	if e.state != inRoom {
+		p.urgent = max(p.urgent, e.seq)
+		p.arrived(e)
+	}
+	p.unlock()
+
+	p.await(ctx, w, func(cause error) { p.abandon(e, cause) })
+	out := w.one[0]
+	w.one[0], w.out = outcome{}, nil
+	waiters.Put(w)
+	return out.res, out.err
+}
+
+// waiters are the waiters of Put that no one uses. Entries drop theirs when
+// they tell it the result, so one that comes back is not referred to any more.
+var waiters = sync.Pool{New: func() any { return &waiter{ch: make(chan struct{}, 1)} }}
+
+// await blocks until w was told, which it is soon after abandon was called.
+func (p *Producer) await(ctx context.Context, w *waiter, abandon func(cause error)) {
+	if ctx.Done() == nil {
+		<-w.ch
+		return
+	}
+	select {
+	case <-w.ch:
+		return
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	if w.left > 0 {
+		abandon(ended(ctx))
+	}
+	p.advance(p.now())
+	p.unlock()
+	<-w.ch
+}
+
+// abandon gives an entry whose caller stops waiting its result. The caller
+// knows that it has none yet.
+func (p *Producer) abandon(e *entry, cause error) {
+	err := cause
+	if e.state == sending || e.maybe {
+		err = both(shardlog.ErrUnknownOutcome, cause)
+	}
+	p.decide(e, Result{}, putError(err))
+}
+
+// PutAsync takes one record into the buffer; done is called once with what
+// became of it, unless PutAsync returns an error, which says that the record
+// was not taken. A nil done leaves that to Stats.
+//
+// PutAsync blocks only while the buffer is full, and no longer than ctx; ctx
+// has no meaning for a record that was taken. The errors are those of Put that
+// arise before a record is sent.
+//
+// Callbacks run one at a time, for each partition key in the order in which
+// the records were put. One that takes long holds up the others, and in the
+// end, by a full buffer, the writers, but no requests. A callback that panics is
+// logged and counted, its panic is returned by Shutdown, and the others run.
+// The methods of the Producer may be called from inside a callback; Flush and
+// Shutdown then do not wait for callbacks, and puts do not wait for room.
+func (p *Producer) PutAsync(ctx context.Context, r shardlog.Record, done func(Result, error)) error {
+	return p.put(ctx, r, done, p.opts.WhenFull == Block)
+}
+
+// TryPut is PutAsync that never blocks: it returns ErrBufferFull when the
+// buffer has no room.
+func (p *Producer) TryPut(r shardlog.Record, done func(Result, error)) error {
+	return p.put(context.Background(), r, done, false)
+}
+
+func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result, error), block bool) error {
+	size, err := p.check(&r)
+	if err != nil {
+		return putError(err)
+	}
+	if ctx.Err() != nil {
+		return putError(ended(ctx))
+	}
+	p.own(&r)
+	hash := maphash.String(p.seed, r.PartitionKey)
+
+	p.mu.Lock()
+	e, err := p.enter(&r, size, hash, block)
+	if err != nil {
+		p.unlock()
+		return putError(err)
+	}
+	e.done = done
+	if e.state != inRoom {
+		p.arrived(e)
+		p.unlock()
+		return nil
+	}
+	admit := make(chan error, 1)
+	e.admit = admit
+	p.unlock()
+	if err := p.awaitRoom(ctx, e, admit); err != nil {
+		return putError(err)
+	}
+	return nil
+}
+
+// PutBatch stores records and returns when each has its result, in the order
+// given. Records are checked first: if one breaks a limit, nothing is taken and
+// the error names all that do, by index. They enter the buffer in order, as far
+// as there is room, then as room comes, so a batch may be larger than the
+// buffer. It is not atomic.
+//
+// The error is nil when all are stored, and else a *BatchError that has the
+// error of each. It matches what Put returns.
+func (p *Producer) PutBatch(ctx context.Context, records []shardlog.Record) ([]Result, error) {
+	sizes := make([]int, len(records))
+	var faults []error
+	for i := range records {
+		var err error
+		if sizes[i], err = p.check(&records[i]); err != nil {
+			var bad *shardlog.InvalidError
+			if errors.As(err, &bad) {
+				bad.Field = fmt.Sprintf("records[%d].%s", i, bad.Field)
+			}
+			faults = append(faults, err)
+		}
+	}
+	if faults != nil {
+		return nil, putError(errors.Join(faults...))
+	}
+	if len(records) == 0 {
+		return []Result{}, nil
+	}
+	w := &waiter{ch: make(chan struct{}, 1), left: len(records), out: make([]outcome, len(records))}
+	entries := make([]*entry, len(records))
+	for i := 0; i < len(records); {
+		n, err := p.enterSome(ctx, w, i, records, sizes, entries)
+		if i += n; err != nil {
+			p.refuseRest(w, i, putError(err))
+			break
+		}
+	}
+	p.await(ctx, w, func(cause error) {
+		for i, e := range entries {
+			if !w.out[i].set {
+				p.abandon(e, cause)
+			}
+		}
+	})
+	res := make([]Result, len(records))
+	errs := make([]error, len(records))
+	failed := false
+	for i, out := range w.out {
+		res[i], errs[i] = out.res, out.err
+		failed = failed || out.err != nil
+	}
+	if failed {
+		return res, &BatchError{Errors: errs}
+	}
+	return res, nil
+}
+
+// enterSome enters records of a batch from index i on, up to a request's worth
+// at a time so that they can go together and are not all copied before there
+// is room. It returns how many were taken.
+func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []shardlog.Record, sizes []int, entries []*entry) (n int, err error) {
+	if ctx.Err() != nil {
+		return 0, ended(ctx)
+	}
+	some := slices.Clone(records[i:min(i+p.opts.MaxBatchRecords, len(records))])
+	for j := range some {
+		p.own(&some[j])
+	}
+	p.mu.Lock()
+	var last uint64
+	for n < len(some) {
+		r := &some[n]
+		e, err := p.enter(r, sizes[i+n], maphash.String(p.seed, r.PartitionKey), p.opts.WhenFull == Block)
+		if err != nil {
+			p.rush(last)
+			p.unlock()
+			return n, err
+		}
+		entries[i+n], e.w, e.index = e, w, i+n
+		if e.state == inRoom {
+			admit := make(chan error, 1)
+			e.admit = admit
+			p.rush(last)
+			p.unlock()
+			if err := p.awaitRoom(ctx, e, admit); err != nil {
+				return n, err
+			}
+			return n + 1, nil
+		}
+		last = e.seq
+		n++
+	}
+	p.rush(last)
+	p.unlock()
+	return n, nil
+}
+
+// rush sends what was accepted up to a number without lingering.
+func (p *Producer) rush(seq uint64) {
+	p.urgent = max(p.urgent, seq)
+	p.kick(p.now())
+	p.plan()
+}
+
+// refuseRest gives the records from index i on, which were not taken, their
+// error.
+func (p *Producer) refuseRest(w *waiter, i int, err error) {
+	p.mu.Lock()
+	defer p.unlock()
+	for j := i; j < len(w.out); j++ {
+		p.tell(w, j, outcome{err: err})
+	}
+}
+
+// check returns the size of a record, or the limit that it breaks.
+func (p *Producer) check(r *shardlog.Record) (int, error) {
+	k := r.PartitionKey
+	switch {
+	case k == "":
+		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "at least 1 character"}
+	case !utf8.ValidString(k):
+		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "valid UTF-8"}
+	case len(k) > shardlog.MaxPartitionKeyLength && utf8.RuneCountInString(k) > shardlog.MaxPartitionKeyLength:
+		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: fmt.Sprintf("of %d characters", utf8.RuneCountInString(k)),
+			Limit: fmt.Sprintf("at most %d characters", shardlog.MaxPartitionKeyLength)}
+	case len(r.Headers) > shardlog.MaxHeaders:
+		return 0, &shardlog.InvalidError{Field: "Headers", Value: len(r.Headers), Limit: fmt.Sprintf("at most %d", shardlog.MaxHeaders)}
+	}
+	for i := range r.Headers {
+		// They travel as strings of a format that has no others.
+		if h := &r.Headers[i]; !utf8.ValidString(h.Key) || !utf8.ValidString(h.Value) {
+			return 0, &shardlog.InvalidError{Field: fmt.Sprintf("Headers[%d]", i), Value: h.Key, Limit: "valid UTF-8"}
+		}
+	}
+	n := r.Size()
+	if n > p.opts.MaxRecordSize {
+		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", p.opts.MaxRecordSize)}
+	}
+	return n, nil
+}
+
+// own makes r independent of what the caller may change, and clears what is
+// not the writer's to set.
+func (p *Producer) own(r *shardlog.Record) {
+	*r = shardlog.Record{PartitionKey: r.PartitionKey, ExplicitHashKey: r.ExplicitHashKey, Data: r.Data, Headers: r.Headers}
+	if p.opts.BorrowData {
+		return
+	}
+	r.Data = slices.Clone(r.Data)
+	if r.Headers != nil {
+		r.Headers = slices.Clone(r.Headers)
+	}
+}
