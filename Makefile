@@ -1,0 +1,32 @@
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    := 30s
+
+.PHONY: all build test race lint fuzz bench cross ci
+
+all: build lint test
+
+build:
+	CGO_ENABLED=0 go build ./...
+
+test:
+	go test ./...
+
+race:
+	CGO_ENABLED=1 go test -race ./...
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+fuzz:
+	FUZZTIME=$(FUZZTIME) FUZZTOTAL=0 bash .ci/run fuzz
+
+bench:
+	go run ./benchmarks
+
+cross:
+	bash .ci/run cross
+
+ci:
+	bash .ci/run
