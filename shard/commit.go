@@ -297,6 +297,11 @@ func (w *write) settle(t *pending, parts []*part) {
 func (w *write) store(t *pending, m *memBlock) {
 	b := &m.b
 	value := b.Encoded(t.shard.codec)
+	if len(value) <= kv.InlineValue && b.Size() > kv.InlineValue && w.c.batch.Inline > maxInline {
+		// Compression made it small enough for the store's tree, of which
+		// one transaction takes little.
+		value = b.Encoded(block.None)
+	}
 	m.size = int64(len(value))
 	t.stored = append(t.stored, m)
 	e := entry{first: b.First, count: b.Count, firstMs: b.FirstMs, lastMs: b.LastMs}
@@ -317,7 +322,7 @@ func (w *write) settleOldest() {
 	shards := slices.Collect(maps.Values(c.log.shards))
 	c.log.mu.Unlock()
 	for _, s := range shards {
-		if len(c.batch.Ops) > maxChanges {
+		if c.full() {
 			return
 		}
 		v := s.view.Load()
@@ -371,7 +376,7 @@ func (w *write) apply(g *group) {
 	c := w.c
 	small := len(g.parts) == 0 && len(g.ops) > 0
 	for i, o := range g.ops {
-		if len(c.batch.Ops) > maxChanges {
+		if c.full() {
 			c.postpone(g.ops[i:])
 			g.ops = g.ops[:i]
 			break
@@ -386,8 +391,7 @@ func (w *write) apply(g *group) {
 			small = small && o.small
 			continue
 		}
-		clear(c.batch.Ops[mark:])
-		c.batch.Ops, c.batch.Bytes = c.batch.Ops[:mark], bytes
+		c.batch.Truncate(mark)
 		o.err = err
 		if o.abort != nil {
 			c.log.mu.Lock()
@@ -406,6 +410,11 @@ func (w *write) apply(g *group) {
 		kept = append(kept, o)
 	}
 	g.ops = kept
+}
+
+// full tells whether the transaction takes no more than what it has.
+func (c *committer) full() bool {
+	return len(c.batch.Ops) > maxChanges || c.batch.Inline > maxInline
 }
 
 // runApply keeps a panic in a caller's function from ending the committer.

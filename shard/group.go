@@ -65,12 +65,19 @@ func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*
 	}
 	for from := 0; from < len(records); {
 		g, to, err := l.enqueue(ctx, records, targets, res, from)
+		if err == nil && g == nil {
+			return nil // all that is left is for shards that are closed
+		}
 		if err != nil {
 			if from == 0 {
 				return err
 			}
 			setErr(res[from:], err)
 			return nil
+		}
+		if g == nil {
+			from = to
+			continue
 		}
 		if err := g.wait(ctx); err != nil {
 			for i := from; i < to; i++ {
@@ -142,7 +149,7 @@ func (g *group) wait(ctx context.Context) error {
 }
 
 // enqueue adds records to the open group until it is full, and returns the
-// group and the index of the first record that did not go in.
+// group, nil if no record did, and the index of the first that was not dealt with.
 func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int) (*group, int, error) {
 	l.mu.Lock()
 	if err := l.awaitRoom(ctx); err != nil {
@@ -150,14 +157,22 @@ func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []
 	}
 	g := l.open
 	ms := time.Now().UnixMilli()
-	i := from
+	i, added := from, false
 	for ; i < len(records) && g.bytes < groupBytes; i++ {
 		s := targets[i]
 		if s.closed {
 			res[i] = shardlog.PutResult{Err: shardlog.ErrShardClosed}
 			continue
 		}
-		res[i] = shardlog.PutResult{ShardID: s.name, Sequence: s.add(g, &records[i], ms)}
+		res[i], added = shardlog.PutResult{ShardID: s.name, Sequence: s.add(g, &records[i], ms)}, true
+	}
+	if !added {
+		l.mu.Unlock() // a group of nothing is never committed
+		return nil, i, nil
+	}
+	if !added {
+		l.mu.Unlock()
+		return nil, i, nil
 	}
 	g.calls++
 	l.wakeCommitter()
@@ -200,6 +215,10 @@ func (l *Log) AppendIf(ctx context.Context, s *Shard, expected shardlog.Sequence
 	if err := s.expect(expected); err != nil {
 		l.mu.Unlock()
 		return nil, err
+	}
+	if len(records) == 0 {
+		l.mu.Unlock() // a group of nothing is never committed
+		return nil, nil
 	}
 	g := l.open
 	ms := time.Now().UnixMilli()

@@ -37,51 +37,69 @@ type Mode struct {
 	Follow bool              // as Tail
 	Borrow bool              // as Scan
 	Wrap   func(error) error // applied to errors; nil for none
+	// End, if set, is called when everything was read; the error, if any, is
+	// yielded.
+	End func() error
 }
 
 // Iterate is Records, Scan or Tail.
 func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, mode Mode) iter.Seq2[shardlog.Record, error] {
-	return func(yieldTo func(shardlog.Record, error) bool) {
-		// Errors are rare, so it is they that go the longer way.
-		yield := func(_ shardlog.Record, err error) bool {
-			if mode.Wrap != nil {
-				err = mode.Wrap(err)
-			}
-			return yieldTo(shardlog.Record{}, err)
+	return func(yield func(shardlog.Record, error) bool) { s.walk(ctx, from, mode, yield) }
+}
+
+func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode Mode, yield func(shardlog.Record, error) bool) {
+	// Errors are rare, so it is they that go the longer way.
+	fail := func(err error) bool {
+		if mode.Wrap != nil {
+			err = mode.Wrap(err)
 		}
-		v := s.view.Load()
-		st, err := s.resolve(v, from)
-		if err != nil {
-			yield(shardlog.Record{}, err)
+		return yield(shardlog.Record{}, err)
+	}
+	st, err := s.resolve(s.view.Load(), from)
+	if err != nil {
+		fail(err)
+		return
+	}
+	sc := scanner{s: s, at: st.counter, borrow: mode.Borrow, yield: yield, fail: fail}
+	if st.partial {
+		sc.inside = st.counter
+	}
+	relative := from.Kind() == shardlog.KindTrimHorizon || from.Kind() == shardlog.KindAtTime
+	for {
+		if err := errors.Join(ctx.Err(), s.log.closing()); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			fail(err)
 			return
 		}
-		sc := scanner{s: s, at: st.counter, borrow: mode.Borrow, yield: yieldTo, fail: yield}
-		if st.partial {
-			sc.inside = st.counter
+		v := s.view.Load()
+		if sc.at < v.horizon {
+			// Retention went past this reader, if only while it found out
+			// where the horizon is.
+			if sc.at > st.counter || !relative {
+				fail(s.trimmed(v, shardlog.At(s.sequence(sc.at, v.lastMs)), sc.at))
+				return
+			}
+			st.counter, sc.at = v.horizon, v.horizon
 		}
-		for {
-			if err := ctx.Err(); err != nil {
-				yield(shardlog.Record{}, context.Cause(ctx))
+		e, m, ok := v.find(sc.at)
+		switch {
+		case ok:
+			if !sc.block(v, e, m) {
 				return
 			}
-			if err := s.log.closing(); err != nil {
-				yield(shardlog.Record{}, err)
-				return
+		case !mode.Follow || (v.closed && sc.at > v.last):
+			if mode.End != nil {
+				if err := mode.End(); err != nil {
+					fail(err)
+				}
 			}
-			v := s.view.Load()
-			e, m, ok := v.find(max(sc.at, v.horizon))
-			switch {
-			case ok:
-				if !sc.block(v, e, m) {
-					return
-				}
-			case !mode.Follow || (v.closed && sc.at > v.last):
+			return
+		default:
+			if _, err := s.waitFor(ctx, sc.at, nil); err != nil {
+				fail(err)
 				return
-			default:
-				if _, err := s.waitFor(ctx, sc.at, nil); err != nil {
-					yield(shardlog.Record{}, err)
-					return
-				}
 			}
 		}
 	}
@@ -95,7 +113,7 @@ type scanner struct {
 	borrow  bool   // bytes are used again for the next blocks
 	arrival arrivals
 	yield   func(shardlog.Record, error) bool // records
-	fail    func(shardlog.Record, error) bool // errors
+	fail    func(error) bool                  // errors
 
 	// What was fetched and not yielded yet.
 	ahead []entry
@@ -115,17 +133,11 @@ const (
 // the iteration is over.
 func (sc *scanner) block(v *view, e entry, m *memBlock) bool {
 	s := sc.s
-	if sc.at < v.horizon {
-		// Retention went past this reader.
-		err := s.trimmed(v, shardlog.At(s.sequence(sc.at, v.lastMs)), sc.at)
-		sc.fail(shardlog.Record{}, err)
-		return false
-	}
 	if m != nil {
 		return sc.inMemory(v, m)
 	}
 	if err := sc.fetch(v.stored(&e, fetchBlocks, fetchBytes)); err != nil {
-		sc.fail(shardlog.Record{}, err)
+		sc.fail(err)
 		return false
 	}
 	for i := range sc.ahead {
@@ -247,9 +259,9 @@ func (sc *scanner) records(b *block.Block, it block.Iter) bool {
 func (sc *scanner) skip(err error) bool {
 	var c *shardlog.CorruptError
 	if !errors.As(err, &c) {
-		sc.fail(shardlog.Record{}, err)
+		sc.fail(err)
 		return false
 	}
 	sc.at = max(sc.at, c.Next.Sequence().Counter())
-	return sc.fail(shardlog.Record{}, err)
+	return sc.fail(err)
 }

@@ -51,8 +51,11 @@ const (
 	// its records take and what is read at open.
 	maxSlots   = 8192 // values
 	maxJournal = 16 << 20
-	// maxChanges bounds the changes of one transaction; see badgerkv.
+	// maxChanges and maxInline bound one transaction, with room for one more
+	// operation: the store takes 1,000 changes, and 15 % of a memtable of
+	// 1 MiB in its tree.
 	maxChanges = 600
+	maxInline  = 64 << 10
 	// trimChanges is how many blocks one transaction removes for one shard.
 	trimChanges = 100
 	// wakeDead and wakeStored are how much has to die, or to be stored, before

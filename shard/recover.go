@@ -3,6 +3,7 @@ package shard
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sort"
 
@@ -40,6 +41,10 @@ func Open(store kv.Store, o Options, shards []Config, rec Recovery) (*Log, error
 		return nil, err
 	}
 	l.start()
+	// What is damaged must be gone before anything is written behind it.
+	if err := l.deleteKeys(context.Background(), r.dropped); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
 	if len(r.garbage) > 0 {
 		l.wg.Add(1)
 		go func() {
@@ -66,7 +71,8 @@ type recovery struct {
 	horizons map[ID]uint64
 	loads    map[ID]*load
 	garbage  [][]byte
-	damaged  bool // part of the journal cannot be read
+	dropped  [][]byte // blocks that were not synced before a power loss
+	damaged  bool     // part of the journal cannot be read
 }
 
 // load is what was found of one shard.
@@ -74,8 +80,6 @@ type load struct {
 	config Config
 	blocks []entry
 	mem    []*memBlock
-	ord    uint64
-	bytes  int64
 }
 
 func (ld *load) end() uint64 {
@@ -161,7 +165,7 @@ func (r *recovery) verifyTails() {
 				break
 			}
 			r.log.logWarn("dropping a block that was not synced before the end", "shard", id.String(), "first", e.first, "records", e.count, "error", err)
-			r.garbage = append(r.garbage, key)
+			r.dropped = append(r.dropped, key)
 			ld.blocks = ld.blocks[:n-1]
 		}
 	}
@@ -259,7 +263,7 @@ func (r *recovery) finish(s *Shard, ld *load, rec Recovery) {
 		v.closed, s.closed = true, true
 		v.last = max(v.last, ld.config.Last)
 	}
-	s.lastAssigned, s.next, s.lastMs = v.last, v.last+1, v.lastMs
+	s.lastAssigned, s.next, s.lastMs = v.last, max(v.last, ld.config.Floor)+1, v.lastMs
 	if (rec.Unsynced || r.damaged) && !v.closed {
 		s.next += skipCounters
 	}

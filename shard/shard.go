@@ -22,6 +22,9 @@ type Config struct {
 	// counter of its last one.
 	Closed bool
 	Last   uint64
+	// Floor is a counter not to be given to a record any more, and neither is
+	// any below; see Shard.Floor. 0 if there is none.
+	Floor uint64
 	// Usage, if set, adds up the shards that share a limit.
 	Usage *Usage
 }
@@ -78,6 +81,16 @@ func (l *Log) newShard(c Config) *Shard {
 	}
 	s.view.Store(&view{horizon: c.Base + 1, last: c.Base})
 	return s
+}
+
+// Floor returns the counter below the next one; skipped says that it is above
+// that of the last record because some were, or may have been, lost with the
+// power when the log was opened. It then has to be stored, for Config.Floor,
+// before anything says that the log was left in order.
+func (s *Shard) Floor() (floor uint64, skipped bool) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.next - 1, !s.closed && s.next > s.lastAssigned+1
 }
 
 // ID returns the numbers of s in its database.

@@ -34,14 +34,14 @@ type view struct {
 	blocks []entry     // stored blocks in order
 	mem    []*memBlock // the newest records, contiguous to the end: some of the
 	// last stored blocks, then the fresh ones that are in the journal only
-	fresh      int // how many
-	freshBytes int // their size in memory
-	horizon uint64 // no record below it may be read
-	last    uint64 // counter of the last record; below the first if none ever was
-	lastMs  int64  // its arrival
-	total   uint64 // records since the shard was opened, with those found then
-	bytes   int64  // stored bytes of blocks and journal parts
-	closed  bool   // nothing will follow last
+	fresh      int    // how many
+	freshBytes int    // their size in memory
+	horizon    uint64 // no record below it may be read
+	last       uint64 // counter of the last record; below the first if none ever was
+	lastMs     int64  // its arrival
+	total      uint64 // records since the shard was opened, with those found then
+	bytes      int64  // stored bytes of blocks and journal parts
+	closed     bool   // nothing will follow last
 }
 
 // find returns the block with the record c, or the first one after it; in

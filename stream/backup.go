@@ -165,10 +165,12 @@ func restore(ctx context.Context, dir string, r io.Reader, opts *Options) error 
 	return os.Rename(tmp, dir)
 }
 
-// restoreBatch bounds the pairs and bytes of one transaction.
+// Bounds of one transaction of Restore: its pairs, all bytes, and kv.Batch's
+// Inline.
 const (
-	restorePairs = 500
-	restoreBytes = 4 << 20
+	restorePairs  = 500
+	restoreBytes  = 4 << 20
+	restoreInline = 64 << 10
 )
 
 func readBackup(ctx context.Context, r io.Reader, store kv.Store) error {
@@ -198,7 +200,7 @@ func readBackup(ctx context.Context, r io.Reader, store kv.Store) error {
 			return store.Commit(&batch)
 		}
 		batch.Set(k, v)
-		if len(batch.Ops) >= restorePairs || batch.Bytes >= restoreBytes {
+		if len(batch.Ops) >= restorePairs || batch.Bytes >= restoreBytes || batch.Inline >= restoreInline {
 			if err := store.Commit(&batch); err != nil {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 	"iter"
 	"os"
 	"regexp"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -88,8 +89,15 @@ func openOn(store kv.Store, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.mark(store, meta); err != nil {
-		return nil, err
+	if meta.fresh {
+		var b kv.Batch
+		b.Set(keyFormat, strconv.AppendInt(nil, formatVersion, 10))
+		b.Set(keyNext, []byte("1"))
+		b.Set(keyState, []byte(stateOpen+o.Durability.String()))
+		b.Small = true
+		if err := store.Commit(&b); err != nil {
+			return nil, err
+		}
 	}
 	if err := db.load(store, meta); err != nil {
 		return nil, err
@@ -97,18 +105,6 @@ func openOn(store kv.Store, o Options) (*DB, error) {
 	db.wg.Add(1)
 	go db.janitor()
 	return db, nil
-}
-
-// mark notes that the database is open, and makes a fresh one valid.
-func (db *DB) mark(store kv.Store, meta *stored) error {
-	var b kv.Batch
-	if meta.fresh {
-		b.Set(keyFormat, strconv.AppendInt(nil, formatVersion, 10))
-		b.Set(keyNext, []byte("1"))
-	}
-	b.Set(keyState, []byte(stateOpen+db.opts.Durability.String()))
-	b.Small = true
-	return store.Commit(&b)
 }
 
 // load starts the log with the streams that were stored.
@@ -142,6 +138,9 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 	if err != nil {
 		return err
 	}
+	if err := db.keepFloors(meta); err != nil {
+		return errors.Join(err, db.log.Close())
+	}
 	members := map[uint32][]*member{}
 	for _, c := range configs {
 		st := byID[c.ID.Stream]
@@ -154,10 +153,54 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 		}
 		db.streams[st.name] = st
 	}
-	if err := db.deleteKeys(context.Background(), stale); err != nil {
+	err = db.deleteKeys(context.Background(), stale)
+	if err == nil {
+		err = db.mark(stateOpen + db.opts.Durability.String())
+	}
+	if err != nil {
 		return errors.Join(err, db.log.Close())
 	}
 	return nil
+}
+
+// keepFloors stores which numbers must not be used again because records that
+// had them may be lost. Until that is on disk the database stays marked as one
+// that was not closed, so that the next Open looks again.
+func (db *DB) keepFloors(meta *stored) error {
+	var ids []shard.ID
+	for id, sm := range meta.shards {
+		s := db.log.Shard(id)
+		if s == nil {
+			continue
+		}
+		if floor, skipped := s.Floor(); skipped && floor > sm.Floor {
+			sm.Floor = floor
+			ids = append(ids, id)
+		}
+	}
+	for part := range slices.Chunk(ids, shardsPerChange) {
+		err := db.log.Do(context.Background(), func(tx *shard.Tx) error {
+			for _, id := range part {
+				tx.Set(shardKey(id), mustJSON(meta.shards[id]))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return db.log.Sync()
+}
+
+// mark notes how the database is, or was left.
+func (db *DB) mark(state string) error {
+	return db.log.Do(context.Background(), func(tx *shard.Tx) error {
+		tx.Set(keyState, []byte(state))
+		return nil
+	})
 }
 
 func (db *DB) syncEvery() time.Duration {
@@ -194,10 +237,7 @@ func (db *DB) Close() error {
 		db.closed.Store(true)
 		close(db.quit)
 		db.wg.Wait()
-		cerr := db.log.Do(context.Background(), func(tx *shard.Tx) error {
-			tx.Set(keyState, []byte(stateClean))
-			return nil
-		})
+		cerr := db.mark(stateClean)
 		if db.opts.Durability != SyncAlways && cerr == nil {
 			cerr = db.log.Sync() // closing in order loses nothing in any mode
 		}
@@ -292,6 +332,7 @@ func (db *DB) Create(ctx context.Context, name string, cfg Config) (*Stream, err
 	db.mu.Lock()
 	db.streams[name] = st
 	db.mu.Unlock()
+	db.wakeJanitor() // its records may expire before anything that there was
 	return st, nil
 }
 

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -9,6 +10,7 @@ import (
 // limiter holds the token buckets of one shard; each may be nil. Nobody waits
 // in it: who is over a limit is told how long to wait.
 type limiter struct {
+	mu                                     sync.Mutex // looking and taking are one step
 	writes, reads                          bool
 	inRecords, inBytes, outBytes, outCalls *rate.Limiter
 }
@@ -39,6 +41,8 @@ func (l *limiter) write(now time.Time, n int) time.Duration { return l.writeAll(
 
 // writeAll is write for several records of n bytes together.
 func (l *limiter) writeAll(now time.Time, records, n int) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	wait := max(shortOf(l.inRecords, now, records), shortOf(l.inBytes, now, n))
 	if wait == 0 {
 		spend(l.inRecords, now, records)
@@ -50,6 +54,8 @@ func (l *limiter) writeAll(now time.Time, records, n int) time.Duration {
 // read takes one call; it returns how long to wait if there is none left or
 // earlier pages went over the byte rate.
 func (l *limiter) read(now time.Time) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	wait := max(shortOf(l.outCalls, now, 1), shortOf(l.outBytes, now, 0))
 	if wait == 0 {
 		spend(l.outCalls, now, 1)
@@ -58,7 +64,11 @@ func (l *limiter) read(now time.Time) time.Duration {
 }
 
 // readBytes takes what a page cost, also more than is there.
-func (l *limiter) readBytes(now time.Time, n int) { spend(l.outBytes, now, n) }
+func (l *limiter) readBytes(now time.Time, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	spend(l.outBytes, now, n)
+}
 
 // shortOf returns how long it takes until n tokens are there. More than the
 // bucket holds counts as a full bucket: a record larger than a second's worth

@@ -68,6 +68,7 @@ type shardMeta struct {
 	Closed   bool             `json:"closed,omitempty"`
 	ClosedAt int64            `json:"closedAt,omitempty"` // Unix milliseconds
 	Last     uint64           `json:"last,omitempty"`
+	Floor    uint64           `json:"floor,omitempty"` // counters up to it may have been used
 }
 
 func mustJSON(v any) []byte {

@@ -125,7 +125,7 @@ func (st *Stream) retain(ctx context.Context) (time.Duration, error) {
 func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Duration, err error) {
 	now := time.Now()
 	cutoff := now.Add(-age).UnixMilli()
-	next = time.Hour
+	next = min(time.Hour, age) // what is written from now on lasts that long
 	for _, m := range st.routes.Load().all {
 		var upto uint64
 		m.s.Boundaries(func(end uint64, lastMs, _ int64) bool {
@@ -148,7 +148,7 @@ func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Dura
 // dropExpired removes closed shards that have nothing to read any more.
 func (st *Stream) dropExpired(ctx context.Context, age time.Duration) (next time.Duration, err error) {
 	now := time.Now()
-	next = time.Hour
+	next = min(time.Hour, age)
 	for _, m := range st.routes.Load().all {
 		if !m.meta.Closed || !m.s.Info().Empty {
 			continue

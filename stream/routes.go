@@ -28,7 +28,9 @@ func (m *member) info() shardlog.ShardInfo {
 		First: i.First, Closed: m.meta.Closed, Created: time.Unix(m.meta.Created, 0),
 	}
 	if m.meta.Closed {
-		info.Last = i.Last
+		if info.Last = i.Last; i.Last == i.First {
+			info.Last = shardlog.NewSequenceNumber(m.meta.Created, m.index(), m.meta.Base+1, m.meta.Created)
+		}
 	}
 	for _, p := range m.meta.Parents {
 		info.Parents = append(info.Parents, shard.Name(p))

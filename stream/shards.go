@@ -10,13 +10,14 @@ import (
 	"github.com/shardlog/shardlog/shard"
 )
 
-// shardsPerChange bounds how many shards one transaction creates.
-const shardsPerChange = 250
+// shardsPerChange bounds how many shards one transaction creates: their
+// metadata, some 300 bytes each, is kept in the store's tree.
+const shardsPerChange = 150
 
 func (st *Stream) shardConfig(id shard.ID, m *shardMeta) shard.Config {
 	return shard.Config{
 		ID: id, Created: m.Created, Base: m.Base, Codec: st.meta.Load().Compression.codec(),
-		Closed: m.Closed, Last: m.Last, Usage: &st.usage,
+		Closed: m.Closed, Last: m.Last, Floor: m.Floor, Usage: &st.usage,
 	}
 }
 
@@ -25,14 +26,15 @@ func (st *Stream) newMember(s *shard.Shard, m shardMeta) *member {
 }
 
 // base returns the counter below those of a new shard. In a durable database
-// the shard's creation tells its numbers from those of any other. One in
-// memory forgets what it gave out, so its numbers begin at the nanosecond, and
-// none comes back when it is made again.
+// the shard's creation tells its numbers from those of any other, but for a
+// stream that is deleted and made again within a second, so the nanosecond is
+// above everything that is counted. One in memory forgets what it gave out, so
+// its numbers begin at the nanosecond, and none comes back when it is made again.
 func (st *Stream) base(now time.Time) uint64 {
 	if st.db.opts.InMemory {
 		return uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)
 	}
-	return 0
+	return uint64(now.Nanosecond()) << 32
 }
 
 func (st *Stream) firstShards(n int, now time.Time) []shardMeta {
@@ -200,23 +202,22 @@ func (st *Stream) reshardStep(ctx context.Context, bounds []shardlog.HashKey) (m
 	return err == nil, err
 }
 
-// maxReshapes bounds the splits or merges of one transaction.
-const maxReshapes = 100
-
+// splitsAt returns splits at bounds, as many as one transaction takes. A shard
+// that has to be cut very often is cut in several steps.
 func splitsAt(open []*member, bounds []shardlog.HashKey) (steps []reshape) {
-	i := 0
+	i, changed := 0, 0
 	for _, m := range open {
 		starts := []shardlog.HashKey{m.meta.Start}
 		for ; i < len(bounds) && bounds[i].Compare(m.meta.End) <= 0; i++ {
-			// A shard that has to be cut very often is cut in several steps.
-			if bounds[i].Compare(m.meta.Start) > 0 && len(starts) < maxReshapes {
+			if bounds[i].Compare(m.meta.Start) > 0 && changed+len(starts) < shardsPerChange {
 				starts = append(starts, bounds[i])
 			}
 		}
 		if len(starts) > 1 {
 			steps = append(steps, reshape{parents: []*member{m}, starts: starts, end: m.meta.End})
+			changed += 1 + len(starts)
 		}
-		if len(steps)*2 >= maxReshapes || len(starts) == maxReshapes {
+		if changed+2 >= shardsPerChange {
 			break
 		}
 	}
@@ -228,7 +229,7 @@ func mergesBetween(open []*member, bounds []shardlog.HashKey) (steps []reshape) 
 	for _, b := range bounds {
 		isBound[b] = true
 	}
-	for i := 0; i+1 < len(open) && len(steps) < maxReshapes; i++ {
+	for i := 0; i+1 < len(open) && 3*len(steps) < shardsPerChange; i++ {
 		if a, b := open[i], open[i+1]; !isBound[b.meta.Start] {
 			steps = append(steps, reshape{parents: []*member{a, b}, starts: []shardlog.HashKey{a.meta.Start}, end: b.meta.End})
 			i++
@@ -322,6 +323,9 @@ func (st *Stream) install(old *routes, metas []shardMeta, created []*shard.Shard
 
 // delete removes the stream; DB.manage is held.
 func (st *Stream) delete(ctx context.Context) error {
+	// With config held, nobody who changes the configuration stores the stream
+	// anew without the mark.
+	st.config.Lock()
 	st.shape.Lock()
 	meta := *st.meta.Load()
 	meta.Deleting = true
@@ -333,6 +337,7 @@ func (st *Stream) delete(ctx context.Context) error {
 		st.deleted.Store(true)
 	}
 	st.shape.Unlock()
+	st.config.Unlock()
 	if err != nil {
 		return err
 	}

@@ -361,9 +361,12 @@ func (st *Stream) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.
 	}
 	p, err := m.s.Read(ctx, req)
 	if err != nil {
-		return shardlog.Page{}, st.fail("read", req.ShardID, err)
+		return shardlog.Page{}, st.fail("read", req.ShardID, st.orDeleted(err))
 	}
 	if p.End {
+		if err := st.reshaped(); err != nil {
+			return shardlog.Page{}, st.fail("read", req.ShardID, err)
+		}
 		p.Children = st.routes.Load().children(m.index())
 	}
 	m.ctr.behind.Store(int64(p.Behind))
@@ -375,6 +378,23 @@ func (st *Stream) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.
 		m.lim.readBytes(time.Now(), size)
 	}
 	return p, nil
+}
+
+// reshaped waits until the change that closed a shard is visible as a whole,
+// with the children. It fails if that was the deletion of the stream.
+func (st *Stream) reshaped() error {
+	st.shape.RLock()
+	defer st.shape.RUnlock()
+	return st.orDeleted(nil)
+}
+
+// orDeleted returns shardlog.ErrNotFound if the stream was deleted: readers are
+// to be told that, rather than how the deletion looks to them.
+func (st *Stream) orDeleted(err error) error {
+	if st.deleted.Load() {
+		return shardlog.ErrNotFound
+	}
+	return err
 }
 
 func checkRead(req *shardlog.ReadRequest) error {
@@ -424,7 +444,8 @@ func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog
 			yield(shardlog.Record{}, err)
 			return
 		}
-		mode.Wrap = func(err error) error { return st.fail(op, shardID, err) }
+		mode.Wrap = func(err error) error { return st.fail(op, shardID, st.orDeleted(err)) }
+		mode.End = st.reshaped
 		m.s.Iterate(ctx, from, mode)(yield)
 	}
 }

@@ -56,6 +56,7 @@ type DamageError struct {
 	Reason string
 }
 
+// Error describes e in one line.
 func (e *DamageError) Error() string { return fmt.Sprintf("offset %d: %s", e.Offset, e.Reason) }
 
 func damage(off int, format string, args ...any) error {

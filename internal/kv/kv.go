@@ -70,6 +70,9 @@ type Op struct {
 type Batch struct {
 	Ops   []Op
 	Bytes int // of keys and values
+	// Inline is the part of Bytes that a store may keep in its tree, of which
+	// one transaction takes little; see InlineValue.
+	Inline int
 	// Small says that the batch only makes room (deletes, moves a horizon),
 	// so that it may use the space that is kept back on a full disk.
 	Small bool
@@ -79,13 +82,36 @@ type Batch struct {
 func (b *Batch) Set(key, value []byte) {
 	b.Ops = append(b.Ops, Op{Key: key, Value: value})
 	b.Bytes += len(key) + len(value)
+	b.Inline += len(key)
+	if len(value) <= InlineValue {
+		b.Inline += len(value)
+	}
 }
 
 // Delete adds a change that removes key.
 func (b *Batch) Delete(key []byte) {
 	b.Ops = append(b.Ops, Op{Key: key, Delete: true})
 	b.Bytes += len(key)
+	b.Inline += len(key)
 }
+
+// Truncate takes back the changes from the n-th on.
+func (b *Batch) Truncate(n int) {
+	dropped := b.Ops[n:]
+	for i := range dropped {
+		op := &dropped[i]
+		b.Bytes -= len(op.Key) + len(op.Value)
+		b.Inline -= len(op.Key)
+		if len(op.Value) <= InlineValue {
+			b.Inline -= len(op.Value)
+		}
+	}
+	clear(dropped)
+	b.Ops = b.Ops[:n]
+}
+
+// InlineValue is the largest value that a store may keep in its tree.
+const InlineValue = 8 << 10
 
 // Lookup returns what the batch would leave under key.
 func (b *Batch) Lookup(key []byte) (value []byte, deleted, found bool) {
@@ -100,7 +126,7 @@ func (b *Batch) Lookup(key []byte) (value []byte, deleted, found bool) {
 // Reset empties b and keeps its memory.
 func (b *Batch) Reset() {
 	clear(b.Ops)
-	b.Ops, b.Bytes, b.Small = b.Ops[:0], 0, false
+	b.Ops, b.Bytes, b.Inline, b.Small = b.Ops[:0], 0, 0, false
 }
 
 // RetryAfterFull is how long a caller should wait before it tries again to

@@ -81,7 +81,7 @@ func Open(o Options) (*Store, error) {
 		// A value in the LSM tree costs one sync, one in the value log two;
 		// the rate of small groups is bounded by the disk in this mode, so
 		// the tree can bear them.
-		threshold = 8 << 10
+		threshold = kv.InlineValue
 	}
 	bo := badger.DefaultOptions(o.Dir).
 		WithLogger(s.log).
@@ -101,7 +101,11 @@ func Open(o Options) (*Store, error) {
 		WithMetricsEnabled(false).
 		WithDetectConflicts(false).
 		WithNumVersionsToKeep(1)
-	if o.EncryptionKey != nil {
+	encrypted, err := checkKey(o.Dir, o.EncryptionKey)
+	if err != nil {
+		return nil, err
+	}
+	if encrypted {
 		// Badger insists on a block cache with encryption; the index cache
 		// saves decrypting a table's index at each access.
 		bo = bo.WithEncryptionKey(o.EncryptionKey).WithBlockCacheSize(8 << 20).WithIndexCacheSize(8 << 20)
@@ -113,6 +117,31 @@ func Open(o Options) (*Store, error) {
 	s.db = db
 	s.ts.Store(db.MaxVersion())
 	return s, nil
+}
+
+// checkKey tells whether files in dir are or will be encrypted. That also those
+// of a database without a key may be, from before the key was taken off, Badger
+// finds out by a panic in a goroutine of its own. And a wrong key is an error
+// here because OpenManaged leaves goroutines behind when it fails on one.
+func checkKey(dir string, key []byte) (encrypted bool, err error) {
+	fi, err := os.Stat(filepath.Join(dir, badger.KeyRegistryFileName))
+	if err != nil {
+		return key != nil, nil // a new database, or an error that Badger meets too
+	}
+	kr, err := badger.OpenKeyRegistry(badger.KeyRegistryOptions{Dir: dir, ReadOnly: true, EncryptionKey: key})
+	if err != nil {
+		return false, keyError(err)
+	}
+	const empty = 16 + len("Hello Badger") // an IV and a text; data keys follow
+	return key != nil || fi.Size() > int64(empty), kr.Close()
+}
+
+// keyError is an *shardlog.InvalidError if err says that the key is not right.
+func keyError(err error) error {
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) || errors.Is(err, badger.ErrInvalidEncryptionKey) {
+		return &shardlog.InvalidError{Field: "EncryptionKey", Value: "(hidden)", Limit: "the 16, 24 or 32 bytes that the database was created with"}
+	}
+	return err
 }
 
 // openBadger turns what Badger says as text into our errors, and its panics
@@ -129,10 +158,8 @@ func openBadger(bo badger.Options) (db *badger.DB, err error) {
 		return db, nil
 	case strings.Contains(err.Error(), "Cannot acquire directory lock"):
 		return nil, fmt.Errorf("%w: %s", shardlog.ErrLocked, bo.Dir)
-	case errors.Is(err, badger.ErrEncryptionKeyMismatch), errors.Is(err, badger.ErrInvalidEncryptionKey):
-		return nil, &shardlog.InvalidError{Field: "EncryptionKey", Value: "(hidden)", Limit: "the 16, 24 or 32 bytes that the database was created with"}
 	}
-	return nil, err
+	return nil, keyError(err)
 }
 
 // repair removes the empty files that a process killed in the middle of
