@@ -212,12 +212,12 @@ func (p *Producer) takeLanes(b *request) bool {
 	for p.sendq.head != nil {
 		l := p.sendq.pop()
 		for e := l.waiting.head; e != nil; e = l.waiting.head {
+			if l.req == b && (p.strict || e.state == settled) {
+				break // after the one before it
+			}
 			if e.state == settled {
 				p.decide(e, e.out.res, e.out.err)
 				continue
-			}
-			if p.strict && l.req == b {
-				break
 			}
 			if !b.add(e, l, p.opts.MaxBatchBytes) {
 				if l.req != b { // otherwise it comes back when b does

@@ -38,6 +38,11 @@ type Producer struct {
 	ctx   context.Context // of every request; ends with Close
 	done  chan struct{}   // closed when nothing is left after Shutdown or Close
 
+	// waiters are those of Put that no one uses; entries drop theirs when they
+	// tell it the result. They are not shared by producers, because a channel
+	// that was made in a bubble of testing/synctest works only there.
+	waiters sync.Pool
+
 	// mu guards everything below. It is never held across a call of the sink,
 	// a callback, logging or any other wait.
 	mu    sync.Mutex
@@ -89,7 +94,8 @@ const (
 )
 
 // New makes a producer that writes to sink. It neither calls the sink nor
-// starts a goroutine. Opts are copied; nil stands for the defaults. The error
+// starts a goroutine. The slice of records that the sink is given is reused
+// once its PutRecords has returned. Opts are copied; nil stands for the defaults. The error
 // joins one *shardlog.InvalidError for each option that is out of its limits.
 func New(sink shardlog.Sink, opts *Options) (*Producer, error) {
 	o, err := resolve(sink, opts)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"sync"
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
@@ -49,14 +48,17 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 	}
 	p.own(&r)
 	hash := maphash.String(p.seed, r.PartitionKey)
-	w := waiters.Get().(*waiter)
+	w, ok := p.waiters.Get().(*waiter)
+	if !ok {
+		w = &waiter{ch: make(chan struct{}, 1)}
+	}
 	w.left, w.out = 1, w.one[:]
 
 	p.mu.Lock()
-	e, err := p.enter(&r, size, hash, true)
+	e, err := p.enter(&r, size, hash, p.opts.WhenFull == Block)
 	if err != nil {
 		p.unlock()
-		waiters.Put(w)
+		p.waiters.Put(w)
 		return Result{}, putError(err)
 	}
 	e.w = w
@@ -69,13 +71,9 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 	p.await(ctx, w, func(cause error) { p.abandon(e, cause) })
 	out := w.one[0]
 	w.one[0], w.out = outcome{}, nil
-	waiters.Put(w)
+	p.waiters.Put(w)
 	return out.res, out.err
 }
-
-// waiters are the waiters of Put that no one uses. Entries drop theirs when
-// they tell it the result, so one that comes back is not referred to any more.
-var waiters = sync.Pool{New: func() any { return &waiter{ch: make(chan struct{}, 1)} }}
 
 // await blocks until w was told, which it is soon after abandon was called.
 func (p *Producer) await(ctx context.Context, w *waiter, abandon func(cause error)) {

@@ -43,9 +43,7 @@ func (p *Producer) run() {
 		woken := p.unlock()
 		p.report(&f)
 		if woken > 1 {
-			// Writers that were told just now put their next records first,
-			// so that these go together.
-			runtime.Gosched()
+			p.yield(woken)
 		}
 		p.mu.Lock()
 	}
@@ -62,6 +60,21 @@ func (p *Producer) run() {
 	}
 }
 
+// yield lets the writers that were told just now put their next records first,
+// so that these go together. A few turns suffice, and cost a lone sender
+// nothing.
+func (p *Producer) yield(woken int) {
+	for range 4 {
+		runtime.Gosched()
+		p.mu.Lock()
+		n := p.ready.n
+		p.mu.Unlock()
+		if n >= min(woken, p.opts.MaxBatchRecords) {
+			return
+		}
+	}
+}
+
 // call calls the sink.
 func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 	defer func() {
@@ -69,6 +82,7 @@ func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 			b.cancel()
 		}
 		if v := recover(); v != nil {
+			b.records = nil
 			results, err = nil, both(shardlog.ErrUnknownOutcome, &PanicError{Value: v, Stack: debug.Stack()})
 		}
 	}()
@@ -77,6 +91,10 @@ func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 	}
 	records := b.records
 	results, err = p.sink.PutRecords(b.ctx, records)
+	if b.ctx.Err() != nil {
+		// What the sink left behind when it was cut off may still be reading.
+		b.records = nil
+	}
 	if err == nil && len(results) != len(records) {
 		// Which result is whose is not known.
 		return nil, fmt.Errorf("%w: the sink gave %d results for %d records", shardlog.ErrUnknownOutcome, len(results), len(records))

@@ -1,0 +1,4 @@
+package producer
+
+// Resolved returns the options after defaults.
+func (p *Producer) Resolved() Options { return p.opts }
