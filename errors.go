@@ -44,6 +44,9 @@ var (
 	// ErrStorage: the storage engine failed in a way after which its state
 	// is not certain; the database refuses writes until it is opened again.
 	ErrStorage = errors.New("storage failed")
+	// ErrNotTried: the record was left alone because an earlier one in the
+	// same call failed; it is certainly not stored.
+	ErrNotTried = errors.New("not tried because an earlier record failed")
 	// ErrUnknownOutcome: the caller stopped waiting, or the storage failed,
 	// while a write was under way; it may or may not be there.
 	ErrUnknownOutcome = errors.New("outcome unknown")
@@ -170,12 +173,17 @@ func (e *ConflictError) Error() string {
 func (e *ConflictError) Unwrap() error { return ErrConflict }
 
 // Retryable tells whether the same call may succeed later without a change:
-// rate limits, a full disk and an unknown outcome are retryable (the last may
-// store a record twice); bad arguments, closed handles, conflicts, corruption,
+// rate limits, a full disk, records that were not tried, and an unknown outcome
+// are retryable (the last may store a record twice); bad arguments, closed handles, conflicts, corruption,
 // failed storage and the end of a context are not.
 func Retryable(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrStorage) {
 		return false
 	}
-	return errors.Is(err, ErrThroughputExceeded) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrUnknownOutcome)
+	for _, retryable := range []error{ErrThroughputExceeded, ErrNoSpace, ErrUnknownOutcome, ErrNotTried} {
+		if errors.Is(err, retryable) {
+			return true
+		}
+	}
+	return false
 }

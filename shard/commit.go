@@ -184,7 +184,7 @@ type write struct {
 	c       *committer
 	touched []*pending // by shard, in order of appearance
 	small   []*part    // what goes to the journal
-	slot    *slot      // of the group's journal value, if it has one
+	slots   []*slot    // of the group's journal values
 	ops     []*op      // those whose changes are in the batch
 }
 
@@ -192,7 +192,8 @@ func (w *write) reset(c *committer) {
 	clear(w.touched)
 	clear(w.small)
 	clear(w.ops)
-	*w = write{c: c, touched: w.touched[:0], small: w.small[:0], ops: w.ops[:0]}
+	clear(w.slots)
+	*w = write{c: c, touched: w.touched[:0], small: w.small[:0], slots: w.slots[:0], ops: w.ops[:0]}
 }
 
 // pending is what a transaction does to one shard.
@@ -217,7 +218,12 @@ func (w *write) encode(g *group) {
 		if len(w.c.slots) >= maxSlots || w.c.journal >= maxJournal {
 			w.settleOldest()
 		}
-		w.writeJournal(w.small)
+		for from, n, size := 0, 0, 0; from < len(w.small); from = n {
+			for size = 0; n < len(w.small) && size < journalBytes; n++ {
+				size += w.small[n].mem.b.Size()
+			}
+			w.writeJournal(w.small[from:n])
+		}
 	}
 	w.apply(g)
 }
@@ -270,9 +276,17 @@ func (w *write) settle(t *pending, parts []*part) {
 	for _, p := range parts {
 		run = append(run, &p.mem)
 	}
+	left := 0
+	for _, m := range run {
+		left += m.b.Size()
+	}
 	for len(run) > 0 {
 		n, size := 1, run[0].b.Size()
-		for n < len(run) && size+run[n].b.Size() <= blockBytes && run[n].b.First == run[n-1].b.End() {
+		limit := blockBytes
+		if left-size < blockBytes+directBytes {
+			limit = left // rather than leave a block that is hardly worth a key
+		}
+		for n < len(run) && size+run[n].b.Size() <= limit && run[n].b.First == run[n-1].b.End() {
 			size += run[n].b.Size()
 			n++
 		}
@@ -290,13 +304,14 @@ func (w *write) settle(t *pending, parts []*part) {
 		}
 		w.store(t, m)
 		run = run[n:]
+		left -= size
 	}
 }
 
 // store adds a block to the batch.
 func (w *write) store(t *pending, m *memBlock) {
 	b := &m.b
-	value := b.Encoded(t.shard.codec)
+	value := w.c.log.coder.Encode(b, t.shard.codec)
 	if len(value) <= kv.InlineValue && b.Size() > kv.InlineValue && w.c.batch.Inline > maxInline {
 		// Compression made it small enough for the store's tree, of which
 		// one transaction takes little.
@@ -337,7 +352,7 @@ func (w *write) settleOldest() {
 	}
 }
 
-// writeJournal adds the journal value of the group to the batch.
+// writeJournal adds a journal value with the parts to the batch.
 func (w *write) writeJournal(parts []*part) {
 	c := w.c
 	sl := &slot{refs: len(parts)}
@@ -355,7 +370,7 @@ func (w *write) writeJournal(parts []*part) {
 		p.mem.slot = sl
 		p.mem.size = int64(p.mem.b.Size())
 	}
-	w.slot = sl
+	w.slots = append(w.slots, sl)
 	from := len(c.keys)
 	c.keys = appendSlotKey(c.keys, sl.number)
 	c.batch.Set(c.keys[from:len(c.keys):len(c.keys)], value)
@@ -363,8 +378,8 @@ func (w *write) writeJournal(parts []*part) {
 
 // undo takes back what encode changed outside the batch.
 func (w *write) undo() {
-	if w.slot != nil {
-		w.c.freeSlots = append(w.c.freeSlots, w.slot.number)
+	for _, sl := range w.slots {
+		w.c.freeSlots = append(w.c.freeSlots, sl.number)
 	}
 	for _, t := range w.touched {
 		t.active = false

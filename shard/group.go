@@ -99,7 +99,7 @@ func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*
 // unknown of those is certain of these.
 func notTried(err error) error {
 	if errors.Is(err, shardlog.ErrUnknownOutcome) {
-		return fmt.Errorf("not tried, because an earlier record failed: %v", err)
+		return fmt.Errorf("%w: %v", shardlog.ErrNotTried, err)
 	}
 	return err
 }
@@ -212,6 +212,9 @@ func (l *Log) AppendIf(ctx context.Context, s *Shard, expected shardlog.Sequence
 		return nil, context.Cause(ctx)
 	}
 	l.mu.Lock()
+	if err := l.awaitRoom(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.expect(expected); err != nil {
 		l.mu.Unlock()
 		return nil, err

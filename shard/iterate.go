@@ -212,7 +212,7 @@ func (sc *scanner) fetched(i int) (block.Block, error) {
 	e := &sc.ahead[i]
 	if i < len(sc.spans) {
 		if span := sc.spans[i]; span[1] > span[0] {
-			b, err := block.Decode(sc.arena[span[0]:span[1]:span[1]])
+			b, err := sc.s.log.coder.Decode(sc.arena[span[0]:span[1]:span[1]])
 			if err == nil && b.First == e.first && b.Count == e.count {
 				return b, nil
 			}

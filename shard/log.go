@@ -45,6 +45,8 @@ const (
 	// directBytes is the size from which a shard's part of a group is stored
 	// as a block at once; smaller ones gather in the journal.
 	directBytes = 8 << 10
+	// journalBytes is about the size of one journal value at the most.
+	journalBytes = 256 << 10
 	// settleBytes is when what gathered becomes a block.
 	settleBytes = 64 << 10
 	// maxSlots and maxJournal bound the journal, and with it the memory that
@@ -88,6 +90,7 @@ type Log struct {
 	wg   sync.WaitGroup
 
 	c     committer
+	coder block.Coder
 	cache *cache
 
 	live, dead atomic.Int64 // stored bytes in use; ever overwritten or deleted
@@ -160,7 +163,11 @@ func (l *Log) Sync() error {
 
 // Close commits what has been accepted, stops the log and closes its store.
 // Readers and writers that wait get shardlog.ErrClosed. It is idempotent.
-func (l *Log) Close() error {
+func (l *Log) Close() error { return l.CloseWith(nil) }
+
+// CloseWith is Close that calls last with the store when nothing writes to it
+// any more, before it is closed.
+func (l *Log) CloseWith(last func(kv.Store) error) error {
 	l.mu.Lock()
 	if l.stopping {
 		l.mu.Unlock()
@@ -173,7 +180,11 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	close(l.quit)
 	l.wg.Wait()
-	return l.store.Close()
+	var err error
+	if last != nil {
+		err = last(l.store)
+	}
+	return errors.Join(err, l.store.Close())
 }
 
 // closing returns shardlog.ErrClosed once Close was called.
@@ -265,7 +276,8 @@ func (l *Log) Snapshot() (kv.Snapshot, error) {
 // must not call the log. If ctx ends first the error matches
 // shardlog.ErrUnknownOutcome.
 func (l *Log) Do(ctx context.Context, apply func(*Tx) error) error {
-	return l.submit(ctx, &op{apply: apply})
+	// Metadata is little, and what makes room on a full disk may depend on it.
+	return l.submit(ctx, &op{apply: apply, small: true})
 }
 
 // submit adds an operation to the open group and waits for it.

@@ -3,9 +3,9 @@ package shard
 // publish makes what a transaction stored visible.
 func (w *write) publish() {
 	c := w.c
-	if w.slot != nil {
-		c.slots = append(c.slots, w.slot)
-		c.log.live.Add(w.slot.bytes)
+	for _, sl := range w.slots {
+		c.slots = append(c.slots, sl)
+		c.log.live.Add(sl.bytes)
 	}
 	freed := false
 	for _, t := range w.touched {

@@ -118,7 +118,7 @@ func (s *Shard) load(e entry, m *memBlock, shared bool) (block.Block, error) {
 	case err != nil:
 		return block.Block{}, err
 	}
-	b, err := block.Decode(value)
+	b, err := s.log.coder.Decode(value)
 	if err != nil {
 		return block.Block{}, s.corrupt(e.first, e.end(), err)
 	}

@@ -8,7 +8,6 @@ import (
 	"sort"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/block"
 	"github.com/shardlog/shardlog/internal/kv"
 )
 
@@ -159,7 +158,7 @@ func (r *recovery) verifyTails() {
 			key := blockKey(id, e)
 			value, err := r.log.store.Get(key)
 			if err == nil {
-				_, err = block.Decode(value)
+				_, err = r.log.coder.Decode(value)
 			}
 			if err == nil {
 				break

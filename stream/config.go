@@ -71,7 +71,9 @@ type Config struct {
 	RetentionBytes int64
 	// MaxRecordSize is the record limit in bytes of data, partition key and
 	// headers together. Defaults to shardlog.DefaultRecordSize; at most
-	// shardlog.MaxRecordSize.
+	// shardlog.MaxRecordSize. Both are less in a database whose
+	// Options.ValueLogFileBytes are small: a record has to fit into a file,
+	// with 256 KiB to spare.
 	MaxRecordSize int
 	// Compression of blocks on disk. Defaults to NoCompression.
 	Compression Compression
@@ -104,11 +106,12 @@ func KinesisLimits() Limits {
 	return Limits{WriteRecords: 1000, WriteBytes: 1 << 20, ReadBytes: 2 << 20, ReadCalls: 5}
 }
 
-// withDefaults returns a checked copy of c; the error joins all faults.
-func (c Config) withDefaults() (Config, error) {
+// withDefaults returns a checked copy of c, in a database that takes records
+// of up to largest bytes; the error joins all faults.
+func (c Config) withDefaults(largest int) (Config, error) {
 	setDefault(&c.Shards, 1)
 	setDefault(&c.Retention, DefaultRetention)
-	setDefault(&c.MaxRecordSize, shardlog.DefaultRecordSize)
+	setDefault(&c.MaxRecordSize, min(shardlog.DefaultRecordSize, largest))
 	c.Tags = maps.Clone(c.Tags)
 	var errs []error
 	check := func(ok bool, field string, value any, limit string) {
@@ -117,7 +120,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	check(c.Shards >= 1 && c.Shards <= MaxShards, "Shards", c.Shards, fmt.Sprintf("1 to %d", MaxShards))
-	check(c.MaxRecordSize >= 1 && c.MaxRecordSize <= shardlog.MaxRecordSize, "MaxRecordSize", c.MaxRecordSize, fmt.Sprintf("1 to %d", shardlog.MaxRecordSize))
+	check(c.MaxRecordSize >= 1 && c.MaxRecordSize <= largest, "MaxRecordSize", c.MaxRecordSize, fmt.Sprintf("1 to %d", largest))
 	check(c.Compression <= Zstd, "Compression", uint8(c.Compression), "NoCompression, S2 or Zstd")
 	check(c.Hash <= XXHash, "Hash", uint8(c.Hash), "MD5 or XXHash")
 	errs = append(errs, checkRetention(c.Retention, c.RetentionBytes), checkTags(c.Tags), c.Limits.check())

@@ -203,6 +203,15 @@ func (db *DB) mark(state string) error {
 	})
 }
 
+// largestRecord is what fits into a value log file in any case, with its
+// headers and with the small records that may come into one block with it.
+func (db *DB) largestRecord() int {
+	if db.opts.InMemory {
+		return shardlog.MaxRecordSize
+	}
+	return int(min(shardlog.MaxRecordSize, db.opts.ValueLogFileBytes-256<<10))
+}
+
 func (db *DB) syncEvery() time.Duration {
 	if db.opts.Durability == SyncInterval && !db.opts.InMemory {
 		return db.opts.SyncInterval
@@ -237,17 +246,28 @@ func (db *DB) Close() error {
 		db.closed.Store(true)
 		close(db.quit)
 		db.wg.Wait()
-		cerr := db.mark(stateClean)
-		if db.opts.Durability != SyncAlways && cerr == nil {
-			cerr = db.log.Sync() // closing in order loses nothing in any mode
-		}
-		if errors.Is(cerr, shardlog.ErrNoSpace) {
-			cerr = nil // the next Open looks more closely, that is all
-		}
-		if err = errors.Join(cerr, db.log.Close()); err != nil {
+		if err = db.log.CloseWith(db.leave); err != nil {
 			err = &shardlog.Error{Op: "close", Err: err}
 		}
 	})
+	return err
+}
+
+// leave notes that the database was left in order, once nothing writes to it
+// any more and everything is on disk, whatever the Durability.
+func (db *DB) leave(store kv.Store) error {
+	b := kv.Batch{Small: true}
+	b.Set(keyState, []byte(stateClean))
+	err := store.Sync()
+	if err == nil {
+		err = store.Commit(&b)
+	}
+	if err == nil && db.opts.Durability != SyncAlways {
+		err = store.Sync()
+	}
+	if errors.Is(err, shardlog.ErrNoSpace) {
+		return nil // the next Open looks more closely, that is all
+	}
 	return err
 }
 
@@ -311,7 +331,7 @@ func (db *DB) Create(ctx context.Context, name string, cfg Config) (*Stream, err
 	if err := db.enter(ctx, "create", name); err != nil {
 		return nil, err
 	}
-	cfg, err := cfg.withDefaults()
+	cfg, err := cfg.withDefaults(db.largestRecord())
 	if err = errors.Join(checkName(name), err); err != nil {
 		return fail(err)
 	}
@@ -466,6 +486,14 @@ func RotateEncryptionKey(dir string, oldKey, newKey []byte) error {
 	default:
 		return &shardlog.Error{Op: "rotate encryption key", Err: &shardlog.InvalidError{
 			Field: "newKey", Value: fmt.Sprintf("of %d bytes", len(newKey)), Limit: "16, 24 or 32 bytes"}}
+	}
+	// Opening it shows that the key is right and that nobody else has it open.
+	store, err := badgerkv.Open(badgerkv.Options{Dir: dir, SyncWrites: true, ValueLogFile: 64 << 20, EncryptionKey: oldKey})
+	if err == nil {
+		err = store.Close()
+	}
+	if err != nil {
+		return &shardlog.Error{Op: "rotate encryption key", Err: err}
 	}
 	if err := badgerkv.RotateKey(dir, oldKey, newKey); err != nil {
 		return &shardlog.Error{Op: "rotate encryption key", Err: err}

@@ -274,9 +274,9 @@ func TestDeletionRacesWithReadersAndWriters(t *testing.T) {
 func TestSplitAndMergeRaceWithEachOther(t *testing.T) {
 	st := create(t, openMem(t), "s", Config{Shards: 4})
 	var wg sync.WaitGroup
-	for i := range 8 {
+	for i := range 4 {
 		wg.Go(func() {
-			for j := range 20 {
+			for j := range 8 {
 				open := openShards(t, st)
 				s := open[(i+j)%len(open)]
 				_, err := st.Split(t.Context(), s.ID, shardlog.HashKey{})

@@ -110,7 +110,7 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 		return shardlog.PutResult{}, err
 	}
 	meta := st.meta.Load()
-	if err := checkRecord(&r, meta.MaxRecordSize); err != nil {
+	if err := checkRecord(&r, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
 		return shardlog.PutResult{}, st.fail("put", "", err)
 	}
 	st.shape.RLock()
@@ -156,7 +156,7 @@ func (st *Stream) PutRecords(ctx context.Context, records []shardlog.Record) ([]
 		return nil, err
 	}
 	meta := st.meta.Load()
-	if err := checkRecords(records, meta.MaxRecordSize); err != nil {
+	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
 		return nil, st.fail("put", "", err)
 	}
 	res := make([]shardlog.PutResult, len(records))
@@ -290,7 +290,7 @@ func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.S
 		return nil, err
 	}
 	meta := st.meta.Load()
-	if err := checkRecords(records, meta.MaxRecordSize); err != nil {
+	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
 		return nil, st.fail("put if", shardID, err)
 	}
 	st.shape.RLock()

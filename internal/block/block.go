@@ -93,14 +93,17 @@ func putHeader(raw []byte, h *Header, codec Codec, rawLen, restarts int) {
 	le.PutUint64(raw, xxhash.Sum64(raw[8:]))
 }
 
-// Encoded returns the bytes to store: compressed if codec makes them smaller.
+// Encoded is Coder.Encode with a coder of its own.
+func (b *Block) Encoded(codec Codec) []byte { return new(Coder).Encode(b, codec) }
+
+// Encode returns the bytes to store: compressed if codec makes them smaller.
 // Without compression it is b's own memory.
-func (b *Block) Encoded(codec Codec) []byte {
+func (c *Coder) Encode(b *Block, codec Codec) []byte {
 	if codec == None {
 		return b.raw
 	}
 	body := b.raw[HeaderSize:]
-	out := compress(codec, body)
+	out := c.compress(codec, body)
 	if len(out) >= len(b.raw) {
 		return b.raw
 	}
@@ -108,10 +111,13 @@ func (b *Block) Encoded(codec Codec) []byte {
 	return out
 }
 
+// Decode is Coder.Decode with a coder of its own.
+func Decode(value []byte) (Block, error) { return new(Coder).Decode(value) }
+
 // Decode verifies the checksum of an encoded block and takes it apart. The
 // result keeps value unless it was compressed; value must not change after.
 // The error is a *DamageError.
-func Decode(value []byte) (Block, error) {
+func (c *Coder) Decode(value []byte) (Block, error) {
 	if len(value) < HeaderSize {
 		return Block{}, damage(len(value), "%d bytes are less than a header", len(value))
 	}
@@ -137,7 +143,7 @@ func Decode(value []byte) (Block, error) {
 		FirstMs: int64(le.Uint64(value[40:])), LastMs: int64(le.Uint64(value[48:])),
 	}, raw: value}
 	if codec := Codec(value[13]); codec != None {
-		raw, err := decompress(codec, value[HeaderSize:], rawLen)
+		raw, err := c.decompress(codec, value[HeaderSize:], rawLen)
 		if err != nil {
 			return Block{}, damage(HeaderSize, "%v", err)
 		}

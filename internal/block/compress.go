@@ -1,6 +1,7 @@
 package block
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 
@@ -8,25 +9,31 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// zstdCodec is made once, on first use: an encoder and a decoder keep tables
-// of megabytes, and their EncodeAll and DecodeAll are safe for concurrent use.
-var zstdCodec = sync.OnceValues(func() (*zstd.Encoder, *zstd.Decoder) {
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
-	if err != nil {
-		panic(err) // the options are constants
-	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRaw))
-	if err != nil {
-		panic(err)
-	}
-	return enc, dec
-})
+// Coder encodes and decodes blocks. It keeps what the compressions need from
+// one block to the next, made when it is first needed: for zstd, tables of
+// megabytes. Its zero value is ready, and it is safe for concurrent use.
+type Coder struct {
+	once sync.Once
+	enc  *zstd.Encoder
+	dec  *zstd.Decoder
+}
+
+func (c *Coder) init() {
+	c.once.Do(func() {
+		var err1, err2 error
+		c.enc, err1 = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
+		c.dec, err2 = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRaw))
+		if err := errors.Join(err1, err2); err != nil {
+			panic(err) // the options are constants
+		}
+	})
+}
 
 // compress returns HeaderSize free bytes and the compressed body.
-func compress(codec Codec, body []byte) []byte {
+func (c *Coder) compress(codec Codec, body []byte) []byte {
 	if codec == Zstd {
-		enc, _ := zstdCodec()
-		return enc.EncodeAll(body, make([]byte, HeaderSize, HeaderSize+len(body)))
+		c.init()
+		return c.enc.EncodeAll(body, make([]byte, HeaderSize, HeaderSize+len(body)))
 	}
 	// With room for the worst case, Encode writes into the buffer it is given.
 	out := make([]byte, HeaderSize+s2.MaxEncodedLen(len(body)))
@@ -34,7 +41,7 @@ func compress(codec Codec, body []byte) []byte {
 }
 
 // decompress returns HeaderSize free bytes and rawLen bytes of records.
-func decompress(codec Codec, body []byte, rawLen int) ([]byte, error) {
+func (c *Coder) decompress(codec Codec, body []byte, rawLen int) ([]byte, error) {
 	switch codec {
 	case S2:
 		n, err := s2.DecodedLen(body)
@@ -48,8 +55,8 @@ func decompress(codec Codec, body []byte, rawLen int) ([]byte, error) {
 		_, err = s2.Decode(raw[HeaderSize:], body)
 		return raw, err
 	case Zstd:
-		_, dec := zstdCodec()
-		return dec.DecodeAll(body, make([]byte, HeaderSize, HeaderSize+rawLen))
+		c.init()
+		return c.dec.DecodeAll(body, make([]byte, HeaderSize, HeaderSize+rawLen))
 	}
 	return nil, fmt.Errorf("codec %d is not known", codec)
 }

@@ -53,6 +53,7 @@ var layers = map[string][]string{
 	"internal/block":            {"."},
 	"internal/kv":               {"."},
 	"internal/kv/badgerkv":      {".", "internal/kv"},
+	"internal/kv/kvtest":        {".", "internal/kv"},
 	"internal/lint":             {},
 	"shard":                     {".", "internal/block", "internal/kv"},
 	"stream":                    {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "shard"},
@@ -113,11 +114,18 @@ func TestDependencies(t *testing.T) {
 		t.Run(goos, func(t *testing.T) {
 			all := list(t, goos)
 			for _, p := range all {
-				if !p.Standard && p.Module != nil && p.Module.Path != self && !slices.Contains(modules, p.Module.Path) {
-					t.Errorf("%s is of module %s, which is not on the list", p.ImportPath, p.Module.Path)
+				path, ours := p.path()
+				if !ours {
+					continue
 				}
-				if path, ours := p.path(); ours {
-					checkPackage(t, p, path)
+				checkPackage(t, p, path)
+				if forTests(path) {
+					continue
+				}
+				for _, d := range p.Deps {
+					if d := all[d]; d != nil && !d.Standard && d.Module != nil && d.Module.Path != self && !slices.Contains(modules, d.Module.Path) {
+						t.Errorf("%s needs %s of module %s, which is not on the list", p.ImportPath, d.ImportPath, d.Module.Path)
+					}
 				}
 			}
 			require.Contains(t, all, self)

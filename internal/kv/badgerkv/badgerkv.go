@@ -73,7 +73,9 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{opts: o, pins: map[uint64]int{}, log: &badgerLog{log: o.Logger}}
 	s.space = newSpaceGuard(o)
-	if err := s.space.check(0, false); err != nil {
+	// A disk with too little room for records can still be opened, to remove
+	// some.
+	if err := s.space.check(0, true); err != nil {
 		return nil, err
 	}
 	threshold := int64(1 << 10)

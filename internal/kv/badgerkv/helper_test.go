@@ -1,0 +1,98 @@
+package badgerkv
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := leaked(10 * time.Second); code == 0 && left != "" {
+		fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked waits until no goroutine of Badger is left and returns the stacks of
+// those that stay.
+func leaked(patience time.Duration) string {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		buf := make([]byte, 4<<20)
+		buf = buf[:runtime.Stack(buf, true)]
+		var left []string
+		for _, g := range strings.Split(string(buf), "\n\n")[1:] {
+			if strings.Contains(g, "dgraph-io/") || strings.Contains(g, "badgerkv") {
+				left = append(left, g)
+			}
+		}
+		if len(left) == 0 || time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+	}
+}
+
+func small(dir string) Options { return Options{Dir: dir, ValueLogFile: 1 << 20, MinFree: 1 << 20} }
+
+func open(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Open(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func set(s *Store, key string, value []byte) error {
+	var b kv.Batch
+	b.Set([]byte(key), value)
+	return s.Commit(&b)
+}
+
+func value(rnd *rand.Rand, n int) []byte {
+	v := make([]byte, n)
+	rnd.Read(v)
+	return v
+}
+
+func requireValue(t testing.TB, s interface {
+	Get([]byte) ([]byte, error)
+}, key string, want []byte) {
+	t.Helper()
+	v, err := s.Get([]byte(key))
+	require.NoError(t, err, key)
+	require.True(t, bytes.Equal(want, v), key)
+}
+
+// disk tells free bytes as a test says.
+type disk struct {
+	mu    sync.Mutex
+	free  int64
+	err   error
+	asked int
+}
+
+func (d *disk) set(free int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.free = free
+}
+
+func (d *disk) freeSpace(string) (int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked++
+	return d.free, d.err
+}

@@ -1,0 +1,87 @@
+//go:build !race
+
+// Badger's value log rewriting reads the version of a memtable that is written
+// to at that moment (valueLog.rewrite calls DB.MaxVersion), which the race
+// detector reports; so this file is not built with it.
+
+package stream
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog"
+)
+
+// The disk that a database may take: twice what is live, eight value log files,
+// and 24 MiB for Badger's tree, memtables and their logs. While it is written to
+// as fast as can be, what is written in about two seconds comes on top, because
+// that is how long it takes from the deletion of a block to that of its file.
+func diskBound(live int64, o *Options) int64 { return 2*live + 8*o.ValueLogFileBytes + 24<<20 }
+
+const diskBurst = 80 << 20
+
+func TestDiskStaysBounded(t *testing.T) {
+	const retention = 4 << 20
+	for name, c := range map[string]struct {
+		durability Durability
+		total      int
+		streams    []Config
+		batch      int // records of 2 KiB in one call
+	}{
+		"batches":      {SyncNever, 160 << 20, []Config{{RetentionBytes: retention}}, 200},
+		"two streams":  {SyncNever, 160 << 20, []Config{{RetentionBytes: retention}, {RetentionBytes: retention / 4, Shards: 3, Compression: S2}}, 100},
+		"small blocks": {SyncNever, 60 << 20, []Config{{RetentionBytes: retention, Shards: 40}}, 40},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, _ := newRand(t)
+			dir, o := t.TempDir(), smallOptions()
+			o.Durability = c.durability
+			db := openDB(t, dir, o)
+			var streams []*Stream
+			live := int64(0)
+			for i, cfg := range c.streams {
+				cfg.Retention = Forever
+				streams = append(streams, create(t, db, fmt.Sprint("s", i), cfg))
+				live += cfg.RetentionBytes
+			}
+			high, written := int64(0), 0
+			check := func() {
+				used := onDisk(t, dir)
+				high = max(high, used)
+				require.Less(t, used, diskBound(live, o)+diskBurst, "after %d MiB", written>>20)
+			}
+			for n := 0; written < c.total; n++ {
+				recs := make([]shardlog.Record, c.batch)
+				for i := range recs {
+					recs[i] = shardlog.Record{PartitionKey: fmt.Sprint(n, i), Data: incompressible(r, 2<<10)}
+					written += 2 << 10
+				}
+				res, err := streams[n%len(streams)].PutRecords(t.Context(), recs)
+				require.NoError(t, err)
+				require.NoError(t, res[0].Err)
+				if n%10 == 0 {
+					check()
+				}
+			}
+			for n := range 200 { // then one by one
+				_, err := streams[n%len(streams)].Put(t.Context(), shardlog.Record{PartitionKey: fmt.Sprint(n), Data: incompressible(r, 2<<10)})
+				require.NoError(t, err)
+			}
+			check()
+			require.Eventually(t, func() bool {
+				for i, st := range streams {
+					if st.Stats().Bytes > c.streams[i].RetentionBytes {
+						return false
+					}
+				}
+				return onDisk(t, dir) < diskBound(live, o)
+			}, 10*time.Second, 50*time.Millisecond, "idle")
+			t.Logf("%d MiB written, %d MiB live, at most %.1f MiB on disk, %.1f MiB at the end; the bound is %d MiB",
+				written>>20, db.Stats().LiveBytes>>20, float64(high)/(1<<20), float64(onDisk(t, dir))/(1<<20), diskBound(live, o)>>20)
+		})
+	}
+}
