@@ -126,6 +126,11 @@ func Open(o Options) (*Store, error) {
 // finds out by a panic in a goroutine of its own. And a wrong key is an error
 // here because OpenManaged leaves goroutines behind when it fails on one.
 func checkKey(dir string, key []byte) (encrypted bool, err error) {
+	switch len(key) {
+	case 0, 16, 24, 32:
+	default:
+		return false, keyError(badger.ErrInvalidEncryptionKey)
+	}
 	fi, err := os.Stat(filepath.Join(dir, badger.KeyRegistryFileName))
 	if err != nil {
 		return key != nil, nil // a new database, or an error that Badger meets too
@@ -140,7 +145,8 @@ func checkKey(dir string, key []byte) (encrypted bool, err error) {
 
 // keyError is an *shardlog.InvalidError if err says that the key is not right.
 func keyError(err error) error {
-	if errors.Is(err, badger.ErrEncryptionKeyMismatch) || errors.Is(err, badger.ErrInvalidEncryptionKey) {
+	if errors.Is(err, badger.ErrEncryptionKeyMismatch) || errors.Is(err, badger.ErrInvalidEncryptionKey) ||
+		strings.Contains(err.Error(), "Encryption key's length") {
 		return &shardlog.InvalidError{Field: "EncryptionKey", Value: "(hidden)", Limit: "the 16, 24 or 32 bytes that the database was created with"}
 	}
 	return err
@@ -189,6 +195,11 @@ func repair(dir string) error {
 func (s *Store) Commit(b *kv.Batch) error {
 	if len(b.Ops) == 0 {
 		return nil
+	}
+	for i := range b.Ops {
+		if n := len(b.Ops[i].Value); int64(n) > s.opts.ValueLogFile {
+			return &shardlog.InvalidError{Field: "value", Value: fmt.Sprintf("of %d bytes", n), Limit: fmt.Sprintf("at most the %d bytes of a value log file", s.opts.ValueLogFile)}
+		}
 	}
 	if len(b.Ops) > maxOps {
 		return fmt.Errorf("badgerkv: %d changes in one batch, at most %d", len(b.Ops), maxOps)
@@ -252,6 +263,9 @@ func (s *Store) commit(b *kv.Batch) error {
 
 // Sync implements kv.Store.
 func (s *Store) Sync() error {
+	// Close must not take the files away meanwhile.
+	s.mapMu.RLock()
+	defer s.mapMu.RUnlock()
 	if err := s.usable(); err != nil {
 		return err
 	}

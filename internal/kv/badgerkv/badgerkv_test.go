@@ -21,7 +21,7 @@ func TestConformance(t *testing.T) {
 		t.Run(fmt.Sprintf("sync=%v", sync), func(t *testing.T) {
 			kvtest.Run(t, func(t testing.TB) kv.Store {
 				o := small(t.TempDir())
-				o.SyncWrites = sync
+				o.SyncWrites, o.ValueLogFile = sync, 8<<20 // a value has to fit into a file
 				s, err := Open(o)
 				require.NoError(t, err)
 				return s
@@ -31,7 +31,7 @@ func TestConformance(t *testing.T) {
 	t.Run("encrypted", func(t *testing.T) {
 		kvtest.Run(t, func(t testing.TB) kv.Store {
 			o := small(t.TempDir())
-			o.EncryptionKey = bytes.Repeat([]byte("k"), 32)
+			o.EncryptionKey, o.ValueLogFile = bytes.Repeat([]byte("k"), 32), 8<<20
 			s, err := Open(o)
 			require.NoError(t, err)
 			return s
