@@ -26,10 +26,9 @@ type faulty struct {
 	// again as if after a crash.
 	keepOpen bool
 
-	mu      sync.Mutex
-	n       int
-	commits int
-	failed  bool
+	mu     sync.Mutex
+	n      int
+	failed bool
 }
 
 // Operations returns how many there were, and whether one failed.
@@ -37,13 +36,6 @@ func (f *faulty) operations() (n int, failed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.n, f.failed
-}
-
-// Commits returns how many commits there were.
-func (f *faulty) count() int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.commits
 }
 
 // next counts an operation and tells whether it is to fail.
@@ -60,9 +52,6 @@ func (f *faulty) next() bool {
 
 // Commit implements kv.Store.
 func (f *faulty) Commit(b *kv.Batch) error {
-	f.mu.Lock()
-	f.commits++
-	f.mu.Unlock()
 	if !f.next() {
 		return f.Store.Commit(b)
 	}
