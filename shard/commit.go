@@ -75,7 +75,9 @@ func (c *committer) take() *group {
 	l.open = newGroup()
 	for _, p := range g.parts {
 		if p.shard.part == p {
-			p.shard.part, p.shard.hint = nil, min(p.b.Len()+p.b.Len()/8, 2*blockBytes)
+			s := p.shard
+			size := s.filled + p.b.Len()
+			s.part, s.filled, s.hint = nil, 0, size+size/8
 		}
 	}
 	if l.room != nil {
@@ -159,7 +161,7 @@ func (c *committer) fail(g *group, w *write, err error) {
 		// The numbers given out are not used again, so that nobody can
 		// mistake another record for the one that failed.
 		v := s.view.Load()
-		s.part, s.lastAssigned = nil, v.last
+		s.part, s.filled, s.lastAssigned = nil, 0, v.last
 	}
 	ops := append(g.ops, next.ops...)
 	for _, o := range ops {
@@ -259,7 +261,8 @@ func (w *write) place(t *pending) {
 	for _, p := range t.parts {
 		size += p.mem.b.Size()
 	}
-	if size < directBytes && size+t.base.freshBytes < settleBytes {
+	small := size < directBytes && size+t.base.freshBytes < settleBytes && t.base.gaps < maxGaps
+	if small || w.c.full() {
 		t.journal = true
 		w.small = append(w.small, t.parts...)
 		return
@@ -283,7 +286,7 @@ func (w *write) settle(t *pending, parts []*part) {
 	for len(run) > 0 {
 		n, size := 1, run[0].b.Size()
 		limit := blockBytes
-		if left-size < blockBytes+directBytes {
+		if left <= blockBytes+directBytes {
 			limit = left // rather than leave a block that is hardly worth a key
 		}
 		for n < len(run) && size+run[n].b.Size() <= limit && run[n].b.First == run[n-1].b.End() {

@@ -270,14 +270,12 @@ func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNum
 	size := block.EncodedSize(r)
 	p := s.part
 	if p == nil || p.b.Len() >= blockBytes || (p.b.Len() > 0 && p.b.Len()+size > 2*blockBytes) {
-		// What came last time is the best guess, and after a full block
-		// another is.
-		guess := s.hint
 		if p != nil {
-			guess = blockBytes + size
+			s.filled += p.b.Len()
 		}
+		// What came in the last group is the best guess.
 		p = &part{shard: s}
-		p.b.Init(counter, max(size, guess))
+		p.b.Init(counter, max(size, min(s.hint-s.filled, blockBytes+size)))
 		s.part = p
 		g.parts = append(g.parts, p)
 	}

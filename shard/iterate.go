@@ -89,7 +89,11 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode Mode, yie
 			if !sc.block(v, e, m) {
 				return
 			}
-		case !mode.Follow || (v.closed && sc.at > v.last):
+		case v.closed && sc.at <= v.last:
+			if !sc.skip(s.lostEnd(v, sc.at)) {
+				return
+			}
+		case !mode.Follow || v.closed:
 			if mode.End != nil {
 				if err := mode.End(); err != nil {
 					fail(err)

@@ -51,8 +51,31 @@ func encodeJournal(group uint64, parts []*part) []byte {
 		v = le.AppendUint32(v, uint32(len(enc)))
 		v = append(v, enc...)
 	}
+	sum, _ := partsSum(v)
+	le.PutUint32(v[28:], sum)
 	le.PutUint64(v, xxhash.Sum64(v[8:]))
 	return v
+}
+
+// partsSum covers what no block's checksum does: whose parts a value has. Ok
+// is false if they do not fit into it.
+func partsSum(v []byte) (sum uint32, ok bool) {
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.Write(v[8:28]) // never fails
+	rest := v[journalHeader:]
+	for range binary.LittleEndian.Uint32(v[24:]) {
+		if len(rest) < journalPart {
+			return 0, false
+		}
+		size := uint64(binary.LittleEndian.Uint32(rest[8:]))
+		_, _ = d.Write(rest[:journalPart])
+		if rest = rest[journalPart:]; size > uint64(len(rest)) {
+			return 0, false
+		}
+		rest = rest[size:]
+	}
+	return uint32(d.Sum64()), true
 }
 
 // journalEntry is one part as read back.
@@ -75,8 +98,12 @@ func decodeJournal(v []byte) (group uint64, entries []journalEntry, err error) {
 	}
 	group, n := le.Uint64(v[16:]), le.Uint32(v[24:])
 	if le.Uint64(v) != xxhash.Sum64(v[8:]) {
-		// The parts have checksums of their own: what is intact is used.
+		// The blocks have checksums of their own: what is intact is used, if
+		// it is sure whose it is.
 		err = errors.New("journal value fails its checksum")
+		if sum, ok := partsSum(v); !ok || sum != le.Uint32(v[28:]) {
+			return group, nil, err
+		}
 	}
 	rest := v[journalHeader:]
 	for range n {

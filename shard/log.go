@@ -41,7 +41,7 @@ type Options struct {
 // Sizes and bounds of the write path, in bytes unless said otherwise.
 const (
 	groupBytes = 4 << 20   // one transaction
-	blockBytes = 128 << 10 // records of one block, unless one record is larger
+	blockBytes = 256 << 10 // records of one block, unless one record is larger
 	// directBytes is the size from which a shard's part of a group is stored
 	// as a block at once; smaller ones gather in the journal.
 	directBytes = 8 << 10
@@ -57,7 +57,10 @@ const (
 	// operation: the store takes 1,000 changes, and 15 % of a memtable of
 	// 1 MiB in its tree.
 	maxChanges = 600
-	maxInline  = 64 << 10
+	maxInline  = 48 << 10
+	// maxGaps is how many pieces that cannot be joined, because failed records
+	// left gaps in the numbers, a shard may have in the journal.
+	maxGaps = 32
 	// trimChanges is how many blocks one transaction removes for one shard.
 	trimChanges = 100
 	// wakeDead and wakeStored are how much has to die, or to be stored, before

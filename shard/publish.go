@@ -38,6 +38,9 @@ func (w *write) grow(t *pending) (freed bool) {
 		// An append may use the array of older views on: they do not reach
 		// that far.
 		for _, p := range t.parts {
+			if v.fresh > 0 && v.mem[len(v.mem)-1].b.End() != p.mem.b.First {
+				v.gaps++
+			}
 			p.mem.ord = v.total
 			v.total += uint64(p.mem.b.Count)
 			v.mem = append(v.mem, &p.mem)
@@ -58,7 +61,7 @@ func (w *write) grow(t *pending) (freed bool) {
 // growStored puts stored blocks in the place of the journal's parts.
 func (w *write) growStored(t *pending, v *view) (freed bool) {
 	c, from := w.c, v.journaled()
-	v.fresh, v.freshBytes = 0, 0
+	v.fresh, v.freshBytes, v.gaps = 0, 0, 0
 	ord := v.total
 	if t.settled > 0 {
 		ord = v.mem[from].ord

@@ -58,7 +58,7 @@ func (s *Shard) resolve(v *view, from shardlog.Position) (start, error) {
 	if st.counter <= s.base {
 		// The shard's own first number is a valid place to begin, and so is
 		// everything below its records.
-		st.counter = s.base + 1
+		st = start{counter: s.base + 1}
 	}
 	if st.counter < v.horizon {
 		return start{}, s.trimmed(v, from, st.counter)
@@ -82,6 +82,9 @@ func (s *Shard) atTime(v *view, t time.Time) (uint64, error) {
 		return max(v.last+1, v.horizon), nil
 	}
 	b, err := s.load(e, m, true)
+	if errors.Is(err, errTrimmed) {
+		return s.atTime(s.view.Load(), t)
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -173,6 +176,7 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 	if err != nil {
 		return shardlog.Page{}, err
 	}
+	st = s.inside(v, st)
 	if st.counter > v.last && !v.closed && req.Wait > 0 {
 		wait := time.NewTimer(req.Wait)
 		defer wait.Stop()
@@ -180,28 +184,60 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 			return shardlog.Page{}, err
 		}
 	}
-	p, err := s.page(v, st, maxRecords, maxBytes)
-	if errors.Is(err, errTrimmed) {
-		v = s.view.Load()
-		if req.From.Kind() == shardlog.KindTrimHorizon || req.From.Kind() == shardlog.KindAtTime {
-			return s.page(v, start{counter: max(st.counter, v.horizon)}, maxRecords, maxBytes)
+	st = s.inside(v, st)
+	for {
+		p, err := s.page(v, st.counter, maxRecords, maxBytes)
+		if !errors.Is(err, errTrimmed) {
+			return p, err
 		}
-		return shardlog.Page{}, s.trimmed(v, req.From, st.counter)
+		v = s.view.Load()
+		if req.From.Kind() != shardlog.KindTrimHorizon && req.From.Kind() != shardlog.KindAtTime {
+			return shardlog.Page{}, s.trimmed(v, req.From, st.counter)
+		}
+		st = start{counter: max(st.counter, v.horizon)}
 	}
-	return p, err
+}
+
+// inside makes a position inside of a record one before it if it is an
+// aggregate, and else one after it, because no part of it is left. A record
+// that is not there yet is decided about later, and damage where it is read.
+func (s *Shard) inside(v *view, st start) start {
+	if !st.partial {
+		return st
+	}
+	e, m, ok := v.find(st.counter)
+	if !ok {
+		return st
+	}
+	st.partial = false
+	b, err := s.load(e, m, true)
+	if err != nil {
+		return st
+	}
+	var item block.Item
+	it, err := b.Seek(st.counter)
+	if err == nil {
+		ok, err = it.Next(&item)
+	}
+	if err == nil && ok && item.Counter == st.counter && !isAggregate(item.Data) {
+		st.counter++
+	}
+	return st
 }
 
 // page reads from a view. What is damaged ends the page if it has records, and
 // is the error if it has none.
-func (s *Shard) page(v *view, st start, maxRecords, maxBytes int) (shardlog.Page, error) {
+func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Page, error) {
 	if err := s.log.closing(); err != nil {
 		return shardlog.Page{}, err
 	}
 	var p shardlog.Page
-	at := st.counter
 	for len(p.Records) < maxRecords && maxBytes > 0 {
 		e, m, ok := v.find(at)
 		if !ok {
+			if err := s.lostEnd(v, at); err != nil && len(p.Records) == 0 {
+				return shardlog.Page{}, err
+			}
 			break
 		}
 		b, err := s.load(e, m, true)
@@ -223,9 +259,6 @@ func (s *Shard) page(v *view, st start, maxRecords, maxBytes int) (shardlog.Page
 			return shardlog.Page{}, err
 		}
 	}
-	if st.partial && len(p.Records) > 0 && p.Records[0].Sequence.Counter() == st.counter && !isAggregate(p.Records[0].Data) {
-		p.Records = p.Records[1:] // no part of it is left
-	}
 	s.finish(&p, v, at)
 	return p, nil
 }
@@ -238,6 +271,15 @@ func (s *Shard) checkGap(v *view, at uint64, b *block.Block) error {
 		return nil
 	}
 	return s.corrupt(at, b.First, &block.DamageError{Offset: -1, Reason: "blocks are missing"})
+}
+
+// lostEnd tells whether a closed shard has lost its last records: find has
+// nothing from the counter on, but it is known how far the shard went.
+func (s *Shard) lostEnd(v *view, at uint64) error {
+	if !v.closed || at > v.last {
+		return nil
+	}
+	return s.corrupt(at, v.last+1, &block.DamageError{Offset: -1, Reason: "the last records of the shard are missing"})
 }
 
 // fill adds records of a block from the counter on, over a copy of their bytes.

@@ -99,7 +99,9 @@ func (r *recovery) run(rec Recovery) error {
 		return err
 	}
 	if rec.Unsynced {
-		r.verifyTails()
+		if err := r.verifyTails(); err != nil {
+			return err
+		}
 	}
 	if err := r.readJournal(); err != nil {
 		return err
@@ -150,13 +152,16 @@ func (r *recovery) readBlocks() error {
 	})
 }
 
-// verifyTails drops blocks at the ends of shards that cannot be read.
-func (r *recovery) verifyTails() {
+// verifyTails drops blocks at the ends of shards that are damaged.
+func (r *recovery) verifyTails() error {
 	for id, ld := range r.loads {
 		for n := len(ld.blocks); n > 0; n = len(ld.blocks) {
 			e := &ld.blocks[n-1]
 			key := blockKey(id, e)
 			value, err := r.log.store.Get(key)
+			if err != nil && !errors.Is(err, shardlog.ErrCorrupt) && !errors.Is(err, shardlog.ErrNotFound) {
+				return err // it may be intact
+			}
 			if err == nil {
 				_, err = r.log.coder.Decode(value)
 			}
@@ -168,6 +173,7 @@ func (r *recovery) verifyTails() {
 			ld.blocks = ld.blocks[:n-1]
 		}
 	}
+	return nil
 }
 
 // readJournal takes up the parts that are in no block yet. The others are what
@@ -193,6 +199,11 @@ func (r *recovery) readJournal() error {
 	for _, n := range numbers {
 		c.nextSlot = max(c.nextSlot, n+1)
 		v, err := r.log.store.Get(slotKey(n))
+		if errors.Is(err, shardlog.ErrCorrupt) {
+			r.log.logError(fmt.Sprintf("journal value %d cannot be read", n), err)
+			r.damaged = true
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("journal slot %d: %w", n, err)
 		}
@@ -250,7 +261,10 @@ func (r *recovery) finish(s *Shard, ld *load, rec Recovery) {
 		v.bytes += int64(e.size)
 		r.log.live.Add(int64(e.size))
 	}
-	for _, m := range v.mem {
+	for i, m := range v.mem {
+		if i > 0 && v.mem[i-1].b.End() != m.b.First {
+			v.gaps++
+		}
 		m.ord = v.total
 		v.total += uint64(m.b.Count)
 		v.last, v.lastMs = m.b.End()-1, m.b.LastMs

@@ -52,7 +52,8 @@ type Shard struct {
 	lastMs       int64  // its arrival
 	closed       bool
 	part         *part // in the open group
-	hint         int   // size of the last part
+	filled       int   // bytes of its full parts in the open group
+	hint         int   // bytes of its parts in the last group, and some more
 
 	view    atomic.Pointer[view] // replaced by the committer only
 	pending pending              // the committer's, while it makes a transaction
@@ -130,7 +131,7 @@ func (s *Shard) Info() Info {
 	v := s.view.Load()
 	i := Info{
 		First: s.sequence(s.base, s.created*1000), Last: s.sequence(v.last, v.lastMs), Closed: v.closed,
-		Empty: v.horizon > v.last, Records: v.after(v.horizon), Bytes: v.bytes,
+		Empty: v.after(v.horizon) == 0, Records: v.after(v.horizon), Bytes: v.bytes,
 		Blocks:    int64(len(v.blocks) + len(v.mem) - v.journaled()),
 		RecordsIn: s.stats.recordsIn.Load(), BytesIn: s.stats.bytesIn.Load(),
 		RecordsOut: s.stats.recordsOut.Load(), BytesOut: s.stats.bytesOut.Load(), BlocksWritten: s.stats.blocks.Load(),

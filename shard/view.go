@@ -36,6 +36,7 @@ type view struct {
 	// last stored blocks, then the fresh ones that are in the journal only
 	fresh      int    // how many
 	freshBytes int    // their size in memory
+	gaps       int    // about how many of them do not follow the one before without a gap
 	horizon    uint64 // no record below it may be read
 	last       uint64 // counter of the last record; below the first if none ever was
 	lastMs     int64  // its arrival
