@@ -44,6 +44,8 @@ const (
 	// maxOps is how many changes one transaction takes at the most; Badger's
 	// own limit is 15 % of the memtable at some hundred bytes a change.
 	maxOps = 1000
+	// entryOverhead is more than what Badger adds to a key and a value.
+	entryOverhead = 64
 )
 
 // Store is a kv.Store in a directory. Use Open.
@@ -57,9 +59,15 @@ type Store struct {
 	mapMu  sync.RWMutex   // read-held by whatever uses the mapped files, so that Close and advise wait for it
 	ts     atomic.Uint64  // version of the last commit
 	pins   map[uint64]int // versions that snapshots read; under txMu
+	filler *prefiller     // nil if there is none; under txMu
+	gcMu   sync.Mutex     // held while value log GC may write; after txMu
 	closed atomic.Bool
 
 	commits, syncs atomic.Int64
+
+	syncMu   sync.Mutex         // one Sync at a time, and none while Close takes the files away
+	filled   string             // value log files before this one need no sync; see syncFilled
+	syncFile func(string) error // tests look on
 }
 
 // Open opens or creates the store in o.Dir. Its errors wrap shardlog.ErrLocked
@@ -71,7 +79,7 @@ func Open(o Options) (*Store, error) {
 	if err := repair(o.Dir); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, pins: map[uint64]int{}, log: &badgerLog{log: o.Logger}}
+	s := &Store{opts: o, pins: map[uint64]int{}, log: &badgerLog{log: o.Logger}, syncFile: syncFile}
 	s.space = newSpaceGuard(o)
 	// A disk with too little room for records can still be opened, to remove
 	// some.
@@ -117,6 +125,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.db = db
+	s.filler = newPrefiller(o)
 	s.ts.Store(db.MaxVersion())
 	return s, nil
 }
@@ -215,6 +224,7 @@ func (s *Store) Commit(b *kv.Batch) error {
 	if s.closed.Load() {
 		return shardlog.ErrClosed
 	}
+	s.prefill(int64(b.Bytes) + int64(len(b.Ops))*entryOverhead)
 	if err := s.commit(b); err != nil {
 		return err
 	}
@@ -263,14 +273,17 @@ func (s *Store) commit(b *kv.Batch) error {
 
 // Sync implements kv.Store.
 func (s *Store) Sync() error {
-	// Close must not take the files away meanwhile.
-	s.mapMu.RLock()
-	defer s.mapMu.RUnlock()
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
 	if err := s.usable(); err != nil {
 		return err
 	}
 	s.syncs.Add(1)
-	if err := s.db.Sync(); err != nil {
+	var err error
+	if !s.opts.SyncWrites {
+		err = s.syncFilled()
+	}
+	if err = errors.Join(err, s.db.Sync()); err != nil {
 		s.log.fail(err.Error())
 		return fmt.Errorf("%w: %v", shardlog.ErrStorage, err)
 	}
@@ -291,10 +304,13 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
 	s.mapMu.Lock()
 	defer s.mapMu.Unlock()
+	s.filler.close()
 	err := s.db.Close()
 	if err == nil {
 		return s.log.failure()

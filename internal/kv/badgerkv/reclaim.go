@@ -121,6 +121,8 @@ func (s *Store) advise() {
 // collect removes or rewrites one value log file; ok is false when there was
 // none to take.
 func (s *Store) collect(ratio float64) (ok bool, err error) {
+	s.gcMu.Lock()
+	defer s.gcMu.Unlock()
 	switch err := s.db.RunValueLogGC(ratio); {
 	case err == nil:
 		return true, nil

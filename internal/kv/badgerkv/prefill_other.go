@@ -1,0 +1,12 @@
+//go:build !linux
+
+package badgerkv
+
+// prefiller does nothing where holes cannot be asked for.
+type prefiller struct{}
+
+func newPrefiller(Options) *prefiller { return nil }
+
+func (*prefiller) close() {}
+
+func (s *Store) prefill(int64) {}
