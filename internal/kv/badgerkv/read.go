@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -56,6 +57,9 @@ func (s *Store) tryGet(version uint64, key []byte) ([]byte, error) {
 
 // GetMany implements kv.Store.
 func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
+	if len(keys) == 0 {
+		return nil
+	}
 	s.mapMu.RLock()
 	defer s.mapMu.RUnlock()
 	if s.closed.Load() {
@@ -125,6 +129,7 @@ func (s *Store) scanAt(version uint64, prefix []byte, f func(key []byte, size in
 type snapshot struct {
 	s       *Store
 	version uint64
+	closed  sync.Once
 }
 
 // Snapshot implements kv.Store.
@@ -136,7 +141,7 @@ func (s *Store) Snapshot() (kv.Snapshot, error) {
 	}
 	v := s.ts.Load()
 	s.pins[v]++
-	return &snapshot{s, v}, nil
+	return &snapshot{s: s, version: v}, nil
 }
 
 // dropVersions tells Badger which versions nobody reads any more.
@@ -157,9 +162,11 @@ func (p *snapshot) Scan(prefix []byte, f func(key []byte, size int64) bool) erro
 }
 
 func (p *snapshot) Close() {
-	p.s.txMu.Lock()
-	defer p.s.txMu.Unlock()
-	if p.s.pins[p.version]--; p.s.pins[p.version] <= 0 {
-		delete(p.s.pins, p.version)
-	}
+	p.closed.Do(func() {
+		p.s.txMu.Lock()
+		defer p.s.txMu.Unlock()
+		if p.s.pins[p.version]--; p.s.pins[p.version] <= 0 {
+			delete(p.s.pins, p.version)
+		}
+	})
 }

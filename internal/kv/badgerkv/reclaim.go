@@ -121,9 +121,17 @@ func (s *Store) advise() {
 // collect removes or rewrites one value log file; ok is false when there was
 // none to take.
 func (s *Store) collect(ratio float64) (ok bool, err error) {
-	s.gcMu.Lock()
-	defer s.gcMu.Unlock()
-	switch err := s.db.RunValueLogGC(ratio); {
+	if !s.opts.SyncWrites {
+		// Badger removes the file once the values that live have been copied,
+		// and what it held may have been synced: so must the copies be, first.
+		// It waits for iterators that are open.
+		txn := s.db.NewTransactionAt(newest, false)
+		defer txn.Discard()
+		defer txn.NewIterator(badger.IteratorOptions{}).Close()
+	}
+	switch moved, err := s.rewrite(ratio); {
+	case err == nil && moved && !s.opts.SyncWrites:
+		return true, s.Sync()
 	case err == nil:
 		return true, nil
 	case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
@@ -135,6 +143,16 @@ func (s *Store) collect(ratio float64) (ok bool, err error) {
 		// A file that vanished or was marked before is picked anew next time.
 		return false, nil
 	}
+}
+
+// rewrite runs Badger's value log GC on one file; moved is false if it is
+// certain that nothing in it was copied.
+func (s *Store) rewrite(ratio float64) (moved bool, err error) {
+	s.gcMu.Lock()
+	defer s.gcMu.Unlock()
+	s.log.moved.Store(true)
+	err = s.db.RunValueLogGC(ratio)
+	return s.log.moved.Load(), err
 }
 
 // rotate writes a memtable's worth of filler under the same few keys, which

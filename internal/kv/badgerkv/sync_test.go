@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
 )
 
 // Badger itself syncs the newest files only.
@@ -51,6 +54,66 @@ func TestSyncReachesFilesThatAreFull(t *testing.T) {
 	}
 	require.Equal(t, 1, synced[first[0]], "once is enough for one that is full")
 	require.Equal(t, 2, synced[first[len(first)-1]], "it was written to after")
+}
+
+// Space reclaiming copies what lives of a file and removes the file. A power
+// loss between the two must not take what had been synced.
+func TestReclaimSyncsCopiesBeforeItRemovesTheFile(t *testing.T) {
+	s := open(t, small(t.TempDir()))
+	const n, size = 400, 50 << 10
+	var live, dead int64
+	for i := range n {
+		require.NoError(t, set(s, fmt.Sprintf("k%04d", i), make([]byte, size)))
+	}
+	require.NoError(t, s.Sync())
+	var b kv.Batch
+	for i := range n {
+		if i%5 == 0 {
+			live += size
+			continue
+		}
+		dead += size
+		b.Delete(fmt.Appendf(nil, "k%04d", i))
+	}
+	require.NoError(t, s.Commit(&b))
+	files := func() []string {
+		names, err := filepath.Glob(filepath.Join(s.opts.Dir, "*.vlog"))
+		require.NoError(t, err)
+		return names
+	}
+	atSync, syncs := files(), 0
+	s.syncFile = func(name string) error {
+		atSync = files()
+		syncs++
+		return syncFile(name)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	removed := 0
+	for range 500 {
+		before, done := files(), syncs
+		_, moved, err := s.Reclaim(live, dead)
+		require.NoError(t, err)
+		left := files()
+		for _, name := range before {
+			if !slices.Contains(left, name) {
+				removed++
+				require.Greater(t, syncs, done, "%s is gone without a sync", name)
+			}
+		}
+		// The last one to go was still there when the copies were synced.
+		if moved {
+			require.Greater(t, len(atSync), len(left))
+		}
+		if removed > 5 {
+			break
+		}
+		<-tick.C
+	}
+	require.Greater(t, removed, 5)
+	for i := 0; i < n; i += 5 {
+		requireValue(t, s, fmt.Sprintf("k%04d", i), make([]byte, size))
+	}
 }
 
 func TestAFailedSyncOfAFullFileStopsTheStore(t *testing.T) {
