@@ -50,18 +50,18 @@ const (
 
 // Store is a kv.Store in a directory. Use Open.
 type Store struct {
-	db     *badger.DB
-	opts   Options
-	log    *badgerLog
-	space  *spaceGuard
-	gc     gcState
-	txMu   sync.Mutex     // one commit at a time: ours, and those that rotate the memtable
-	mapMu  sync.RWMutex   // read-held by whatever uses the mapped files, so that Close and advise wait for it
-	ts     atomic.Uint64  // version of the last commit
-	pins   map[uint64]int // versions that snapshots read; under txMu
-	filler *prefiller     // nil if there is none; under txMu
-	gcMu   sync.Mutex     // held while value log GC may write; after txMu
-	closed atomic.Bool
+	db      *badger.DB
+	opts    Options
+	log     *badgerLog
+	space   *spaceGuard
+	gc      gcState
+	txMu    sync.Mutex     // one commit at a time: ours, and those that rotate the memtable
+	mapMu   sync.RWMutex   // read-held by whatever uses the mapped files, so that Close and advise wait for it
+	ts      atomic.Uint64  // version of the last commit
+	pins    map[uint64]int // versions that snapshots read; under txMu
+	fillers []*prefiller   // under txMu
+	gcMu    sync.Mutex     // held while value log GC may write; after txMu
+	closed  atomic.Bool
 
 	commits, syncs atomic.Int64
 
@@ -125,7 +125,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.db = db
-	s.filler = newPrefiller(o)
+	s.fillers = newPrefillers(o)
 	s.ts.Store(db.MaxVersion())
 	return s, nil
 }
@@ -224,7 +224,8 @@ func (s *Store) Commit(b *kv.Batch) error {
 	if s.closed.Load() {
 		return shardlog.ErrClosed
 	}
-	s.prefill(int64(b.Bytes) + int64(len(b.Ops))*entryOverhead)
+	overhead := int64(len(b.Ops)) * entryOverhead
+	s.prefill(int64(b.Bytes)+overhead, int64(b.Inline)+overhead)
 	if err := s.commit(b); err != nil {
 		return err
 	}
@@ -310,7 +311,9 @@ func (s *Store) Close() error {
 	defer s.txMu.Unlock()
 	s.mapMu.Lock()
 	defer s.mapMu.Unlock()
-	s.filler.close()
+	for _, p := range s.fillers {
+		p.close()
+	}
 	err := s.db.Close()
 	if err == nil {
 		return s.log.failure()

@@ -9,53 +9,68 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// prefiller fills holes of the value log file that is written to. It is
-// guarded by Store.txMu.
+// prefiller fills holes of the newest file of a kind, which is the one that
+// Badger writes to. It is guarded by Store.txMu.
 type prefiller struct {
-	dir   string
-	limit int64 // a file is full at about this size
-	zeros []byte
-	fid   uint32
-	f     *os.File
-	end   int64 // where the next hole may begin
-	left  int64 // bytes that can be committed before the next look
+	dir, ext string
+	width    int   // digits of a file's number in its name
+	limit    int64 // a file is full at about this size
+	chunk    int64
+	zeros    []byte
+	fid      uint32
+	f        *os.File
+	end      int64 // where the next hole may begin
+	left     int64 // bytes that can be committed before the next look
 }
 
-// newPrefiller returns nil where filling does not pay or is not known to be
-// safe.
-func newPrefiller(o Options) *prefiller {
+// newPrefillers returns none where filling is not known to be safe.
+func newPrefillers(o Options) []*prefiller {
 	var st unix.Statfs_t
-	if o.SyncWrites || unix.Statfs(o.Dir, &st) != nil || (st.Type != unix.EXT4_SUPER_MAGIC && st.Type != unix.XFS_SUPER_MAGIC) {
+	if unix.Statfs(o.Dir, &st) != nil || (st.Type != unix.EXT4_SUPER_MAGIC && st.Type != unix.XFS_SUPER_MAGIC) {
 		return nil
 	}
-	return &prefiller{dir: o.Dir, limit: o.ValueLogFile}
+	values := &prefiller{dir: o.Dir, ext: ".vlog", width: 6, limit: o.ValueLogFile, chunk: prefillChunk}
+	if !o.SyncWrites {
+		return []*prefiller{values}
+	}
+	return []*prefiller{values, {dir: o.Dir, ext: ".mem", width: 5, limit: memTableSize, chunk: memTableSize}}
 }
 
 func (p *prefiller) close() {
-	if p != nil && p.f != nil {
+	if p.f != nil {
 		p.f.Close()
 		p.f = nil
 	}
 }
 
-// prefill is called before n bytes are committed, with txMu held.
-func (s *Store) prefill(n int64) {
-	p := s.filler
-	if p == nil {
-		return
+// prefill is called before bytes are committed, so many in value log entries
+// and so many in the log of the memtable, with txMu held.
+func (s *Store) prefill(values, tree int64) {
+	for i, p := range s.fillers {
+		n := values
+		if p.ext == ".mem" {
+			n = tree
+		}
+		if p.left -= n; p.left >= 0 && (p.ext == ".vlog" || !p.moved()) {
+			continue
+		}
+		if !s.gcMu.TryLock() {
+			return // value log GC writes to the files too
+		}
+		err := p.fill(n)
+		s.gcMu.Unlock()
+		if err != nil {
+			// Speed is all that is lost.
+			p.close()
+			s.fillers = append(s.fillers[:i:i], s.fillers[i+1:]...)
+			return
+		}
 	}
-	if p.left -= n; p.left >= 0 {
-		return
-	}
-	if !s.gcMu.TryLock() {
-		return // value log GC writes to the file too
-	}
-	defer s.gcMu.Unlock()
-	if err := p.fill(n); err != nil {
-		// Speed is all that is lost.
-		p.close()
-		s.filler = nil
-	}
+}
+
+// moved tells whether Badger writes to another file by now.
+func (p *prefiller) moved() bool {
+	return p.f == nil || exists(p.path(p.fid+1)) || !exists(p.path(p.fid))
 }
 
 // fill makes sure that there is room for n bytes, and some more.
@@ -68,7 +83,7 @@ func (p *prefiller) fill(n int64) error {
 	if err != nil {
 		return err
 	}
-	end := min(hole+max(prefillChunk, 2*n), p.limit+prefillChunk)
+	end := min(hole+max(p.chunk, 2*n), p.limit+p.chunk/4)
 	// The hole may end before that.
 	switch data, err := unix.Seek(fd, hole, unix.SEEK_DATA); {
 	case err == nil:
@@ -83,44 +98,36 @@ func (p *prefiller) fill(n int64) error {
 	}
 	end = min(end, fi.Size())
 	if p.zeros == nil {
-		p.zeros = make([]byte, prefillChunk)
+		p.zeros = make([]byte, min(p.chunk, 1<<20))
 	}
 	for at := hole; at < end; {
-		w, err := p.f.WriteAt(p.zeros[:min(prefillChunk, end-at)], at)
+		w, err := p.f.WriteAt(p.zeros[:min(int64(len(p.zeros)), end-at)], at)
 		if err != nil {
 			return err
 		}
 		at += int64(w)
 	}
-	p.end, p.left = max(hole, end), max(end-hole, prefillChunk/4)
+	p.end, p.left = max(hole, end), max(end-hole, p.chunk/4)
 	return nil
 }
 
-// follow opens the newest value log file, which is the one written to.
+// follow opens the newest file.
 func (p *prefiller) follow() error {
-	fid := p.fid
-	for p.f == nil || exists(p.path(fid+1)) {
-		entry := fid + 1
-		if p.f == nil && fid == 0 {
-			last, err := lastFile(p.dir)
-			if err != nil {
-				return err
-			}
-			entry = last
-		}
-		p.close()
-		f, err := os.OpenFile(p.path(entry), os.O_RDWR, 0)
-		if err != nil {
-			return err
-		}
-		p.f, p.fid, p.end = f, entry, 0
-		fid = entry
+	if p.f != nil && !p.moved() {
+		return nil
 	}
-	return nil
+	fid, err := p.newest()
+	if err != nil {
+		return err
+	}
+	p.close()
+	p.f, err = os.OpenFile(p.path(fid), os.O_RDWR, 0)
+	p.fid, p.end = fid, 0
+	return err
 }
 
 func (p *prefiller) path(fid uint32) string {
-	return filepath.Join(p.dir, fmt.Sprintf("%06d.vlog", fid))
+	return filepath.Join(p.dir, fmt.Sprintf("%0*d%s", p.width, fid, p.ext))
 }
 
 func exists(path string) bool {
@@ -128,19 +135,19 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// lastFile returns the highest number of a value log file in dir.
-func lastFile(dir string) (last uint32, err error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+// newest returns the highest number of a file.
+func (p *prefiller) newest() (last uint32, err error) {
+	names, err := filepath.Glob(filepath.Join(p.dir, "*"+p.ext))
 	if err != nil {
 		return 0, err
 	}
 	for _, name := range names {
 		var n uint32
-		if _, err := fmt.Sscanf(filepath.Base(name), "%d.vlog", &n); err == nil {
+		if _, err := fmt.Sscanf(filepath.Base(name), "%d", &n); err == nil {
 			last = max(last, n)
 		}
 	}
-	if last == 0 {
+	if len(names) == 0 {
 		return 0, os.ErrNotExist
 	}
 	return last, nil

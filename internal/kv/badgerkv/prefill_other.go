@@ -5,8 +5,8 @@ package badgerkv
 // prefiller does nothing where holes cannot be asked for.
 type prefiller struct{}
 
-func newPrefiller(Options) *prefiller { return nil }
+func newPrefillers(Options) []*prefiller { return nil }
 
 func (*prefiller) close() {}
 
-func (s *Store) prefill(int64) {}
+func (s *Store) prefill(int64, int64) {}
