@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// zeros is never written to, so that all stores share it and it takes no heap.
+var zeros [256 << 10]byte
+
 // prefiller fills holes of the newest file of a kind, which is the one that
 // Badger writes to. It is guarded by Store.txMu.
 type prefiller struct {
@@ -16,7 +19,6 @@ type prefiller struct {
 	width    int   // digits of a file's number in its name
 	limit    int64 // a file is full at about this size
 	chunk    int64
-	zeros    []byte
 	fid      uint32
 	f        *os.File
 	end      int64 // where the next hole may begin
@@ -97,11 +99,8 @@ func (p *prefiller) fill(n int64) error {
 		return err
 	}
 	end = min(end, fi.Size())
-	if p.zeros == nil {
-		p.zeros = make([]byte, min(p.chunk, 1<<20))
-	}
 	for at := hole; at < end; {
-		w, err := p.f.WriteAt(p.zeros[:min(int64(len(p.zeros)), end-at)], at)
+		w, err := p.f.WriteAt(zeros[:min(int64(len(zeros)), end-at)], at)
 		if err != nil {
 			return err
 		}
