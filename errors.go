@@ -47,6 +47,11 @@ var (
 	// ErrNotTried: the record was left alone because an earlier one in the
 	// same call failed; it is certainly not stored.
 	ErrNotTried = errors.New("not tried because an earlier record failed")
+	// ErrFenced: a newer producer with the same identity has taken over; this
+	// one can store nothing any more.
+	ErrFenced = errors.New("fenced by a newer producer")
+	// ErrUnsupported: the sink or source cannot do what was asked for.
+	ErrUnsupported = errors.New("not supported")
 	// ErrUnknownOutcome: the caller stopped waiting, or the storage failed,
 	// while a write was under way; it may or may not be there.
 	ErrUnknownOutcome = errors.New("outcome unknown")

@@ -56,6 +56,11 @@ type Record struct {
 	// Headers are optional pairs of strings; they count towards the record's
 	// size.
 	Headers []Header
+	// DedupID tells a record from others that are not copies of it. A stream
+	// that is configured with a window stores one record of an ID in that
+	// time, and gives later ones its result. "" means none; up to 256 bytes of
+	// valid UTF-8. It is kept with the record, but counts towards no size.
+	DedupID string
 
 	// Sequence is the record's place in its shard. Output only.
 	Sequence SequenceNumber
@@ -85,6 +90,9 @@ type PutResult struct {
 	// when Err is set.
 	ShardID  string
 	Sequence SequenceNumber
+	// Duplicate is set when the record was stored by an earlier call, which is
+	// where ShardID and Sequence point; see Record.DedupID and PutRequest.
+	Duplicate bool
 	// Err is nil when the record is stored as durably as the log promises.
 	Err error
 }

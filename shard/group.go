@@ -170,10 +170,6 @@ func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []
 		l.mu.Unlock() // a group of nothing is never committed
 		return nil, i, nil
 	}
-	if !added {
-		l.mu.Unlock()
-		return nil, i, nil
-	}
 	g.calls++
 	l.wakeCommitter()
 	l.mu.Unlock()
