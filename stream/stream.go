@@ -31,6 +31,7 @@ type Stream struct {
 	deleted atomic.Bool
 
 	producers producers
+	dedup     dedupIndex
 }
 
 var (
@@ -42,6 +43,7 @@ var (
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
 	st := &Stream{db: db, id: id, name: meta.Name}
 	st.meta.Store(&meta)
+	st.dedup.st, st.dedup.limit = st, MaxDedupIDs
 	st.usage.Limit.Store(meta.RetentionBytes)
 	return st
 }
@@ -61,6 +63,7 @@ type Info struct {
 	Compression        Compression
 	Hash               Hash
 	Limits             Limits
+	DedupWindow        time.Duration // 0 if dedup IDs are not taken
 	Tags               map[string]string
 }
 
@@ -70,7 +73,7 @@ func (st *Stream) Info() Info {
 	return Info{
 		Name: st.name, Created: time.UnixMilli(m.Created), OpenShards: len(r.open), Shards: len(r.all),
 		Retention: m.Retention, RetentionBytes: m.RetentionBytes, MaxRecordSize: m.MaxRecordSize,
-		Compression: m.Compression, Hash: m.Hash, Limits: m.Limits, Tags: maps.Clone(m.Tags),
+		Compression: m.Compression, Hash: m.Hash, Limits: m.Limits, DedupWindow: m.DedupWindow, Tags: maps.Clone(m.Tags),
 	}
 }
 
@@ -113,8 +116,18 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 		return shardlog.PutResult{}, err
 	}
 	meta := st.meta.Load()
-	if err := checkRecord(&r, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
+	if err := checkRecord(&r, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()); err != nil {
 		return shardlog.PutResult{}, st.fail("put", "", err)
+	}
+	if r.DedupID != "" {
+		res, err := st.request(ctx, meta, &shardlog.PutRequest{Records: []shardlog.Record{r}})
+		if err == nil {
+			err = res[0].Err
+		}
+		if err != nil {
+			return shardlog.PutResult{}, err
+		}
+		return res[0], nil
 	}
 	st.shape.RLock()
 	defer st.shape.RUnlock()
@@ -159,8 +172,11 @@ func (st *Stream) PutRecords(ctx context.Context, records []shardlog.Record) ([]
 		return nil, err
 	}
 	meta := st.meta.Load()
-	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
+	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()); err != nil {
 		return nil, st.fail("put", "", err)
+	}
+	if meta.DedupWindow > 0 && hasIDs(records) {
+		return st.request(ctx, meta, &shardlog.PutRequest{Records: records})
 	}
 	res := make([]shardlog.PutResult, len(records))
 	st.shape.RLock()
@@ -248,10 +264,10 @@ func (st *Stream) wrapErrors(targets []*shard.Shard, res []shardlog.PutResult) {
 }
 
 // checkRecords finds the faults of records; at most ten are told.
-func checkRecords(records []shardlog.Record, maxSize int) error {
+func checkRecords(records []shardlog.Record, maxSize int, ids idRule) error {
 	var errs []error
 	for i := range records {
-		if err := checkRecord(&records[i], maxSize); err != nil {
+		if err := checkRecord(&records[i], maxSize, ids); err != nil {
 			if err.Field = fmt.Sprintf("records[%d].%s", i, err.Field); len(records) == 1 {
 				err.Field = err.Field[len("records[0]."):]
 			}
@@ -263,7 +279,7 @@ func checkRecords(records []shardlog.Record, maxSize int) error {
 	return errors.Join(errs...)
 }
 
-func checkRecord(r *shardlog.Record, maxSize int) *shardlog.InvalidError {
+func checkRecord(r *shardlog.Record, maxSize int, ids idRule) *shardlog.InvalidError {
 	k := r.PartitionKey
 	switch {
 	case k == "":
@@ -279,6 +295,9 @@ func checkRecord(r *shardlog.Record, maxSize int) *shardlog.InvalidError {
 	if n := r.Size(); n > maxSize {
 		return &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", maxSize)}
 	}
+	if r.DedupID != "" {
+		return ids.check(r.DedupID)
+	}
 	return nil
 }
 
@@ -287,13 +306,14 @@ func checkRecord(r *shardlog.Record, maxSize int) *shardlog.InvalidError {
 // sourcing. All records are stored together or none is. The error matches
 // shardlog.ErrConflict, as a *shardlog.ConflictError, if the last record is
 // another, shardlog.ErrWrongShard if a record does not belong on the shard,
-// and shardlog.ErrShardClosed if the shard takes no more records.
+// and shardlog.ErrShardClosed if the shard takes no more records. Records must
+// not have a DedupID: the condition keeps copies out.
 func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.PutResult, error) {
 	if err := st.enter(ctx, "put if"); err != nil {
 		return nil, err
 	}
 	meta := st.meta.Load()
-	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
+	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord()), idsCondition); err != nil {
 		return nil, st.fail("put if", shardID, err)
 	}
 	st.shape.RLock()
