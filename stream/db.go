@@ -153,7 +153,10 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 		}
 		db.streams[st.name] = st
 	}
-	err = db.deleteKeys(context.Background(), stale)
+	more, err := db.loadProducers(byID)
+	if err == nil {
+		err = db.deleteKeys(context.Background(), append(stale, more...))
+	}
 	if err == nil {
 		err = db.mark(stateOpen + db.opts.Durability.String())
 	}

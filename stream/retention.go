@@ -99,7 +99,10 @@ func (db *DB) retain(ctx context.Context) time.Duration {
 // over; it returns how long nothing more will expire.
 func (st *Stream) retain(ctx context.Context) (time.Duration, error) {
 	meta := st.meta.Load()
-	next := time.Hour
+	next, err := st.expireProducers(ctx)
+	if err != nil {
+		return 0, err
+	}
 	if meta.Retention != Forever {
 		grain := min(max(meta.Retention/expiryGrain, time.Millisecond), time.Second)
 		wait, err := st.expire(ctx, meta.Retention)

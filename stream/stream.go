@@ -29,11 +29,14 @@ type Stream struct {
 	meta    atomic.Pointer[streamMeta] // replaced under config
 	config  sync.Mutex
 	deleted atomic.Bool
+
+	producers producers
 }
 
 var (
-	_ shardlog.Sink   = (*Stream)(nil)
-	_ shardlog.Source = (*Stream)(nil)
+	_ shardlog.RequestSink = (*Stream)(nil)
+	_ shardlog.Source      = (*Stream)(nil)
+	_ shardlog.Capable     = (*Stream)(nil)
 )
 
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
