@@ -197,8 +197,8 @@ func duplicate(seq shardlog.SequenceNumber) shardlog.PutResult {
 func (c *call) choose() {
 	st, req := c.st, c.req
 	r := st.routes.Load()
-	cache := hashCaches.Get().(*hashCache)
-	defer hashCaches.Put(cache)
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
 	now := time.Now()
 	over := map[*member]error{} // shards at their limit
 	var misrouted refusals
@@ -206,7 +206,7 @@ func (c *call) choose() {
 	c.targets = make([]*shard.Shard, 0, len(c.todo))
 	var refused []int
 	for _, i := range c.todo {
-		key := c.meta.Hash.hashKey(&req.Records[i], cache)
+		key := c.meta.Hash.cachedKey(&req.Records[i], &sc.hashes)
 		m := r.route(key)
 		var err error
 		if req.Ranges != nil {
