@@ -288,5 +288,5 @@ func (s *surviving) open(t testing.TB, o *Options) *DB {
 
 // hashOf returns where a record of the stream belongs.
 func hashOf(st *Stream, r *shardlog.Record) shardlog.HashKey {
-	return st.Info().Hash.hashKey(r, nil)
+	return st.Info().Hash.hashKey(r)
 }

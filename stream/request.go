@@ -274,8 +274,8 @@ func (c *call) hasID(i int) bool { return c.ids != nil && c.req.Records[i].Dedup
 func (c *call) choose() {
 	st, req := c.st, c.req
 	r := st.routes.Load()
-	cache := hashCaches.Get().(*hashCache)
-	defer hashCaches.Put(cache)
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
 	now := time.Now()
 	over := map[*member]error{} // shards at their limit
 	var misrouted refusals
@@ -283,7 +283,7 @@ func (c *call) choose() {
 	kept := c.todo[:0]
 	c.targets = make([]*shard.Shard, 0, all)
 	for _, i := range c.todo {
-		key := c.meta.Hash.hashKey(&req.Records[i], cache)
+		key := c.meta.Hash.cachedKey(&req.Records[i], &sc.hashes)
 		m := r.route(key)
 		var err error
 		if req.Ranges != nil {
