@@ -37,6 +37,8 @@ type DB struct {
 	closed  atomic.Bool
 	close   sync.Once
 
+	rows rowLocks
+
 	// manage lets one change of the set of streams run at a time, without
 	// holding mu while it is committed.
 	manage chan struct{}

@@ -151,20 +151,25 @@ func (c *call) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.finish()
+	return nil, nil
+}
+
+// finish puts together the results.
+func (c *call) finish() {
 	for k, i := range c.todo {
 		err := c.out[k].Err
 		if errors.Is(err, errMoved) {
 			err = shardlog.ErrNotTried // the next try says why
 		}
 		if c.res[i] = c.out[k]; err != nil {
-			c.res[i].Err = st.fail("put", c.targets[k].Name(), err)
+			c.res[i].Err = c.st.fail("put", c.targets[k].Name(), err)
 		}
 	}
 	for _, d := range c.copies {
 		c.res[d.index] = c.res[d.of]
 		c.res[d.index].Duplicate = c.res[d.of].Err == nil
 	}
-	return nil, nil
 }
 
 // begin finds out what is stored already, and claims the rest.
