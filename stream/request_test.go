@@ -713,3 +713,25 @@ func TestDamagedStateOfAProducer(t *testing.T) {
 	}
 	t.Fatal("not reached")
 }
+
+// As many numbers as a producer may have are still one value of the store.
+func TestAsManyNumbersAsThereMayBe(t *testing.T) {
+	dir := t.TempDir()
+	db := openDB(t, dir, smallOptions())
+	most := db.mostNumbers()
+	require.Equal(t, uint64(40960), most)
+	st := create(t, db, "s", Config{Shards: 300, Retention: Forever})
+	epoch := openProducer(t, st, "p")
+	_, err := st.PutRequest(t.Context(), numberedRequest("p", epoch, 5, 5+most))
+	requireInvalid(t, err, "Numbers[0]")
+	for n := uint64(0); n < most; n += 200 {
+		req := numberedRequest("p", epoch, 0, span(n, min(n+200, most))...)
+		for i := range req.Records {
+			req.Records[i].PartitionKey = fmt.Sprint(n, i)
+		}
+		request(t, st, req)
+	}
+	require.NoError(t, db.Close())
+	st = theStream(t, openDB(t, dir, smallOptions()))
+	require.NotContains(t, duplicates(request(t, st, numberedRequest("p", epoch, 0, span(0, most)...))), false)
+}
