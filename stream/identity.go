@@ -133,7 +133,7 @@ func (p *identity) claimed(n uint64, c *claim) {
 }
 
 // unclaim gives numbers back that no group took.
-func (p *identity) unclaim(c *claim, numbers ...uint64) {
+func (p *identity) unclaim(c *claim, numbers []uint64) {
 	p.mu.Lock()
 	for _, n := range numbers {
 		delete(p.pending, n)

@@ -340,6 +340,10 @@ func everyCall(db *DB, st *Stream, ctx context.Context) map[string]error {
 	errs["Reshard"] = st.Reshard(ctx, 5)
 	errs["SetRetention"] = st.SetRetention(ctx, time.Hour, 0)
 	errs["SetLimits"] = st.SetLimits(ctx, KinesisLimits())
+	errs["SetDedupWindow"] = st.SetDedupWindow(ctx, time.Minute)
+	tx := db.Begin()
+	tx.Put(st, rec)
+	_, errs["Commit"] = tx.Commit(ctx)
 	errs["SetTags"] = st.SetTags(ctx, map[string]string{"new": "tag"})
 	errs["RemoveTags"] = st.RemoveTags(ctx, "a")
 	for name, err := range everyCheckpointCall(db, ctx) {

@@ -11,9 +11,10 @@ import (
 	"github.com/shardlog/shardlog/shard"
 )
 
-// Capabilities implements shardlog.Capable.
+// Capabilities implements shardlog.Capable. DedupID is set while the stream has
+// a Config.DedupWindow.
 func (st *Stream) Capabilities() shardlog.Capabilities {
-	return shardlog.Capabilities{RefusesMisrouted: true, Idempotent: true, Pushes: true}
+	return shardlog.Capabilities{RefusesMisrouted: true, Idempotent: true, DedupID: st.meta.Load().DedupWindow > 0, Pushes: true}
 }
 
 // PutRequest implements shardlog.RequestSink. What PutRecords says of blocking,
@@ -37,7 +38,7 @@ func (st *Stream) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([]s
 		return nil, st.fail("put", "", &shardlog.InvalidError{Field: "req", Value: nil, Limit: "not nil"})
 	}
 	meta := st.meta.Load()
-	err := errors.Join(checkRequest(req), checkRecords(req.Records, min(meta.MaxRecordSize, st.db.largestRecord())))
+	err := errors.Join(checkRequest(req), checkRecords(req.Records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()))
 	if err != nil {
 		return nil, st.fail("put", "", err)
 	}
@@ -108,16 +109,23 @@ type call struct {
 	meta  *streamMeta
 	req   *shardlog.PutRequest
 	res   []shardlog.PutResult
-	ident *identity
+	ident *identity  // nil for none
+	ids   []dedupKey // of each record; nil for none
 	claim *claim
-	known int // about how many numbers the identity has, where it matters
+	held  []bool // what of the claim no group has taken yet, by record
+	known int    // about how many numbers the identity has, where it matters
 
-	todo    []int // indexes of the records that are to be stored
+	todo    []int    // indexes of the records that are to be stored
+	copies  []sameID // records with the ID of one in todo
+	noted   []int    // records whose ID is stored already; their numbers are not
 	records []shardlog.Record
 	targets []*shard.Shard
 	out     []shardlog.PutResult
-	joined  []bool // which of todo a group has taken
+	arrived []int64
 }
+
+// sameID is a record of a call with the ID of an earlier one in it.
+type sameID struct{ index, of int }
 
 // try stores what is not stored yet. If something is in the way it stores
 // nothing and returns what to wait for.
@@ -132,10 +140,10 @@ func (c *call) try(ctx context.Context) (wait <-chan struct{}, err error) {
 		return wait, err
 	}
 	c.choose()
-	if len(c.todo) == 0 {
-		return nil, nil
+	if len(c.todo) > 0 || len(c.noted) > 0 && c.ident != nil {
+		trip := &shard.Trip{Enter: c.enter, Join: c.join, Inline: c.inline(), Arrivals: c.arrived}
+		err = st.db.log.AppendWith(ctx, c.records, c.targets, c.out, trip)
 	}
-	err = st.db.log.AppendWith(ctx, c.records, c.targets, c.out, &shard.Trip{Enter: c.enter, Join: c.join, Inline: c.inline()})
 	c.giveBack()
 	if errors.Is(err, errMoved) {
 		return closedChan, nil // it says then how
@@ -143,54 +151,128 @@ func (c *call) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.finish()
+	return nil, nil
+}
+
+// finish puts together the results.
+func (c *call) finish() {
 	for k, i := range c.todo {
 		err := c.out[k].Err
 		if errors.Is(err, errMoved) {
 			err = shardlog.ErrNotTried // the next try says why
 		}
 		if c.res[i] = c.out[k]; err != nil {
-			c.res[i].Err = st.fail("put", c.targets[k].Name(), err)
+			c.res[i].Err = c.st.fail("put", c.targets[k].Name(), err)
 		}
 	}
-	return nil, nil
+	for _, d := range c.copies {
+		c.res[d.index] = c.res[d.of]
+		c.res[d.index].Duplicate = c.res[d.of].Err == nil
+	}
 }
 
 // begin finds out what is stored already, and claims the rest.
 func (c *call) begin() (wait <-chan struct{}, err error) {
 	n := len(c.req.Records)
-	c.todo = make([]int, 0, n)
-	if c.req.Producer == "" {
-		for i := range n {
-			c.todo = append(c.todo, i)
+	if c.req.Producer != "" {
+		p := c.st.producers.find(c.req.Producer)
+		if p == nil {
+			return nil, unknownIdentity(c.req.Producer)
 		}
-		return nil, nil
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		wait, err = p.begin(c.req.Epoch, c.req.Done, c.req.Numbers, func(i int, seq shardlog.SequenceNumber) {
+			c.res[i] = duplicate(seq)
+		})
+		if wait != nil || err != nil {
+			return wait, err
+		}
+		p.used.Store(time.Now().UnixMilli())
+		c.ident, c.known = p, min(len(p.stored), baseNumbers)
 	}
-	p := c.st.producers.find(c.req.Producer)
-	if p == nil {
-		return nil, unknownIdentity(c.req.Producer)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	wait, err = p.begin(c.req.Epoch, c.req.Done, c.req.Numbers, func(i int, seq shardlog.SequenceNumber) {
-		c.res[i] = duplicate(seq)
-	})
-	if wait != nil || err != nil {
-		return wait, err
-	}
-	p.used.Store(time.Now().UnixMilli())
-	c.ident, c.claim, c.known = p, newClaim(), min(len(p.stored), baseNumbers)
+	c.todo = make([]int, 0, n)
 	for i := range n {
 		if !c.res[i].Duplicate {
 			c.todo = append(c.todo, i)
-			p.claimed(c.req.Numbers[i], c.claim)
 		}
 	}
+	withIDs := c.meta.DedupWindow > 0 && hasIDs(c.req.Records)
+	if c.ident == nil && !withIDs {
+		return nil, nil
+	}
+	c.claim, c.held = newClaim(), make([]bool, n)
+	if withIDs {
+		d := &c.st.dedup
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if wait, err = c.findIDs(d); wait != nil || err != nil {
+			return wait, err
+		}
+	}
+	c.claimAll()
 	return nil, nil
 }
 
 func duplicate(seq shardlog.SequenceNumber) shardlog.PutResult {
 	return shardlog.PutResult{ShardID: shard.Name(seq.Shard()), Sequence: seq, Duplicate: true}
 }
+
+// findIDs takes out of todo what has the ID of another record; d.mu is held.
+func (c *call) findIDs(d *dedupIndex) (wait <-chan struct{}, err error) {
+	after := windowStart(time.Now(), c.meta.DedupWindow)
+	c.ids = make([]dedupKey, len(c.req.Records))
+	kept, first := make([]int, 0, len(c.todo)), map[dedupKey]int{}
+	for _, i := range c.todo {
+		id := c.req.Records[i].DedupID
+		if id == "" {
+			kept = append(kept, i)
+			continue
+		}
+		k := dedupKeyOf(id)
+		c.ids[i] = k
+		if p := d.pending[k]; p != nil {
+			return p.done, nil
+		}
+		if of, ok := first[k]; ok {
+			c.copies = append(c.copies, sameID{i, of})
+		} else if seq, ok := d.find(k, after); ok {
+			c.res[i] = duplicate(seq)
+			c.noted = append(c.noted, i)
+		} else {
+			first[k] = i
+			kept = append(kept, i)
+		}
+	}
+	c.todo = kept
+	return nil, d.room(len(first), after)
+}
+
+// claimAll claims what is to be stored, with the locks that begin takes.
+func (c *call) claimAll() {
+	number := func(i int) {
+		if c.ident != nil {
+			c.held[i] = true
+			c.ident.claimed(c.req.Numbers[i], c.claim)
+		}
+	}
+	for _, i := range c.todo {
+		number(i)
+		if c.hasID(i) {
+			c.held[i] = true
+			c.st.dedup.claimed(c.ids[i], c.claim)
+		}
+	}
+	for _, i := range c.noted {
+		number(i)
+	}
+	for _, d := range c.copies {
+		number(d.index)
+	}
+}
+
+// hasID tells whether a record of todo has an ID.
+func (c *call) hasID(i int) bool { return c.ids != nil && c.req.Records[i].DedupID != "" }
 
 // choose finds each record's shard, refuses what may not go there, and
 // collects the others.
@@ -202,9 +284,9 @@ func (c *call) choose() {
 	now := time.Now()
 	over := map[*member]error{} // shards at their limit
 	var misrouted refusals
+	all := len(c.todo)
 	kept := c.todo[:0]
-	c.targets = make([]*shard.Shard, 0, len(c.todo))
-	var refused []int
+	c.targets = make([]*shard.Shard, 0, all)
 	for _, i := range c.todo {
 		key := c.meta.Hash.cachedKey(&req.Records[i], &sc.hashes)
 		m := r.route(key)
@@ -225,13 +307,12 @@ func (c *call) choose() {
 		}
 		if err != nil {
 			c.res[i].Err = st.fail("put", m.s.Name(), err)
-			refused = append(refused, i)
+			c.unclaim([]int{i}, nil)
 			continue
 		}
 		kept, c.targets = append(kept, i), append(c.targets, m.s)
 	}
 	c.todo = kept
-	c.unclaim(refused)
 	c.records = req.Records
 	if len(kept) < len(req.Records) {
 		c.records = make([]shardlog.Record, len(kept))
@@ -239,7 +320,10 @@ func (c *call) choose() {
 			c.records[k] = req.Records[i]
 		}
 	}
-	c.out, c.joined = make([]shardlog.PutResult, len(kept)), make([]bool, len(kept))
+	c.out = make([]shardlog.PutResult, len(kept))
+	if c.ids != nil {
+		c.arrived = make([]int64, len(kept))
+	}
 }
 
 // refusals are the ranges of records that were refused because of them.
@@ -303,39 +387,91 @@ func (c *call) inline() int {
 
 // join makes the tickets of what a group has taken.
 func (c *call) join(from, to int, ride func(shard.Rider, any)) {
-	if c.ident == nil {
+	if c.claim == nil {
 		return
 	}
-	t := &ticket{epoch: c.req.Epoch, done: c.req.Done, claim: c.claim, numbers: make([]numbered, 0, to-from)}
+	t := &ticket{epoch: c.req.Epoch, done: c.req.Done, claim: c.claim}
+	var ids dedupTicket
+	if c.ident != nil {
+		t.numbers = make([]numbered, 0, to-from+len(c.noted)+len(c.copies))
+	}
+	number := func(i int, seq shardlog.SequenceNumber) {
+		if c.ident != nil {
+			t.numbers = append(t.numbers, numbered{c.req.Numbers[i], seq})
+		}
+		c.held[i] = false
+	}
+	if from == 0 {
+		for _, i := range c.noted {
+			number(i, c.res[i].Sequence)
+		}
+	}
+	var taken map[int]shardlog.SequenceNumber // for the copies, if there are any
+	if len(c.copies) > 0 {
+		taken = make(map[int]shardlog.SequenceNumber, to-from)
+	}
 	for k := from; k < to; k++ {
-		if c.out[k].Err == nil {
-			c.joined[k] = true
-			t.numbers = append(t.numbers, numbered{c.req.Numbers[c.todo[k]], c.out[k].Sequence})
+		if c.out[k].Err != nil {
+			continue
+		}
+		i, seq := c.todo[k], c.out[k].Sequence
+		number(i, seq)
+		if c.hasID(i) {
+			ids.keys, ids.places = append(ids.keys, c.ids[i]), append(ids.places, dedupPlace{seq, c.arrived[k]})
+			if taken != nil {
+				taken[i] = seq
+			}
+		}
+	}
+	for _, d := range c.copies {
+		if seq, ok := taken[d.of]; ok {
+			number(d.index, seq)
 		}
 	}
 	if len(t.numbers) > 0 {
 		ride(c.ident, t)
 	}
+	if len(ids.keys) > 0 {
+		ids.claim = c.claim
+		ride(&c.st.dedup, &ids)
+	}
 }
 
 // giveBack ends the claims to what no group took.
 func (c *call) giveBack() {
-	var left []int
-	for k, i := range c.todo {
-		if !c.joined[k] {
-			left = append(left, i)
-		}
-	}
-	c.unclaim(left)
-}
-
-func (c *call) unclaim(left []int) {
-	if c.ident == nil || len(left) == 0 {
+	if c.claim == nil {
 		return
 	}
-	numbers := make([]uint64, len(left))
-	for k, i := range left {
-		numbers[k] = c.req.Numbers[i]
+	var rest []int
+	for _, d := range c.copies {
+		rest = append(rest, d.index)
 	}
-	c.ident.unclaim(c.claim, numbers...)
+	c.unclaim(c.todo, append(rest, c.noted...))
+}
+
+// unclaim gives back what no group took: records of todo, and others, of which
+// only the number was claimed.
+func (c *call) unclaim(todo, others []int) {
+	var numbers []uint64
+	var keys []dedupKey
+	for j, list := range [][]int{todo, others} {
+		for _, i := range list {
+			if c.held == nil || !c.held[i] {
+				continue
+			}
+			c.held[i] = false
+			if c.ident != nil {
+				numbers = append(numbers, c.req.Numbers[i])
+			}
+			if j == 0 && c.hasID(i) {
+				keys = append(keys, c.ids[i])
+			}
+		}
+	}
+	if len(numbers) > 0 {
+		c.ident.unclaim(c.claim, numbers)
+	}
+	if len(keys) > 0 {
+		c.st.dedup.unclaim(c.claim, keys)
+	}
 }

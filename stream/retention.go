@@ -103,6 +103,7 @@ func (st *Stream) retain(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
+	next = min(next, st.expireIDs())
 	if meta.Retention != Forever {
 		grain := min(max(meta.Retention/expiryGrain, time.Millisecond), time.Second)
 		wait, err := st.expire(ctx, meta.Retention)
