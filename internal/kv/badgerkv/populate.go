@@ -9,15 +9,12 @@ import "github.com/shardlog/shardlog/internal/kv"
 // would do, and no more: nobody's bytes change, so it needs no lock against
 // Badger, and where it lags behind or cannot work only speed is lost.
 //
-// Where each commit is synced there is another gain: pages that were synced as
-// zeros before need no change of the file's metadata when they are synced with
-// contents, and so no commit of the file system's journal each time. That is
-// why the memtable's log is populated then, too. The price is that such a
-// store writes the zeros to the disk as well.
+// Badger also syncs a value log file as a whole when it is full, and the writer
+// waits for that, too. So the goroutine tells the system to begin with it as
+// the file fills.
 //
-// Where commits are not synced, Badger syncs a value log file as a whole when
-// it is full, and the writer waits for that, too. So the goroutine tells the
-// system to begin with it as the file fills.
+// Where each commit is synced none of this is done: such a store would write
+// populated pages to the disk twice, and the disk is what it waits for.
 
 const (
 	// populateAhead is how far ahead of the writer pages are populated, in
@@ -31,20 +28,16 @@ const (
 	flushStep = 4 << 20
 )
 
-// noteWritten tells the pager how much of a batch goes where.
+// noteWritten tells the pager what of a batch goes to the value log.
 func (s *Store) noteWritten(b *kv.Batch) {
 	if s.pager == nil {
 		return
 	}
-	var values, tree int64
+	var n int64
 	for i := range b.Ops {
-		op := &b.Ops[i]
-		tree += int64(len(op.Key)) + entryOverhead
-		if int64(len(op.Value)) >= s.threshold {
-			values += int64(len(op.Key)+len(op.Value)) + entryOverhead
-		} else {
-			tree += int64(len(op.Value))
+		if op := &b.Ops[i]; int64(len(op.Value)) >= s.threshold {
+			n += int64(len(op.Key)+len(op.Value)) + entryOverhead
 		}
 	}
-	s.pager.wrote(values, tree)
+	s.pager.wrote(n)
 }

@@ -13,21 +13,19 @@ import (
 
 // pager works ahead of, and behind, the writer of a store.
 type pager struct {
-	s     *Store
-	files []*pagedFile
-	kick  chan struct{}
-	quit  chan struct{}
-	wg    sync.WaitGroup
+	s    *Store
+	f    pagedFile
+	kick chan struct{}
+	quit chan struct{}
+	wg   sync.WaitGroup
 }
 
-// pagedFile is the newest file of a kind, which is the one that Badger writes
+// pagedFile is the newest value log file, which is the one that Badger writes
 // to. Its fields are the pager's goroutine's, but for lead.
 type pagedFile struct {
-	dir, ext string
-	width    int   // digits of a file's number in its name
-	limit    int64 // a file is full at about this size
-	ahead    int64
-	flush    bool
+	dir   string
+	limit int64 // a file is full at about this size
+	ahead int64
 
 	lead atomic.Int64 // populated bytes that the writer has not reached, about
 
@@ -43,14 +41,11 @@ type pagedFile struct {
 func newPager(s *Store) *pager {
 	o := s.opts
 	// The call is refused as a whole by systems before Linux 5.14.
-	if err := (mapping{}).populate(0, 0); err != nil {
+	if err := (mapping{}).populate(0, 0); o.SyncWrites || err != nil {
 		return nil
 	}
-	p := &pager{s: s, kick: make(chan struct{}, 1), quit: make(chan struct{})}
-	p.files = append(p.files, &pagedFile{dir: o.Dir, ext: ".vlog", width: 6, limit: o.ValueLogFile, ahead: min(populateAhead, o.ValueLogFile/4), flush: !o.SyncWrites})
-	if o.SyncWrites {
-		p.files = append(p.files, &pagedFile{dir: o.Dir, ext: ".mem", width: 5, limit: memTableSize, ahead: memTableSize})
-	}
+	p := &pager{kick: make(chan struct{}, 1), quit: make(chan struct{}), s: s}
+	p.f = pagedFile{dir: o.Dir, limit: o.ValueLogFile, ahead: min(populateAhead, o.ValueLogFile/4)}
 	p.wg.Add(1)
 	go p.run()
 	return p
@@ -64,40 +59,26 @@ func (p *pager) close() {
 	p.wg.Wait()
 }
 
-// wrote is told what is written, before or after.
-func (p *pager) wrote(values, tree int64) {
-	for _, f := range p.files {
-		n := values
-		if f.ext == ".mem" {
-			n = tree
-		}
-		if n > 0 && f.lead.Add(-n) < f.ahead/2 {
-			select {
-			case p.kick <- struct{}{}:
-			default:
-			}
+// wrote is told how much is written to the value log, before or after.
+func (p *pager) wrote(n int64) {
+	if n > 0 && p.f.lead.Add(-n) < p.f.ahead/2 {
+		select {
+		case p.kick <- struct{}{}:
+		default:
 		}
 	}
 }
 
 func (p *pager) run() {
 	defer p.wg.Done()
-	defer func() {
-		for _, f := range p.files {
-			f.close()
-		}
-	}()
+	defer p.f.close()
 	for {
 		select {
 		case <-p.quit:
 			return
 		case <-p.kick:
-		}
-		for _, f := range p.files {
-			if f.lead.Load() < f.ahead/2 {
-				// An error costs speed, and that only until the next time.
-				_ = p.advance(f)
-			}
+			// An error costs speed, and that only until the next time.
+			_ = p.advance(&p.f)
 		}
 	}
 }
@@ -119,7 +100,7 @@ func (p *pager) advance(f *pagedFile) error {
 	if err != nil {
 		return err
 	}
-	if written := hole - f.ahead - max(f.lead.Load(), 0); f.flush && written-f.flushed >= flushStep {
+	if written := hole - f.ahead - max(f.lead.Load(), 0); written-f.flushed >= flushStep {
 		p.flush(f, written&^(populateStep-1))
 	}
 	end := min(hole+f.ahead, f.limit+f.ahead/4, f.size)
@@ -201,7 +182,7 @@ func (f *pagedFile) follow() error {
 }
 
 func (f *pagedFile) path(fid uint32) string {
-	return filepath.Join(f.dir, fmt.Sprintf("%0*d%s", f.width, fid, f.ext))
+	return filepath.Join(f.dir, fmt.Sprintf("%06d.vlog", fid))
 }
 
 func exists(path string) bool {
@@ -211,7 +192,7 @@ func exists(path string) bool {
 
 // find returns the highest number of a file.
 func (f *pagedFile) find() (last uint32, err error) {
-	names, err := filepath.Glob(filepath.Join(f.dir, "*"+f.ext))
+	names, err := filepath.Glob(filepath.Join(f.dir, "*.vlog"))
 	if err != nil {
 		return 0, err
 	}
