@@ -57,17 +57,23 @@ type dedupIndex struct {
 	mu      sync.Mutex
 	ages    []*dedupAge // oldest first; new IDs go to the last
 	n       int         // of all ages together
-	pending map[dedupKey]*claim
+	pending map[dedupKey]pendingID
 }
 
-// dedupAge has the IDs of about a quarter of the window, so that they are
+// pendingID is an ID that is being stored: for whom, and which of its records.
+type pendingID struct {
+	claim *claim
+	index int
+}
+
+// dedupAge has the IDs of about half of the window, so that they are
 // dropped together, with their memory.
 type dedupAge struct {
 	from, last int64 // arrivals
 	ids        map[dedupKey]dedupPlace
 }
 
-const agesPerWindow = 4
+const agesPerWindow = 2
 
 // find returns where the record with an ID is, if that is in the window; with
 // mu held.
@@ -111,26 +117,17 @@ func (d *dedupIndex) prune(after int64) (next int64) {
 	return after
 }
 
-// room tells whether n more IDs may be kept, with mu held.
-func (d *dedupIndex) room(n int, after int64) error {
-	if d.n+len(d.pending)+n <= d.limit {
+// room tells whether the pending IDs may be kept too, with mu held.
+func (d *dedupIndex) room(after int64) error {
+	if d.n+len(d.pending) <= d.limit {
 		return nil
 	}
 	next := d.prune(after)
-	if d.n+len(d.pending)+n <= d.limit {
+	if d.n+len(d.pending) <= d.limit {
 		return nil
 	}
 	return &shardlog.Error{Op: "put", Stream: d.st.name, RetryAfter: time.Duration(max(next-after, 1)) * time.Millisecond,
 		Err: fmt.Errorf("%w: %d dedup IDs within the window", shardlog.ErrThroughputExceeded, d.limit)}
-}
-
-// claimed notes that an ID is being stored, with mu held.
-func (d *dedupIndex) claimed(k dedupKey, c *claim) {
-	if d.pending == nil {
-		d.pending = map[dedupKey]*claim{}
-	}
-	d.pending[k] = c
-	c.left.Add(1)
 }
 
 // unclaim gives IDs back that no group took.

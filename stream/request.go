@@ -60,6 +60,10 @@ func (st *Stream) request(ctx context.Context, meta *streamMeta, req *shardlog.P
 		if err == nil {
 			err = st.await(ctx, wait)
 		}
+		var told *shardlog.Error
+		if errors.As(err, &told) {
+			return nil, err // with a time to wait
+		}
 		if err != nil {
 			return nil, st.fail("put", "", err)
 		}
@@ -91,14 +95,17 @@ func checkRequest(req *shardlog.PutRequest, most uint64) error {
 		return invalid("Numbers", n, "one for each of the %d records", len(req.Records))
 	}
 	for i, n := range req.Numbers {
-		field := fmt.Sprintf("Numbers[%d]", i)
+		limit, of := "", req.Done
 		switch {
 		case n < req.Done:
-			return invalid(field, n, "at least Done, %d", req.Done)
+			limit = "at least Done, %d"
 		case n-req.Done >= most:
-			return invalid(field, n, "less than %d above Done, %d", most, req.Done)
+			limit = fmt.Sprintf("less than %d above Done, %%d", most)
 		case i > 0 && n <= req.Numbers[i-1]:
-			return invalid(field, n, "above the one before, %d", req.Numbers[i-1])
+			limit, of = "above the one before, %d", req.Numbers[i-1]
+		}
+		if limit != "" {
+			return invalid(fmt.Sprintf("Numbers[%d]", i), n, limit, of)
 		}
 	}
 	return nil
@@ -113,8 +120,9 @@ type call struct {
 	ident *identity  // nil for none
 	ids   []dedupKey // of each record; nil for none
 	claim *claim
-	held  []bool // what of the claim no group has taken yet, by record
-	known int    // about how many numbers the identity has, where it matters
+	taken *takenNumbers // nil for none
+	held  []bool        // what of the claim no group has taken yet, by record
+	known int           // about how many numbers the identity has, where it matters
 
 	todo    []int    // indexes of the records that are to be stored
 	copies  []sameID // records with the ID of one in todo
@@ -207,11 +215,11 @@ func (c *call) begin() (wait <-chan struct{}, err error) {
 		d := &c.st.dedup
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if wait, err = c.findIDs(d); wait != nil || err != nil {
+		if wait, err = c.claimIDs(d); wait != nil || err != nil {
 			return wait, err
 		}
 	}
-	c.claimAll()
+	c.claimNumbers()
 	return nil, nil
 }
 
@@ -219,11 +227,13 @@ func duplicate(seq shardlog.SequenceNumber) shardlog.PutResult {
 	return shardlog.PutResult{ShardID: shard.Name(seq.Shard()), Sequence: seq, Duplicate: true}
 }
 
-// findIDs takes out of todo what has the ID of another record; d.mu is held.
-func (c *call) findIDs(d *dedupIndex) (wait <-chan struct{}, err error) {
+// claimIDs claims the IDs of what is to be stored, and takes out of todo what
+// has that of another record. If it has to wait, or there is no room, it claims
+// nothing; d.mu is held.
+func (c *call) claimIDs(d *dedupIndex) (wait <-chan struct{}, err error) {
 	after := windowStart(time.Now(), c.meta.DedupWindow)
 	c.ids = make([]dedupKey, len(c.req.Records))
-	kept, first := make([]int, 0, len(c.todo)), map[dedupKey]int{}
+	kept := make([]int, 0, len(c.todo))
 	for _, i := range c.todo {
 		id := c.req.Records[i].DedupID
 		if id == "" {
@@ -232,37 +242,51 @@ func (c *call) findIDs(d *dedupIndex) (wait <-chan struct{}, err error) {
 		}
 		k := dedupKeyOf(id)
 		c.ids[i] = k
-		if p := d.pending[k]; p != nil {
-			return p.done, nil
-		}
-		if of, ok := first[k]; ok {
-			c.copies = append(c.copies, sameID{i, of})
+		if p, ok := d.pending[k]; ok && p.claim != c.claim {
+			c.takeBackIDs(d, kept)
+			return p.claim.done, nil
+		} else if ok {
+			c.copies = append(c.copies, sameID{i, p.index})
 		} else if seq, ok := d.find(k, after); ok {
 			c.res[i] = duplicate(seq)
 			c.noted = append(c.noted, i)
 		} else {
-			first[k] = i
+			d.pending[k] = pendingID{c.claim, i}
+			c.held[i] = true
+			c.claim.left.Add(1)
 			kept = append(kept, i)
 		}
 	}
+	if err := d.room(after); err != nil {
+		c.takeBackIDs(d, kept)
+		return nil, err
+	}
 	c.todo = kept
-	return nil, d.room(len(first), after)
+	return nil, nil
 }
 
-// claimAll claims what is to be stored, with the locks that begin takes.
-func (c *call) claimAll() {
-	number := func(i int) {
-		if c.ident != nil {
-			c.held[i] = true
-			c.ident.claimed(c.req.Numbers[i], c.claim)
+// takeBackIDs undoes claimIDs, with d.mu held.
+func (c *call) takeBackIDs(d *dedupIndex, claimed []int) {
+	for _, i := range claimed {
+		if c.held[i] {
+			delete(d.pending, c.ids[i])
 		}
+	}
+}
+
+// claimNumbers claims the numbers of what is not stored yet, with the
+// identity's lock held.
+func (c *call) claimNumbers() {
+	if c.ident == nil {
+		return
+	}
+	numbers := make([]uint64, 0, len(c.todo)+len(c.noted)+len(c.copies))
+	number := func(i int) {
+		c.held[i] = true
+		numbers = append(numbers, c.req.Numbers[i])
 	}
 	for _, i := range c.todo {
 		number(i)
-		if c.hasID(i) {
-			c.held[i] = true
-			c.st.dedup.claimed(c.ids[i], c.claim)
-		}
 	}
 	for _, i := range c.noted {
 		number(i)
@@ -270,6 +294,7 @@ func (c *call) claimAll() {
 	for _, d := range c.copies {
 		number(d.index)
 	}
+	c.taken = c.ident.claimed(numbers, c.claim)
 }
 
 // hasID tells whether a record of todo has an ID.
@@ -391,7 +416,7 @@ func (c *call) join(from, to int, ride func(shard.Rider, any)) {
 	if c.claim == nil {
 		return
 	}
-	t := &ticket{epoch: c.req.Epoch, done: c.req.Done, claim: c.claim}
+	t := &ticket{epoch: c.req.Epoch, done: c.req.Done, taken: c.taken}
 	var ids dedupTicket
 	if c.ident != nil {
 		t.numbers = make([]numbered, 0, to-from+len(c.noted)+len(c.copies))
@@ -453,7 +478,7 @@ func (c *call) giveBack() {
 // unclaim gives back what no group took: records of todo, and others, of which
 // only the number was claimed.
 func (c *call) unclaim(todo, others []int) {
-	var numbers []uint64
+	numbers := 0
 	var keys []dedupKey
 	for j, list := range [][]int{todo, others} {
 		for _, i := range list {
@@ -462,15 +487,15 @@ func (c *call) unclaim(todo, others []int) {
 			}
 			c.held[i] = false
 			if c.ident != nil {
-				numbers = append(numbers, c.req.Numbers[i])
+				numbers++
 			}
 			if j == 0 && c.hasID(i) {
 				keys = append(keys, c.ids[i])
 			}
 		}
 	}
-	if len(numbers) > 0 {
-		c.ident.unclaim(c.claim, numbers)
+	if numbers > 0 {
+		c.ident.unclaim(c.taken, numbers)
 	}
 	if len(keys) > 0 {
 		c.st.dedup.unclaim(c.claim, keys)

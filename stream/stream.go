@@ -43,7 +43,7 @@ var (
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
 	st := &Stream{db: db, id: id, name: meta.Name}
 	st.meta.Store(&meta)
-	st.dedup.st, st.dedup.limit = st, MaxDedupIDs
+	st.dedup.st, st.dedup.limit, st.dedup.pending = st, MaxDedupIDs, map[dedupKey]pendingID{}
 	st.usage.Limit.Store(meta.RetentionBytes)
 	return st
 }

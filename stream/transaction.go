@@ -38,6 +38,7 @@ type Tx struct {
 	db    *DB
 	puts  []txPut
 	rows  []checkpoint.Lease
+	count map[*Stream]int // records of each
 	bytes int
 	err   error // the first fault of a Put
 	over  bool
@@ -60,7 +61,7 @@ type TxResult struct {
 }
 
 // Begin returns an empty transaction.
-func (db *DB) Begin() *Tx { return &Tx{db: db} }
+func (db *DB) Begin() *Tx { return &Tx{db: db, count: map[*Stream]int{}} }
 
 // Put adds records of a stream. They are kept until Commit returns and must not
 // be changed before; records of one partition key keep their order. Faults are
@@ -70,6 +71,8 @@ func (tx *Tx) Put(st *Stream, records ...shardlog.Record) {
 		tx.fault(&shardlog.InvalidError{Field: "stream", Value: nameOf(st), Limit: "one of the transaction's database"})
 		return
 	}
+	tx.puts = slices.Grow(tx.puts, min(len(records), MaxTxRecords-len(tx.puts)))
+	tx.count[st] += len(records)
 	for i := range records {
 		r := &records[i]
 		tx.bytes += r.Size() + len(r.DedupID)
@@ -307,7 +310,7 @@ func newTxTry(tx *Tx, rows *txRows) *txTry {
 		p := &tx.puts[i]
 		c := of[p.st]
 		if c == nil {
-			c = &call{st: p.st, meta: p.st.meta.Load(), req: &shardlog.PutRequest{}}
+			c = &call{st: p.st, meta: p.st.meta.Load(), req: &shardlog.PutRequest{Records: make([]shardlog.Record, 0, tx.count[p.st])}}
 			of[p.st] = c
 			t.calls = append(t.calls, c)
 		}
@@ -317,8 +320,9 @@ func newTxTry(tx *Tx, rows *txRows) *txTry {
 	slices.SortFunc(t.calls, func(a, b *call) int { return cmp.Compare(a.st.id, b.st.id) })
 	for _, c := range t.calls {
 		c.res = make([]shardlog.PutResult, len(c.req.Records))
-		for i := range c.res {
-			c.todo = append(c.todo, i)
+		c.todo = make([]int, len(c.res))
+		for i := range c.todo {
+			c.todo[i] = i
 		}
 	}
 	return t
@@ -370,14 +374,14 @@ func (t *txTry) begin() (wait <-chan struct{}, err error) {
 		d := &c.st.dedup
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if wait, err := c.findIDs(d); wait != nil || err != nil {
+		c.claim, c.held = t.claim, make([]bool, len(c.req.Records))
+		if wait, err := c.claimIDs(d); wait != nil || err != nil {
+			for _, o := range t.calls {
+				if o != c && o.ids != nil {
+					o.takeBackIDs(&o.st.dedup, o.todo)
+				}
+			}
 			return wait, err
-		}
-	}
-	for _, c := range t.calls {
-		if c.ids != nil {
-			c.claim, c.held = t.claim, make([]bool, len(c.req.Records))
-			c.claimAll()
 		}
 	}
 	return nil, nil
@@ -397,6 +401,11 @@ func (t *txTry) route() (records []shardlog.Record, targets []*shard.Shard, out 
 	streams := map[*member]*Stream{}
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
+	n := 0
+	for _, c := range t.calls {
+		n += len(c.todo)
+	}
+	records, targets = make([]shardlog.Record, 0, n), make([]*shard.Shard, 0, n)
 	for _, c := range t.calls {
 		r := c.st.routes.Load()
 		for _, i := range c.todo {
