@@ -227,6 +227,14 @@ func (db *DB) syncEvery() time.Duration {
 	return 0
 }
 
+// syncNow brings what was committed to disk, where a commit does not do that.
+func (db *DB) syncNow() error {
+	if db.opts.InMemory || db.opts.Durability == SyncAlways {
+		return nil
+	}
+	return db.log.Sync()
+}
+
 // deleteKeys removes metadata, some keys at a time.
 func (db *DB) deleteKeys(ctx context.Context, keys [][]byte) error {
 	for len(keys) > 0 {

@@ -23,8 +23,8 @@ const (
 	MinDedupWindow = time.Millisecond
 	// MaxDedupWindow bounds what is read when a database is opened.
 	MaxDedupWindow = 24 * time.Hour
-	// MaxDedupIDs is how many IDs a stream remembers. Each takes about 80 bytes
-	// of memory, so that is at most 320 MiB a stream. Records with more within
+	// MaxDedupIDs is how many IDs a stream remembers. Each takes about 100 bytes
+	// of memory, so that is about 400 MiB a stream at the most. Records with more within
 	// the window get shardlog.ErrThroughputExceeded until the oldest are over.
 	MaxDedupIDs = 4 << 20
 )
@@ -115,6 +115,12 @@ func (d *dedupIndex) prune(after int64) (next int64) {
 		return d.ages[0].last
 	}
 	return after
+}
+
+func (d *dedupIndex) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.n
 }
 
 // room tells whether the pending IDs may be kept too, with mu held.

@@ -179,6 +179,23 @@ func (c *call) finish() {
 		c.res[d.index] = c.res[d.of]
 		c.res[d.index].Duplicate = c.res[d.of].Err == nil
 	}
+	if len(c.todo) < len(c.res) {
+		c.count()
+	}
+}
+
+// count adds what was not stored to the stream's figures.
+func (c *call) count() {
+	duplicates, misrouted := int64(0), int64(0)
+	for i := range c.res {
+		if c.res[i].Duplicate {
+			duplicates++
+		} else if errors.Is(c.res[i].Err, shardlog.ErrWrongShard) {
+			misrouted++
+		}
+	}
+	c.st.duplicates.Add(duplicates)
+	c.st.misrouted.Add(misrouted)
 }
 
 // begin finds out what is stored already, and claims the rest.

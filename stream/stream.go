@@ -32,6 +32,8 @@ type Stream struct {
 
 	producers producers
 	dedup     dedupIndex
+
+	duplicates, misrouted atomic.Int64 // see StreamStats
 }
 
 var (
@@ -163,6 +165,9 @@ func (st *Stream) admit(m *member, now time.Time, r *shardlog.Record) error {
 // PutRecords implements shardlog.Sink. It blocks until the records are as
 // durable as the database promises. Records with faults fail the whole call
 // before anything is written, with all faults named by index.
+//
+// A record whose DedupID was stored within Config.DedupWindow is not stored
+// again; see shardlog.Record.
 //
 // Records that go into one transaction, which is all of a call of up to about
 // 4 MiB, are stored together or not at all. If ctx ends while a write is under

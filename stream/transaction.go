@@ -118,7 +118,8 @@ func (tx *Tx) Checkpoint(l checkpoint.Lease) { tx.rows = append(tx.rows, l.Clone
 // ErrThroughputExceeded with a time to wait if a shard's limit does not admit
 // its records; ErrNotFound for a stream that was deleted; ErrNoSpace,
 // ErrStorage or ErrClosed; or ErrUnknownOutcome if ctx ends while the
-// transaction is under way. After any but the last, nothing was stored, and
+// transaction is under way. Then its row tells whether it was stored, and so do
+// its records' dedup IDs when they are put again. After any but the last, nothing was stored, and
 // Commit may be tried again. After it returned nil it must not be called again.
 func (tx *Tx) Commit(ctx context.Context) (TxResult, error) {
 	if err := tx.db.enter(ctx, "commit", ""); err != nil {
