@@ -34,7 +34,11 @@ const (
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(envChild); spec != "" {
-		runChild(spec)
+		if rest, once := strings.CutPrefix(spec, "once "); once {
+			runOnceChild(rest)
+		} else {
+			runChild(spec)
+		}
 		return
 	}
 	code := m.Run()

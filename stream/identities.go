@@ -98,7 +98,7 @@ func (db *DB) loadProducers(byID map[uint32]*Stream) (stale [][]byte, err error)
 	}
 	for _, st := range byID {
 		for id, p := range st.producers.byID {
-			if p.epoch > 0 {
+			if p.epoch > 0 || p.damaged != nil {
 				continue
 			}
 			// Slots without a base: deleted ones that came back.
@@ -120,21 +120,32 @@ func (st *Stream) loadProducer(k []byte) error {
 		return nil
 	}
 	v, err := st.db.log.Get(k)
-	if err != nil {
-		return err
-	}
 	if !ok {
+		if err != nil {
+			return err
+		}
 		if len(v) != 8 {
 			return fmt.Errorf("%w: the last epoch of stream %q has %d bytes", shardlog.ErrCorrupt, st.name, len(v))
 		}
 		ps.epoch.Store(max(ps.epoch.Load(), binary.LittleEndian.Uint64(v)))
 		return nil
 	}
-	s, err := decodeIdentity(v, true)
+	var s identityState
+	if err == nil {
+		s, err = decodeIdentity(v, true)
+	}
 	if err != nil {
-		return fmt.Errorf("producer %q of stream %q: %w", id, st.name, err)
+		err = fmt.Errorf("producer %q of stream %q: %w", id, st.name, err)
+	}
+	if err != nil && !errors.Is(err, shardlog.ErrCorrupt) {
+		return err
 	}
 	p := ps.add(st, id)
+	if err != nil {
+		st.db.warn("a producer has to be opened anew", err)
+		p.damaged = err
+		return nil
+	}
 	p.epoch = s.epoch
 	p.assigned.Store(s.epoch)
 	p.used.Store(s.used)

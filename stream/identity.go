@@ -35,6 +35,7 @@ type identity struct {
 	epoch   uint64        // as stored; 0 before the first
 	opening chan struct{} // closed when a change of the epoch is over; nil if there is none
 	gone    bool          // no longer in the registry
+	damaged error         // what is stored cannot be read; opening it anew heals it
 	loaded  bool          // done and stored are those of the store
 	done    uint64
 	stored  []numbered
@@ -97,6 +98,8 @@ func (p *identity) begin(epoch, done uint64, numbers []uint64, found func(i int,
 		return p.opening, nil
 	case p.gone:
 		return nil, unknownIdentity(p.id)
+	case p.damaged != nil:
+		return nil, p.damaged
 	case epoch != p.epoch:
 		return nil, fmt.Errorf("%w: epoch %d of %q, which is at %d", shardlog.ErrFenced, epoch, p.id, p.epoch)
 	}
@@ -250,6 +253,9 @@ func (p *identity) Settle(tickets []any, err error) {
 		p.epoch, p.done, p.stored, p.written, p.gone = s.epoch, s.done, s.stored, s.written, s.gone
 		p.topSlot = max(p.topSlot, s.written.slot)
 		p.loaded = p.loaded || s.reset
+		if s.reset {
+			p.damaged = nil
+		}
 		p.used.Store(time.Now().UnixMilli())
 	}
 	*s = staged{}
@@ -272,7 +278,7 @@ func (p *identity) Settle(tickets []any, err error) {
 func (p *identity) opened() {
 	close(p.opening)
 	p.opening = nil
-	if p.epoch == 0 {
+	if p.epoch == 0 && p.damaged == nil {
 		p.gone = true // it never came into being
 	}
 	if p.gone {

@@ -70,6 +70,15 @@ const (
 // are kept for a producer.
 const maxNumbers = 1 << 20
 
+// mostNumbers is maxNumbers, or less where they have to fit into a small file.
+func (db *DB) mostNumbers() uint64 {
+	if db.opts.InMemory {
+		return maxNumbers
+	}
+	const numberSize = 24 // at the most, with its shard
+	return uint64(min(maxNumbers, (db.opts.ValueLogFileBytes-64<<10)/numberSize))
+}
+
 func (s *identityState) encode() []byte {
 	le := binary.LittleEndian
 	b := make([]byte, 8, identityHeader+16+6*len(s.stored))

@@ -27,8 +27,9 @@ func (st *Stream) Capabilities() shardlog.Capabilities {
 //
 // The error matches shardlog.ErrFenced if the identity was opened again,
 // ErrNotFound if it was never opened or forgotten (see ProducerExpiry), and
-// ErrInvalid if a number is below a Done that was given before, or more than
-// 1,048,576 above. In results, ErrWrongShard is a record whose range is not
+// ErrInvalid if a number is below a Done that was given before, or 1,048,576
+// or more above (less with Options.ValueLogFileBytes below 25 MiB: a 24th of
+// what is above 64 KiB). In results, ErrWrongShard is a record whose range is not
 // inside its shard; shardlog.ErrNotTried, one behind it whose range overlaps.
 func (st *Stream) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
 	if err := st.enter(ctx, "put"); err != nil {
@@ -38,7 +39,7 @@ func (st *Stream) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([]s
 		return nil, st.fail("put", "", &shardlog.InvalidError{Field: "req", Value: nil, Limit: "not nil"})
 	}
 	meta := st.meta.Load()
-	err := errors.Join(checkRequest(req), checkRecords(req.Records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()))
+	err := errors.Join(checkRequest(req, st.db.mostNumbers()), checkRecords(req.Records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()))
 	if err != nil {
 		return nil, st.fail("put", "", err)
 	}
@@ -65,7 +66,7 @@ func (st *Stream) request(ctx context.Context, meta *streamMeta, req *shardlog.P
 	}
 }
 
-func checkRequest(req *shardlog.PutRequest) error {
+func checkRequest(req *shardlog.PutRequest, most uint64) error {
 	invalid := func(field string, value any, limit string, args ...any) error {
 		return &shardlog.InvalidError{Field: field, Value: value, Limit: fmt.Sprintf(limit, args...)}
 	}
@@ -94,8 +95,8 @@ func checkRequest(req *shardlog.PutRequest) error {
 		switch {
 		case n < req.Done:
 			return invalid(field, n, "at least Done, %d", req.Done)
-		case n-req.Done >= maxNumbers:
-			return invalid(field, n, "less than %d above Done, %d", maxNumbers, req.Done)
+		case n-req.Done >= most:
+			return invalid(field, n, "less than %d above Done, %d", most, req.Done)
 		case i > 0 && n <= req.Numbers[i-1]:
 			return invalid(field, n, "above the one before, %d", req.Numbers[i-1])
 		}

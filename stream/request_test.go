@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
@@ -607,4 +609,129 @@ func TestProducersOfADeletedStreamAndInABackup(t *testing.T) {
 	require.NoError(t, Restore(t.Context(), dir, strings.NewReader(backup.String()), smallOptions()))
 	restored := theStream(t, openDB(t, dir, smallOptions()))
 	requireDuplicates(t, first, request(t, restored, numberedRequest("p", epoch, 0, span(0, 30)...)))
+}
+
+// What an earlier epoch has left in the slots is not taken for the later one's.
+func TestSlotsOfAnEarlierEpoch(t *testing.T) {
+	everyStore(t, func(t *testing.T, reopen func() *DB) {
+		st := create(t, reopen(), "s", Config{Shards: 2, Retention: Forever})
+		for round := range 2 {
+			epoch := openProducer(t, st, "p")
+			st = theStream(t, reopen())
+			for n := uint64(0); n < 900; n += 100 {
+				res := request(t, st, numberedRequest("p", epoch, 0, span(n, n+100)...))
+				require.NotContains(t, duplicates(res), true, "round %d, from %d", round, n)
+			}
+			require.NotZero(t, st.producers.find("p").written.slot)
+		}
+		require.Len(t, readStream(t, st), 1800)
+	})
+}
+
+// Numbers whose records went with the power are stored when they are sent again.
+func TestNumbersOfRecordsThatWereLostWithThePower(t *testing.T) {
+	store := newSurviving()
+	opts := &Options{Durability: SyncNever}
+	db := store.open(t, opts)
+	st := create(t, db, "s", Config{Retention: Forever})
+	epoch := openProducer(t, st, "p")
+	req := numberedRequest("p", epoch, 0, 0, 1)
+	req.Records[0].Data = []byte(strings.Repeat("kept", 10_000))
+	req.Records[1].Data = []byte(strings.Repeat("lost", 10_000))
+	for i := range 2 {
+		request(t, st, &shardlog.PutRequest{Producer: "p", Epoch: epoch, Numbers: req.Numbers[i : i+1], Records: req.Records[i : i+1]})
+	}
+	store.dieAfter(0, false)
+	_ = db.Close()
+	store.revive()
+	var last []byte
+	require.NoError(t, store.Scan([]byte{'b'}, func(k []byte, _ int64) bool {
+		last = append([]byte(nil), k...)
+		return true
+	}))
+	require.NoError(t, store.Memory.Commit(&kv.Batch{Ops: []kv.Op{{Key: last, Delete: true}}}))
+	st = theStream(t, store.open(t, opts))
+	require.Equal(t, []bool{true, false}, duplicates(request(t, st, req)))
+	require.Len(t, readStream(t, st), 2)
+}
+
+func FuzzDecodeIdentity(f *testing.F) {
+	s := identityState{epoch: 3, gen: 2, used: 1, done: 7}
+	for i := range uint64(5) {
+		s.stored = append(s.stored, numbered{7 + i*i, shardlog.NewSequenceNumber(1000, uint32(i%2), 50-i, 2000+int64(i))})
+	}
+	f.Add(s.encode())
+	f.Add((&identityState{}).encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 8 { // a checksum keeps nearly everything out
+			binary.LittleEndian.PutUint64(b, xxhash.Sum64(b[8:]))
+		}
+		s, err := decodeIdentity(b, false)
+		if err != nil {
+			require.True(t, errors.Is(err, shardlog.ErrCorrupt) || errors.Is(err, shardlog.ErrVersion))
+			return
+		}
+		require.True(t, slices.IsSortedFunc(s.stored, compareNumbers))
+		again, err := decodeIdentity(s.encode(), false)
+		require.NoError(t, err)
+		require.Equal(t, s, again)
+	})
+}
+
+func TestDamagedStateOfAProducer(t *testing.T) {
+	store := newSurviving()
+	db := store.open(t, nil)
+	st := create(t, db, "s", Config{Retention: Forever})
+	request(t, st, numberedRequest("p", openProducer(t, st, "p"), 0, 1))
+	key := identityKey(st.id, "p", 0)
+	require.NoError(t, db.Close())
+	v, err := store.Get(key)
+	require.NoError(t, err)
+	for _, c := range []struct {
+		value []byte
+		want  error
+	}{
+		{v[:20], shardlog.ErrCorrupt},
+		{append(slices.Clone(v[:len(v)-1]), v[len(v)-1]^1), shardlog.ErrCorrupt},
+		{append(append(slices.Clone(v[:8]), identityVersion+1), v[9:]...), shardlog.ErrVersion},
+	} {
+		require.NoError(t, store.Memory.Commit(&kv.Batch{Ops: []kv.Op{{Key: key, Value: c.value}}}))
+		db, err := openOn(store, db.opts)
+		if errors.Is(c.want, shardlog.ErrVersion) {
+			require.ErrorIs(t, err, c.want)
+			return
+		}
+		// Everything else can be used, and the identity when it is opened.
+		require.NoError(t, err)
+		st := theStream(t, db)
+		_, err = st.PutRequest(t.Context(), numberedRequest("p", 1, 0, 1))
+		require.ErrorIs(t, err, c.want)
+		epoch := openProducer(t, st, "p")
+		require.Greater(t, epoch, uint64(1))
+		request(t, st, numberedRequest("p", epoch, 0, 1))
+		require.NoError(t, db.Close())
+	}
+	t.Fatal("not reached")
+}
+
+// As many numbers as a producer may have are still one value of the store.
+func TestAsManyNumbersAsThereMayBe(t *testing.T) {
+	dir := t.TempDir()
+	db := openDB(t, dir, smallOptions())
+	most := db.mostNumbers()
+	require.Equal(t, uint64(40960), most)
+	st := create(t, db, "s", Config{Shards: 300, Retention: Forever})
+	epoch := openProducer(t, st, "p")
+	_, err := st.PutRequest(t.Context(), numberedRequest("p", epoch, 5, 5+most))
+	requireInvalid(t, err, "Numbers[0]")
+	for n := uint64(0); n < most; n += 200 {
+		req := numberedRequest("p", epoch, 0, span(n, min(n+200, most))...)
+		for i := range req.Records {
+			req.Records[i].PartitionKey = fmt.Sprint(n, i)
+		}
+		request(t, st, req)
+	}
+	require.NoError(t, db.Close())
+	st = theStream(t, openDB(t, dir, smallOptions()))
+	require.NotContains(t, duplicates(request(t, st, numberedRequest("p", epoch, 0, span(0, most)...))), false)
 }
