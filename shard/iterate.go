@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/block"
@@ -54,6 +55,12 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode Mode, yie
 			err = mode.Wrap(err)
 		}
 		return yield(shardlog.Record{}, err)
+	}
+	if early(from) && mode.Follow {
+		if _, err := s.untilDue(ctx, from, math.MaxInt64); err != nil {
+			fail(err)
+			return
+		}
 	}
 	st, err := s.resolve(s.view.Load(), from)
 	if err != nil {

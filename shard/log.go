@@ -100,7 +100,9 @@ type Log struct {
 
 	wake chan struct{} // for the committer, one token
 	quit chan struct{} // closed when the log closes; ends waits
-	wg   sync.WaitGroup
+	// closed is closed when the store is, too.
+	closed chan struct{}
+	wg     sync.WaitGroup
 
 	c     committer
 	coder block.Coder
@@ -129,6 +131,7 @@ func newLog(store kv.Store, o Options) *Log {
 		shards: map[ID]*Shard{},
 		wake:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
+		closed: make(chan struct{}),
 		cache:  newCache(o.CacheBytes),
 	}
 	l.open = newGroup()
@@ -185,13 +188,14 @@ func (l *Log) CloseWith(last func(kv.Store) error) error {
 	l.mu.Lock()
 	if l.stopping {
 		l.mu.Unlock()
-		l.wg.Wait()
+		<-l.closed
 		return nil
 	}
 	l.stopping = true
 	l.err = shardlog.ErrClosed
 	l.wakeCommitter()
 	l.mu.Unlock()
+	defer close(l.closed)
 	close(l.quit)
 	l.wg.Wait()
 	var err error
