@@ -51,7 +51,8 @@ type DB struct {
 // Open opens the database in dir, or makes one. One DB has a directory at a
 // time: a second gets shardlog.ErrLocked, also in the same process. Opts may
 // be nil. Open blocks until the database was recovered, which takes about a
-// second per some million stored blocks.
+// second per some million stored blocks; the records within a Config.DedupWindow
+// are read besides.
 //
 // Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
 // ErrNoSpace, or are those of the file system.

@@ -338,7 +338,7 @@ func (st *Stream) expireProducers(ctx context.Context) (time.Duration, error) {
 		ps.mu.Unlock()
 		return wait, nil
 	}
-	ps.nextCheck = now.Add(loadedFor)
+	wait = time.Hour
 	var idle, over []*identity
 	for _, p := range ps.byID {
 		switch unused := now.Sub(time.UnixMilli(p.used.Load())); {
@@ -346,8 +346,12 @@ func (st *Stream) expireProducers(ctx context.Context) (time.Duration, error) {
 			over = append(over, p)
 		case unused >= loadedFor:
 			idle = append(idle, p)
+			wait = min(wait, max(ProducerExpiry-unused, time.Minute))
+		default:
+			wait = min(wait, loadedFor)
 		}
 	}
+	ps.nextCheck = now.Add(wait)
 	ps.mu.Unlock()
 	for _, p := range idle {
 		p.unload()
@@ -357,7 +361,7 @@ func (st *Stream) expireProducers(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	return loadedFor, nil
+	return wait, nil
 }
 
 func (st *Stream) expireProducer(ctx context.Context, p *identity) error {
