@@ -280,11 +280,7 @@ func (rule idRule) check(id string) *shardlog.InvalidError {
 
 // putWithIDs is PutRecords for records some of which have dedup IDs.
 func (st *Stream) putWithIDs(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
-	meta := st.meta.Load()
-	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()); err != nil {
-		return nil, st.fail("put", "", err)
-	}
-	return st.request(ctx, meta, &shardlog.PutRequest{Records: records})
+	return st.request(ctx, &shardlog.PutRequest{Records: records})
 }
 
 func hasIDs(records []shardlog.Record) bool {

@@ -38,21 +38,27 @@ func (st *Stream) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([]s
 	if req == nil {
 		return nil, st.fail("put", "", &shardlog.InvalidError{Field: "req", Value: nil, Limit: "not nil"})
 	}
-	meta := st.meta.Load()
-	err := errors.Join(checkRequest(req, st.db.mostNumbers()), checkRecords(req.Records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()))
-	if err != nil {
-		return nil, st.fail("put", "", err)
+	if err := checkRequest(req, st.db.mostNumbers()); err != nil {
+		meta := st.meta.Load()
+		return nil, st.fail("put", "", errors.Join(err, checkRecords(req.Records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule())))
 	}
 	if len(req.Records) == 0 && req.Producer == "" {
 		return []shardlog.PutResult{}, nil
 	}
-	return st.request(ctx, meta, req)
+	return st.request(ctx, req)
 }
 
-// request tries until nothing is in the way.
-func (st *Stream) request(ctx context.Context, meta *streamMeta, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
+// request checks the records and tries until nothing is in the way.
+func (st *Stream) request(ctx context.Context, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
+	meta := st.meta.Load()
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	keys, err := st.checkAll(req.Records, meta, sc)
+	if err != nil {
+		return nil, st.fail("put", "", err)
+	}
 	for {
-		c := &call{st: st, meta: meta, req: req, res: make([]shardlog.PutResult, len(req.Records))}
+		c := &call{st: st, meta: meta, req: req, keys: keys, sc: sc, res: make([]shardlog.PutResult, len(req.Records))}
 		wait, err := c.try(ctx)
 		if err == nil && wait == nil {
 			return c.res, nil
@@ -68,6 +74,24 @@ func (st *Stream) request(ctx context.Context, meta *streamMeta, req *shardlog.P
 			return nil, st.fail("put", "", err)
 		}
 	}
+}
+
+// checkAll returns where the records belong, or all their faults.
+func (st *Stream) checkAll(records []shardlog.Record, meta *streamMeta, sc *scratch) ([]shardlog.HashKey, error) {
+	keys := sc.keysFor(len(records))
+	limit, ids := min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()
+	for i := range records {
+		r := &records[i]
+		var invalid *shardlog.InvalidError
+		keys[i], invalid = checkAndHash(r, limit, meta.Hash, &sc.hashes, ids)
+		if invalid == nil && r.DedupID != "" {
+			invalid = ids.check(r.DedupID)
+		}
+		if invalid != nil {
+			return nil, checkRecords(records, limit, ids)
+		}
+	}
+	return keys, nil
 }
 
 func checkRequest(req *shardlog.PutRequest, most uint64) error {
@@ -116,6 +140,8 @@ type call struct {
 	st    *Stream
 	meta  *streamMeta
 	req   *shardlog.PutRequest
+	keys  []shardlog.HashKey // of each record
+	sc    *scratch
 	res   []shardlog.PutResult
 	ident *identity  // nil for none
 	ids   []dedupKey // of each record; nil for none
@@ -322,16 +348,13 @@ func (c *call) hasID(i int) bool { return c.ids != nil && c.req.Records[i].Dedup
 func (c *call) choose() {
 	st, req := c.st, c.req
 	r := st.routes.Load()
-	sc := scratches.Get().(*scratch)
-	defer scratches.Put(sc)
 	now := time.Now()
 	over := map[*member]error{} // shards at their limit
 	var misrouted refusals
-	all := len(c.todo)
 	kept := c.todo[:0]
-	c.targets = make([]*shard.Shard, 0, all)
+	c.targets = c.sc.targetsFor(len(c.todo))[:0]
 	for _, i := range c.todo {
-		key := c.meta.Hash.cachedKey(&req.Records[i], &sc.hashes)
+		key := c.keys[i]
 		m := r.route(key)
 		var err error
 		if req.Ranges != nil {
@@ -356,14 +379,13 @@ func (c *call) choose() {
 		kept, c.targets = append(kept, i), append(c.targets, m.s)
 	}
 	c.todo = kept
-	c.records = req.Records
+	c.records, c.out = req.Records, c.res
 	if len(kept) < len(req.Records) {
-		c.records = make([]shardlog.Record, len(kept))
+		c.records, c.out = make([]shardlog.Record, len(kept)), make([]shardlog.PutResult, len(kept))
 		for k, i := range kept {
 			c.records[k] = req.Records[i]
 		}
 	}
-	c.out = make([]shardlog.PutResult, len(kept))
 	if c.ids != nil {
 		c.arrived = make([]int64, len(kept))
 	}

@@ -129,7 +129,7 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 	}
 	meta := st.meta.Load()
 	sc := scratches.Get().(*scratch)
-	key, invalid := checkAndHash(&r, min(meta.MaxRecordSize, st.db.largestRecord()), meta.Hash, &sc.hashes)
+	key, invalid := checkAndHash(&r, min(meta.MaxRecordSize, st.db.largestRecord()), meta.Hash, &sc.hashes, idsOff)
 	scratches.Put(sc)
 	if invalid != nil {
 		return shardlog.PutResult{}, st.fail("put", "", invalid)
@@ -201,7 +201,7 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 	limit := min(meta.MaxRecordSize, st.db.largestRecord())
 	limited := false
 	for i := range records {
-		key, invalid := checkAndHash(&records[i], limit, meta.Hash, &sc.hashes)
+		key, invalid := checkAndHash(&records[i], limit, meta.Hash, &sc.hashes, idsOff)
 		if records[i].DedupID != "" {
 			return nil, true, nil
 		}
@@ -294,19 +294,19 @@ func checkRecords(records []shardlog.Record, maxSize int, ids idRule) error {
 	return errors.Join(errs...)
 }
 
-// checkAndHash returns where a valid record without a dedup ID belongs, or what
-// is wrong with it.
-func checkAndHash(r *shardlog.Record, maxSize int, hash Hash, known *hashCache) (shardlog.HashKey, *shardlog.InvalidError) {
+// checkAndHash returns where a valid record belongs, or what is wrong with it;
+// its dedup ID need not be looked at.
+func checkAndHash(r *shardlog.Record, maxSize int, hash Hash, known *hashCache, ids idRule) (shardlog.HashKey, *shardlog.InvalidError) {
 	k := r.PartitionKey
 	if r.ExplicitHashKey.IsSet() || hash != MD5 || len(k) > hashCacheKey {
-		if err := checkRecord(r, maxSize, idsOff); err != nil {
+		if err := checkRecord(r, maxSize, ids); err != nil {
 			return shardlog.HashKey{}, err
 		}
 		return hash.hashKey(r), nil
 	}
 	key, ok := known.keyHash(k)
 	if !ok || k == "" || len(r.Headers) > 0 || len(k)+len(r.Data) > maxSize {
-		if err := checkRecord(r, maxSize, idsOff); err != nil {
+		if err := checkRecord(r, maxSize, ids); err != nil {
 			return shardlog.HashKey{}, err
 		}
 	}
