@@ -16,7 +16,7 @@ const (
 	// MaxAttributes is the largest number of attributes of a stream.
 	MaxAttributes = 100
 	// MaxAttributeName is the longest name of an attribute, in bytes.
-	MaxAttributeName = 128
+	MaxAttributeName = 256
 	// MaxAttributeBytes is the longest value of an attribute.
 	MaxAttributeBytes = 64 << 10
 )
