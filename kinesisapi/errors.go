@@ -105,7 +105,7 @@ func shardOf(err error) string {
 
 // shorten cuts what an error repeats of a request.
 func shorten(s string) string {
-	const most = 4096
+	const most = 64 << 10
 	if len(s) <= most {
 		return s
 	}

@@ -69,7 +69,7 @@ func (h *Handler) unseal(token string) ([]byte, bool) {
 		token = token[1 : len(token)-1]
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(token)
-	if err != nil || len(b) < len(tokenHeader)+nonceSize || string(b[:len(tokenHeader)]) != string(tokenHeader) {
+	if err != nil || strings.ContainsAny(token, "\r\n") || len(b) < len(tokenHeader)+nonceSize || string(b[:len(tokenHeader)]) != string(tokenHeader) {
 		return nil, false
 	}
 	b = b[len(tokenHeader):]
