@@ -164,11 +164,11 @@ func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 	}
 }
 
-// pipeAddr is a name that no network has.
+// pipeAddr is a reserved name, which the certificates of httptest are good for.
 type pipeAddr struct{}
 
 // Network implements net.Addr.
 func (pipeAddr) Network() string { return "pipe" }
 
 // String implements net.Addr.
-func (pipeAddr) String() string { return "kinesis.invalid:80" }
+func (pipeAddr) String() string { return "kinesis.example.com:80" }
