@@ -46,6 +46,8 @@ var commands []*command
 
 func init() {
 	commands = append(commands, serveCommand)
+	commands = append(commands, streamCommands...)
+	commands = append(commands, putCommand, tailCommand, completionCommand)
 
 }
 
