@@ -182,5 +182,7 @@ var benches = []bench{
 	{"tail latency", "p99 < 100us", tailLatency},
 	{"5 GB through 200 MB", "disk <= 2, avg <= 1.5, p99 < 30ms", window},
 	{"allocations", "append <= 0.2, scan <= 0.05", allocations},
+	{"producer, Put by 256", ">= 0.8", producerVsBatches(nil)},
+	{"producer, PutAsync", ">= 1.5 M/s, <= 1", putAsyncRate(nil)},
 	{"reopen 1 GB after a kill", "< 100ms, < 300 MB", reopen},
 }

@@ -200,3 +200,6 @@ func numbered(prefix string, n int) []string {
 }
 
 func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// exit ends the goroutine, as a call of t.FailNow inside a sink does.
+func exit() { runtime.Goexit() }
