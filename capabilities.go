@@ -46,7 +46,10 @@ type RequestSink interface {
 	// on. Numbers begin anew with each epoch.
 	OpenProducer(ctx context.Context, id string) (epoch uint64, err error)
 	// PutRequest is PutRecords with more to say. Neither req nor what it
-	// refers to is kept after the call.
+	// refers to is kept after the call. The error matches ErrFenced if the
+	// identity was opened again since, and ErrNotFound if it was never opened
+	// or not used for so long that the sink forgot it: then nothing of it is
+	// under way, and it may be opened again.
 	PutRequest(ctx context.Context, req *PutRequest) ([]PutResult, error)
 }
 

@@ -118,6 +118,7 @@ func (c *committer) commit(g *group) {
 		return
 	}
 	w.publish()
+	g.settle(nil)
 	for _, o := range w.ops {
 		if o.commit != nil {
 			o.commit()
@@ -176,6 +177,8 @@ func (c *committer) fail(g *group, w *write, err error) {
 		}
 		close(o.done)
 	}
+	g.settle(err)
+	next.settle(err)
 	g.err, next.err = err, err
 	close(g.done)
 	close(next.done)
@@ -212,6 +215,7 @@ type pending struct {
 
 // encode fills the batch with the group's records and operations.
 func (w *write) encode(g *group) {
+	w.stage(g)
 	w.collect(g.parts)
 	for _, t := range w.touched {
 		w.place(t)
@@ -392,7 +396,7 @@ func (w *write) undo() {
 // apply runs the group's operations; one that fails is left out.
 func (w *write) apply(g *group) {
 	c := w.c
-	small := len(g.parts) == 0 && len(g.ops) > 0
+	small := len(g.parts) == 0 && len(g.rides) == 0 && len(g.ops) > 0
 	for i, o := range g.ops {
 		if c.full() {
 			c.postpone(g.ops[i:])

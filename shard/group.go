@@ -12,12 +12,14 @@ import (
 
 // group is what one transaction will hold.
 type group struct {
-	parts []*part
-	ops   []*op
-	bytes int
-	calls int           // appends that wait for it
-	done  chan struct{} // closed when err is final
-	err   error
+	parts  []*part
+	ops    []*op
+	rides  []*ride
+	bytes  int
+	riding int           // bytes that the rides may add inline
+	calls  int           // appends that wait for it
+	done   chan struct{} // closed when err is final
+	err    error
 
 	inline [8]*part // where the first parts are listed
 }
@@ -28,7 +30,7 @@ func newGroup() *group {
 	return g
 }
 
-func (g *group) empty() bool { return len(g.parts) == 0 && len(g.ops) == 0 }
+func (g *group) empty() bool { return len(g.parts) == 0 && len(g.ops) == 0 && len(g.rides) == 0 }
 
 // part is the records of one shard in a group, at most about a block.
 type part struct {

@@ -90,7 +90,10 @@ func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, dec
 		return c.fail(op, k, err)
 	}
 	key := rowKey(k.Group, k.Stream, k.Shard)
-	err := c.db.log.Do(ctx, func(tx *shard.Tx) error {
+	if err := c.db.rows.lock(ctx, key, c.db.quit); err != nil {
+		return c.fail(op, k, err)
+	}
+	err := c.db.log.DoFinally(ctx, func(tx *shard.Tx) error {
 		r, err := getRow(tx.Get, key)
 		if err != nil {
 			return err
@@ -100,7 +103,7 @@ func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, dec
 			tx.Set(key, v)
 		}
 		return err
-	})
+	}, func() { c.db.rows.unlock(key) })
 	if err != nil {
 		return c.fail(op, k, err)
 	}

@@ -82,6 +82,15 @@ type Config struct {
 	// Limits are rate limits per shard. Defaults to none; KinesisLimits are
 	// those of AWS.
 	Limits Limits
+	// DedupWindow is how long a record's DedupID is remembered: another record
+	// with it that comes within that time of the first one's arrival is not
+	// stored, and gets its result. 0 turns it off, and then records with a
+	// DedupID are refused. Defaults to 0; MinDedupWindow to MaxDedupWindow.
+	// Common are 2 min (the default of JetStream) and 5 min (that of SQS FIFO
+	// queues). It costs memory for each ID, see MaxDedupIDs, and opening the
+	// database reads the records of that time. IDs go with their records where
+	// retention is shorter: they are forgotten then when it is opened anew.
+	DedupWindow time.Duration
 	// Tags are labels for people and tools. At most MaxTags.
 	Tags map[string]string
 }
@@ -123,7 +132,7 @@ func (c Config) withDefaults(largest int) (Config, error) {
 	check(c.MaxRecordSize >= 1 && c.MaxRecordSize <= largest, "MaxRecordSize", c.MaxRecordSize, fmt.Sprintf("1 to %d", largest))
 	check(c.Compression <= Zstd, "Compression", uint8(c.Compression), "NoCompression, S2 or Zstd")
 	check(c.Hash <= XXHash, "Hash", uint8(c.Hash), "MD5 or XXHash")
-	errs = append(errs, checkRetention(c.Retention, c.RetentionBytes), checkTags(c.Tags), c.Limits.check())
+	errs = append(errs, checkRetention(c.Retention, c.RetentionBytes), checkDedupWindow(c.DedupWindow), checkTags(c.Tags), c.Limits.check())
 	return c, errors.Join(errs...)
 }
 

@@ -37,6 +37,8 @@ type DB struct {
 	closed  atomic.Bool
 	close   sync.Once
 
+	rows rowLocks
+
 	// manage lets one change of the set of streams run at a time, without
 	// holding mu while it is committed.
 	manage chan struct{}
@@ -151,9 +153,15 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 		if err := st.routes.Load().check(); err != nil {
 			return errors.Join(fmt.Errorf("%w: stream %q: %v", shardlog.ErrCorrupt, st.name, err), db.log.Close())
 		}
+		if err := st.loadIDs(); err != nil {
+			return errors.Join(err, db.log.Close())
+		}
 		db.streams[st.name] = st
 	}
-	err = db.deleteKeys(context.Background(), stale)
+	more, err := db.loadProducers(byID)
+	if err == nil {
+		err = db.deleteKeys(context.Background(), append(stale, more...))
+	}
 	if err == nil {
 		err = db.mark(stateOpen + db.opts.Durability.String())
 	}
@@ -366,7 +374,7 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 	}
 	st := newStream(db, id, streamMeta{
 		Name: name, Created: now.UnixMilli(), Retention: cfg.Retention, RetentionBytes: cfg.RetentionBytes,
-		MaxRecordSize: cfg.MaxRecordSize, Compression: cfg.Compression, Hash: cfg.Hash, Limits: cfg.Limits, Tags: cfg.Tags,
+		MaxRecordSize: cfg.MaxRecordSize, Compression: cfg.Compression, Hash: cfg.Hash, Limits: cfg.Limits, DedupWindow: cfg.DedupWindow, Tags: cfg.Tags,
 	})
 	metas := st.firstShards(cfg.Shards, now)
 	var members []*member

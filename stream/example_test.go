@@ -192,3 +192,81 @@ func ExampleDB_Checkpoints() {
 	// true
 	// worker-2
 }
+
+// A request whose answer was lost is sent again with the same numbers, and
+// stored once. Opening the identity again fences whoever had it before.
+func ExampleStream_PutRequest() {
+	ctx := context.Background()
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	check(err)
+	defer db.Close()
+	st, err := db.Create(ctx, "orders", stream.Config{Shards: 4})
+	check(err)
+	epoch, err := st.OpenProducer(ctx, "till-7")
+	check(err)
+	req := &shardlog.PutRequest{
+		Records:  []shardlog.Record{{PartitionKey: "alice", Data: []byte("2 apples")}, {PartitionKey: "bob", Data: []byte("1 pear")}},
+		Producer: "till-7", Epoch: epoch, Numbers: []uint64{1, 2},
+	}
+	for range 2 {
+		res, err := st.PutRequest(ctx, req)
+		check(err)
+		fmt.Println(res[0].Duplicate, res[1].Duplicate)
+	}
+	_, err = st.OpenProducer(ctx, "till-7")
+	check(err)
+	_, err = st.PutRequest(ctx, req)
+	fmt.Println(errors.Is(err, shardlog.ErrFenced))
+	// Output:
+	// false false
+	// true true
+	// true
+}
+
+// A record with a DedupID that was stored within the window is not stored
+// again; its result is that of the first.
+func ExampleStream_SetDedupWindow() {
+	ctx := context.Background()
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	check(err)
+	defer db.Close()
+	st, err := db.Create(ctx, "payments", stream.Config{Shards: 4, DedupWindow: 2 * time.Minute})
+	check(err)
+	payment := shardlog.Record{PartitionKey: "alice", Data: []byte("12.50"), DedupID: "payment 4711"}
+	first, err := st.Put(ctx, payment)
+	check(err)
+	again, err := st.Put(ctx, payment)
+	check(err)
+	fmt.Println(again.Duplicate, again.Sequence == first.Sequence)
+	check(st.SetDedupWindow(ctx, 5*time.Minute)) // at any time
+	// Output: true true
+}
+
+// What is made of a record, and that it was made, are stored together or not
+// at all.
+func ExampleDB_Begin() {
+	ctx := context.Background()
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	check(err)
+	defer db.Close()
+	orders, err := db.Create(ctx, "orders", stream.Config{})
+	check(err)
+	bills, err := db.Create(ctx, "bills", stream.Config{})
+	check(err)
+	put, err := orders.Put(ctx, shardlog.Record{PartitionKey: "alice", Data: []byte("2 apples")})
+	check(err)
+	row, err := db.Checkpoints().Create(ctx, checkpoint.Lease{Key: checkpoint.Key{Group: "billing", Stream: "orders", Shard: put.ShardID}})
+	check(err)
+
+	row.Checkpoint = shardlog.After(put.Sequence)
+	for range 2 {
+		tx := db.Begin()
+		tx.Put(bills, shardlog.Record{PartitionKey: "alice", Data: []byte("2 apples: 1.20")})
+		tx.Checkpoint(row) // on the condition that nobody else has moved it
+		_, err = tx.Commit(ctx)
+		fmt.Println(err == nil, errors.Is(err, shardlog.ErrConflict))
+	}
+	// Output:
+	// true false
+	// false true
+}

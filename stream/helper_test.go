@@ -17,6 +17,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // Environment variables of the tests:
@@ -33,7 +34,11 @@ const (
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(envChild); spec != "" {
-		runChild(spec)
+		if rest, once := strings.CutPrefix(spec, "once "); once {
+			runOnceChild(rest)
+		} else {
+			runChild(spec)
+		}
 		return
 	}
 	code := m.Run()
@@ -210,6 +215,7 @@ type surviving struct {
 	dieAt   int  // the commit that is the last, from 1; 0 for none
 	applied bool // whether that one's changes are stored
 	dead    bool
+	refused int // how many of the next commits fail with nothing stored
 }
 
 func newSurviving() *surviving { return &surviving{Memory: kv.NewMemory()} }
@@ -219,6 +225,10 @@ func (s *surviving) Commit(b *kv.Batch) error {
 	defer s.mu.Unlock()
 	if s.dead {
 		return fmt.Errorf("%w: killed", shardlog.ErrStorage)
+	}
+	if s.refused > 0 {
+		s.refused--
+		return kvtest.ErrInjected
 	}
 	s.commits++
 	if s.commits != s.dieAt {
@@ -234,6 +244,13 @@ func (s *surviving) Commit(b *kv.Batch) error {
 }
 
 func (s *surviving) Close() error { return nil }
+
+// refuse makes the next n commits fail with nothing stored.
+func (s *surviving) refuse(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refused = n
+}
 
 // dieAfter lets the store die at the n-th commit from now, or at once if n is 0.
 func (s *surviving) dieAfter(n int, applied bool) {
@@ -275,5 +292,5 @@ func (s *surviving) open(t testing.TB, o *Options) *DB {
 
 // hashOf returns where a record of the stream belongs.
 func hashOf(st *Stream, r *shardlog.Record) shardlog.HashKey {
-	return st.Info().Hash.hashKey(r, nil)
+	return st.Info().Hash.hashKey(r)
 }

@@ -322,6 +322,8 @@ func everyCall(db *DB, st *Stream, ctx context.Context) map[string]error {
 	_, errs["PutRecords"] = st.PutRecords(ctx, []shardlog.Record{rec})
 	_, errs["PutRecords of none"] = st.PutRecords(ctx, nil)
 	_, errs["PutIf"] = st.PutIf(ctx, shardID(0), shardlog.SequenceNumber{}, []shardlog.Record{rec})
+	_, errs["PutRequest"] = st.PutRequest(ctx, &shardlog.PutRequest{Records: []shardlog.Record{rec}})
+	_, errs["OpenProducer"] = st.OpenProducer(ctx, "p")
 	_, errs["Read"] = st.Read(ctx, shardlog.ReadRequest{ShardID: shardID(0)})
 	for name, seq := range map[string]func(func(shardlog.Record, error) bool){
 		"Records": st.Records(ctx, shardID(0), shardlog.TrimHorizon()),
@@ -338,6 +340,10 @@ func everyCall(db *DB, st *Stream, ctx context.Context) map[string]error {
 	errs["Reshard"] = st.Reshard(ctx, 5)
 	errs["SetRetention"] = st.SetRetention(ctx, time.Hour, 0)
 	errs["SetLimits"] = st.SetLimits(ctx, KinesisLimits())
+	errs["SetDedupWindow"] = st.SetDedupWindow(ctx, time.Minute)
+	tx := db.Begin()
+	tx.Put(st, rec)
+	_, errs["Commit"] = tx.Commit(ctx)
 	errs["SetTags"] = st.SetTags(ctx, map[string]string{"new": "tag"})
 	errs["RemoveTags"] = st.RemoveTags(ctx, "a")
 	for name, err := range everyCheckpointCall(db, ctx) {

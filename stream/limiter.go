@@ -51,6 +51,23 @@ func (l *limiter) writeAll(now time.Time, records, n int) time.Duration {
 	return wait
 }
 
+// wait returns how long it takes until several records of n bytes together are
+// admitted; it takes nothing.
+func (l *limiter) wait(now time.Time, records, n int) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(shortOf(l.inRecords, now, records), shortOf(l.inBytes, now, n))
+}
+
+// spendWrites takes what several records of n bytes together cost, also more
+// than is there.
+func (l *limiter) spendWrites(now time.Time, records, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	spend(l.inRecords, now, records)
+	spend(l.inBytes, now, n)
+}
+
 // read takes one call; it returns how long to wait if there is none left or
 // earlier pages went over the byte rate.
 func (l *limiter) read(now time.Time) time.Duration {

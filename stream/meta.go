@@ -55,6 +55,7 @@ type streamMeta struct {
 	Compression    Compression       `json:"compression,omitempty"`
 	Hash           Hash              `json:"hash,omitempty"`
 	Limits         Limits            `json:"limits"`
+	DedupWindow    time.Duration     `json:"dedupWindow,omitempty"`
 	Tags           map[string]string `json:"tags,omitempty"`
 }
 

@@ -99,7 +99,11 @@ func (db *DB) retain(ctx context.Context) time.Duration {
 // over; it returns how long nothing more will expire.
 func (st *Stream) retain(ctx context.Context) (time.Duration, error) {
 	meta := st.meta.Load()
-	next := time.Hour
+	next, err := st.expireProducers(ctx)
+	if err != nil {
+		return 0, err
+	}
+	next = min(next, st.expireIDs())
 	if meta.Retention != Forever {
 		grain := min(max(meta.Retention/expiryGrain, time.Millisecond), time.Second)
 		wait, err := st.expire(ctx, meta.Retention)

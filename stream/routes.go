@@ -42,6 +42,8 @@ func (m *member) info() shardlog.ShardInfo {
 type routes struct {
 	all  []*member // by index, which puts parents before children
 	open []*member // by hash key range, without gaps or overlaps
+	// starts are the first hash keys of open but the first one's, as words.
+	starts [][2]uint64
 }
 
 func newRoutes(all []*member) *routes {
@@ -53,13 +55,32 @@ func newRoutes(all []*member) *routes {
 		}
 	}
 	sort.Slice(r.open, func(i, j int) bool { return r.open[i].meta.Start.Compare(r.open[j].meta.Start) < 0 })
+	for _, m := range r.open[min(1, len(r.open)):] {
+		hi, lo := m.meta.Start.Words()
+		r.starts = append(r.starts, [2]uint64{hi, lo})
+	}
 	return r
 }
 
 // route returns the open shard of a hash key.
 func (r *routes) route(k shardlog.HashKey) *member {
-	n := sort.Search(len(r.open), func(i int) bool { return r.open[i].meta.Start.Compare(k) > 0 })
-	return r.open[n-1] // the first range begins at 0
+	hi, lo := k.Words()
+	i, j := 0, len(r.starts) // the shard is one of open[i:j+1]
+	for i < j {
+		h := int(uint(i+j) >> 1)
+		if s := &r.starts[h]; s[0] < hi || s[0] == hi && s[1] <= lo {
+			i = h + 1
+		} else {
+			j = h
+		}
+	}
+	return r.open[i]
+}
+
+// member returns what the stream knows of one of its shards.
+func (r *routes) member(s *shard.Shard) *member {
+	i := sort.Search(len(r.all), func(i int) bool { return r.all[i].index() >= s.ID().Shard })
+	return r.all[i]
 }
 
 // find returns the shard with the ID, or nil.
@@ -84,8 +105,8 @@ func (r *routes) children(index uint32) (ids []string) {
 	return ids
 }
 
-// hashKey returns where a record belongs; c may be nil.
-func (h Hash) hashKey(r *shardlog.Record, c *hashCache) shardlog.HashKey {
+// hashKey returns where a record belongs.
+func (h Hash) hashKey(r *shardlog.Record) shardlog.HashKey {
 	switch {
 	case r.ExplicitHashKey.IsSet():
 		return r.ExplicitHashKey
@@ -93,10 +114,17 @@ func (h Hash) hashKey(r *shardlog.Record, c *hashCache) shardlog.HashKey {
 		// 64 bits decide; the rest only has to be some function of them.
 		sum := xxhash.Sum64String(r.PartitionKey)
 		return shardlog.NewHashKey(sum, bits.ReverseBytes64(sum))
-	case c != nil:
-		return c.keyHash(r.PartitionKey)
 	}
 	return shardlog.KeyHash(r.PartitionKey)
+}
+
+// cachedKey is hashKey of a valid record.
+func (h Hash) cachedKey(r *shardlog.Record, known *hashCache) shardlog.HashKey {
+	if h != MD5 || r.ExplicitHashKey.IsSet() {
+		return h.hashKey(r)
+	}
+	k, _ := known.keyHash(r.PartitionKey)
+	return k
 }
 
 // evenRanges divides the hash keys into n ranges as Kinesis does: each has

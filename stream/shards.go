@@ -349,6 +349,9 @@ func (st *Stream) delete(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := st.dropProducers(ctx); err != nil {
+		return err
+	}
 	return st.db.log.Do(ctx, func(tx *shard.Tx) error {
 		tx.Delete(streamKey(st.id))
 		return nil

@@ -29,16 +29,21 @@ type Stream struct {
 	meta    atomic.Pointer[streamMeta] // replaced under config
 	config  sync.Mutex
 	deleted atomic.Bool
+
+	producers producers
+	dedup     dedupIndex
 }
 
 var (
-	_ shardlog.Sink   = (*Stream)(nil)
-	_ shardlog.Source = (*Stream)(nil)
+	_ shardlog.RequestSink = (*Stream)(nil)
+	_ shardlog.Source      = (*Stream)(nil)
+	_ shardlog.Capable     = (*Stream)(nil)
 )
 
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
 	st := &Stream{db: db, id: id, name: meta.Name}
 	st.meta.Store(&meta)
+	st.dedup.st, st.dedup.limit = st, MaxDedupIDs
 	st.usage.Limit.Store(meta.RetentionBytes)
 	return st
 }
@@ -58,6 +63,7 @@ type Info struct {
 	Compression        Compression
 	Hash               Hash
 	Limits             Limits
+	DedupWindow        time.Duration // 0 if dedup IDs are not taken
 	Tags               map[string]string
 }
 
@@ -67,7 +73,7 @@ func (st *Stream) Info() Info {
 	return Info{
 		Name: st.name, Created: time.UnixMilli(m.Created), OpenShards: len(r.open), Shards: len(r.all),
 		Retention: m.Retention, RetentionBytes: m.RetentionBytes, MaxRecordSize: m.MaxRecordSize,
-		Compression: m.Compression, Hash: m.Hash, Limits: m.Limits, Tags: maps.Clone(m.Tags),
+		Compression: m.Compression, Hash: m.Hash, Limits: m.Limits, DedupWindow: m.DedupWindow, Tags: maps.Clone(m.Tags),
 	}
 }
 
@@ -109,18 +115,28 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 	if err := st.enter(ctx, "put"); err != nil {
 		return shardlog.PutResult{}, err
 	}
+	if r.DedupID != "" {
+		res, err := st.putWithIDs(ctx, []shardlog.Record{r})
+		if err == nil {
+			err = res[0].Err
+		}
+		if err != nil {
+			return shardlog.PutResult{}, err
+		}
+		return res[0], nil
+	}
 	meta := st.meta.Load()
-	if err := checkRecord(&r, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
-		return shardlog.PutResult{}, st.fail("put", "", err)
+	sc := scratches.Get().(*scratch)
+	key, invalid := checkAndHash(&r, min(meta.MaxRecordSize, st.db.largestRecord()), meta.Hash, &sc.hashes)
+	scratches.Put(sc)
+	if invalid != nil {
+		return shardlog.PutResult{}, st.fail("put", "", invalid)
 	}
 	st.shape.RLock()
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return shardlog.PutResult{}, st.fail("put", "", shardlog.ErrNotFound)
 	}
-	cache := hashCaches.Get().(*hashCache)
-	key := meta.Hash.hashKey(&r, cache)
-	hashCaches.Put(cache)
 	m := st.routes.Load().route(key)
 	if m.lim != nil && m.lim.writes {
 		if err := st.admit(m, time.Now(), &r); err != nil {
@@ -155,61 +171,74 @@ func (st *Stream) PutRecords(ctx context.Context, records []shardlog.Record) ([]
 	if err := st.enter(ctx, "put"); err != nil {
 		return nil, err
 	}
-	meta := st.meta.Load()
-	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
-		return nil, st.fail("put", "", err)
+	res, withIDs, err := st.putRecords(ctx, records)
+	if withIDs {
+		return st.putWithIDs(ctx, records)
 	}
-	res := make([]shardlog.PutResult, len(records))
-	st.shape.RLock()
-	defer st.shape.RUnlock()
-	if st.deleted.Load() {
-		return nil, st.fail("put", "", shardlog.ErrNotFound)
-	}
-	if err := st.put(ctx, meta, records, res); err != nil {
+	if err != nil {
 		return nil, st.fail("put", "", err)
 	}
 	return res, nil
 }
 
-// put routes and appends records that were checked, with shape read-held.
-func (st *Stream) put(ctx context.Context, meta *streamMeta, records []shardlog.Record, res []shardlog.PutResult) error {
-	r := st.routes.Load()
-	targets := make([]*shard.Shard, len(records))
-	cache := hashCaches.Get().(*hashCache)
-	defer hashCaches.Put(cache)
-	var now time.Time
-	var over map[*member]error // shards at their limit
-	limited := 0
+// putRecords is PutRecords for records without dedup IDs; if it finds one it
+// stores nothing.
+func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (res []shardlog.PutResult, withIDs bool, err error) {
+	meta := st.meta.Load()
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	st.shape.RLock()
+	defer st.shape.RUnlock()
+	if st.deleted.Load() {
+		return nil, false, shardlog.ErrNotFound
+	}
+	r, targets := st.routes.Load(), sc.targetsFor(len(records))
+	limit := min(meta.MaxRecordSize, st.db.largestRecord())
+	limited := false
 	for i := range records {
-		m := r.route(meta.Hash.hashKey(&records[i], cache))
+		key, invalid := checkAndHash(&records[i], limit, meta.Hash, &sc.hashes)
+		if records[i].DedupID != "" {
+			return nil, true, nil
+		}
+		if invalid != nil {
+			return nil, false, checkRecords(records, limit, meta.idRule())
+		}
+		m := r.route(key)
 		targets[i] = m.s
+		limited = limited || m.lim != nil && m.lim.writes
+	}
+	res = make([]shardlog.PutResult, len(records))
+	if limited {
+		err = st.putLimited(ctx, r, records, targets, res)
+	} else {
+		err = st.db.log.Append(ctx, records, targets, res)
+		st.wrapErrors(targets, res)
+	}
+	return res, false, err
+}
+
+// putLimited appends those records that the shards' limits admit.
+func (st *Stream) putLimited(ctx context.Context, r *routes, records []shardlog.Record, targets []*shard.Shard, res []shardlog.PutResult) error {
+	now, over := time.Now(), map[*member]error{} // shards at their limit
+	admitted := len(records)
+	for i := range records {
+		m := r.member(targets[i])
 		if m.lim == nil || !m.lim.writes {
 			continue
-		}
-		if now.IsZero() {
-			now, over = time.Now(), map[*member]error{}
 		}
 		// A smaller record may not slip past one that was refused: it could
 		// be of the same key.
 		if err := over[m]; err != nil {
 			m.ctr.writeThrottles.Add(1)
 			res[i].Err = err
-			limited++
-			continue
-		}
-		if res[i].Err = st.admit(m, now, &records[i]); res[i].Err != nil {
+		} else if res[i].Err = st.admit(m, now, &records[i]); res[i].Err != nil {
 			over[m] = res[i].Err
-			limited++
+		}
+		if res[i].Err != nil {
+			admitted--
 		}
 	}
-	if limited == 0 {
-		if err := st.db.log.Append(ctx, records, targets, res); err != nil {
-			return err
-		}
-		st.wrapErrors(targets, res)
-		return nil
-	}
-	return st.putSome(ctx, records, targets, res, len(records)-limited)
+	return st.putSome(ctx, records, targets, res, admitted)
 }
 
 // putSome appends the records that have no error yet.
@@ -245,10 +274,10 @@ func (st *Stream) wrapErrors(targets []*shard.Shard, res []shardlog.PutResult) {
 }
 
 // checkRecords finds the faults of records; at most ten are told.
-func checkRecords(records []shardlog.Record, maxSize int) error {
+func checkRecords(records []shardlog.Record, maxSize int, ids idRule) error {
 	var errs []error
 	for i := range records {
-		if err := checkRecord(&records[i], maxSize); err != nil {
+		if err := checkRecord(&records[i], maxSize, ids); err != nil {
 			if err.Field = fmt.Sprintf("records[%d].%s", i, err.Field); len(records) == 1 {
 				err.Field = err.Field[len("records[0]."):]
 			}
@@ -260,7 +289,26 @@ func checkRecords(records []shardlog.Record, maxSize int) error {
 	return errors.Join(errs...)
 }
 
-func checkRecord(r *shardlog.Record, maxSize int) *shardlog.InvalidError {
+// checkAndHash returns where a valid record without a dedup ID belongs, or what
+// is wrong with it.
+func checkAndHash(r *shardlog.Record, maxSize int, hash Hash, known *hashCache) (shardlog.HashKey, *shardlog.InvalidError) {
+	k := r.PartitionKey
+	if r.ExplicitHashKey.IsSet() || hash != MD5 || len(k) > hashCacheKey {
+		if err := checkRecord(r, maxSize, idsOff); err != nil {
+			return shardlog.HashKey{}, err
+		}
+		return hash.hashKey(r), nil
+	}
+	key, ok := known.keyHash(k)
+	if !ok || k == "" || len(r.Headers) > 0 || len(k)+len(r.Data) > maxSize {
+		if err := checkRecord(r, maxSize, idsOff); err != nil {
+			return shardlog.HashKey{}, err
+		}
+	}
+	return key, nil
+}
+
+func checkRecord(r *shardlog.Record, maxSize int, ids idRule) *shardlog.InvalidError {
 	k := r.PartitionKey
 	switch {
 	case k == "":
@@ -276,6 +324,9 @@ func checkRecord(r *shardlog.Record, maxSize int) *shardlog.InvalidError {
 	if n := r.Size(); n > maxSize {
 		return &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", maxSize)}
 	}
+	if r.DedupID != "" {
+		return ids.check(r.DedupID)
+	}
 	return nil
 }
 
@@ -284,13 +335,14 @@ func checkRecord(r *shardlog.Record, maxSize int) *shardlog.InvalidError {
 // sourcing. All records are stored together or none is. The error matches
 // shardlog.ErrConflict, as a *shardlog.ConflictError, if the last record is
 // another, shardlog.ErrWrongShard if a record does not belong on the shard,
-// and shardlog.ErrShardClosed if the shard takes no more records.
+// and shardlog.ErrShardClosed if the shard takes no more records. Records must
+// not have a DedupID: the condition keeps copies out.
 func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.PutResult, error) {
 	if err := st.enter(ctx, "put if"); err != nil {
 		return nil, err
 	}
 	meta := st.meta.Load()
-	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord())); err != nil {
+	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord()), idsCondition); err != nil {
 		return nil, st.fail("put if", shardID, err)
 	}
 	st.shape.RLock()
@@ -302,7 +354,7 @@ func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.S
 	size := 0
 	for i := range records {
 		size += records[i].Size()
-		if k := meta.Hash.hashKey(&records[i], nil); k.Compare(m.meta.Start) < 0 || k.Compare(m.meta.End) > 0 {
+		if k := meta.Hash.hashKey(&records[i]); k.Compare(m.meta.Start) < 0 || k.Compare(m.meta.End) > 0 {
 			return nil, st.fail("put if", shardID, fmt.Errorf("%w: records[%d] has hash key %v", shardlog.ErrWrongShard, i, k))
 		}
 	}

@@ -21,7 +21,10 @@ const (
 	// restartSpacing is how many bytes of records lie between restart points.
 	restartSpacing = 4096
 	magic          = 0x31424c53 // "SLB1"
-	version        = 1
+	// version is that of a block without dedup IDs, versionIDs of one that
+	// may have some, which older programs do not know.
+	version    = 1
+	versionIDs = 2
 	// maxRaw bounds the uncompressed size that a reader believes, so that a
 	// damaged header cannot make it allocate without limit: the largest
 	// record with its key and headers, many times over.
@@ -71,6 +74,11 @@ type Block struct {
 	itemsEnd int    // where the restart table begins in raw
 }
 
+// HasIDs tells whether some records of b may have a dedup ID.
+func (b *Block) HasIDs() bool { return b.version() >= versionIDs }
+
+func (b *Block) version() byte { return b.raw[12] }
+
 // Size returns the bytes that b holds in memory.
 func (b *Block) Size() int { return len(b.raw) }
 
@@ -78,7 +86,7 @@ func (b *Block) Size() int { return len(b.raw) }
 func (b *Block) IsZero() bool { return b.raw == nil }
 
 // putHeader writes the header into raw[:HeaderSize] and computes the checksum.
-func putHeader(raw []byte, h *Header, codec Codec, rawLen, restarts int) {
+func putHeader(raw []byte, h *Header, version byte, codec Codec, rawLen, restarts int) {
 	le := binary.LittleEndian
 	le.PutUint32(raw[8:], magic)
 	raw[12], raw[13], raw[14], raw[15] = version, byte(codec), 0, 0
@@ -107,7 +115,7 @@ func (c *Coder) Encode(b *Block, codec Codec) []byte {
 	if len(out) >= len(b.raw) {
 		return b.raw
 	}
-	putHeader(out, &b.Header, codec, len(body), (len(b.raw)-b.itemsEnd)/restartSize)
+	putHeader(out, &b.Header, b.version(), codec, len(body), (len(b.raw)-b.itemsEnd)/restartSize)
 	return out
 }
 
@@ -125,7 +133,7 @@ func (c *Coder) Decode(value []byte) (Block, error) {
 	if m := le.Uint32(value[8:]); m != magic {
 		return Block{}, damage(8, "magic number is %#x", m)
 	}
-	if v := value[12]; v != version {
+	if v := value[12]; v != version && v != versionIDs {
 		return Block{}, damage(12, "block version %d is not known", v)
 	}
 	if got, want := xxhash.Sum64(value[8:]), le.Uint64(value); got != want {
@@ -163,7 +171,7 @@ func CheckVersion(value []byte) (v int, newer bool) {
 	if len(value) < HeaderSize || binary.LittleEndian.Uint32(value[8:]) != magic {
 		return 0, false
 	}
-	return int(value[12]), value[12] > version
+	return int(value[12]), value[12] > versionIDs
 }
 
 func (b *Block) items() []byte { return b.raw[HeaderSize:b.itemsEnd] }
@@ -208,7 +216,7 @@ func (b *Block) SeekTime(ms int64) (Iter, error) {
 // start returns an iterator at the last restart point that satisfies before,
 // which must hold for a prefix of the points; or at the beginning.
 func (b *Block) start(before func(index uint32, ms int64) bool) Iter {
-	it := Iter{data: b.items(), next: b.First, end: b.End(), ms: b.FirstMs}
+	it := Iter{data: b.items(), next: b.First, end: b.End(), ms: b.FirstMs, known: knownFlags(b.version())}
 	n := sort.Search(b.restarts(), func(i int) bool {
 		index, _, ms := b.restart(i)
 		return !before(index, ms)

@@ -275,10 +275,10 @@ func TestNewerVersionsAreTold(t *testing.T) {
 	v, newer := CheckVersion(value)
 	require.Equal(t, version, v)
 	require.False(t, newer)
-	value[12] = version + 1
+	value[12] = versionIDs + 1
 	fixChecksum(value)
 	v, newer = CheckVersion(value)
-	require.Equal(t, version+1, v)
+	require.Equal(t, versionIDs+1, v)
 	require.True(t, newer)
 	_, newer = CheckVersion(value[:20])
 	require.False(t, newer)

@@ -13,6 +13,7 @@ type Builder struct {
 	raw         []byte // HeaderSize bytes kept free, then records
 	restarts    []byte
 	nextRestart int
+	ids         bool      // a record has a dedup ID
 	inline      [256]byte // where the first restart points are kept
 }
 
@@ -37,7 +38,7 @@ func (b *Builder) LastMs() int64 { return b.h.LastMs }
 
 // EncodedSize returns the most bytes that a record can take in a block.
 func EncodedSize(r *shardlog.Record) int {
-	n := 1 + markerSize + 3*binary.MaxVarintLen32 + 16 + len(r.PartitionKey) + len(r.Data)
+	n := 1 + markerSize + 4*binary.MaxVarintLen32 + 16 + len(r.PartitionKey) + len(r.Data) + len(r.DedupID)
 	for i := range r.Headers {
 		n += 2*binary.MaxVarintLen32 + len(r.Headers[i].Key) + len(r.Headers[i].Value)
 	}
@@ -56,6 +57,10 @@ func (b *Builder) Append(r *shardlog.Record, ms int64) {
 	if r.ExplicitHashKey.IsSet() {
 		flags |= flagExplicit
 	}
+	if r.DedupID != "" {
+		flags |= flagID
+		b.ids = true
+	}
 	raw = append(raw, flags)
 	raw = binary.AppendUvarint(raw, uint64(len(r.PartitionKey)))
 	raw = binary.AppendUvarint(raw, uint64(len(r.Data)))
@@ -63,6 +68,10 @@ func (b *Builder) Append(r *shardlog.Record, ms int64) {
 		hi, lo := r.ExplicitHashKey.Words()
 		raw = binary.BigEndian.AppendUint64(raw, hi)
 		raw = binary.BigEndian.AppendUint64(raw, lo)
+	}
+	if flags&flagID != 0 {
+		raw = binary.AppendUvarint(raw, uint64(len(r.DedupID)))
+		raw = append(raw, r.DedupID...)
 	}
 	if flags&flagHeaders != 0 {
 		raw = appendHeaders(raw, r.Headers)
@@ -122,6 +131,7 @@ func (b *Builder) AppendBlock(o *Block) {
 	b.mark(o.FirstMs)
 	b.raw = append(b.raw, o.items()...)
 	b.h.Count += o.Count
+	b.ids = b.ids || o.HasIDs()
 	b.h.LastMs = o.LastMs
 }
 
@@ -131,6 +141,10 @@ func (b *Builder) Finish(prev uint64) Block {
 	b.h.Prev = prev
 	end := len(b.raw)
 	raw := append(b.raw, b.restarts...)
-	putHeader(raw, &b.h, None, len(raw)-HeaderSize, len(b.restarts)/restartSize)
+	v := byte(version)
+	if b.ids {
+		v = versionIDs
+	}
+	putHeader(raw, &b.h, v, None, len(raw)-HeaderSize, len(b.restarts)/restartSize)
 	return Block{Header: b.h, raw: raw, itemsEnd: end}
 }

@@ -60,6 +60,9 @@ func randomRecord(rnd *rand.Rand) shardlog.Record {
 	case 2:
 		r.ExplicitHashKey = shardlog.MaxHashKey
 	}
+	if rnd.Intn(5) == 0 {
+		r.DedupID = strings.Repeat("é", 1+rnd.Intn(128))
+	}
 	if rnd.Intn(4) == 0 {
 		for range []int{1, 2, shardlog.MaxHeaders}[rnd.Intn(3)] {
 			r.Headers = append(r.Headers, shardlog.Header{Key: randomText(rnd, 20), Value: randomText(rnd, 300)})
@@ -124,6 +127,7 @@ func requireItem(t testing.TB, want *placed, item *Item) {
 	require.Equal(t, want.r.PartitionKey, r.PartitionKey)
 	require.True(t, bytes.Equal(want.r.Data, r.Data))
 	require.Equal(t, want.r.ExplicitHashKey, r.ExplicitHashKey)
+	require.Equal(t, want.r.DedupID, r.DedupID)
 	require.Equal(t, want.r.Headers, r.Headers)
 	require.GreaterOrEqual(t, item.Size(), want.r.Size())
 }

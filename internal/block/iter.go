@@ -11,9 +11,18 @@ import (
 const (
 	flagHeaders  = 1 << 0
 	flagExplicit = 1 << 1
+	flagID       = 1 << 2
 	flagMarker   = 1 << 7
 	markerSize   = 9
 )
+
+// knownFlags are those that a record in a block of the version may have.
+func knownFlags(version byte) byte {
+	if version >= versionIDs {
+		return flagHeaders | flagExplicit | flagID
+	}
+	return flagHeaders | flagExplicit
+}
 
 // Item is one record inside a block. Its slices point into the block.
 type Item struct {
@@ -22,6 +31,7 @@ type Item struct {
 	Key      []byte
 	Data     []byte
 	Explicit shardlog.HashKey
+	ID       []byte // dedup ID; nil for none
 	headers  []byte
 }
 
@@ -33,6 +43,8 @@ type Iter struct {
 	next uint64 // counter of the record that Next returns
 	end  uint64
 	ms   int64
+
+	known byte // flags
 }
 
 // Counter returns the counter of the record that Next will return.
@@ -67,7 +79,7 @@ func (it *Iter) Next(item *Item) (ok bool, err error) {
 		return false, damage(HeaderSize+off, "record %d of the block is missing", it.next)
 	}
 	flags := data[off]
-	if flags&^(flagHeaders|flagExplicit) != 0 {
+	if flags&^it.known != 0 {
 		return false, damage(HeaderSize+off, "unknown record flags %#x", flags)
 	}
 	off++
@@ -77,7 +89,7 @@ func (it *Iter) Next(item *Item) (ok bool, err error) {
 		return false, damage(HeaderSize+off, "record length cut short")
 	}
 	off += n1 + n2
-	item.Explicit, item.headers = shardlog.HashKey{}, nil
+	item.Explicit, item.ID, item.headers = shardlog.HashKey{}, nil, nil
 	if flags != 0 {
 		if off, err = it.optional(item, flags, off); err != nil {
 			return false, err
@@ -106,6 +118,15 @@ func (it *Iter) optional(item *Item, flags byte, off int) (int, error) {
 		item.Explicit = shardlog.NewHashKey(binary.BigEndian.Uint64(it.data[off:]), binary.BigEndian.Uint64(it.data[off+8:]))
 		off += 16
 	}
+	if flags&flagID != 0 {
+		size, n := uvarint(it.data, off)
+		if n <= 0 || size > uint64(len(it.data)-off-n) {
+			return off, damage(HeaderSize+off, "dedup ID cut short")
+		}
+		off += n
+		item.ID = it.data[off : off+int(size)]
+		off += int(size)
+	}
 	if flags&flagHeaders != 0 {
 		size, n := uvarint(it.data, off)
 		if n <= 0 || size > uint64(len(it.data)-off-n) {
@@ -129,7 +150,10 @@ func (item *Item) Record(r *shardlog.Record) error {
 	r.PartitionKey = unsafe.String(unsafe.SliceData(item.Key), len(item.Key))
 	r.Data = item.Data
 	r.ExplicitHashKey = item.Explicit
-	r.Headers = nil
+	r.DedupID, r.Headers = "", nil
+	if item.ID != nil {
+		r.DedupID = unsafe.String(unsafe.SliceData(item.ID), len(item.ID))
+	}
 	if item.headers == nil {
 		return nil
 	}

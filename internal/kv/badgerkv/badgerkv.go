@@ -50,18 +50,20 @@ const (
 
 // Store is a kv.Store in a directory. Use Open.
 type Store struct {
-	db      *badger.DB
-	opts    Options
-	log     *badgerLog
-	space   *spaceGuard
-	gc      gcState
-	txMu    sync.Mutex     // one commit at a time: ours, and those that rotate the memtable
-	mapMu   sync.RWMutex   // read-held by whatever uses the mapped files, so that Close and advise wait for it
-	ts      atomic.Uint64  // version of the last commit
-	pins    map[uint64]int // versions that snapshots read; under txMu
-	fillers []*prefiller   // under txMu
-	gcMu    sync.Mutex     // held while value log GC may write; after txMu
-	closed  atomic.Bool
+	db     *badger.DB
+	opts   Options
+	log    *badgerLog
+	space  *spaceGuard
+	gc     gcState
+	txMu   sync.Mutex     // one commit at a time: ours, and those that rotate the memtable
+	mapMu  sync.RWMutex   // read-held by whatever uses the mapped files, so that Close and advise wait for it
+	ts     atomic.Uint64  // version of the last commit
+	pins   map[uint64]int // versions that snapshots read; under txMu
+	gcMu   sync.Mutex     // held while value log GC may write; after txMu
+	closed atomic.Bool
+	pager  *pager // nil where there is none
+	// threshold is the size from which values go to the value log.
+	threshold int64
 
 	commits, syncs atomic.Int64
 
@@ -86,18 +88,18 @@ func Open(o Options) (*Store, error) {
 	if err := s.space.check(0, true); err != nil {
 		return nil, err
 	}
-	threshold := int64(1 << 10)
+	s.threshold = 1 << 10
 	if o.SyncWrites {
 		// A value in the LSM tree costs one sync, one in the value log two;
 		// the rate of small groups is bounded by the disk in this mode, so
 		// the tree can bear them.
-		threshold = kv.InlineValue
+		s.threshold = kv.InlineValue
 	}
 	bo := badger.DefaultOptions(o.Dir).
 		WithLogger(s.log).
 		WithSyncWrites(o.SyncWrites).
 		WithValueLogFileSize(o.ValueLogFile).
-		WithValueThreshold(threshold).
+		WithValueThreshold(s.threshold).
 		WithMemTableSize(memTableSize).
 		WithNumMemtables(4).
 		WithNumLevelZeroTables(1).
@@ -125,7 +127,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.db = db
-	s.fillers = newPrefillers(o)
+	s.pager = newPager(s)
 	s.ts.Store(db.MaxVersion())
 	return s, nil
 }
@@ -224,8 +226,7 @@ func (s *Store) Commit(b *kv.Batch) error {
 	if s.closed.Load() {
 		return shardlog.ErrClosed
 	}
-	overhead := int64(len(b.Ops)) * entryOverhead
-	s.prefill(int64(b.Bytes)+overhead, int64(b.Inline)+overhead)
+	s.noteWritten(b)
 	if err := s.commit(b); err != nil {
 		return err
 	}
@@ -305,15 +306,13 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
+	s.pager.close()
 	s.syncMu.Lock()
 	defer s.syncMu.Unlock()
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
 	s.mapMu.Lock()
 	defer s.mapMu.Unlock()
-	for _, p := range s.fillers {
-		p.close()
-	}
 	err := s.db.Close()
 	if err == nil {
 		return s.log.failure()

@@ -1,0 +1,43 @@
+package badgerkv
+
+import "github.com/shardlog/shardlog/internal/kv"
+
+// Badger writes through mappings of sparse files. The first touch of each page
+// of a hole is a fault in which the file system allocates a block, and the
+// writer waits for it: that costs more than the copying. So a goroutine of its
+// own keeps the pages ahead of the writer populated, which is what the faults
+// would do, and no more: nobody's bytes change, so it needs no lock against
+// Badger, and where it lags behind or cannot work only speed is lost.
+//
+// Badger also syncs a value log file as a whole when it is full, and the writer
+// waits for that, too. So the goroutine tells the system to begin with it as
+// the file fills.
+//
+// Where each commit is synced none of this is done: such a store would write
+// populated pages to the disk twice, and the disk is what it waits for.
+
+const (
+	// populateAhead is how far ahead of the writer pages are populated, in
+	// bytes: some milliseconds' worth at the highest speed.
+	populateAhead = 2 << 20
+	// populateStep is how much is populated by one call, which may hold up
+	// whoever changes a mapping of the process.
+	populateStep = 256 << 10
+	// flushStep is how much has to be written before the system is told to
+	// bring it to the disk.
+	flushStep = 4 << 20
+)
+
+// noteWritten tells the pager what of a batch goes to the value log.
+func (s *Store) noteWritten(b *kv.Batch) {
+	if s.pager == nil {
+		return
+	}
+	var n int64
+	for i := range b.Ops {
+		if op := &b.Ops[i]; int64(len(op.Value)) >= s.threshold {
+			n += int64(len(op.Key)+len(op.Value)) + entryOverhead
+		}
+	}
+	s.pager.wrote(n)
+}

@@ -1,0 +1,209 @@
+package badgerkv
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// pager works ahead of, and behind, the writer of a store.
+type pager struct {
+	s    *Store
+	f    pagedFile
+	kick chan struct{}
+	quit chan struct{}
+	wg   sync.WaitGroup
+}
+
+// pagedFile is the newest value log file, which is the one that Badger writes
+// to. Its fields are the pager's goroutine's, but for lead.
+type pagedFile struct {
+	dir   string
+	limit int64 // a file is full at about this size
+	ahead int64
+
+	lead atomic.Int64 // populated bytes that the writer has not reached, about
+
+	fid     uint32
+	f       *os.File
+	m       mapping
+	size    int64 // when m was looked up
+	end     int64 // where the next hole may begin
+	flushed int64 // what is before was told to be brought to the disk
+}
+
+// newPager returns nil where nothing can be populated.
+func newPager(s *Store) *pager {
+	o := s.opts
+	// The call is refused as a whole by systems before Linux 5.14.
+	if err := (mapping{}).populate(0, 0); o.SyncWrites || err != nil {
+		return nil
+	}
+	p := &pager{kick: make(chan struct{}, 1), quit: make(chan struct{}), s: s}
+	p.f = pagedFile{dir: o.Dir, limit: o.ValueLogFile, ahead: min(populateAhead, o.ValueLogFile/4)}
+	p.wg.Add(1)
+	go p.run()
+	return p
+}
+
+func (p *pager) close() {
+	if p == nil {
+		return
+	}
+	close(p.quit)
+	p.wg.Wait()
+}
+
+// wrote is told how much is written to the value log, before or after.
+func (p *pager) wrote(n int64) {
+	if n > 0 && p.f.lead.Add(-n) < p.f.ahead/2 {
+		select {
+		case p.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (p *pager) run() {
+	defer p.wg.Done()
+	defer p.f.close()
+	for {
+		select {
+		case <-p.quit:
+			return
+		case <-p.kick:
+			// An error costs speed, and that only until the next time.
+			_ = p.advance(&p.f)
+		}
+	}
+}
+
+func (f *pagedFile) close() {
+	if f.f != nil {
+		f.f.Close()
+		f.f = nil
+	}
+}
+
+// advance sees to it that the writer finds its pages ready for a while, and
+// has those behind it brought to the disk.
+func (p *pager) advance(f *pagedFile) error {
+	if err := f.follow(); err != nil {
+		return err
+	}
+	hole, err := unix.Seek(int(f.f.Fd()), f.end, unix.SEEK_HOLE)
+	if err != nil {
+		return err
+	}
+	if written := hole - f.ahead - max(f.lead.Load(), 0); written-f.flushed >= flushStep {
+		p.flush(f, written&^(populateStep-1))
+	}
+	end := min(hole+f.ahead, f.limit+f.ahead/4, f.size)
+	for at := hole &^ (populateStep - 1); at < end; at += populateStep {
+		select {
+		case <-p.quit:
+			return nil
+		default:
+		}
+		if err := f.m.populate(at, min(populateStep, end-at)); err != nil {
+			f.close() // Badger may have mapped it elsewhere
+			return err
+		}
+	}
+	f.end = max(hole, end)
+	f.lead.Add(f.end - hole)
+	if f.end == hole {
+		f.lead.Add(f.ahead) // it is full, and nothing is to be done soon
+	}
+	return nil
+}
+
+// flush has the system begin to write the file up to an offset. Pages that are
+// mapped would be taken out of the mapping for that, one by one, and the other
+// processors told each time, which costs several times as much as all the
+// copying; so they are taken out together before. That would destroy memory
+// that is not a file's, so it must be certain what is mapped there: the newest
+// file is not unmapped, and is mapped elsewhere only by a write that makes it
+// longer.
+func (p *pager) flush(f *pagedFile, to int64) {
+	s := p.s
+	s.txMu.Lock()
+	if !s.gcMu.TryLock() {
+		s.txMu.Unlock()
+		return // value log GC writes to the file, too, and may take long
+	}
+	fi, err := f.f.Stat()
+	same := err == nil && fi.Size() == f.size && f.newest() && !s.closed.Load()
+	if same {
+		_ = f.m.advise(uintptr(f.flushed), uintptr(to-f.flushed), unix.MADV_DONTNEED)
+	}
+	s.gcMu.Unlock()
+	s.txMu.Unlock()
+	if same {
+		_ = unix.SyncFileRange(int(f.f.Fd()), f.flushed, to-f.flushed, unix.SYNC_FILE_RANGE_WRITE)
+		f.flushed = to
+	}
+}
+
+// newest tells whether f is still the file that Badger writes to.
+func (f *pagedFile) newest() bool { return !exists(f.path(f.fid+1)) && exists(f.path(f.fid)) }
+
+// follow opens the newest file.
+func (f *pagedFile) follow() error {
+	if f.f != nil && f.newest() {
+		return nil
+	}
+	f.close()
+	fid, err := f.find()
+	if err != nil {
+		return err
+	}
+	file, err := os.Open(f.path(fid))
+	if err != nil {
+		return err
+	}
+	fi, err := file.Stat()
+	if err != nil {
+		return errors.Join(err, file.Close())
+	}
+	found := mappings(f.dir, filepath.Base(f.path(fid)))
+	if len(found) != 1 || int64(found[0].size) < fi.Size() {
+		return errors.Join(os.ErrNotExist, file.Close())
+	}
+	f.fid, f.f, f.m, f.size = fid, file, found[0], fi.Size()
+	f.end, f.flushed = 0, 0
+	f.lead.Store(0)
+	return nil
+}
+
+func (f *pagedFile) path(fid uint32) string {
+	return filepath.Join(f.dir, fmt.Sprintf("%06d.vlog", fid))
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// find returns the highest number of a file.
+func (f *pagedFile) find() (last uint32, err error) {
+	names, err := filepath.Glob(filepath.Join(f.dir, "*.vlog"))
+	if err != nil {
+		return 0, err
+	}
+	for _, name := range names {
+		var n uint32
+		if _, err := fmt.Sscanf(filepath.Base(name), "%d", &n); err == nil {
+			last = max(last, n)
+		}
+	}
+	if len(names) == 0 {
+		return 0, os.ErrNotExist
+	}
+	return last, nil
+}

@@ -1,0 +1,50 @@
+package stream
+
+import (
+	"context"
+	"sync"
+
+	"github.com/shardlog/shardlog"
+)
+
+// rowLocks let one writer at a time decide on a checkpoint row and store it, so
+// that a transaction can compare a row before its records get their numbers,
+// and the row is still that one when they are stored. Whoever takes several
+// takes them in the order of their keys. A lock is given back when the outcome
+// is known, which may be after its caller has gone.
+type rowLocks struct {
+	mu   sync.Mutex
+	held map[string]chan struct{} // closed when it is given back
+}
+
+// lock waits for the row with the key.
+func (r *rowLocks) lock(ctx context.Context, key []byte, quit <-chan struct{}) error {
+	for {
+		r.mu.Lock()
+		c, taken := r.held[string(key)]
+		if !taken {
+			if r.held == nil {
+				r.held = map[string]chan struct{}{}
+			}
+			r.held[string(key)] = make(chan struct{})
+		}
+		r.mu.Unlock()
+		if !taken {
+			return nil
+		}
+		select {
+		case <-c:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-quit:
+			return shardlog.ErrClosed
+		}
+	}
+}
+
+func (r *rowLocks) unlock(key []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.held[string(key)])
+	delete(r.held, string(key))
+}

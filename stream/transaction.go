@@ -1,0 +1,438 @@
+package stream
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// Bounds of a transaction. They follow from those of one of the storage
+// engine's.
+const (
+	// MaxTxBytes bounds the records of a transaction, in bytes of data, keys,
+	// headers and dedup IDs.
+	MaxTxBytes = maxAtomic
+	// MaxTxRecords bounds their number.
+	MaxTxRecords = 100_000
+	// MaxTxRows bounds the checkpoint rows of a transaction.
+	MaxTxRows = 64
+	// maxTxInline bounds the bytes of those rows that the storage engine keeps
+	// in its tree.
+	maxTxInline = 48 << 10
+)
+
+// Tx collects records of any shards and streams of one database, and
+// checkpoints, that are to be stored together or not at all. Use DB.Begin. It
+// holds nothing until Commit, so one that is not committed may be dropped. It is
+// not safe for concurrent use.
+type Tx struct {
+	db    *DB
+	puts  []txPut
+	rows  []checkpoint.Lease
+	bytes int
+	err   error // the first fault of a Put
+	over  bool
+}
+
+// txPut is a record and its stream.
+type txPut struct {
+	st *Stream
+	r  shardlog.Record
+}
+
+// TxResult is what a transaction has stored.
+type TxResult struct {
+	// Records has a result for each record, in the order in which they were
+	// put. None has an error; Duplicate is set for one whose DedupID was
+	// stored before.
+	Records []shardlog.PutResult
+	// Checkpoints are the rows as they are now, in their order.
+	Checkpoints []checkpoint.Lease
+}
+
+// Begin returns an empty transaction.
+func (db *DB) Begin() *Tx { return &Tx{db: db} }
+
+// Put adds records of a stream. They are kept until Commit returns and must not
+// be changed before; records of one partition key keep their order. Faults are
+// told by Commit.
+func (tx *Tx) Put(st *Stream, records ...shardlog.Record) {
+	if st == nil || st.db != tx.db {
+		tx.fault(&shardlog.InvalidError{Field: "stream", Value: nameOf(st), Limit: "one of the transaction's database"})
+		return
+	}
+	for i := range records {
+		r := &records[i]
+		tx.bytes += r.Size() + len(r.DedupID)
+		if len(tx.puts) < MaxTxRecords {
+			tx.puts = append(tx.puts, txPut{st, *r})
+		} else {
+			tx.fault(&shardlog.InvalidError{Field: "Tx", Value: "of more records", Limit: fmt.Sprintf("at most %d records", MaxTxRecords)})
+		}
+	}
+}
+
+func nameOf(st *Stream) string {
+	if st == nil {
+		return "nil"
+	}
+	return st.name
+}
+
+func (tx *Tx) fault(err error) {
+	if tx.err == nil {
+		tx.err = err
+	}
+}
+
+// Checkpoint adds a row of DB.Checkpoints, as Store.Update would store it: on
+// the condition that the row's Version is l.Version. With Version 0 it is made,
+// as by Store.Create.
+func (tx *Tx) Checkpoint(l checkpoint.Lease) { tx.rows = append(tx.rows, l.Clone()) }
+
+// Commit stores everything, in one transaction of the storage engine, as
+// durably as records are; or nothing, also if the process is killed meanwhile.
+// It blocks until that is done. A reader of a shard sees all of the
+// transaction's records there or none; one who looks at several shards, or at a
+// row, may see some of them a moment before the others, and never any of a
+// transaction that fails.
+//
+// It waits for other writers of the same rows, and writers of the same rows
+// wait for it; it holds up nobody else. Reshards wait for it, as for any writer.
+//
+// The error matches shardlog.ErrInvalid, with all faults, for bad records and
+// rows and where a bound is broken (MaxTxBytes, MaxTxRecords, MaxTxRows);
+// ErrConflict, ErrNotFound or ErrExists for a row that is not as expected;
+// ErrThroughputExceeded with a time to wait if a shard's limit does not admit
+// its records; ErrNotFound for a stream that was deleted; ErrNoSpace,
+// ErrStorage or ErrClosed; or ErrUnknownOutcome if ctx ends while the
+// transaction is under way. After any but the last, nothing was stored, and
+// Commit may be tried again. After it returned nil it must not be called again.
+func (tx *Tx) Commit(ctx context.Context) (TxResult, error) {
+	if err := tx.db.enter(ctx, "commit", ""); err != nil {
+		return TxResult{}, err
+	}
+	res, err := tx.commit(ctx)
+	if err != nil {
+		var retry time.Duration
+		var e *shardlog.Error
+		if errors.As(err, &e) {
+			retry = e.RetryAfter
+		}
+		return TxResult{}, &shardlog.Error{Op: "commit", RetryAfter: retry, Err: err}
+	}
+	tx.over = true
+	return res, nil
+}
+
+func (tx *Tx) commit(ctx context.Context) (TxResult, error) {
+	if err := tx.check(); err != nil {
+		return TxResult{}, err
+	}
+	rows, err := tx.lockRows(ctx)
+	if err != nil {
+		return TxResult{}, err
+	}
+	joined := false
+	defer func() {
+		if !joined {
+			rows.unlock()
+		}
+	}()
+	if err := rows.decide(tx.rows); err != nil {
+		return TxResult{}, err
+	}
+	for {
+		t := newTxTry(tx, rows)
+		wait, err := t.try(ctx)
+		joined = joined || t.joined
+		if err != nil {
+			return TxResult{}, err
+		}
+		if wait == nil {
+			return TxResult{Records: t.results(tx), Checkpoints: rows.leases}, nil
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return TxResult{}, context.Cause(ctx)
+		case <-tx.db.quit:
+			return TxResult{}, shardlog.ErrClosed
+		}
+	}
+}
+
+// check finds the faults of the transaction.
+func (tx *Tx) check() error {
+	errs := []error{tx.err}
+	invalid := func(value, limit string, args ...any) {
+		errs = append(errs, &shardlog.InvalidError{Field: "Tx", Value: value, Limit: fmt.Sprintf(limit, args...)})
+	}
+	if tx.over {
+		invalid("committed", "one that was not committed yet")
+	}
+	if tx.bytes > MaxTxBytes {
+		invalid(fmt.Sprintf("of %d bytes", tx.bytes), "at most %d bytes of records", MaxTxBytes)
+	}
+	for i := range tx.puts {
+		p := &tx.puts[i]
+		meta := p.st.meta.Load()
+		if err := checkRecord(&p.r, min(meta.MaxRecordSize, tx.db.largestRecord()), meta.idRule()); err != nil {
+			err.Field = fmt.Sprintf("records[%d].%s", i, err.Field)
+			if errs = append(errs, err); len(errs) == 10 {
+				break
+			}
+		}
+	}
+	if len(tx.rows) > MaxTxRows {
+		invalid(fmt.Sprintf("of %d checkpoints", len(tx.rows)), "at most %d checkpoints", MaxTxRows)
+		return errors.Join(errs...)
+	}
+	seen := map[checkpoint.Key]bool{}
+	for i := range tx.rows {
+		if seen[tx.rows[i].Key] {
+			invalid(fmt.Sprintf("with two checkpoints of %v", tx.rows[i].Key), "one of each row")
+		}
+		seen[tx.rows[i].Key] = true
+		errs = append(errs, tx.rows[i].Validate())
+	}
+	return errors.Join(errs...)
+}
+
+// txRows are the checkpoint rows of a transaction, locked. They ride with its
+// records.
+type txRows struct {
+	db     *DB
+	keys   [][]byte // in order; those locked
+	values map[string][]byte
+	leases []checkpoint.Lease
+	inline int
+}
+
+// lockRows locks the rows of the transaction in the order of their keys.
+func (tx *Tx) lockRows(ctx context.Context) (*txRows, error) {
+	rows := &txRows{db: tx.db, values: map[string][]byte{}}
+	var keys [][]byte
+	for i := range tx.rows {
+		k := tx.rows[i].Key
+		keys = append(keys, rowKey(k.Group, k.Stream, k.Shard))
+	}
+	slices.SortFunc(keys, bytes.Compare)
+	for _, k := range keys {
+		if err := tx.db.rows.lock(ctx, k, tx.db.quit); err != nil {
+			rows.unlock()
+			return nil, err
+		}
+		rows.keys = append(rows.keys, k)
+	}
+	return rows, nil
+}
+
+func (rows *txRows) unlock() {
+	for _, k := range rows.keys {
+		rows.db.rows.unlock(k)
+	}
+	rows.keys = nil
+}
+
+// decide compares the rows with what is stored.
+func (rows *txRows) decide(want []checkpoint.Lease) error {
+	for i := range want {
+		l := want[i].Clone()
+		k := rowKey(l.Group, l.Stream, l.Shard)
+		r, err := getRow(rows.db.log.Get, k)
+		if err == nil && l.Version == 0 && r.live {
+			err = shardlog.ErrExists
+		} else if err == nil && l.Version > 0 {
+			err = r.match(l.Version)
+		}
+		var v []byte
+		if err == nil {
+			v, err = liveRow(&l, r.version+1)
+		}
+		if err != nil {
+			return checkpoints{rows.db}.fail("in transaction", l.Key, err)
+		}
+		rows.values[string(k)] = v
+		rows.leases = append(rows.leases, l)
+		if rows.inline += len(k); len(v) <= kv.InlineValue {
+			rows.inline += len(v)
+		}
+	}
+	if rows.inline > maxTxInline {
+		return &shardlog.InvalidError{Field: "Tx", Value: fmt.Sprintf("with %d bytes of checkpoints", rows.inline), Limit: fmt.Sprintf("at most %d bytes of rows up to %d bytes", maxTxInline, kv.InlineValue)}
+	}
+	return nil
+}
+
+// Stage implements shard.Rider.
+func (rows *txRows) Stage(_ []any, tx *shard.Tx) {
+	for _, k := range rows.keys {
+		tx.Set(k, rows.values[string(k)])
+	}
+}
+
+// Settle implements shard.Rider.
+func (rows *txRows) Settle([]any, error) { rows.unlock() }
+
+// txTry is one attempt at a transaction: a call for each of its streams, in
+// the order of their numbers, which is that of their locks.
+type txTry struct {
+	rows   *txRows
+	calls  []*call
+	at     []txIndex // of each record of the transaction
+	claim  *claim
+	joined bool
+}
+
+// txIndex is where a record is: the call, and its index in it.
+type txIndex struct {
+	c     *call
+	index int
+}
+
+func newTxTry(tx *Tx, rows *txRows) *txTry {
+	t := &txTry{rows: rows, claim: newClaim(), at: make([]txIndex, len(tx.puts))}
+	of := map[*Stream]*call{}
+	for i := range tx.puts {
+		p := &tx.puts[i]
+		c := of[p.st]
+		if c == nil {
+			c = &call{st: p.st, meta: p.st.meta.Load(), req: &shardlog.PutRequest{}}
+			of[p.st] = c
+			t.calls = append(t.calls, c)
+		}
+		t.at[i] = txIndex{c, len(c.req.Records)}
+		c.req.Records = append(c.req.Records, p.r)
+	}
+	slices.SortFunc(t.calls, func(a, b *call) int { return cmp.Compare(a.st.id, b.st.id) })
+	for _, c := range t.calls {
+		c.res = make([]shardlog.PutResult, len(c.req.Records))
+		for i := range c.res {
+			c.todo = append(c.todo, i)
+		}
+	}
+	return t
+}
+
+// try stores the transaction. If something is in the way it stores nothing and
+// returns what to wait for.
+func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
+	for _, c := range t.calls {
+		c.st.shape.RLock()
+		defer c.st.shape.RUnlock()
+		if c.st.deleted.Load() {
+			return nil, c.st.fail("commit", "", shardlog.ErrNotFound)
+		}
+	}
+	if wait, err := t.begin(); wait != nil || err != nil {
+		return wait, err
+	}
+	defer t.giveBack()
+	records, targets, out, arrived, err := t.route()
+	if err != nil || len(records) == 0 && len(t.rows.keys) == 0 {
+		return nil, err
+	}
+	err = t.rows.db.log.AppendWith(ctx, records, targets, out, &shard.Trip{
+		Whole: true, Inline: t.rows.inline, Arrivals: arrived,
+		Join: func(_, _ int, ride func(shard.Rider, any)) {
+			t.joined = true
+			ride(t.rows, nil)
+			for _, c := range t.calls {
+				c.join(0, len(c.todo), ride)
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range t.calls {
+		c.finish()
+	}
+	return nil, nil
+}
+
+// begin claims the dedup IDs of the records, all or none.
+func (t *txTry) begin() (wait <-chan struct{}, err error) {
+	for _, c := range t.calls {
+		if !hasIDs(c.req.Records) {
+			continue
+		}
+		d := &c.st.dedup
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if wait, err := c.findIDs(d); wait != nil || err != nil {
+			return wait, err
+		}
+	}
+	for _, c := range t.calls {
+		if c.ids != nil {
+			c.claim, c.held = t.claim, make([]bool, len(c.req.Records))
+			c.claimAll()
+		}
+	}
+	return nil, nil
+}
+
+func (t *txTry) giveBack() {
+	for _, c := range t.calls {
+		c.giveBack()
+	}
+}
+
+// route finds the shards of the records and looks whether their limits admit
+// all of them.
+func (t *txTry) route() (records []shardlog.Record, targets []*shard.Shard, out []shardlog.PutResult, arrived []int64, err error) {
+	type load struct{ records, bytes int }
+	loads := map[*member]load{}
+	streams := map[*member]*Stream{}
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	for _, c := range t.calls {
+		r := c.st.routes.Load()
+		for _, i := range c.todo {
+			m := r.route(c.meta.Hash.cachedKey(&c.req.Records[i], &sc.hashes))
+			records, targets = append(records, c.req.Records[i]), append(targets, m.s)
+			if m.lim != nil && m.lim.writes {
+				l := loads[m]
+				loads[m], streams[m] = load{l.records + 1, l.bytes + c.req.Records[i].Size()}, c.st
+			}
+		}
+	}
+	now := time.Now()
+	for m, l := range loads {
+		if wait := m.lim.wait(now, l.records, l.bytes); wait > 0 {
+			m.ctr.writeThrottles.Add(int64(l.records))
+			return nil, nil, nil, nil, &shardlog.Error{Op: "put", Stream: streams[m].name, Shard: m.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+		}
+	}
+	for m, l := range loads {
+		m.lim.spendWrites(now, l.records, l.bytes)
+	}
+	out, arrived = make([]shardlog.PutResult, len(records)), make([]int64, len(records))
+	from := 0
+	for _, c := range t.calls {
+		to := from + len(c.todo)
+		c.records, c.targets, c.out, c.arrived = records[from:to], targets[from:to], out[from:to], arrived[from:to]
+		from = to
+	}
+	return records, targets, out, arrived, nil
+}
+
+// results puts the results in the order of the transaction's records.
+func (t *txTry) results(tx *Tx) []shardlog.PutResult {
+	res := make([]shardlog.PutResult, len(tx.puts))
+	for i := range res {
+		res[i] = t.at[i].c.res[t.at[i].index]
+	}
+	return res
+}
