@@ -45,7 +45,7 @@ func (t *task) batch() *piece {
 	c, o := t.chunk, t.r.o
 	p := &piece{records: t.rest, end: c.next, shardEnd: c.end, behind: c.behind, behindRecords: c.behindRecords}
 	n := min(len(t.rest), o.BatchSize)
-	if c.packed || o.BatchWindow > 0 {
+	if o.BatchWindow > 0 {
 		size := 0
 		for i := range n {
 			if size += t.rest[i].Size(); size > o.BatchBytes && i > 0 {
@@ -80,8 +80,6 @@ func (t *task) deliver(p *piece) (done bool, err error) {
 		if n > 0 {
 			t.advance(cur.after(n - 1))
 			attempt = 1 // of the record that is the first one now
-		} else if len(cur.records) == 0 {
-			t.advance(cur.end)
 		}
 		all := n == len(cur.records)
 		t.counted(cur.records[:n], err, all)

@@ -16,9 +16,6 @@ const maxIdle = time.Second
 // chunk is a page after it was taken apart and filtered.
 type chunk struct {
 	records []shardlog.Record
-	// packed: some records come from aggregated ones, so there may be many
-	// more of them than a page has.
-	packed bool
 	// idle: the page was empty, because the tail was reached; none: it had no
 	// records, for whatever reason.
 	idle, none bool
@@ -96,44 +93,30 @@ func (f *fetcher) run() {
 				return
 			}
 		}
-		c := f.chunk()
-		if c == nil {
+		page, err := f.read()
+		if f.ctx.Err() != nil {
 			return
 		}
-		f.t.r.fetched.Add(c.size)
-		select {
-		case f.chunks <- c:
-		case <-f.ctx.Done():
-			f.t.r.fetched.Add(-c.size)
+		if err != nil {
+			f.hand(&chunk{err: err})
 			return
 		}
-		if c.err != nil || c.end {
+		if !f.emit(page) || page.End {
 			return
 		}
 	}
 }
 
-// chunk reads until there is something to hand on; nil means that the reading
-// was ended.
-func (f *fetcher) chunk() *chunk {
-	page, err := f.read()
-	if f.ctx.Err() != nil {
-		return nil
+// hand gives a chunk to the task; false means that the reading was ended.
+func (f *fetcher) hand(c *chunk) bool {
+	f.t.r.fetched.Add(c.size)
+	select {
+	case f.chunks <- c:
+		return true
+	case <-f.ctx.Done():
+		f.t.r.fetched.Add(-c.size)
+		return false
 	}
-	if err != nil {
-		return &chunk{err: err}
-	}
-	c := &chunk{
-		next: endOfPage(page), end: page.End, children: page.Children,
-		behind: page.Behind, behindRecords: page.BehindRecords, idle: len(page.Records) == 0 && !page.End, none: len(page.Records) == 0,
-	}
-	c.records, c.packed = f.unpack(page.Records)
-	f.filter(c)
-	for i := range c.records {
-		c.size += int64(c.records[i].Size())
-	}
-	f.next = c.next
-	return c
 }
 
 func (f *fetcher) filter(c *chunk) {

@@ -155,6 +155,8 @@ type heart struct {
 
 	// row is used by register, then by the beating goroutine, then by leave.
 	row checkpoint.Lease
+	// tried is when the first write began of which the outcome is not known.
+	tried time.Time
 
 	mu     sync.Mutex
 	last   time.Time // when the last beat that was written began
@@ -306,8 +308,12 @@ func (h *heart) beat() error {
 			return fmt.Errorf("%w: another worker has the ID %q", ErrLeaseLost, h.r.o.WorkerID)
 		}
 		if err == nil {
-			// An earlier write of our own, of which the answer was lost.
+			// An earlier write of our own, of which the answer was lost: that
+			// was a sign of life too.
 			h.row = row
+			if !h.tried.IsZero() && h.fresh() {
+				h.alive(h.tried)
+			}
 			row, err = h.r.o.Store.Update(ctx, h.fill(row))
 		}
 	}
@@ -317,9 +323,12 @@ func (h *heart) beat() error {
 		row, err = h.r.o.Store.Create(ctx, next)
 	}
 	if err != nil {
+		if h.tried.IsZero() {
+			h.tried = began
+		}
 		return err
 	}
-	h.row = row
+	h.row, h.tried = row, time.Time{}
 	returned := !h.fresh()
 	h.alive(began)
 	if returned {

@@ -17,6 +17,8 @@ import (
 	"github.com/shardlog/shardlog/consumer"
 )
 
+const maxPoll = 500 * time.Millisecond // between two looks at the workers
+
 const ttl = 10 * time.Second // the default of LeaseTTL
 
 // recorder keeps the events of one consumer.
@@ -700,7 +702,9 @@ func TestManyShardsFewWrites(t *testing.T) {
 		for i := range workers {
 			all = append(all, start(t, src, &sink{}, consumer.Options{Store: st, WorkerID: fmt.Sprint(i)}))
 		}
-		time.Sleep(2 * time.Second)
+		time.Sleep(2 * maxPoll)
+		assert.Zero(t, st.owners(t)[""], "every shard has a worker after two looks")
+		time.Sleep(4 * time.Second)
 		owners := st.owners(t)
 		assert.Len(t, owners, workers)
 		for id, n := range owners {

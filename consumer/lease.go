@@ -16,8 +16,7 @@ import (
 // others again: of workers that start together, the first must not take all.
 const lookEvery = 32
 
-// since notes since when something about a shard holds. The zero value of
-// Epoch is as good as any other.
+// since notes since when something about a shard holds, in one epoch of it.
 type since struct {
 	epoch uint64
 	at    time.Time
@@ -73,6 +72,7 @@ func (r *run) share(ctx context.Context, v *view) (again bool, err error) {
 // others that cannot yet, with the parent that they wait for.
 func (r *run) ready(v *view) (ready []holding, waiting map[string]string) {
 	waiting = map[string]string{}
+	free, asked := map[string]since{}, map[string]since{}
 	alive := func(id string) bool { return id != "" && r.peers.live(id, v.now) }
 	for _, id := range v.order {
 		row, ok := v.rows[id]
@@ -94,18 +94,22 @@ func (r *run) ready(v *view) (ready []holding, waiting map[string]string) {
 			h.next = ""
 		}
 		ready = append(ready, h)
-		if h.owner != "" {
-			delete(r.free, id)
-		} else if f, ok := r.free[id]; !ok || f.epoch != row.Epoch {
-			r.free[id] = since{row.Epoch, v.now}
-		}
-		if row.Next != r.o.WorkerID || row.Owner == "" {
-			delete(r.asked, id)
-		} else if f, ok := r.asked[id]; !ok || f.epoch != row.Epoch {
-			r.asked[id] = since{row.Epoch, v.now}
+		if h.owner == "" {
+			free[id] = r.free[id].orNow(row.Epoch, v.now)
+		} else if h.next == r.o.WorkerID {
+			asked[id] = r.asked[id].orNow(row.Epoch, v.now)
 		}
 	}
+	r.free, r.asked = free, asked
 	return ready, waiting
+}
+
+// orNow returns s if it is about this epoch, else a new one.
+func (s since) orNow(epoch uint64, now time.Time) since {
+	if s.at.IsZero() || s.epoch != epoch {
+		return since{epoch, now}
+	}
+	return s
 }
 
 // leaving tells whether a worker said that it is shutting down.
@@ -129,7 +133,7 @@ func (r *run) overdue(v *view, h holding) bool {
 // deadline is how long until overdue may answer differently.
 func (r *run) deadline() (least time.Duration, ok bool) {
 	note := func(d time.Duration) {
-		if d = max(d, 0); !ok || d < least {
+		if d = max(d, maxPoll/10); !ok || d < least {
 			least, ok = d, true
 		}
 	}

@@ -61,6 +61,11 @@ type ShardStats struct {
 	Attempts int
 	// Failures is how many calls of the handler did not succeed.
 	Failures uint64
+	// OutOfRange is how many user records of aggregated ones were left out
+	// because they belong to another shard. DamagedAggregates is how many
+	// aggregated records could not be taken apart, and BadDigests how many
+	// began like one but were none.
+	OutOfRange, DamagedAggregates, BadDigests uint64
 	// Throttled is how many reads were refused because of a rate limit.
 	Throttled uint64
 	// HandlerTime is how long the handler has worked, all calls together.

@@ -28,6 +28,9 @@ func (v *view) known(id string) bool { _, ok := v.rows[id]; return ok }
 // soon a worker that has left, or that asks for a shard, is noticed.
 const maxPoll = 500 * time.Millisecond
 
+// watchPause is how long to collect changes that the store tells of.
+const watchPause = 5 * time.Millisecond
+
 // supervise joins the group, finds shards, takes this worker's part of them
 // and starts their tasks, until the run is stopped.
 func (r *run) supervise() {
@@ -60,7 +63,15 @@ func (r *run) supervise() {
 		case <-r.wake:
 			full = true
 		case <-r.watch:
+			// Where there is one change there are mostly more.
 			full = true
+			pause := time.NewTimer(watchPause)
+			select {
+			case <-r.reading.Done():
+			case <-r.wake:
+			case <-pause.C:
+			}
+			pause.Stop()
 		case <-t.C:
 		}
 		t.Stop()

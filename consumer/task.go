@@ -194,7 +194,7 @@ func (t *task) gather() error {
 			}
 			size += c.size
 			c.records = append(t.rest, c.records...)
-			c.packed, c.idle, c.none, c.size = c.packed || t.chunk.packed, false, false, size
+			c.idle, c.none, c.size = false, false, size
 			t.chunk, t.rest = c, c.records
 		case <-timer.C:
 			return nil

@@ -49,7 +49,7 @@ var layers = map[string][]string{
 	"checkpoint":                {"."},
 	"checkpoint/checkpointtest": {".", "checkpoint"},
 	"producer":                  {".", "internal/kpl"},
-	"consumer":                  {".", "checkpoint"},
+	"consumer":                  {".", "checkpoint", "internal/kpl"},
 	"internal/block":            {"."},
 	"internal/kpl":              {"."},
 	"internal/kv":               {"."},
