@@ -251,6 +251,7 @@ func TestScenario31CheckpointInTheUsersTransaction(t *testing.T) {
 					return tx.commit()
 				}), consumer.Options{Store: st, BatchSize: 10})
 				time.Sleep(time.Minute)
+				settle()
 				if what == taken {
 					require.ErrorIs(t, commitErr, shardlog.ErrConflict, "the user's rows are not there")
 					assert.Equal(t, uint64(1), r.Stats().LostLeases)
