@@ -375,6 +375,7 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 	st := newStream(db, id, streamMeta{
 		Name: name, Created: now.UnixMilli(), Retention: cfg.Retention, RetentionBytes: cfg.RetentionBytes,
 		MaxRecordSize: cfg.MaxRecordSize, Compression: cfg.Compression, Hash: cfg.Hash, Limits: cfg.Limits, DedupWindow: cfg.DedupWindow, Tags: cfg.Tags,
+		Attributes: cfg.Attributes,
 	})
 	metas := st.firstShards(cfg.Shards, now)
 	var members []*member

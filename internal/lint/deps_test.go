@@ -56,6 +56,8 @@ var layers = map[string][]string{
 	"internal/kv/badgerkv":      {".", "internal/kv"},
 	"internal/kv/kvtest":        {".", "internal/kv"},
 	"internal/lint":             {},
+	"kinesisapi":                {".", "stream"},
+	"kinesistest":               {".", "kinesisapi", "stream"},
 	"shard":                     {".", "internal/block", "internal/kv"},
 	"stream":                    {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "shard"},
 }
@@ -65,7 +67,7 @@ var layers = map[string][]string{
 var badgerUsers = []string{"internal/kv/badgerkv", "benchmarks"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"internal/kv/badgerkv", "stream"}
+var linksBadger = []string{"internal/kv/badgerkv", "kinesisapi", "kinesistest", "stream"}
 
 // forTests are packages that may import testing and what helps with it.
 func forTests(path string) bool {
