@@ -97,27 +97,29 @@ func TestShardExpiresWhileBehind(t *testing.T) {
 		src.put(0, 10)
 		src.split(0)
 		src.put(1, 5)
-		r := start(t, src, slow(k, time.Hour), consumer.Options{Store: newStore(), BatchSize: 10 - unread, OnTrimmed: onTrimmed})
+		r := start(t, src, slow(k, time.Hour), consumer.Options{
+			Store: newStore(), BatchSize: (10 - unread) / 2, PrefetchBytes: 1, OnTrimmed: onTrimmed,
+		})
 		settle()
 		src.remove(0)
 		return r, k
 	}
 	bubble(t, func(t *testing.T) {
-		r, _ := run(t, nil, 3)
+		r, _ := run(t, nil, 4)
 		err := r.result()
 		require.ErrorIs(t, err, shardlog.ErrExpired)
-		assert.ErrorContains(t, err, "up to 3 records")
+		assert.ErrorContains(t, err, "up to 4 records")
 	})
 	bubble(t, func(t *testing.T) {
-		r, k := run(t, func(string, *shardlog.TrimmedError) error { return nil }, 3)
-		time.Sleep(3 * time.Hour)
-		assert.Equal(t, append(names(0, 0, 7), names(1, 0, 5)...), k.got())
+		r, k := run(t, func(string, *shardlog.TrimmedError) error { return nil }, 4)
+		time.Sleep(5 * time.Hour)
+		assert.Equal(t, append(names(0, 0, 6), names(1, 0, 5)...), k.got())
 		assert.Equal(t, "gone from the stream", r.stats(0).Blocked)
 		r.stop()
 	})
 	bubble(t, func(t *testing.T) {
 		r, k := run(t, nil, 0) // everything was read: nothing is lost
-		time.Sleep(3 * time.Hour)
+		time.Sleep(5 * time.Hour)
 		assert.Equal(t, append(names(0, 0, 10), names(1, 0, 5)...), k.got())
 		r.stop()
 	})

@@ -25,6 +25,8 @@ func (st *Stream) Checkpoints() checkpoint.Store { return st.db.Checkpoints() }
 
 type checkpoints struct{ db *DB }
 
+var _ checkpoint.Watcher = checkpoints{}
+
 // A stored row is one byte, rowLive or rowDead, and the row or its version.
 // A row is never deleted but marked dead: its version must not come back, and
 // neither must the row, as a deleted value can (docs/adr/0003).
@@ -142,32 +144,45 @@ func (c checkpoints) Create(ctx context.Context, l checkpoint.Lease) (checkpoint
 	if err != nil {
 		return checkpoint.Lease{}, err
 	}
+	c.db.watchers.Changed(nil, &l)
 	return l, nil
+}
+
+// Watch implements checkpoint.Watcher.
+func (c checkpoints) Watch(ctx context.Context, group, stream string) <-chan struct{} {
+	return c.db.watchers.Watch(ctx, group, stream)
 }
 
 // Update implements checkpoint.Store.
 func (c checkpoints) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
+	var before checkpoint.Lease
 	err := c.write(ctx, "update", l.Key, func(r row) ([]byte, error) {
 		if err := r.match(l.Version); err != nil {
 			return nil, err
 		}
+		before = r.lease
 		return liveRow(&l, r.version+1)
 	})
 	if err != nil {
 		return checkpoint.Lease{}, err
 	}
+	c.db.watchers.Changed(&before, &l)
 	return l, nil
 }
 
 // Delete implements checkpoint.Store.
 func (c checkpoints) Delete(ctx context.Context, l checkpoint.Lease) error {
-	return c.write(ctx, "delete", l.Key, func(r row) ([]byte, error) {
+	err := c.write(ctx, "delete", l.Key, func(r row) ([]byte, error) {
 		if err := r.match(l.Version); err != nil {
 			return nil, err
 		}
 		return binary.BigEndian.AppendUint64([]byte{rowDead}, r.version), nil
 	})
+	if err == nil {
+		c.db.watchers.Changed(&l, nil)
+	}
+	return err
 }
 
 // Get implements checkpoint.Store.

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/badgerkv"
 	"github.com/shardlog/shardlog/shard"
@@ -37,7 +38,8 @@ type DB struct {
 	closed  atomic.Bool
 	close   sync.Once
 
-	rows rowLocks
+	rows     rowLocks
+	watchers checkpoint.Watchers
 
 	// manage lets one change of the set of streams run at a time, without
 	// holding mu while it is committed.
