@@ -29,11 +29,11 @@ func (e *endpoint) admin(method, path, body string) (int, obj) {
 func TestAdmin(t *testing.T) {
 	e := newEndpoint(t, &Options{Admin: true})
 	e.create("s", 1)
-	status, out := e.admin("GET", "health", "")
+	status, _ := e.admin("GET", "health", "")
 	require.Equal(t, 200, status)
 	status, _ = e.admin("GET", "ready", "")
 	require.Equal(t, 200, status)
-	status, out = e.admin("PUT", "clock", `{"offset":"301s"}`)
+	status, out := e.admin("PUT", "clock", `{"offset":"301s"}`)
 	require.Equal(t, 200, status, out)
 	require.Equal(t, 301*time.Second, e.h.ClockOffset())
 	status, out = e.admin("POST", "faults", `{"operation":"ListStreams","action":"internal","count":1,"latency":"1ms"}`)

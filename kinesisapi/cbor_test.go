@@ -111,11 +111,11 @@ func (e *endpoint) cbor(op string, in any) (int, obj, []byte) {
 
 func TestCBOR(t *testing.T) {
 	e := newEndpoint(t, nil)
-	status, out, raw := e.cbor("CreateStream", obj{"StreamName": "s", "ShardCount": 1, "Tags": obj{"a": "b"}})
+	status, _, raw := e.cbor("CreateStream", obj{"StreamName": "s", "ShardCount": 1, "Tags": obj{"a": "b"}})
 	require.Equal(t, 200, status)
 	require.Empty(t, raw, "no output is an empty body")
 	payload := []byte{0, 1, 0xff, 0xfe}
-	_, out, _ = e.cbor("PutRecord", obj{"StreamName": "s", "PartitionKey": "k", "Data": payload})
+	_, out, _ := e.cbor("PutRecord", obj{"StreamName": "s", "PartitionKey": "k", "Data": payload})
 	require.Equal(t, "shardId-000000000000", out["ShardId"])
 	_, out, raw = e.cbor("PutRecords", obj{"StreamName": "s", "Records": []any{obj{"PartitionKey": "k", "Data": payload}, obj{"PartitionKey": "l", "Data": []byte{}}}})
 	require.EqualValues(t, 0, out["FailedRecordCount"])

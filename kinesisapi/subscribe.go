@@ -37,7 +37,6 @@ type subscription struct {
 var (
 	errTakenOver   = errors.New("taken over by another subscription")
 	errDeleted     = errors.New("the stream or the consumer was deleted")
-	errLifeIsOver  = errors.New("the subscription has lasted as long as it may")
 	errHandlerGone = errors.New("the endpoint was closed")
 )
 
