@@ -252,9 +252,19 @@ func (c *call) reply(status int) {
 	}
 	h["Content-Type"] = []string{media}
 	h["Content-Length"] = []string{strconv.Itoa(len(c.out.buf))}
+	if len(c.out.buf) > largeAnswer {
+		// A client that does not read would hold the memory for ever. Not every
+		// ResponseWriter has deadlines; then the server's own hold.
+		rc := http.NewResponseController(c.w)
+		_ = rc.SetWriteDeadline(time.Now().Add(c.h.opts.BodyTimeout))
+		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
+	}
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(c.out.buf) // the client is gone then
 }
+
+// largeAnswer is one that does not fit into the buffers of a connection.
+const largeAnswer = 256 << 10
 
 func (c *call) fail(e *apiError) {
 	c.out = encoder{cbor: c.cbor, buf: c.out.buf[:0]}

@@ -65,8 +65,8 @@ type Options struct {
 	// MaxBodiesBytes bounds the bodies that are in memory at the same time;
 	// requests beyond it wait. Defaults to 16 x MaxBodyBytes.
 	MaxBodiesBytes int64
-	// BodyTimeout is how long a client may take to send a body. Defaults to
-	// 30 s.
+	// BodyTimeout is how long a client may take to send a body, and to take a
+	// large answer. Defaults to 30 s.
 	BodyTimeout time.Duration
 	// Logger gets our own failures. Defaults to none.
 	Logger *slog.Logger
