@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
@@ -53,6 +54,7 @@ func (r *run) finishBegin(ctx context.Context, v *view) error {
 // are still without a row have no ancestor with one, and so are known to be
 // not resharded since, but there from the start.
 func (r *run) createRows(ctx context.Context, v *view) error {
+	read := false
 	for _, id := range slices.Backward(v.order) {
 		if v.known(id) {
 			continue
@@ -76,6 +78,7 @@ func (r *run) createRows(ctx context.Context, v *view) error {
 		created, err := r.o.Store.Create(ctx, row)
 		if errors.Is(err, shardlog.ErrExists) {
 			created, err = r.o.Store.Get(ctx, row.Key)
+			read = true
 			if errors.Is(err, shardlog.ErrNotFound) {
 				err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
 			}
@@ -86,6 +89,13 @@ func (r *run) createRows(ctx context.Context, v *view) error {
 			return fmt.Errorf("create the row of %s: %w", id, err)
 		}
 		v.rows[id] = created
+	}
+	if read {
+		// Its owner may have come after the workers were listed; see look.
+		if _, err := r.lookAtWorkers(ctx); err != nil {
+			return err
+		}
+		v.now = time.Now()
 	}
 	return nil
 }
