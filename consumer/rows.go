@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
@@ -35,7 +37,7 @@ func (r *run) begin(ctx context.Context, v *view) error {
 
 // finishBegin notes that every shard of the beginning has its row.
 func (r *run) finishBegin(ctx context.Context, v *view) error {
-	if v.begun {
+	if v.begun || !r.peers.first(v.now) {
 		return nil
 	}
 	row := *r.peers.groupRow
@@ -49,11 +51,14 @@ func (r *run) finishBegin(ctx context.Context, v *view) error {
 }
 
 // createRows adds the rows of shards that have none and whose parents are
-// done. Children come first: if the worker dies in between, the shards that
-// are still without a row have no ancestor with one, and so are known to be
-// not resharded since, but there from the start.
+// done. When a group begins there may be many: then one worker makes them, and
+// the others wait for it as long as it lives.
 func (r *run) createRows(ctx context.Context, v *view) error {
-	for _, id := range slices.Backward(v.order) {
+	if !v.begun && !r.peers.first(v.now) {
+		return nil
+	}
+	var missing []checkpoint.Lease
+	for _, id := range v.order {
 		if v.known(id) {
 			continue
 		}
@@ -73,19 +78,69 @@ func (r *run) createRows(ctx context.Context, v *view) error {
 			}
 			row.Checkpoint = from
 		}
-		created, err := r.o.Store.Create(ctx, row)
-		if errors.Is(err, shardlog.ErrExists) {
-			created, err = r.o.Store.Get(ctx, row.Key)
-			if errors.Is(err, shardlog.ErrNotFound) {
-				err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
+		missing = append(missing, row)
+	}
+	created := make([]checkpoint.Lease, len(missing))
+	err := r.several(len(missing), func(i int) (err error) {
+		created[i], err = r.createRow(ctx, v, missing[i])
+		return err
+	})
+	for _, row := range created {
+		if row.Version > 0 {
+			v.rows[row.Shard] = row
+		}
+	}
+	return err
+}
+
+func (r *run) createRow(ctx context.Context, v *view, row checkpoint.Lease) (checkpoint.Lease, error) {
+	created, err := r.o.Store.Create(ctx, row)
+	if errors.Is(err, shardlog.ErrExists) {
+		created, err = r.o.Store.Get(ctx, row.Key)
+		if errors.Is(err, shardlog.ErrNotFound) {
+			err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
+		}
+	} else if err == nil && v.begun && (row.Ended || row.Epoch > 0 || !slices.ContainsFunc(row.Parents, v.known)) {
+		r.emit(Event{Kind: EventRowMissing, ShardID: row.Shard, Epoch: row.Epoch, Position: row.Checkpoint})
+	}
+	if err != nil {
+		return checkpoint.Lease{}, fmt.Errorf("create the row of %s: %w", row.Shard, err)
+	}
+	return created, nil
+}
+
+// atOnce is how many rows are written at a time. Stores commit them together,
+// or have a network in between that is waited for once.
+const atOnce = 8
+
+// several calls f for 0 to n-1, some at a time, and returns the first error,
+// after which it begins no more.
+func (r *run) several(n int, f func(i int) error) error {
+	if n == 1 {
+		return f(0)
+	}
+	var (
+		wg   sync.WaitGroup
+		next atomic.Int64
+		mu   sync.Mutex
+		errs []error
+	)
+	for range min(n, atOnce) {
+		wg.Go(func() {
+			defer r.enter()()
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				if err := f(int(i)); err != nil {
+					next.Store(int64(n))
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
 			}
-		} else if err == nil && v.begun && (row.Ended || row.Epoch > 0 || !slices.ContainsFunc(info.Parents, v.known)) {
-			r.emit(Event{Kind: EventRowMissing, ShardID: id, Epoch: row.Epoch, Position: row.Checkpoint})
-		}
-		if err != nil {
-			return fmt.Errorf("create the row of %s: %w", id, err)
-		}
-		v.rows[id] = created
+		})
+	}
+	wg.Wait()
+	if len(errs) > 0 {
+		return errs[0]
 	}
 	return nil
 }
