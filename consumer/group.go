@@ -325,6 +325,7 @@ func (h *heart) beat() error {
 			if !h.tried.IsZero() && h.fresh() {
 				h.alive(h.tried)
 			}
+			h.tried = time.Time{}
 			row, err = h.r.o.Store.Update(ctx, h.fill(row))
 		}
 	}
