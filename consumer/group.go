@@ -77,6 +77,7 @@ func (p *peers) observe(rows []checkpoint.Lease, now time.Time) (changed bool) {
 	p.groupRow = nil
 	for _, row := range rows {
 		if row.Shard == groupRow {
+			changed = changed || row.Ended != p.begun
 			p.groupRow, p.begun = &row, row.Ended
 			continue
 		}
@@ -118,6 +119,16 @@ func (p *peers) live(id string, now time.Time) bool {
 	}
 	o := p.all[id]
 	return o != nil && now.Sub(o.seen) < p.ttl
+}
+
+// first tells whether this worker comes before all others that are alive.
+func (p *peers) first(now time.Time) bool {
+	for id := range p.all {
+		if id < p.self && p.live(id, now) && !p.leaving(id) {
+			return false
+		}
+	}
+	return true
 }
 
 // nextExpiry is how long until the first worker that is alive would not be.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -180,39 +181,51 @@ func (r *run) giveWay(ctx context.Context, v *view) error {
 	return nil
 }
 
-// takeAll takes shards one after another.
+// takeAll takes shards, some at a time.
 func (r *run) takeAll(ctx context.Context, v *view, ids []string) (again bool, err error) {
-	for i, id := range ids {
-		if i > 0 && i%lookEvery == 0 {
+	for len(ids) > 0 && r.heart.fresh() && r.reading.Err() == nil {
+		n := min(len(ids), lookEvery)
+		if r.o.MaxLeases > 0 {
+			if n = min(n, r.o.MaxLeases-r.held()); n <= 0 {
+				return again, nil
+			}
+		}
+		var beaten atomic.Bool
+		err := r.several(n, func(i int) error {
+			ok, err := r.take(ctx, v.infos[ids[i]], v.rows[ids[i]])
+			if !ok {
+				beaten.Store(true) // another worker was faster; go on with the others
+			}
+			return err
+		})
+		again = again || beaten.Load()
+		if err != nil {
+			return again, err
+		}
+		if ids = ids[n:]; len(ids) > 0 {
 			if changed, err := r.lookAtWorkers(ctx); changed || err != nil {
 				return true, err
 			}
 		}
-		if !r.heart.fresh() || r.reading.Err() != nil {
-			return false, nil
-		}
-		if r.o.MaxLeases > 0 && r.held() >= r.o.MaxLeases {
-			return false, nil
-		}
-		next, ok, err := r.change(ctx, v.rows[id], func(l *checkpoint.Lease) {
-			l.Owner, l.Next = r.o.WorkerID, ""
-			l.Epoch++
-			l.Switches++
-		})
-		if err != nil {
-			// If it was written after all, the next attempt takes the row once
-			// more: no other way is safe when two workers have one name.
-			return false, fmt.Errorf("take %s: %w", id, err)
-		}
-		if !ok {
-			again = true // another worker was faster; go on with the others
-			continue
-		}
-		delete(r.free, id)
-		delete(r.asked, id)
-		r.startTask(v.infos[id], next)
 	}
 	return again, nil
+}
+
+func (r *run) take(ctx context.Context, info shardlog.ShardInfo, row checkpoint.Lease) (ok bool, err error) {
+	next, ok, err := r.change(ctx, row, func(l *checkpoint.Lease) {
+		l.Owner, l.Next = r.o.WorkerID, ""
+		l.Epoch++
+		l.Switches++
+	})
+	if err != nil {
+		// If it was written after all, the next attempt takes the row once
+		// more: no other way is safe when two workers have one name.
+		return true, fmt.Errorf("take %s: %w", info.ID, err)
+	}
+	if ok {
+		r.startTask(info, next)
+	}
+	return ok, nil
 }
 
 // change writes a row that this worker may not hold. The owner may checkpoint

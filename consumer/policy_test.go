@@ -97,6 +97,7 @@ func TestScenario34PoisonGoesToTheDeadLetters(t *testing.T) {
 			return nil
 		}), consumer.Options{Store: st, MaxAttempts: 3, DeadLetter: l.put, OnEvent: rec.note})
 		time.Sleep(time.Hour)
+		settle()
 		assert.Equal(t, 3, each)
 		assert.Equal(t, shardlog.After(seq(0, 3)), st.row(t, 0).Checkpoint, "the checkpoint stays")
 		assert.Contains(t, r.stats(0).Blocked, "dead letter, attempt ")
@@ -105,6 +106,7 @@ func TestScenario34PoisonGoesToTheDeadLetters(t *testing.T) {
 		l.err = nil
 		l.mu.Unlock()
 		time.Sleep(time.Hour)
+		settle()
 		require.Equal(t, []string{name(0, 4)}, l.names(), "once")
 		d := l.all[0]
 		require.ErrorIs(t, d.Err, errBroken)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -36,7 +38,7 @@ func (r *run) begin(ctx context.Context, v *view) error {
 
 // finishBegin notes that every shard of the beginning has its row.
 func (r *run) finishBegin(ctx context.Context, v *view) error {
-	if v.begun {
+	if v.begun || !r.peers.first(v.now) {
 		return nil
 	}
 	row := *r.peers.groupRow
@@ -50,12 +52,14 @@ func (r *run) finishBegin(ctx context.Context, v *view) error {
 }
 
 // createRows adds the rows of shards that have none and whose parents are
-// done. Children come first: if the worker dies in between, the shards that
-// are still without a row have no ancestor with one, and so are known to be
-// not resharded since, but there from the start.
+// done. When a group begins there may be many: then one worker makes them, and
+// the others wait for it as long as it lives.
 func (r *run) createRows(ctx context.Context, v *view) error {
-	read := false
-	for _, id := range slices.Backward(v.order) {
+	if !v.begun && !r.peers.first(v.now) {
+		return nil
+	}
+	var missing []checkpoint.Lease
+	for _, id := range v.order {
 		if v.known(id) {
 			continue
 		}
@@ -75,27 +79,77 @@ func (r *run) createRows(ctx context.Context, v *view) error {
 			}
 			row.Checkpoint = from
 		}
-		created, err := r.o.Store.Create(ctx, row)
-		if errors.Is(err, shardlog.ErrExists) {
-			created, err = r.o.Store.Get(ctx, row.Key)
-			read = true
-			if errors.Is(err, shardlog.ErrNotFound) {
-				err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
-			}
-		} else if err == nil && v.begun && (row.Ended || row.Epoch > 0 || !slices.ContainsFunc(info.Parents, v.known)) {
-			r.emit(Event{Kind: EventRowMissing, ShardID: id, Epoch: row.Epoch, Position: row.Checkpoint})
-		}
-		if err != nil {
-			return fmt.Errorf("create the row of %s: %w", id, err)
-		}
-		v.rows[id] = created
+		missing = append(missing, row)
 	}
-	if read {
-		// Its owner may have come after the workers were listed; see look.
-		if _, err := r.lookAtWorkers(ctx); err != nil {
-			return err
+	created := make([]checkpoint.Lease, len(missing))
+	err := r.several(len(missing), func(i int) (err error) {
+		created[i], err = r.createRow(ctx, v, missing[i])
+		return err
+	})
+	owned := false
+	for _, row := range created {
+		if row.Version > 0 {
+			v.rows[row.Shard] = row
+			owned = owned || row.Owner != ""
 		}
+	}
+	if err == nil && owned {
+		// Somebody else made the row and has taken the shard; that worker may
+		// have come after the workers were listed, see look.
+		_, err = r.lookAtWorkers(ctx)
 		v.now = time.Now()
+	}
+	return err
+}
+
+func (r *run) createRow(ctx context.Context, v *view, row checkpoint.Lease) (checkpoint.Lease, error) {
+	created, err := r.o.Store.Create(ctx, row)
+	if errors.Is(err, shardlog.ErrExists) {
+		created, err = r.o.Store.Get(ctx, row.Key)
+		if errors.Is(err, shardlog.ErrNotFound) {
+			err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
+		}
+	} else if err == nil && v.begun && (row.Ended || row.Epoch > 0 || !slices.ContainsFunc(row.Parents, v.known)) {
+		r.emit(Event{Kind: EventRowMissing, ShardID: row.Shard, Epoch: row.Epoch, Position: row.Checkpoint})
+	}
+	if err != nil {
+		return checkpoint.Lease{}, fmt.Errorf("create the row of %s: %w", row.Shard, err)
+	}
+	return created, nil
+}
+
+// atOnce is how many rows are written at a time. Stores commit them together,
+// or have a network in between that is waited for once.
+const atOnce = 8
+
+// several calls f for 0 to n-1, some at a time, and returns the first error,
+// after which it begins no more.
+func (r *run) several(n int, f func(i int) error) error {
+	if n == 1 {
+		return f(0)
+	}
+	var (
+		wg   sync.WaitGroup
+		next atomic.Int64
+		mu   sync.Mutex
+		errs []error
+	)
+	for range min(n, atOnce) {
+		wg.Go(func() {
+			defer r.enter()()
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				if err := f(int(i)); err != nil {
+					next.Store(int64(n))
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if len(errs) > 0 {
+		return errs[0]
 	}
 	return nil
 }

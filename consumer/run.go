@@ -44,6 +44,7 @@ type run struct {
 	peers    peers
 	joined   bool
 	nextSync time.Time
+	syncTook time.Duration
 	unlisted map[string]time.Time
 	asked    map[string]since
 	free     map[string]since

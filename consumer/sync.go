@@ -28,8 +28,20 @@ func (v *view) known(id string) bool { _, ok := v.rows[id]; return ok }
 // soon a worker that has left, or that asks for a shard, is noticed.
 const maxPoll = 500 * time.Millisecond
 
-// watchPause is how long to collect changes that the store tells of.
+// watchPause is the least time to collect changes that the store tells of.
 const watchPause = 5 * time.Millisecond
+
+// collect waits for more changes, because where there is one there are mostly
+// others: the longer, the more a look at everything costs.
+func (r *run) collect() {
+	t := time.NewTimer(min(max(watchPause, 4*r.syncTook), maxPoll))
+	defer t.Stop()
+	select {
+	case <-r.reading.Done():
+	case <-r.wake:
+	case <-t.C:
+	}
+}
 
 // supervise joins the group, finds shards, takes this worker's part of them
 // and starts their tasks, until the run is stopped.
@@ -63,15 +75,8 @@ func (r *run) supervise() {
 		case <-r.wake:
 			full = true
 		case <-r.watch:
-			// Where there is one change there are mostly more.
 			full = true
-			pause := time.NewTimer(watchPause)
-			select {
-			case <-r.reading.Done():
-			case <-r.wake:
-			case <-pause.C:
-			}
-			pause.Stop()
+			r.collect()
 		case <-t.C:
 		}
 		t.Stop()
@@ -145,6 +150,7 @@ func (r *run) lookAtWorkers(ctx context.Context) (changed bool, err error) {
 // the workers of the group. It may be repeated after any error, and returns
 // again when it met a change by another worker.
 func (r *run) syncOnce(ctx context.Context) (again bool, err error) {
+	defer func(began time.Time) { r.syncTook = time.Since(began) }(time.Now())
 	v, err := r.look(ctx)
 	if err != nil {
 		return false, err

@@ -273,6 +273,9 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 		}
 		if err == nil {
 			var next uint64
+			if p.Records == nil {
+				p.Records = make([]shardlog.Record, 0, room(&b, at, v.last, maxRecords, maxBytes))
+			}
 			next, maxBytes, err = s.fill(&p, &b, at, maxRecords, maxBytes)
 			if err == nil && next == at {
 				break // the next record does not fit
@@ -288,6 +291,20 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 	}
 	s.finish(&p, v, at)
 	return p, nil
+}
+
+// room is how many records a page will have, as far as the first block of it
+// tells: growing a page of many records costs more than filling it.
+func room(b *block.Block, at, last uint64, maxRecords, maxBytes int) int {
+	n := uint64(maxRecords)
+	if last >= at {
+		n = min(n, last-at+1)
+	}
+	if b.Count > 0 {
+		each := max(1, b.Size()/int(b.Count))
+		n = min(n, uint64(maxBytes/each)+1)
+	}
+	return int(n)
 }
 
 // checkGap tells whether records are missing between the counter and the
@@ -336,9 +353,6 @@ func (s *Shard) fill(p *shardlog.Page, b *block.Block, at uint64, maxRecords, ma
 		n++
 	}
 	it.Own(stop)
-	if p.Records == nil {
-		p.Records = make([]shardlog.Record, 0, n)
-	}
 	var arrival arrivals
 	for range n {
 		if _, err := it.Next(&item); err != nil {

@@ -25,7 +25,10 @@ func (st *Stream) Checkpoints() checkpoint.Store { return st.db.Checkpoints() }
 
 type checkpoints struct{ db *DB }
 
-var _ checkpoint.Watcher = checkpoints{}
+var (
+	_ checkpoint.Watcher      = checkpoints{}
+	_ checkpoint.TxStore[*Tx] = checkpoints{}
+)
 
 // A stored row is one byte, rowLive or rowDead, and the row or its version.
 // A row is never deleted but marked dead: its version must not come back, and
@@ -148,7 +151,29 @@ func (c checkpoints) Create(ctx context.Context, l checkpoint.Lease) (checkpoint
 	return l, nil
 }
 
-// Watch implements checkpoint.Watcher.
+// UpdateTx implements checkpoint.TxStore: the row becomes a part of tx, and tx
+// fails to commit if the row's version is another one by then.
+func (c checkpoints) UpdateTx(ctx context.Context, tx *Tx, l checkpoint.Lease) (checkpoint.Lease, error) {
+	if tx == nil || tx.db != c.db {
+		return checkpoint.Lease{}, c.fail("update", l.Key, &shardlog.InvalidError{Field: "Tx", Value: nil, Limit: "a transaction of this database"})
+	}
+	if err := l.Validate(); err != nil {
+		return checkpoint.Lease{}, c.fail("update", l.Key, err)
+	}
+	cur, err := c.Get(ctx, l.Key)
+	if err != nil {
+		return checkpoint.Lease{}, err
+	}
+	if cur.Version != l.Version {
+		return checkpoint.Lease{}, c.fail("update", l.Key, fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, l.Version, cur.Version))
+	}
+	tx.Checkpoint(l)
+	l = l.Clone()
+	l.Version++
+	return l, nil
+}
+
+// Watch implements checkpoint.Watcher. Changes by transactions are not told.
 func (c checkpoints) Watch(ctx context.Context, group, stream string) <-chan struct{} {
 	return c.db.watchers.Watch(ctx, group, stream)
 }
