@@ -46,6 +46,20 @@ func BenchmarkDecodePutRecords(b *testing.B) {
 				c.releaseArena()
 			}
 		})
+		entries := []any{}
+		for i := range 500 {
+			entries = append(entries, obj{"Data": bytes.Repeat([]byte("x"), size), "PartitionKey": fmt.Sprintf("key-%012d", i%64)})
+		}
+		encoded := toCBOR(obj{"StreamName": "s", "Records": entries})
+		b.Run(fmt.Sprintf("fast-cbor/%d", size), func(b *testing.B) {
+			b.SetBytes(int64(len(encoded)))
+			for b.Loop() {
+				c := &call{op: operations["PutRecords"], body: encoded, cbor: true}
+				if !c.op.fast(c) {
+					b.Fatal("not taken")
+				}
+			}
+		})
 		b.Run(fmt.Sprintf("general/%d", size), func(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {

@@ -183,7 +183,7 @@ func (c *call) serve(closed bool) error {
 		c.forbidden(target)
 		return nil
 	}
-	parsed := c.op != nil && c.op.fast != nil && !c.cbor && c.op.fast(c)
+	parsed := c.op != nil && c.op.fast != nil && c.op.fast(c)
 	if !parsed {
 		if err := wellFormed(c.source()); err != nil {
 			return err
