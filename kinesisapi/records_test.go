@@ -256,6 +256,35 @@ func TestReadingPastTheEndOfAShard(t *testing.T) {
 	require.NotContains(t, out, "NextShardIterator")
 }
 
+func TestLargePages(t *testing.T) {
+	e := newEndpoint(t, nil)
+	e.create("s", 1)
+	const n = 30
+	for i := range n {
+		e.put("s", "k", fmt.Sprint(i)+strings.Repeat(" ", 500<<10))
+	}
+	check := func(in obj, want ...int) {
+		t.Helper()
+		it, next := e.iterator("s", "0", "TRIM_HORIZON"), 0
+		for _, w := range want {
+			in["ShardIterator"] = it
+			out := e.ok("GetRecords", in)
+			got := data(t, out)
+			require.Len(t, got, w)
+			for _, d := range got {
+				require.Equal(t, fmt.Sprint(next), strings.TrimSpace(d))
+				next++
+			}
+			require.Equal(t, next < n, out["MillisBehindLatest"].(float64) > 0)
+			it = out["NextShardIterator"].(string)
+		}
+	}
+	check(obj{}, 20, 10, 0) // of 10 MiB
+	check(obj{"Limit": 7}, 7, 7, 7, 7, 2)
+	check(obj{"Limit": 2}, 2, 2)
+	require.Equal(t, e.h.opts.MaxBodiesBytes, e.h.pages.left, "all of it was given back")
+}
+
 func TestExpiredRecordsAreSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := stream.Open("", &stream.Options{InMemory: true})
