@@ -157,14 +157,16 @@ func (p *Producer) plan() {
 	if len(p.backoff) > 0 {
 		earlier(p.backoff[0].due)
 	}
-	if len(p.parked) > 0 {
-		earlier(p.parked[0].due)
-	}
-	if p.blockedUntil > 0 && !p.stuck() {
-		earlier(p.blockedUntil)
-	}
-	if p.ready.n > 0 && p.senders < p.opts.MaxInFlight && p.starting == 0 && !p.stuck() {
-		earlier(p.ready.head.born + p.wait(p.senders))
+	if p.senders < p.opts.MaxInFlight && p.starting == 0 { // else a sender looks for itself
+		if len(p.parked) > 0 {
+			earlier(p.parked[0].due)
+		}
+		if p.blockedUntil > 0 && !p.stuck() {
+			earlier(p.blockedUntil)
+		}
+		if p.ready.n > 0 && !p.stuck() {
+			earlier(p.ready.head.born + p.wait(p.senders))
+		}
 	}
 	if at == 0 || (p.wake != 0 && p.wake <= at) {
 		return

@@ -25,11 +25,15 @@ type cluster struct {
 	script func(ctx context.Context, n int, req *shardlog.PutRequest) (store bool, err error)
 	// refuse, if set, may give each record an error.
 	refuse func(n, i int, r *shardlog.Record, shard string) error
+	// answer, if set, may change the answer of a call.
+	answer func(n int, res []shardlog.PutResult) []shardlog.PutResult
 	// listed, if set, is what Shards returns an error from.
 	listed func(n int) error
 
+	later  sync.WaitGroup // of storeLater
 	mu     sync.Mutex
 	shards []*clusterShard
+	made   int             // shards ever
 	log    []clusterRecord // in order
 	calls  [][]int         // sizes of calls: user records of each record
 	lists  int
@@ -37,6 +41,7 @@ type cluster struct {
 	opens  int
 	nums   map[string]map[uint64]shardlog.PutResult
 	done   map[string]uint64
+	limbo  map[uint64]bool // numbers of requests whose caller has left
 	ids    map[string]shardlog.PutResult
 }
 
@@ -56,7 +61,7 @@ type clusterRecord struct {
 var allCaps = shardlog.Capabilities{RefusesMisrouted: true, Idempotent: true, DedupID: true}
 
 func newCluster(shards int, caps shardlog.Capabilities) *cluster {
-	c := &cluster{caps: caps, epochs: map[string]uint64{}, nums: map[string]map[uint64]shardlog.PutResult{}, done: map[string]uint64{}, ids: map[string]shardlog.PutResult{}}
+	c := &cluster{caps: caps, epochs: map[string]uint64{}, nums: map[string]map[uint64]shardlog.PutResult{}, done: map[string]uint64{}, limbo: map[uint64]bool{}, ids: map[string]shardlog.PutResult{}}
 	c.add(shardlog.NewHashKey(0, 0), shardlog.MaxHashKey)
 	for len(c.open()) < shards {
 		c.split(c.open()[0])
@@ -69,7 +74,8 @@ func newCluster(shards int, caps shardlog.Capabilities) *cluster {
 }
 
 func (c *cluster) add(first, last shardlog.HashKey, parents ...string) *clusterShard {
-	s := &clusterShard{info: shardlog.ShardInfo{ID: fmt.Sprintf("shardId-%012d", len(c.shards)), HashStart: first, HashEnd: last, Parents: parents}}
+	s := &clusterShard{info: shardlog.ShardInfo{ID: fmt.Sprintf("shardId-%012d", c.made), HashStart: first, HashEnd: last, Parents: parents}}
+	c.made++
 	c.shards = append(c.shards, s)
 	return s
 }
@@ -174,7 +180,11 @@ func (c *cluster) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([]s
 			return nil, err
 		}
 	}
-	return c.store(n, req)
+	res, err := c.store(n, req)
+	if err == nil && c.answer != nil {
+		res = c.answer(n, res)
+	}
+	return res, err
 }
 
 // users are the user records of a record, as a reader sees them.
@@ -189,9 +199,38 @@ func users(r *shardlog.Record) []kpl.UserRecord {
 	return []kpl.UserRecord{u}
 }
 
+// storeLater stores a request whose caller has left. Another one with its
+// numbers waits for that, as in a log.
+func (c *cluster) storeLater(n int, req *shardlog.PutRequest, d time.Duration) {
+	r := *req
+	r.Records, r.Numbers, r.Ranges = slices.Clone(req.Records), slices.Clone(req.Numbers), slices.Clone(req.Ranges)
+	for i := range r.Records {
+		r.Records[i].Data = slices.Clone(r.Records[i].Data)
+	}
+	c.mu.Lock()
+	for _, k := range r.Numbers {
+		c.limbo[k] = true
+	}
+	c.mu.Unlock()
+	c.later.Go(func() {
+		time.Sleep(d)
+		c.mu.Lock()
+		for _, k := range r.Numbers {
+			delete(c.limbo, k)
+		}
+		c.mu.Unlock()
+		_, _ = c.store(n, &r)
+	})
+}
+
 func (c *cluster) store(n int, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for slices.ContainsFunc(req.Numbers, func(k uint64) bool { return c.limbo[k] }) {
+		c.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		c.mu.Lock()
+	}
 	if err := c.checkNumbers(req); err != nil {
 		return nil, err
 	}

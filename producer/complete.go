@@ -64,8 +64,9 @@ func (p *Producer) complete(b *request, results []shardlog.PutResult, err error)
 		}
 		if v.err == nil {
 			p.succeeded(x, s, &results[i])
-		} else if p.opts.ID != "" && v.unknown && v.retry && v.cause != causeWrongShard {
-			if d, n := p.unanswered(x, s, v); n > 0 {
+		} else if s.maybe = s.maybe || v.unknown; p.keep(x, s, v, err != nil) {
+			d, n := p.unanswered(x, s, v)
+			if n > 0 {
 				due, live = max(due, d), live+n
 				kept = append(kept, *s)
 				continue
@@ -90,6 +91,14 @@ func (p *Producer) complete(b *request, results []shardlog.PutResult, err error)
 		p.fence(err)
 	}
 	return x.failures
+}
+
+// keep tells whether a record has to be sent again as it is, because it may be
+// stored: now, or by an earlier attempt. It is not if the sink, which looks for
+// stored numbers first, has refused this record; if it has refused the call as a
+// whole, it may not have looked.
+func (p *Producer) keep(x *ending, s *slot, v verdict, whole bool) bool {
+	return p.opts.ID != "" && v.retry && !x.lost && (v.unknown && v.cause != causeWrongShard || s.maybe && whole)
 }
 
 func recycled(records []shardlog.Record) []shardlog.Record {
@@ -161,11 +170,15 @@ func (p *Producer) failed(x *ending, e *entry, v verdict) {
 		return
 	}
 	x.failures.failed++
-	final := v.err
+	p.conclude(e, Result{Attempts: e.out.res.Attempts}, e.final(v))
+}
+
+// final is the error of an entry that gets no further attempt after v.
+func (e *entry) final(v verdict) error {
 	if e.maybe && !v.unknown {
-		final = fmt.Errorf("%w of an earlier attempt: %w", shardlog.ErrUnknownOutcome, v.err)
+		return putError(fmt.Errorf("%w of an earlier attempt: %w", shardlog.ErrUnknownOutcome, v.err))
 	}
-	p.conclude(e, Result{Attempts: e.out.res.Attempts}, putError(final))
+	return putError(v.err)
 }
 
 // attempted counts a failed attempt.
@@ -206,7 +219,7 @@ func (p *Producer) unanswered(x *ending, s *slot, v verdict) (due int64, live in
 		p.attempted(x, e, v)
 		if !p.mayRetry(e) {
 			x.failures.failed++
-			p.conclude(e, Result{Attempts: e.out.res.Attempts}, putError(v.err))
+			p.conclude(e, Result{Attempts: e.out.res.Attempts}, e.final(v))
 			continue
 		}
 		x.retried++

@@ -63,7 +63,7 @@ func (e *entry) dedupID() string {
 // user is the entry as a part of an aggregate.
 func (e *entry) user() kpl.UserRecord {
 	r := kpl.UserRecord{PartitionKey: e.key, Data: e.data, Headers: e.headers()}
-	if e.explicit {
+	if e.explicit || e.keyless {
 		r.HashKey = e.hashKey
 	}
 	return r

@@ -31,7 +31,7 @@ func TestLostAnswerWithIdentity(t *testing.T) {
 			go func() { done <- p.Flush(context.Background()) }()
 			time.Sleep(time.Nanosecond)
 			o.put(t, p, "key3", "later of a key in the request") // waits for it
-			o.put(t, p, "another", "other")                       // does not
+			o.put(t, p, "another", "other")                      // does not
 			require.NoError(t, <-done)
 			require.NoError(t, p.Flush(t.Context()))
 			for _, n := range names {

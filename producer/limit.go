@@ -32,6 +32,7 @@ const (
 	limitFloor    = 0.01 // of the limit is always left
 	limitStep     = 0.1  // of the limit is added each limitInterval
 	limitInterval = time.Second
+	limitPause    = 20 * time.Millisecond  // the shortest wait, so that records go together
 	limitCutPause = 100 * time.Millisecond // refusals within that are one
 )
 
@@ -85,7 +86,7 @@ func shortfall(b *rate.Limiter, now time.Time, n int) time.Duration {
 	if missing <= 0 {
 		return 0
 	}
-	return max(time.Duration(missing/float64(b.Limit())*float64(time.Second)), time.Millisecond)
+	return max(time.Duration(missing/float64(b.Limit())*float64(time.Second)), limitPause)
 }
 
 func use(b *rate.Limiter, now time.Time, n int) {

@@ -48,6 +48,7 @@ type slot struct {
 	build       *kpl.Builder       // until it is encoded; nil for an entry that is not to be aggregated
 	record      shardlog.Record    // of an aggregate, once it is encoded
 	size        int
+	maybe       bool // an attempt ended in an unknown outcome
 }
 
 // builders are those of aggregates that are done.
