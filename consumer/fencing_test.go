@@ -33,7 +33,7 @@ func TestGroupsDoNotAffectEachOther(t *testing.T) {
 // Scenario 27: somebody else writes the row without taking it, as a worker
 // does that asks for a hand-off. Here that worker does not exist, so its request
 // is removed.
-func TestForeignWriteOfTheRowIsKept(t *testing.T) {
+func TestScenario27ForeignWriteOfTheRowIsKept(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st := newSource(1), newStore()
 		r := start(t, src, &sink{}, consumer.Options{Store: st})
@@ -53,7 +53,7 @@ func TestForeignWriteOfTheRowIsKept(t *testing.T) {
 }
 
 // Scenarios 22 and 25: the store is down, or throttles, for a while.
-func TestStoreDownForAWhile(t *testing.T) {
+func TestScenario22StoreDownForAWhile(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
 		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 1})
@@ -79,7 +79,7 @@ func TestStoreDownForAWhile(t *testing.T) {
 }
 
 // Scenario 24: the store is down at the start.
-func TestStoreDownAtStart(t *testing.T) {
+func TestScenario24StoreDownAtStart(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 3)

@@ -15,7 +15,7 @@ import (
 )
 
 // Scenario 58: Latest is resolved once, when the group begins.
-func TestLatestIsResolvedOnce(t *testing.T) {
+func TestScenario58LatestIsResolvedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
 		src.put(0, 5)
@@ -34,7 +34,7 @@ func TestLatestIsResolvedOnce(t *testing.T) {
 }
 
 // Scenario 60: retention overtakes the checkpoint.
-func TestTrimmedCheckpoint(t *testing.T) {
+func TestScenario60TrimmedCheckpoint(t *testing.T) {
 	prepare := func(t *testing.T) (*source, *store) {
 		src, st := newSource(2), newStore()
 		src.put(0, 5)
@@ -176,7 +176,7 @@ func TestCorruptRecordsStopTheConsumer(t *testing.T) {
 }
 
 // Scenario 61: a start in time.
-func TestStartAtTime(t *testing.T) {
+func TestScenario61StartAtTime(t *testing.T) {
 	bubble(t, func(t *testing.T) { // before the trim horizon
 		src, k := newSource(1), &sink{}
 		src.put(0, 10)
@@ -221,7 +221,7 @@ func TestStartDoesNotMoveAnOldGroup(t *testing.T) {
 }
 
 // Scenario 62: reads are throttled.
-func TestThrottledReads(t *testing.T) {
+func TestScenario62ThrottledReads(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, k := newSource(1), &sink{}
 		src.put(0, 5)

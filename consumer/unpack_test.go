@@ -276,3 +276,62 @@ func FuzzUnpack(f *testing.F) {
 		})
 	})
 }
+
+// Scenario 59: a read fails while an aggregate is half done. There are no
+// iterators that could expire; the rest is delivered all the same.
+func TestScenario59ReadFailsInsideAnAggregate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		src.putData(0, aggregate("a", same(10, "k")...), aggregate("b", same(10, "k")...))
+		failed := false
+		src.readFault = func(req shardlog.ReadRequest) error {
+			if inside := req.From.Kind() == shardlog.KindAfter && req.From.SubSequence() != shardlog.WholeRecord; inside && !failed {
+				failed = true
+				return errBroken
+			}
+			return nil
+		}
+		o := consumer.Options{Store: st, BatchSize: 3, PrefetchBytes: 1}
+		stop := make(chan struct{})
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			if string(b.Records[0].Data) == "a/3" {
+				close(stop)
+				time.Sleep(time.Second) // the shutdown comes meanwhile
+			}
+			return k.Handle(ctx, b)
+		}), o)
+		<-stop
+		r.stop()
+		assert.Equal(t, shardlog.AfterSub(seq(0, 0), 5), st.row(t, 0).Checkpoint)
+		r = start(t, src, k, o)
+		time.Sleep(time.Minute)
+		settle()
+		assert.True(t, failed)
+		assert.Equal(t, append(subNames("a", 0, 10), subNames("b", 0, 10)...), k.got())
+		r.stop()
+	})
+}
+
+// Scenario 41: batches belong to the handler, and may be kept and changed when
+// they are done.
+func TestScenario41HandlerKeepsBatches(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st := newSource(1), newStore()
+		src.putData(0, aggregate("a", same(10, "k")...), []byte("plain"), aggregate("b", same(10, "k")...))
+		var kept []shardlog.Record
+		r := start(t, src, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
+			kept = append(kept, b.Records...)
+			for i := range b.Records {
+				b.Records[i].Data = append(b.Records[i].Data, " changed"...)
+			}
+			return nil
+		}), consumer.Options{Store: st, BatchSize: 4})
+		settle()
+		want := append(append(subNames("a", 0, 10), "plain"), subNames("b", 0, 10)...)
+		require.Len(t, kept, len(want))
+		for i, r := range kept {
+			assert.Equal(t, want[i], string(r.Data))
+		}
+		r.stop()
+	})
+}
