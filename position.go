@@ -40,7 +40,7 @@ func Latest() Position { return Position{kind: KindLatest} }
 
 // AtTime is before the first record whose arrival is not before t. A time
 // before the trim horizon means the horizon; one in the future means the
-// records that arrive from then on.
+// records that arrive from then on, and until then there are none.
 func AtTime(t time.Time) Position { return Position{kind: KindAtTime, at: t} }
 
 // At is before the record with this number, or before the first after it when

@@ -9,7 +9,9 @@ import (
 // MarshalText returns a form that UnmarshalText reads back, for checkpoints
 // and configuration: "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP:<RFC 3339>",
 // "AT_SEQUENCE_NUMBER:<number>", "AFTER_SEQUENCE_NUMBER:<number>" and
-// "AFTER_SEQUENCE_NUMBER:<number>:<sub-sequence>". It never fails.
+// "AFTER_SEQUENCE_NUMBER:<number>:<sub-sequence>". It never fails;
+// but an unset number, or a time in a year of more or less than four digits, is
+// not read back.
 func (p Position) MarshalText() ([]byte, error) {
 	switch p.kind {
 	case KindTrimHorizon:

@@ -81,6 +81,14 @@ func (n SequenceNumber) String() string {
 	return string(appendDecimal(make([]byte, 0, 57), [3]uint64{n.hi, n.mid, n.lo}))
 }
 
+// AppendText appends the decimal form to b; it never fails.
+func (n SequenceNumber) AppendText(b []byte) ([]byte, error) {
+	if n.IsZero() {
+		return b, nil
+	}
+	return appendDecimal(b, [3]uint64{n.hi, n.mid, n.lo}), nil
+}
+
 // MarshalText returns the decimal form; it never fails.
 func (n SequenceNumber) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
 

@@ -135,3 +135,27 @@ type Store interface {
 	// errors are those of Update.
 	Delete(ctx context.Context, l Lease) error
 }
+
+// TxStore is a Store whose rows can be written inside a transaction of the
+// caller's own, of type Tx, on the same database: *sql.Tx, or a transaction of
+// the stream's Badger database. What the caller writes and the row are then
+// there together or not at all.
+type TxStore[Tx any] interface {
+	Store
+	// UpdateTx is Update inside tx. The caller commits tx, or not; only then
+	// is the row there, with the version that was returned. The error matches
+	// shardlog.ErrConflict when the version differs as tx sees it; when it
+	// differs only at the commit, the commit fails or the row is not written.
+	UpdateTx(ctx context.Context, tx Tx, l Lease) (Lease, error)
+}
+
+// Watcher is a Store that tells when there is something to see for a worker,
+// so that it need not look again and again.
+type Watcher interface {
+	Store
+	// Watch returns a channel that has a token soon after a row of the group
+	// and stream, in this process, was created or deleted, or got another
+	// Owner, Next or Ended. Several changes may be one token; a checkpoint is
+	// none. It ends with ctx, and the channel is never closed.
+	Watch(ctx context.Context, group, stream string) <-chan struct{}
+}

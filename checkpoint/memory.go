@@ -18,9 +18,11 @@ type Memory struct {
 	// version is the last one given. One counter for all rows costs nothing
 	// and cannot repeat a version after a row was deleted and created again.
 	version uint64
+
+	watchers Watchers
 }
 
-var _ Store = (*Memory)(nil)
+var _ Watcher = (*Memory)(nil)
 
 // NewMemory returns an empty store.
 func NewMemory() *Memory { return &Memory{rows: map[Key]Lease{}} }
@@ -92,7 +94,9 @@ func (m *Memory) Delete(ctx context.Context, l Lease) error {
 	if err := m.match("delete", l); err != nil {
 		return err
 	}
+	old := m.rows[l.Key]
 	delete(m.rows, l.Key)
+	m.watchers.Changed(&old, nil)
 	return nil
 }
 
@@ -101,7 +105,12 @@ func (m *Memory) put(l Lease) Lease {
 	m.version++
 	l = l.Clone()
 	l.Version = m.version
+	var before *Lease
+	if old, ok := m.rows[l.Key]; ok {
+		before = &old
+	}
 	m.rows[l.Key] = l
+	m.watchers.Changed(before, &l)
 	return l.Clone()
 }
 
@@ -125,4 +134,9 @@ func firstError(ctx context.Context, validate func() error) error {
 
 func rowError(op string, k Key, err error) error {
 	return &shardlog.Error{Op: "checkpoint " + op, Stream: k.Stream, Shard: k.Shard, Err: err}
+}
+
+// Watch implements Watcher.
+func (m *Memory) Watch(ctx context.Context, group, stream string) <-chan struct{} {
+	return m.watchers.Watch(ctx, group, stream)
 }

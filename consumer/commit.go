@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
@@ -15,9 +16,11 @@ var errNotWritten = errors.New("the row was not written")
 // committer writes the row of one shard that this worker has taken. It is used
 // by one goroutine at a time.
 type committer struct {
-	r     *run
-	id    string
-	lease checkpoint.Lease // as last written
+	r       *run
+	id      string
+	epoch   uint64
+	lease   checkpoint.Lease // as last written
+	storing context.Context  // ends when the shard is lost, or the run has no time left
 }
 
 // advance is the change of a row that stores pos as done. It never goes back.
@@ -30,16 +33,19 @@ func advance(pos shardlog.Position) func(*checkpoint.Lease) {
 }
 
 // release gives the shard back, after the change that also has to be made, if
-// any.
+// any. A request by another worker stays in the row: it is for that one.
 func (c *committer) release(change func(*checkpoint.Lease)) error {
 	err := c.commit(func(l *checkpoint.Lease) {
 		if change != nil {
 			change(l)
 		}
-		l.Owner, l.Next = "", ""
+		l.Owner = ""
 	})
 	if change == nil && errors.Is(err, ErrLeaseLost) {
 		return nil // it is with another worker already, and nothing is lost
+	}
+	if err == nil {
+		c.r.heart.announce()
 	}
 	return err
 }
@@ -49,21 +55,24 @@ func (c *committer) release(change func(*checkpoint.Lease)) error {
 // has no time left.
 func (c *committer) commit(change func(*checkpoint.Lease)) error {
 	for failures := 1; ; failures++ {
-		err := c.once(c.r.storing, change)
+		err := c.once(c.storing, change)
 		if err == nil || permanent(err) {
 			c.blocked("")
 			return err
 		}
-		if c.r.storing.Err() != nil {
+		if c.storing.Err() != nil {
+			if cause := context.Cause(c.storing); errors.Is(cause, ErrLeaseLost) {
+				return cause
+			}
 			return fmt.Errorf("%w: %w", errNotWritten, err)
 		}
 		pause := c.r.o.Retry.delay(failures, err)
 		c.blocked(fmt.Sprintf("store, attempt %d: %v", failures, err))
 		c.r.emit(Event{
-			Kind: EventStoreFailed, ShardID: c.id, Epoch: c.lease.Epoch, Position: c.lease.Checkpoint,
+			Kind: EventStoreFailed, ShardID: c.id, Epoch: c.epoch, Position: c.lease.Checkpoint,
 			Attempt: failures, Wait: pause, Err: err,
 		})
-		sleep(c.r.storing, pause)
+		sleep(c.storing, pause)
 	}
 }
 
@@ -71,7 +80,7 @@ func (c *committer) commit(change func(*checkpoint.Lease)) error {
 // an error of which the outcome is unknown it can be called again.
 func (c *committer) once(ctx context.Context, change func(*checkpoint.Lease)) error {
 	var conflict error
-	for range 3 {
+	for range 10 {
 		next := c.lease.Clone()
 		change(&next)
 		got, err := c.r.o.Store.Update(ctx, next)
@@ -88,29 +97,61 @@ func (c *committer) once(ctx context.Context, change func(*checkpoint.Lease)) er
 		// Either an earlier write of our own was made although its answer was
 		// lost, or another worker asks for the shard, or it has taken it.
 		conflict = err
-		row, err := c.r.o.Store.Get(ctx, c.lease.Key)
-		switch {
-		case errors.Is(err, shardlog.ErrNotFound):
-			return fmt.Errorf("%w: its row was deleted", ErrLeaseLost)
-		case err != nil:
+		row, err := c.refresh(ctx)
+		if err != nil {
 			return err
-		case row.Epoch == next.Epoch && row.Owner == next.Owner && row.Ended == next.Ended && compare(row.Checkpoint, next.Checkpoint) == 0:
+		}
+		if same(row, next) {
 			c.wrote(row)
 			return nil
-		case row.Epoch != c.lease.Epoch || row.Owner != c.lease.Owner:
+		}
+		if row.Owner != c.lease.Owner {
 			return lostTo(row)
 		}
-		c.lease = row
+		c.adopt(row)
 	}
 	return fmt.Errorf("%w: the row is changed again and again: %v", checkpoint.ErrUnavailable, conflict)
 }
 
+// refresh reads the row. The error matches ErrLeaseLost when another worker
+// has taken the shard.
+func (c *committer) refresh(ctx context.Context) (checkpoint.Lease, error) {
+	row, err := c.r.o.Store.Get(ctx, c.lease.Key)
+	switch {
+	case errors.Is(err, shardlog.ErrNotFound):
+		return row, fmt.Errorf("%w: its row was deleted", ErrLeaseLost)
+	case err != nil:
+		return row, err
+	case row.Epoch != c.epoch:
+		return row, lostTo(row)
+	}
+	return row, nil
+}
+
+// same tells whether a row says what a worker wanted to write.
+func same(row, want checkpoint.Lease) bool {
+	return row.Epoch == want.Epoch && row.Owner == want.Owner && row.Ended == want.Ended &&
+		row.Checkpoint == want.Checkpoint && reflect.DeepEqual(row.Prepared, want.Prepared) &&
+		string(row.PreparedState) == string(want.PreparedState)
+}
+
+// adopt notes a row that somebody else has written without taking the shard:
+// that worker asks for it.
+func (c *committer) adopt(row checkpoint.Lease) {
+	c.lease = row
+	if row.Next != "" {
+		c.r.poke()
+	}
+}
+
 // wrote notes what the store has now.
 func (c *committer) wrote(l checkpoint.Lease) {
-	moved := compare(l.Checkpoint, c.lease.Checkpoint) != 0
-	c.lease = l
+	moved := l.Checkpoint != c.lease.Checkpoint
+	c.adopt(l)
 	c.r.update(c.id, func(s *shard) {
-		s.lease, s.stats.Checkpoint = l, l.Checkpoint
+		if s.epoch == c.epoch {
+			s.stats.Checkpoint = l.Checkpoint
+		}
 	})
 	if moved {
 		c.r.emit(Event{Kind: EventCheckpoint, ShardID: c.id, Epoch: l.Epoch, Position: l.Checkpoint})
@@ -118,5 +159,9 @@ func (c *committer) wrote(l checkpoint.Lease) {
 }
 
 func (c *committer) blocked(why string) {
-	c.r.update(c.id, func(s *shard) { s.stats.Blocked = why })
+	c.r.update(c.id, func(s *shard) {
+		if s.epoch == c.epoch {
+			s.stats.block(why)
+		}
+	})
 }

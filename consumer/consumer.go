@@ -1,25 +1,27 @@
 // Package consumer reads a stream and hands its records to a handler, shard by
 // shard, in order, at least once.
 //
-// A Consumer is one worker of a group. For each shard the group has a row in a
-// checkpoint.Store that says how far the work is. A batch is checkpointed when
-// the handler returns nil; when it fails, the same batch is given again, after
-// a pause, and never skipped, while other shards go on. A worker that starts
-// takes every shard of the group over: the store refuses the checkpoints of
-// the older worker from then on, and its Run returns ErrLeaseLost.
+// A Consumer is one worker of a group; the workers of a group, in one process
+// or in many, divide the shards of the stream among themselves, take over
+// those of a worker that has died, and hand shards over when a worker joins.
+// For each shard the group has a row in a checkpoint.Store that says who works
+// on it and how far the work is. The store refuses the checkpoints of a worker
+// that was overtaken without knowing it.
+//
+// A batch is checkpointed when the handler returns nil; when it fails, the same
+// batch is given again, after a pause, while other shards go on. Nothing is
+// skipped, unless Options limits the attempts and says what becomes of the
+// record then.
 //
 // A shard that came from a split or merge is read only when everything in its
 // parents has been handled, so the order of a partition key's records holds
-// over reshardings.
+// over reshardings. Aggregated records are taken apart.
 package consumer
 
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
-	"time"
 
 	"github.com/shardlog/shardlog"
 )
@@ -30,6 +32,8 @@ import (
 type Consumer struct {
 	src  shardlog.Source
 	opts Options
+
+	pauses pauses
 
 	mu     sync.Mutex
 	closed bool
@@ -55,13 +59,15 @@ func New(src shardlog.Source, opts *Options) (*Consumer, error) {
 // the time that handlers have; it returns nil after that and after Shutdown,
 // and an error that matches shardlog.ErrClosed after Close.
 //
-// A store or source that fails for a time does not end Run. What does, after a
-// shutdown of the other shards, with an *shardlog.Error that names the shard:
-// a checkpoint that another worker has overtaken (ErrLeaseLost), retention that
-// has overtaken the checkpoint (shardlog.ErrExpired, see Options.OnTrimmed),
-// damaged records (shardlog.ErrCorrupt), a stream that was deleted
-// (shardlog.ErrNotFound), or was deleted and made again (shardlog.ErrConflict),
-// and a source or store that is closed or refuses what it is given.
+// A store or source that fails for a time does not end Run, and neither does
+// the loss of a shard to another worker. What does, after a shutdown of the
+// other shards, with an *shardlog.Error that names the shard: retention that
+// has overtaken the checkpoint (shardlog.ErrExpired, see Options.OnTrimmed) and
+// damaged records (shardlog.ErrCorrupt), both unless Options.ParkFailed is set;
+// a stream that was deleted (shardlog.ErrNotFound), or was deleted and made
+// again (shardlog.ErrConflict); another worker that uses the same WorkerID
+// (ErrLeaseLost); and a source or store that is closed or refuses what it is
+// given.
 //
 // Handlers that do not return within 5 s after their context was cancelled
 // are left behind; Run then returns an error that matches ErrHandlerStuck.
@@ -92,7 +98,7 @@ func (c *Consumer) begin(ctx context.Context, h Handler) (*run, error) {
 	if c.run != nil {
 		return nil, c.fault("run", fmt.Errorf("%w: Run was called before", shardlog.ErrConflict))
 	}
-	c.run = newRun(ctx, c.src, &c.opts, h)
+	c.run = newRun(ctx, c.src, &c.opts, h, &c.pauses)
 	return c.run, nil
 }
 
@@ -155,59 +161,4 @@ func (c *Consumer) Close() error {
 		r.giveUp()
 	}
 	return nil
-}
-
-// Stats describes a consumer at one moment.
-type Stats struct {
-	// WorkerID is the name under which the consumer holds its shards.
-	WorkerID string
-	// Shards has an entry for each shard that Run has seen, sorted by ID.
-	Shards []ShardStats
-}
-
-// ShardStats describes the work on one shard, since Run began.
-type ShardStats struct {
-	// ShardID names the shard.
-	ShardID string
-	// Epoch is the fencing token of the shard's lease; 0 when this consumer
-	// did not take it.
-	Epoch uint64
-	// Delivered is how many records the handler is done with.
-	Delivered uint64
-	// Checkpoint is what the store has; it may be behind Delivered by
-	// Options.CheckpointEvery.
-	Checkpoint shardlog.Position
-	// Behind and BehindRecords tell how far the last page read was behind the
-	// newest record of the shard, as shardlog.Page has them.
-	Behind        time.Duration
-	BehindRecords int64
-	// Attempts is how often the batch at hand was given to the handler; 0
-	// when there is none.
-	Attempts int
-	// Failures is how many calls of the handler did not succeed.
-	Failures uint64
-	// Blocked says why the shard does not go on, such as "parent
-	// shardId-000000000000" or "handler, attempt 3: ..."; "" when it does.
-	Blocked string
-	// Ended is set when the shard is closed and everything in it was done.
-	Ended bool
-}
-
-// Stats returns the state of each shard. It does not block, and returns no
-// shards before Run.
-func (c *Consumer) Stats() Stats {
-	c.mu.Lock()
-	r := c.run
-	c.mu.Unlock()
-	s := Stats{WorkerID: c.opts.WorkerID}
-	if r == nil {
-		return s
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, sh := range r.shards {
-		s.Shards = append(s.Shards, sh.stats)
-	}
-	slices.SortFunc(s.Shards, func(a, b ShardStats) int { return strings.Compare(a.ShardID, b.ShardID) })
-	return s
 }

@@ -110,7 +110,7 @@ func TestBatchDescribesItself(t *testing.T) {
 }
 
 // Scenario 1: the worker dies after processing and before the checkpoint.
-func TestCrashBeforeCheckpoint(t *testing.T) {
+func TestScenario01CrashBeforeCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 5)
@@ -154,7 +154,7 @@ func TestSwitchesCountOwnersSinceTheCheckpoint(t *testing.T) {
 }
 
 // Scenario 2: the worker dies in the middle of the handler.
-func TestCrashInsideHandler(t *testing.T) {
+func TestScenario02CrashInsideHandler(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st := newSource(1), newStore()
 		src.put(0, 5)
@@ -178,7 +178,7 @@ func TestCrashInsideHandler(t *testing.T) {
 }
 
 // Scenario 3: the worker dies after the checkpoint write, before its reply.
-func TestCrashAfterCheckpointWrite(t *testing.T) {
+func TestScenario03CrashAfterCheckpointWrite(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		r := start(t, src, k, consumer.Options{Store: st})
@@ -197,7 +197,7 @@ func TestCrashAfterCheckpointWrite(t *testing.T) {
 }
 
 // Scenario 7, for checkpoints: the write was made, but its reply was lost.
-func TestLostReplyOfCheckpoint(t *testing.T) {
+func TestScenario07LostReplyOfCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 1})
@@ -219,7 +219,7 @@ func TestLostReplyOfCheckpoint(t *testing.T) {
 }
 
 // Scenarios 28 to 30: Batch.Checkpoint.
-func TestBatchCheckpoint(t *testing.T) {
+func TestScenario28BatchCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st := newSource(1), newStore()
 		src.put(0, 10)
@@ -262,7 +262,7 @@ func TestBatchMadeByATestCannotCheckpoint(t *testing.T) {
 }
 
 // Scenario 32: an error at record 57 of 100.
-func TestEachStopsAtTheFailedRecord(t *testing.T) {
+func TestScenario32EachStopsAtTheFailedRecord(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 100)
@@ -329,7 +329,7 @@ func TestPartialErrorIndexes(t *testing.T) {
 }
 
 // Scenario 36: a panic is an error with a stack; other shards go on.
-func TestPanicIsAnError(t *testing.T) {
+func TestScenario36PanicIsAnError(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
 		src.put(0, 1)
@@ -352,7 +352,7 @@ func TestPanicIsAnError(t *testing.T) {
 		require.NotNil(t, p)
 		assert.Equal(t, errBroken, p.Value)
 		require.ErrorIs(t, p, errBroken)
-		assert.Contains(t, string(p.Stack), "TestPanicIsAnError")
+		assert.Contains(t, string(p.Stack), "TestScenario36PanicIsAnError")
 		assert.NotContains(t, p.Error(), "\n")
 		time.Sleep(time.Minute)
 		settle()
@@ -377,7 +377,7 @@ func TestEachKeepsWhatWasDoneBeforeAPanic(t *testing.T) {
 }
 
 // Scenario 37: a batch that always fails blocks its shard and no other.
-func TestFailingBatchIsRetriedForEver(t *testing.T) {
+func TestScenario37FailingBatchIsRetriedForEver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
 		src.put(0, 3)

@@ -18,7 +18,8 @@ const (
 	EventShardStarted EventKind = "shard started"
 	// EventShardEnded: everything in a closed shard was done.
 	EventShardEnded EventKind = "shard ended"
-	// EventShardReleased: the consumer gave a shard back in a shutdown.
+	// EventShardReleased: the consumer gave a shard back, in a shutdown or
+	// because another worker asked for it.
 	EventShardReleased EventKind = "shard released"
 	// EventShardGone: a shard with progress is no longer there; records that
 	// were not done, if there were any, have expired with it.
@@ -42,6 +43,32 @@ const (
 	EventDiscoverFailed EventKind = "discovery failed"
 	// EventLeaseTaken: the consumer took a shard, with Epoch.
 	EventLeaseTaken EventKind = "lease taken"
+	// EventLeaseLost: the shard is no longer this consumer's; Err says why.
+	EventLeaseLost EventKind = "lease lost"
+	// EventLeaseAsked: the consumer asked the worker that has the shard to
+	// hand it over.
+	EventLeaseAsked EventKind = "lease asked for"
+	// EventFenced: the store could not be reached for so long that other
+	// workers may take this one for dead, so it stopped its handlers.
+	EventFenced EventKind = "fenced"
+	// EventRowMissing: a shard of a group that has begun had no row: it is new
+	// and has no parents, or the store has lost its row. It is read from
+	// Position on, or not at all when there are rows of its children.
+	EventRowMissing EventKind = "row missing"
+	// EventDeadLetter: a record at Position was given to the dead letters, or
+	// dropped if that was asked for, because of Err.
+	EventDeadLetter EventKind = "dead letter"
+	// EventDeadLetterFailed: the dead letters took no record because of Err;
+	// it is tried again after Wait.
+	EventDeadLetterFailed EventKind = "dead letter failed"
+	// EventBisected: a batch that failed with Err is tried again in halves.
+	EventBisected EventKind = "bisected"
+	// EventAggregateDamaged: a record has the form of an aggregated one, but
+	// cannot be taken apart because of Err; it is delivered as it is.
+	EventAggregateDamaged EventKind = "aggregate damaged"
+	// EventShardParked: the shard cannot go on because of Err, but others do;
+	// see Options.ParkFailed.
+	EventShardParked EventKind = "shard parked"
 	// EventFailed: Err ends the consumer.
 	EventFailed EventKind = "failed"
 )
@@ -67,15 +94,16 @@ type Event struct {
 func (r *run) emit(e Event) {
 	level := slog.LevelDebug
 	switch e.Kind {
-	case EventShardStarted, EventShardEnded, EventShardReleased, EventLeaseTaken:
+	case EventShardStarted, EventShardEnded, EventShardReleased, EventLeaseTaken, EventLeaseAsked:
 		level = slog.LevelInfo
-	case EventShardGone, EventTrimmed, EventHandlerFailed, EventReadFailed, EventStoreFailed, EventDiscoverFailed:
+	case EventShardGone, EventTrimmed, EventHandlerFailed, EventReadFailed, EventStoreFailed, EventDiscoverFailed,
+		EventLeaseLost, EventRowMissing, EventDeadLetter, EventDeadLetterFailed, EventBisected, EventAggregateDamaged:
 		level = slog.LevelWarn
-	case EventFailed:
+	case EventFailed, EventFenced, EventShardParked:
 		level = slog.LevelError
 	}
 	if ctx := context.Background(); r.o.Logger.Enabled(ctx, level) {
-		attrs := []slog.Attr{slog.String("stream", r.o.Stream), slog.String("group", r.o.Group)}
+		attrs := []slog.Attr{slog.String("stream", r.o.Stream), slog.String("group", r.o.Group), slog.String("worker", r.o.WorkerID)}
 		if e.ShardID != "" {
 			attrs = append(attrs, slog.String("shard", e.ShardID), slog.Uint64("epoch", e.Epoch), slog.String("position", e.Position.String()))
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"time"
 
 	"github.com/shardlog/shardlog"
 )
@@ -21,6 +20,8 @@ var (
 	ErrShutdown = errors.New("consumer is shutting down")
 	// ErrHandlerStuck: a handler did not return after its context had ended.
 	ErrHandlerStuck = errors.New("handler did not return")
+	// ErrLeaseNotHeld: the consumer does not have the shard at this moment.
+	ErrLeaseNotHeld = errors.New("the shard is not held by this consumer")
 	// ErrBehind: the position is before what is done already.
 	ErrBehind = errors.New("position is before the checkpoint")
 	// ErrAhead: the position is after the last record of the batch.
@@ -28,17 +29,21 @@ var (
 )
 
 // Handler processes batches. Run calls it from one goroutine for each shard:
-// one call at a time for a shard, and several for different shards.
+// one call at a time for a shard, and several for different shards. With
+// Options.PerKey there are several calls for a shard, but one at a time for a
+// partition key. A call for a shard that was lost may still be under way, its
+// context ended, when the shard comes back to the same consumer.
 //
 // A nil return means that the batch is done, and checkpoints it. A
 // *PartialError means that the records before its index are done. After any
 // other error, and after a panic, which is recovered, nothing of the batch is
-// done, except what was checkpointed with Batch.Checkpoint. What is not done is
-// given again after a pause (Options.Retry), for as long as it takes.
+// done, except what was checkpointed with Batch.Checkpoint or CheckpointIn.
+// What is not done is given again after a pause (Options.Retry), for as long
+// as it takes, unless Options limits that or the error is Permanent.
 //
 // Ctx has the values of Run's context, but does not end with it: it ends when
 // a shutdown runs out of patience, when the consumer is closed, or when the
-// shard was found to be lost to another worker; context.Cause tells which.
+// shard was lost to another worker or may be; context.Cause tells which.
 type Handler interface {
 	Handle(ctx context.Context, b *Batch) error
 }
@@ -109,63 +114,4 @@ func recovered(f func() error) (err error) {
 		}
 	}()
 	return f()
-}
-
-// Batch is what a handler gets: records of one shard, in order, at least one.
-//
-// The batch and its records belong to the handler, and may be kept. They are
-// not copied for another attempt, so a handler that may fail must not change
-// them.
-type Batch struct {
-	// Records are what is to be done.
-	Records []shardlog.Record
-	// ShardID names the shard that holds them.
-	ShardID string
-	// Behind and BehindRecords tell how far the end of the batch was behind
-	// the newest record of the shard when it was read; 0 at the tail.
-	Behind        time.Duration
-	BehindRecords int64
-	// Epoch is the fencing token of the shard's lease. It grows with each
-	// worker that takes the shard, so a system that remembers the largest one
-	// can refuse writes of a worker that was overtaken.
-	Epoch uint64
-	// ShardEnd is set when nothing follows the batch in its shard. A shard
-	// whose end is found only after its last batch ends without a call.
-	ShardEnd bool
-	// Attempt counts how often the first record has been tried, from 1 on. An
-	// earlier worker's attempts are not known.
-	Attempt int
-
-	task *task
-	end  shardlog.Position // after the last record
-	done int               // records that Checkpoint has covered
-	over bool              // the handler has returned
-}
-
-// Checkpoint stores at once that everything up to pos is done, without waiting
-// for the end of the batch. Pos is made with shardlog.After or AfterSub from
-// the number of a record of this batch. What is stored already is not written
-// again. It blocks for the store and may be called by several goroutines while
-// the handler runs.
-//
-// The error matches ErrBehind or ErrAhead for a position before the checkpoint
-// or after the batch, ErrLeaseLost when another worker has the shard,
-// shardlog.ErrClosed when the handler has returned already, and is otherwise
-// the store's; after checkpoint.ErrUnavailable the call may be repeated.
-func (b *Batch) Checkpoint(ctx context.Context, pos shardlog.Position) error {
-	if pos.Kind() != shardlog.KindAfter || pos.Sequence().IsZero() {
-		return &shardlog.InvalidError{Field: "Position", Value: pos, Limit: "after a record of the batch"}
-	}
-	if b.task == nil {
-		return b.fault(shardlog.ErrClosed) // a Batch that a test made by hand
-	}
-	return b.task.checkpointIn(ctx, b, pos)
-}
-
-func (b *Batch) fault(err error) error {
-	e := &shardlog.Error{Op: "checkpoint", Shard: b.ShardID, Err: err}
-	if b.task != nil {
-		e.Stream = b.task.r.o.Stream
-	}
-	return e
 }

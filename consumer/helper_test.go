@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,11 +15,16 @@ import (
 	"github.com/shardlog/shardlog/consumer"
 )
 
-// store is a checkpoint.Memory that counts, and fails when it is told to.
+// store is a checkpoint.Memory that counts, and fails when it is told to. What
+// workers write about themselves is counted apart, and fails only when allFault
+// says so.
 type store struct {
 	*checkpoint.Memory
 	mu      sync.Mutex
 	updates int
+	beats   int
+	// allFault is asked before each call, of whatever kind.
+	allFault func() error
 	// updateFault is asked before each Update. When it returns an error, the
 	// row is not written, or is written all the same when write is set: then
 	// only the answer is lost.
@@ -28,7 +34,19 @@ type store struct {
 
 func newStore() *store { return &store{Memory: checkpoint.NewMemory()} }
 
+// peer is the same store as another worker sees it, with faults of its own.
+func (s *store) peer() *store { return &store{Memory: s.Memory} }
+
 func (s *store) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
+	if err := s.down(); err != nil {
+		return checkpoint.Lease{}, err
+	}
+	if about(l.Key) {
+		s.mu.Lock()
+		s.beats++
+		s.mu.Unlock()
+		return s.Memory.Update(ctx, l)
+	}
 	s.mu.Lock()
 	s.updates++
 	fault := s.updateFault
@@ -44,7 +62,44 @@ func (s *store) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Leas
 	return s.Memory.Update(ctx, l)
 }
 
+// about tells whether a row is about a worker and not about a shard.
+func about(k checkpoint.Key) bool { return strings.HasSuffix(k.Stream, "/workers") }
+
+func (s *store) down() error {
+	s.mu.Lock()
+	fault := s.allFault
+	s.mu.Unlock()
+	if fault == nil {
+		return nil
+	}
+	return fault()
+}
+
+// breakDown sets what every call fails with.
+func (s *store) breakDown(f func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.allFault = f
+}
+
+func (s *store) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
+	if err := s.down(); err != nil {
+		return checkpoint.Lease{}, err
+	}
+	return s.Memory.Create(ctx, l)
+}
+
+func (s *store) Delete(ctx context.Context, l checkpoint.Lease) error {
+	if err := s.down(); err != nil {
+		return err
+	}
+	return s.Memory.Delete(ctx, l)
+}
+
 func (s *store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
+	if err := s.down(); err != nil {
+		return checkpoint.Lease{}, err
+	}
 	if s.fault != nil {
 		if err := s.fault(); err != nil {
 			return checkpoint.Lease{}, err
@@ -54,6 +109,9 @@ func (s *store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, er
 }
 
 func (s *store) List(ctx context.Context, group, stream string) ([]checkpoint.Lease, error) {
+	if err := s.down(); err != nil {
+		return nil, err
+	}
 	if s.fault != nil {
 		if err := s.fault(); err != nil {
 			return nil, err
@@ -72,6 +130,46 @@ func (s *store) updateCount() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.updates
+}
+
+// take writes a row as a worker does that takes the shard.
+func (s *store) take(t *testing.T, shard int, owner string) checkpoint.Lease {
+	t.Helper()
+	l := s.row(t, shard)
+	l.Owner, l.Next = owner, ""
+	l.Epoch++
+	l, err := s.Memory.Update(context.Background(), l)
+	require.NoError(t, err)
+	return l
+}
+
+// alive adds the row of a worker, which lives for as long as it beats.
+func (s *store) alive(t *testing.T, id string) (beat func()) {
+	t.Helper()
+	l, err := s.Memory.Create(context.Background(), checkpoint.Lease{
+		Key: checkpoint.Key{Group: "default", Stream: "orders/workers", Shard: "worker/" + id}, Owner: id, PreparedState: []byte("{}"),
+	})
+	require.NoError(t, err)
+	return func() {
+		t.Helper()
+		l.Beat++
+		l, err = s.Memory.Update(context.Background(), l)
+		require.NoError(t, err)
+	}
+}
+
+// owners counts the shards of each worker.
+func (s *store) owners(t *testing.T) map[string]int {
+	t.Helper()
+	rows, err := s.Memory.List(context.Background(), "default", "orders")
+	require.NoError(t, err)
+	n := map[string]int{}
+	for _, l := range rows {
+		if !l.Ended {
+			n[l.Owner]++
+		}
+	}
+	return n
 }
 
 // row is the row of a shard of the group "default".
@@ -155,6 +253,9 @@ type running struct {
 
 func start(t *testing.T, src shardlog.Source, h consumer.Handler, o consumer.Options) *running {
 	t.Helper()
+	if o.WorkerID == "" {
+		o.WorkerID = "w" // so that one that is started again does not wait
+	}
 	c, err := consumer.New(src, &o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

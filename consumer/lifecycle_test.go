@@ -32,7 +32,7 @@ func slow(k *sink, d time.Duration) consumer.Handler {
 }
 
 // Scenario 40: shutdown in mid batch.
-func TestShutdownLetsHandlersFinish(t *testing.T) {
+func TestScenario40ShutdownLetsHandlersFinish(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
 		src.put(0, 20)
@@ -80,7 +80,7 @@ func TestShutdownDeadlineCancelsHandlers(t *testing.T) {
 }
 
 // Scenario 39: what is done of a batch is kept when the patience is over.
-func TestShutdownInsideABatchKeepsWhatIsDone(t *testing.T) {
+func TestScenario39ShutdownInsideABatchKeepsWhatIsDone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 10)

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -27,8 +28,11 @@ type Options struct {
 	// none, because progress that ends with the process has to be asked for,
 	// with checkpoint.NewMemory.
 	Store checkpoint.Store
-	// WorkerID names this consumer in the store; every one that runs needs a
-	// name of its own. Defaults to host name, process ID and a random part.
+	// WorkerID names this consumer in the store, in at most 200 bytes; every
+	// one that runs needs a name of its own. A second one with the same name
+	// ends the first, and goes on at once with its shards: a worker that is
+	// started again need not wait for its earlier life to expire if it has a
+	// name that stays. Defaults to host name, process ID and a random part.
 	WorkerID string
 
 	// Start is where a group begins that has no progress in the stream yet.
@@ -54,21 +58,94 @@ type Options struct {
 	// repeat more. What is done is written at the latest after that time, and
 	// at a shutdown. Defaults to 0: after each batch.
 	CheckpointEvery time.Duration
-	// DiscoverEvery is how often to look for shards that appeared other than
-	// by a resharding of one that is being read, and for a worker that has
-	// taken the shards over. Defaults to 10 s.
+	// DiscoverEvery is how often to look at all shards and their rows. What
+	// workers do is noticed sooner, and so are the children of a shard that is
+	// being read. Defaults to 10 s.
 	DiscoverEvery time.Duration
 	// Retry says how long to wait before a failed handler, read or write is
 	// tried again.
 	Retry Retry
+	// BatchWindow is how long to wait for more records when a batch is not
+	// full. Defaults to 0: what is there is delivered at once.
+	BatchWindow time.Duration
+	// PrefetchBytes bounds the records, in bytes, that were read ahead and
+	// wait for the handler, of all shards together. Each shard may always have
+	// one batch ready. Defaults to 64 MiB.
+	PrefetchBytes int64
+	// EmptyBatches asks for a call of the handler without records each time
+	// that a read of PollWait found none. Defaults to no such calls.
+	EmptyBatches bool
+	// KeepAggregates delivers aggregated records, which producers make of
+	// several, as they are stored. Defaults to taking them apart.
+	KeepAggregates bool
+	// WholeAggregates drops an aggregated record as a whole when one of its
+	// records is outside the shard's range of hash keys, as the Kinesis Client
+	// Library does. Defaults to dropping only that record.
+	WholeAggregates bool
+	// Filter tells which records are wanted; the others are done without a
+	// call of the handler. It must not keep or change the record, and is
+	// called by several goroutines at a time, one for each shard. Defaults to
+	// all.
+	Filter func(rec *shardlog.Record) bool
+	// PerKey is how many calls of the handler may be under way for one shard,
+	// each with records of one partition key. Order holds for each key, and
+	// the checkpoint stays below the first record that is not done. Defaults
+	// to 1: whole batches, one after another.
+	PerKey int
+
+	// LeaseTTL is how long a worker that gives no sign of life is taken for
+	// alive, by the clock of the one who watches it: a worker that was killed
+	// is replaced after this time and up to a second. A worker that cannot
+	// reach the store for nine tenths of it stops by itself. Defaults to 10 s.
+	LeaseTTL time.Duration
+	// HandOff is how long another worker waits for a batch to be finished when
+	// it is its turn to have the shard; then it takes the shard, and the batch
+	// is delivered again. Defaults to 30 s.
+	HandOff time.Duration
+	// MaxLeases bounds the shards that this consumer has at a time. Defaults
+	// to 0: no bound.
+	MaxLeases int
+
+	// Bisect divides a batch that failed as a whole into halves, which are
+	// tried one after the other, until the record is found that fails. A
+	// division is no attempt and is not waited for. Defaults to trying the
+	// same batch again.
+	Bisect bool
+	// MaxAttempts bounds how often a record is tried; then it goes to the dead
+	// letters. A batch that fails as a whole goes there as a whole, unless
+	// Bisect is set. Defaults to 0: no bound.
+	MaxAttempts int
+	// MaxAge is the age, since its arrival, from which on a record that failed
+	// is not tried again but goes to the dead letters. Records that did not
+	// fail are delivered at any age. Defaults to 0: no bound.
+	MaxAge time.Duration
+	// DeadLetter takes records that are not tried again; see DeadLettersTo for
+	// one that puts them into a stream. Its ctx is that of the handler. As
+	// long as it fails, it is tried again and the shard waits. Defaults to
+	// none, and then no record is given up.
+	DeadLetter func(ctx context.Context, d DeadLetter) error
+	// Drop gives up records without dead letters: they are counted, and told
+	// to OnEvent and Logger, but lost. It has to be set when attempts are
+	// limited and there is no DeadLetter. Defaults to giving up nothing.
+	Drop bool
+	// ExplicitCheckpoints leaves all checkpoints to the handler, which calls
+	// Batch.Checkpoint, during the call or later. What it has not covered
+	// comes again to the next worker, and a closed shard ends only when its
+	// last record is covered. Defaults to a checkpoint after each batch.
+	ExplicitCheckpoints bool
+	// ParkFailed keeps Run going when one shard cannot go on, because of
+	// retention or damage: the shard is shown by Blocked, and kept, so that no
+	// other worker fails with it. Defaults to the end of Run with the error.
+	ParkFailed bool
 	// ShutdownTimeout is how long handlers may go on after the context of Run
 	// has ended, before their own is cancelled. Defaults to 30 s.
 	ShutdownTimeout time.Duration
 
 	// OnTrimmed decides what happens when retention has removed records of a
 	// shard that the group had not done: nil means to go on with the oldest
-	// record that is left, an error stops the consumer with that error. It
-	// may block. Defaults to stopping with the *shardlog.TrimmedError.
+	// record that is left, an error stops the shard with that error, and the
+	// consumer too unless ParkFailed is set. It may block. Defaults to
+	// stopping with the *shardlog.TrimmedError.
 	OnTrimmed func(shardID string, lost *shardlog.TrimmedError) error
 	// OnEvent is told what happens, for metrics and tests. It is called by
 	// several goroutines at a time, and holds up the shard that it is told
@@ -92,6 +169,10 @@ type Retry struct {
 const (
 	maxBatchSize  = 10_000
 	maxBatchBytes = 10 << 20
+	maxPerKey     = 10_000
+	// minLeaseTTL leaves room for several signs of life, and for a pause of
+	// the program between two of them.
+	minLeaseTTL = 100 * time.Millisecond
 )
 
 // resolve returns a copy of opts with its defaults filled in, or all faults.
@@ -113,9 +194,11 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	}
 	if err := (checkpoint.Key{Group: o.Group, Stream: o.Stream, Shard: "any"}).Validate(); err != nil {
 		errs = append(errs, err)
+	} else if most := checkpoint.MaxNameLength - len(workersSuffix); len(o.Stream) > most {
+		invalid("Stream", o.Stream, fmt.Sprintf("at most %d bytes", most))
 	}
-	if n := len(o.WorkerID); n > checkpoint.MaxNameLength {
-		invalid("WorkerID", o.WorkerID, fmt.Sprintf("at most %d bytes", checkpoint.MaxNameLength))
+	if n := len(o.WorkerID); n > maxWorkerID {
+		invalid("WorkerID", o.WorkerID, fmt.Sprintf("at most %d bytes", maxWorkerID))
 	} else if err := (checkpoint.Lease{Key: checkpoint.Key{Group: "any", Stream: "any", Shard: "any"}, Owner: o.WorkerID}).Validate(); err != nil {
 		invalid("WorkerID", o.WorkerID, "valid UTF-8")
 	}
@@ -151,6 +234,12 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	duration("Retry.Initial", &o.Retry.Initial, 100*time.Millisecond)
 	duration("Retry.Max", &o.Retry.Max, max(30*time.Second, o.Retry.Initial))
 	duration("ShutdownTimeout", &o.ShutdownTimeout, 30*time.Second)
+	duration("BatchWindow", &o.BatchWindow, 0)
+	duration("LeaseTTL", &o.LeaseTTL, 10*time.Second)
+	duration("HandOff", &o.HandOff, 30*time.Second)
+	duration("MaxAge", &o.MaxAge, 0)
+	intRange("PerKey", &o.PerKey, 1, maxPerKey)
+	o.checkLimits(invalid)
 	if o.Retry.Max > 0 && o.Retry.Max < o.Retry.Initial {
 		invalid("Retry.Max", o.Retry.Max, "Retry.Initial or more")
 	}
@@ -159,6 +248,37 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	}
 	return o, errors.Join(errs...)
 }
+
+// checkLimits checks the options that have no plain range.
+func (o *Options) checkLimits(invalid func(field string, value any, limit string)) {
+	if o.LeaseTTL > 0 && o.LeaseTTL < minLeaseTTL {
+		invalid("LeaseTTL", o.LeaseTTL, fmt.Sprintf("%v or more", minLeaseTTL))
+	}
+	if o.MaxLeases < 0 {
+		invalid("MaxLeases", o.MaxLeases, "1 or more, or 0 for no bound")
+	}
+	if o.MaxAttempts < 0 {
+		invalid("MaxAttempts", o.MaxAttempts, "1 or more, or 0 for no bound")
+	}
+	if o.PrefetchBytes < 0 {
+		invalid("PrefetchBytes", o.PrefetchBytes, "positive, or 0 for the default")
+	}
+	if o.PrefetchBytes == 0 {
+		o.PrefetchBytes = 64 << 20
+	}
+	if (o.MaxAttempts > 0 || o.MaxAge > 0) && o.DeadLetter == nil && !o.Drop {
+		invalid("DeadLetter", nil, "set, or Drop, where MaxAttempts or MaxAge limit the attempts")
+	}
+	if o.DeadLetter != nil && o.Drop {
+		invalid("Drop", o.Drop, "unset when there is a DeadLetter")
+	}
+	if o.PerKey > 1 && o.ExplicitCheckpoints {
+		invalid("ExplicitCheckpoints", o.ExplicitCheckpoints, "unset with PerKey")
+	}
+}
+
+// randomText makes names that nobody else has.
+func randomText() string { return rand.Text() }
 
 // fillNames sets what has no constant default.
 func (o *Options) fillNames(src shardlog.Source) {

@@ -15,7 +15,7 @@ import (
 )
 
 // Scenario 58: Latest is resolved once, when the group begins.
-func TestLatestIsResolvedOnce(t *testing.T) {
+func TestScenario58LatestIsResolvedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
 		src.put(0, 5)
@@ -34,7 +34,7 @@ func TestLatestIsResolvedOnce(t *testing.T) {
 }
 
 // Scenario 60: retention overtakes the checkpoint.
-func TestTrimmedCheckpoint(t *testing.T) {
+func TestScenario60TrimmedCheckpoint(t *testing.T) {
 	prepare := func(t *testing.T) (*source, *store) {
 		src, st := newSource(2), newStore()
 		src.put(0, 5)
@@ -97,27 +97,29 @@ func TestShardExpiresWhileBehind(t *testing.T) {
 		src.put(0, 10)
 		src.split(0)
 		src.put(1, 5)
-		r := start(t, src, slow(k, time.Hour), consumer.Options{Store: newStore(), BatchSize: 10 - unread, OnTrimmed: onTrimmed})
+		r := start(t, src, slow(k, time.Hour), consumer.Options{
+			Store: newStore(), BatchSize: (10 - unread) / 2, PrefetchBytes: 1, OnTrimmed: onTrimmed,
+		})
 		settle()
 		src.remove(0)
 		return r, k
 	}
 	bubble(t, func(t *testing.T) {
-		r, _ := run(t, nil, 3)
+		r, _ := run(t, nil, 4)
 		err := r.result()
 		require.ErrorIs(t, err, shardlog.ErrExpired)
-		assert.ErrorContains(t, err, "up to 3 records")
+		assert.ErrorContains(t, err, "up to 4 records")
 	})
 	bubble(t, func(t *testing.T) {
-		r, k := run(t, func(string, *shardlog.TrimmedError) error { return nil }, 3)
-		time.Sleep(3 * time.Hour)
-		assert.Equal(t, append(names(0, 0, 7), names(1, 0, 5)...), k.got())
+		r, k := run(t, func(string, *shardlog.TrimmedError) error { return nil }, 4)
+		time.Sleep(5 * time.Hour)
+		assert.Equal(t, append(names(0, 0, 6), names(1, 0, 5)...), k.got())
 		assert.Equal(t, "gone from the stream", r.stats(0).Blocked)
 		r.stop()
 	})
 	bubble(t, func(t *testing.T) {
 		r, k := run(t, nil, 0) // everything was read: nothing is lost
-		time.Sleep(3 * time.Hour)
+		time.Sleep(5 * time.Hour)
 		assert.Equal(t, append(names(0, 0, 10), names(1, 0, 5)...), k.got())
 		r.stop()
 	})
@@ -174,7 +176,7 @@ func TestCorruptRecordsStopTheConsumer(t *testing.T) {
 }
 
 // Scenario 61: a start in time.
-func TestStartAtTime(t *testing.T) {
+func TestScenario61StartAtTime(t *testing.T) {
 	bubble(t, func(t *testing.T) { // before the trim horizon
 		src, k := newSource(1), &sink{}
 		src.put(0, 10)
@@ -219,7 +221,7 @@ func TestStartDoesNotMoveAnOldGroup(t *testing.T) {
 }
 
 // Scenario 62: reads are throttled.
-func TestThrottledReads(t *testing.T) {
+func TestScenario62ThrottledReads(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, k := newSource(1), &sink{}
 		src.put(0, 5)

@@ -20,7 +20,7 @@ import (
 )
 
 // Scenario 48: a split during consumption.
-func TestSplitWhileConsuming(t *testing.T) {
+func TestScenario48SplitWhileConsuming(t *testing.T) {
 	for _, from := range []shardlog.Position{shardlog.TrimHorizon(), shardlog.Latest(), shardlog.AtTime(time.Unix(0, 0))} {
 		t.Run(from.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestChildrenStartAtOnce(t *testing.T) {
 }
 
 // Scenario 49: a merge, of which one parent lags.
-func TestMergeWaitsForBothParents(t *testing.T) {
+func TestScenario49MergeWaitsForBothParents(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
 		src.put(0, 5)
@@ -93,7 +93,7 @@ func TestMergeWaitsForBothParents(t *testing.T) {
 }
 
 // Scenario 50: the parent is gone, or never had a row.
-func TestMissingParentDoesNotBlock(t *testing.T) {
+func TestScenario50MissingParentDoesNotBlock(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, k := newSource(1), &sink{}
 		src.split(0)
@@ -129,13 +129,14 @@ func TestParentThatExpiredUnfinished(t *testing.T) {
 		require.Len(t, gone, 1, "told once")
 		assert.Equal(t, shardID(0), gone[0].ShardID)
 		assert.Equal(t, shardlog.After(seq(0, 4)), gone[0].Position)
-		assert.False(t, st.row(t, 0).Ended)
+		_, err := st.Get(context.Background(), rowKey(0))
+		require.ErrorIs(t, err, shardlog.ErrNotFound, "its child has a row, so nobody needs it")
 		r.stop()
 	})
 }
 
 // Scenario 51: an empty closed shard ends.
-func TestEmptyClosedShardEnds(t *testing.T) {
+func TestScenario51EmptyClosedShardEnds(t *testing.T) {
 	for _, from := range []shardlog.Position{shardlog.TrimHorizon(), shardlog.Latest(), shardlog.AtTime(time.Unix(1<<35, 0))} {
 		bubble(t, func(t *testing.T) {
 			src, st, k := newSource(1), newStore(), &sink{}
@@ -154,7 +155,7 @@ func TestEmptyClosedShardEnds(t *testing.T) {
 }
 
 // Scenario 52: the last record is checkpointed, then the shard ends.
-func TestEndAfterTheLastCheckpoint(t *testing.T) {
+func TestScenario52EndAfterTheLastCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 5)
@@ -173,7 +174,7 @@ func TestEndAfterTheLastCheckpoint(t *testing.T) {
 }
 
 // Scenario 53: a crash between the end of the parent and the children's rows.
-func TestCrashBeforeChildrenHaveRows(t *testing.T) {
+func TestScenario53CrashBeforeChildrenHaveRows(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 5)
@@ -197,7 +198,7 @@ func TestCrashBeforeChildrenHaveRows(t *testing.T) {
 }
 
 // Scenario 54: a split of a split before the consumer starts.
-func TestLineageIsReadFromTheOldest(t *testing.T) {
+func TestScenario54LineageIsReadFromTheOldest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		for i := range 4 { // 0 -> 1, 2 -> ...; each first child is split again
@@ -331,7 +332,7 @@ func TestNewShardsAreDiscovered(t *testing.T) {
 }
 
 // Scenario 63: the stream was deleted and made again with the same name.
-func TestStreamMadeAgain(t *testing.T) {
+func TestScenario63StreamMadeAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st := newSource(1), newStore()
 		_, err := st.Create(context.Background(), checkpoint.Lease{
@@ -350,7 +351,7 @@ func TestStreamMadeAgain(t *testing.T) {
 
 // Scenario 57, over a source in memory: reshardings, failures, restarts and
 // takeovers at random. Everything arrives, and in order.
-func TestReshardingUnderLoad(t *testing.T) {
+func TestScenario57ReshardingUnderLoad(t *testing.T) {
 	for seed := range uint64(10) {
 		bubble(t, func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
@@ -374,10 +375,12 @@ func TestReshardingUnderLoad(t *testing.T) {
 				}
 				return k.Handle(ctx, b)
 			})
+			started := 0
 			open := func() *running {
-				return start(t, src, h, consumer.Options{Store: st, BatchSize: 7})
+				started++
+				return start(t, src, h, consumer.Options{Store: st, BatchSize: 7, WorkerID: fmt.Sprint("w", started)})
 			}
-			r := open()
+			workers := []*running{open()}
 			live := []int{0, 1}
 			total := 0
 			for range 100 {
@@ -399,25 +402,24 @@ func TestReshardingUnderLoad(t *testing.T) {
 						live = append(slices.DeleteFunc(live, func(i int) bool { return i == a || i == b }), c)
 					}
 				case 4:
-					next := open()
-					time.Sleep(time.Minute)
-					if len(r.err) == 0 {
-						// The store's failures kept it from taking anything
-						// before, so it is the one that came last.
-						r, next = next, r
+					if len(workers) < 3 {
+						workers = append(workers, open())
+						break
 					}
-					require.ErrorIs(t, r.result(), consumer.ErrLeaseLost)
-					r = next
+					workers[0].stop()
+					workers = workers[1:]
 				case 5:
 					settle()
-					r.kill()
-					r = open()
+					workers[0].kill()
+					workers[0] = open()
 				}
 			}
-			time.Sleep(time.Hour)
+			time.Sleep(5 * time.Minute)
 			settle()
 			checkDelivered(t, src, k.got(), total)
-			r.stop()
+			for _, r := range workers {
+				r.stop()
+			}
 		})
 	}
 }
@@ -451,4 +453,78 @@ func checkDelivered(t *testing.T, src *source, got []string, total int) {
 			last = at
 		}
 	}
+}
+
+func TestScenario55BothOwnersCreateTheChild(t *testing.T) {
+	for range 20 {
+		bubble(t, func(t *testing.T) {
+			src, st, k := newSource(2), newStore(), &sink{}
+			rec := &recorder{}
+			var all []*running
+			for _, id := range []string{"a", "b"} {
+				all = append(all, start(t, src, k, consumer.Options{Store: st, WorkerID: id, OnEvent: rec.note}))
+				time.Sleep(5 * time.Second)
+			}
+			require.Equal(t, map[string]int{"a": 1, "b": 1}, st.owners(t))
+			src.put(0, 5)
+			src.put(1, 5)
+			src.add(0, 1) // both come to their end at this moment
+			src.put(2, 5)
+			time.Sleep(15 * time.Second)
+			assert.Equal(t, names(2, 0, 5), k.got()[10:], "one row, and one owner")
+			assert.Equal(t, uint64(1), st.row(t, 2).Epoch)
+			assert.Equal(t, []string{shardID(0), shardID(1)}, st.row(t, 2).Parents)
+			for _, r := range all {
+				r.stop()
+			}
+		})
+	}
+}
+
+func TestScenario56CleanUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		other := checkpoint.Lease{Key: checkpoint.Key{Group: "default", Stream: "another", Shard: shardID(0)}, Ended: true}
+		_, err := st.Create(context.Background(), other)
+		require.NoError(t, err)
+		src.put(0, 5)
+		r := start(t, src, k, consumer.Options{Store: st})
+		settle()
+		src.split(0) // and both children stay quiet for ever
+		time.Sleep(time.Hour)
+		assert.True(t, st.row(t, 0).Ended, "it is kept as long as the shard is there")
+		src.remove(0)
+		time.Sleep(5 * time.Second)
+		_, err = st.Get(context.Background(), rowKey(0))
+		require.NoError(t, err, "not at once: the list may have been wrong")
+		time.Sleep(time.Minute)
+		_, err = st.Get(context.Background(), rowKey(0))
+		require.ErrorIs(t, err, shardlog.ErrNotFound)
+		_, err = st.Get(context.Background(), other.Key)
+		require.NoError(t, err, "a row of another stream is untouched")
+		src.put(1, 1)
+		settle()
+		assert.Equal(t, append(names(0, 0, 5), name(1, 0)), k.got())
+		r.stop()
+	})
+	// A child without a row keeps its parent's.
+	bubble(t, func(t *testing.T) {
+		src, st := newSource(2), newStore()
+		src.put(1, 1)
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}), consumer.Options{Store: st})
+		settle()
+		src.add(0, 1) // waits for both
+		settle()
+		require.True(t, st.row(t, 0).Ended)
+		src.remove(0)
+		time.Sleep(time.Hour)
+		assert.True(t, st.row(t, 0).Ended)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		require.Error(t, r.Shutdown(ctx))
+		require.NoError(t, r.result())
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -27,62 +28,85 @@ type run struct {
 	reading, handling, storing             context.Context
 	stopReading, stopHandling, stopStoring context.CancelCauseFunc
 
-	wake      chan struct{} // has a token when the shards should be looked at again
-	done      chan struct{} // closed when Run returns
-	abandoned chan struct{} // closed by abandon
+	wake      chan struct{}   // has a token when the shards should be looked at again
+	watch     <-chan struct{} // the same, from a store that is a checkpoint.Watcher
+	drained   chan struct{}   // closed when all shards are given back
+	done      chan struct{}   // closed when Run returns
+	abandoned chan struct{}   // closed by abandon
 	tasks     sync.WaitGroup
+	heart     *heart
+	pauses    *pauses
+	fetched   atomic.Int64 // bytes of records that wait for their handler
 
-	// These are used by the goroutine of Run only. Initial has the shards that
-	// were there when the group began, if this run began it. Seen has the
-	// epochs of the rows that the run found when it began; synced is set when
-	// it has taken them. Foreign has when a row was first seen that another
-	// worker took later.
-	initial map[string]bool
-	seen    map[string]uint64
-	synced  bool
-	foreign map[string]time.Time
+	// These are used by the goroutine of Run only. Unlisted has since when the
+	// stream lacks a shard that has a row, asked since when this worker has
+	// asked for a shard, free since when a shard was seen to have no owner.
+	peers    peers
+	joined   bool
+	nextSync time.Time
+	syncTook time.Duration
+	unlisted map[string]time.Time
+	asked    map[string]since
+	free     map[string]since
 
 	// mu is never held during I/O, a callback or a wait.
-	mu         sync.Mutex
-	errs       []error
-	timers     []*time.Timer
-	drained    bool // timers are not needed any more
-	shards     map[string]*shard
-	goroutines map[uint64]struct{}
+	mu          sync.Mutex
+	errs        []error
+	timers      []*time.Timer
+	ended       bool // timers are not needed any more
+	shards      map[string]*shard
+	goroutines  map[uint64]struct{}
+	running     map[*task]struct{}
+	taken, lost uint64 // leases
+	// What Stats tells of the group.
+	workers, total, needed int
 }
 
 // shard is what the run knows of one shard. Its fields are guarded by run.mu.
 type shard struct {
-	// held: the row was taken; lease is it, as last written.
-	held  bool
-	lease checkpoint.Lease
-	// started and finished are about the shard's task.
-	started, inHandler, finished bool
-	// gone: the source does not have the shard any more.
-	gone bool
-	// lose ends the context of the shard's handler.
-	lose  context.CancelCauseFunc
-	stats ShardStats
+	// task works on the shard; nil when this worker does not have it. A task
+	// that has lost the shard may still be ending when another one works.
+	task *task
+	// epoch is the largest one that was seen.
+	epoch uint64
+	// gone: the source does not have the shard any more, or, if expired is set,
+	// still lists it but has nothing of it.
+	gone, expired bool
+	// parked: the shard failed for good, and is held so that no other worker
+	// fails with it.
+	parked bool
+	row    checkpoint.Lease // of a parked shard
+	// trouble says why reading does not go on; stats.Blocked is about handling.
+	trouble string
+	stats   ShardStats
 }
 
-func newRun(ctx context.Context, src shardlog.Source, o *Options, h Handler) *run {
+func newRun(ctx context.Context, src shardlog.Source, o *Options, h Handler, p *pauses) *run {
 	r := &run{
-		src: src, o: o, h: h,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), abandoned: make(chan struct{}),
-		foreign: map[string]time.Time{}, shards: map[string]*shard{}, goroutines: map[uint64]struct{}{},
+		src: src, o: o, h: h, pauses: p,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), drained: make(chan struct{}), abandoned: make(chan struct{}),
+		shards: map[string]*shard{}, goroutines: map[uint64]struct{}{}, running: map[*task]struct{}{},
+		unlisted: map[string]time.Time{}, asked: map[string]since{}, free: map[string]since{},
+		peers: peers{ttl: o.LeaseTTL, self: o.WorkerID, all: map[string]*peer{}, dead: map[string]bool{}},
 	}
+	r.heart = newHeart(r)
 	// The end of ctx stops reading through Run; handlers and checkpoints go on
 	// for a while.
 	ctx = context.WithoutCancel(ctx)
 	r.reading, r.stopReading = context.WithCancelCause(ctx)
 	r.storing, r.stopStoring = context.WithCancelCause(ctx)
 	r.handling, r.stopHandling = context.WithCancelCause(context.WithValue(ctx, runKey{}, r))
+	if w, ok := o.Store.(checkpoint.Watcher); ok {
+		r.watch = w.Watch(r.reading, o.Group, o.Stream)
+	}
 	return r
 }
 
 // stop ends reading, and the handlers' contexts after patience; 0 is for ever.
 func (r *run) stop(patience time.Duration) {
 	r.stopReading(ErrShutdown)
+	r.heart.leaving.Store(true)
+	r.heart.soon()
 	if patience > 0 {
 		r.after(patience, func() { r.interrupt(ErrShutdown) })
 	}
@@ -115,7 +139,7 @@ func (r *run) abandon() {
 func (r *run) after(d time.Duration, f func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.drained {
+	if !r.ended {
 		r.timers = append(r.timers, time.AfterFunc(d, f))
 	}
 }
@@ -149,40 +173,34 @@ func (r *run) poke() {
 	}
 }
 
-// supervise finds shards, takes them and starts their tasks, until the run is
-// stopped.
-func (r *run) supervise() {
-	failures := 0
-	for r.reading.Err() == nil {
-		pause := r.o.DiscoverEvery
-		if err := r.sync(r.reading); err == nil {
-			failures = 0
-		} else if r.reading.Err() != nil {
-			return
-		} else if permanent(err) {
-			r.fail("", err)
-			return
-		} else {
-			failures++
-			pause = r.o.Retry.delay(failures, err)
-			r.emit(Event{Kind: EventDiscoverFailed, Attempt: failures, Wait: pause, Err: err})
+// fence stops the work on all shards, because other workers may take this one
+// for dead. When the store can be reached again, shards are taken anew.
+func (r *run) fence() {
+	defer r.enter()()
+	err := fmt.Errorf("%w: the checkpoint store could not be reached for %v", ErrLeaseLost, r.heart.patience())
+	r.loseAll(err)
+	r.emit(Event{Kind: EventFenced, Err: err})
+}
+
+func (r *run) loseAll(cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.shards {
+		if s.task != nil {
+			s.task.lose(cause)
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-r.reading.Done():
-		case <-r.wake:
-		case <-t.C:
-		}
-		t.Stop()
 	}
 }
 
-// drain waits for the tasks and gives back what no task had.
+// overtaken ends the run because another life of this worker's ID has begun.
+func (r *run) overtaken(err error) {
+	r.loseAll(err)
+	r.fail("", err)
+}
+
+// drain waits for the tasks, which give their shards back, and leaves the
+// group.
 func (r *run) drain() {
-	for id, l := range r.idle() {
-		c := committer{r: r, id: id, lease: l}
-		r.report(id, c.release(nil))
-	}
 	ended := make(chan struct{})
 	go func() {
 		r.tasks.Wait()
@@ -193,25 +211,33 @@ func (r *run) drain() {
 	case <-r.abandoned:
 		r.leaveStuck(ended)
 	}
+	r.giveBackParked()
+	close(r.drained)
+	if r.joined {
+		<-r.heart.stopped
+		r.heart.leave()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.drained = true
+	r.ended = true
 	for _, t := range r.timers {
 		t.Stop()
 	}
 }
 
-// idle returns the rows that were taken, but have no task.
-func (r *run) idle() map[string]checkpoint.Lease {
+// giveBackParked releases the shards that failed for good.
+func (r *run) giveBackParked() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	rows := map[string]checkpoint.Lease{}
+	var parked []*committer
 	for id, s := range r.shards {
-		if s.held && !s.started && !s.gone {
-			rows[id] = s.lease
+		if s.parked {
+			parked = append(parked, &committer{r: r, id: id, lease: s.row, epoch: s.row.Epoch, storing: r.storing})
 		}
 	}
-	return rows
+	r.mu.Unlock()
+	for _, c := range parked {
+		r.report(c.id, c.release(nil))
+	}
 }
 
 // leaveStuck waits for all tasks but those whose handler does not return, and
@@ -239,17 +265,16 @@ func (r *run) leaveStuck(ended <-chan struct{}) {
 func (r *run) stuck() (ids []string, others bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id, s := range r.shards {
-		switch {
-		case !s.started || s.finished:
-		case s.inHandler:
+	for t := range r.running {
+		switch id := t.id; {
+		case t.inHandler > 0:
 			ids = append(ids, id)
 		default:
 			others = true
 		}
 	}
 	slices.Sort(ids)
-	return ids, others || len(ids) == 0
+	return slices.Compact(ids), others || len(ids) == 0
 }
 
 // result is what Run returns.
@@ -270,12 +295,17 @@ func (r *run) result() error {
 func (r *run) update(id string, f func(s *shard)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	f(r.shard(id))
+}
+
+// shard returns what is known of a shard. The caller holds mu.
+func (r *run) shard(id string) *shard {
 	s, ok := r.shards[id]
 	if !ok {
 		s = &shard{stats: ShardStats{ShardID: id}}
 		r.shards[id] = s
 	}
-	f(s)
+	return s
 }
 
 func (r *run) key(shardID string) checkpoint.Key {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 // source is a stream in memory with the semantics of shardlog.Source, and with
@@ -229,7 +230,8 @@ func (sh *memShard) index(i int, pos shardlog.Position) (int, error) {
 		return len(sh.records), nil
 	}
 	n := int(pos.Sequence().Counter()) - 1
-	if pos.Kind() == shardlog.KindAfter {
+	inside := pos.SubSequence() != shardlog.WholeRecord && n < len(sh.records) && kpl.IsAggregate(sh.records[n].Data)
+	if pos.Kind() == shardlog.KindAfter && !inside {
 		n++
 	}
 	if n < sh.trimmed {

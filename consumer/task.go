@@ -10,38 +10,61 @@ import (
 	"github.com/shardlog/shardlog/checkpoint"
 )
 
-// task works on one shard, in a goroutine of its own, until its end or a stop.
+// errHandOff ends the reading of a shard that another worker asks for.
+var errHandOff = errors.New("the shard is handed over")
+
+// errGone ends a task whose shard the source does not have any more.
+var errGone = errors.New("shard is gone")
+
+// task works on one shard in one epoch, in a goroutine of its own, until the
+// shard ends or is lost or given back.
 type task struct {
 	committer
-	handling context.Context // for the handler; ends also when the shard is lost
+	info        shardlog.ShardInfo
+	reading     context.Context // ends when nothing new is to be begun
+	handling    context.Context // for the handler
+	stopReading context.CancelCauseFunc
+	lose        context.CancelCauseFunc // ends all three contexts
 
-	next  shardlog.Position // where reading goes on
-	saved time.Time         // when the checkpoint was last written
-	early int               // reads in a row that came back without having waited
+	fetch  *fetcher
+	rest   []shardlog.Record // of the chunk at hand, not yet in a batch
+	chunk  *chunk            // what rest comes from
+	saved  time.Time         // when the checkpoint was last written
+	change <-chan struct{}   // closed when obey has to look again
 
 	// lock has one token; who has it may use the fields below and the
 	// committer's lease. It matters only while a handler runs, which may call
 	// Batch.Checkpoint. A channel and no mutex, because it is held during
 	// calls of the store.
-	lock chan struct{}
-	pos  shardlog.Position // everything before it is done
-	lost error             // set when a Batch.Checkpoint found the shard lost
+	lock  chan struct{}
+	pos   shardlog.Position // everything before it is done, or was delivered if checkpoints are explicit
+	lost  error             // set when a Batch.Checkpoint found the shard lost
+	over  bool              // the task has ended
+	moved chan struct{}     // has a token when an explicit checkpoint was stored
+
+	inHandler int // calls of the handler that are under way; guarded by run.mu
 }
 
 // newTask is called with r.mu held.
-func newTask(r *run, info shardlog.ShardInfo, s *shard) *task {
+func newTask(r *run, info shardlog.ShardInfo, row checkpoint.Lease) *task {
 	t := &task{
-		committer: committer{r: r, id: info.ID, lease: s.lease},
-		next:      s.lease.Checkpoint, pos: s.lease.Checkpoint,
-		lock: make(chan struct{}, 1), saved: time.Now(),
+		committer: committer{r: r, id: info.ID, epoch: row.Epoch, lease: row}, info: info,
+		pos: row.Checkpoint, saved: time.Now(),
+		lock: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 	}
-	t.handling, s.lose = context.WithCancelCause(r.handling)
+	var stopHandling, stopStoring context.CancelCauseFunc
+	t.reading, t.stopReading = context.WithCancelCause(r.reading)
+	t.handling, stopHandling = context.WithCancelCause(r.handling)
+	t.storing, stopStoring = context.WithCancelCause(r.storing)
+	t.lose = func(cause error) {
+		t.stopReading(cause)
+		stopHandling(cause)
+		stopStoring(cause)
+	}
 	t.lock <- struct{}{}
+	r.running[t] = struct{}{}
 	return t
 }
-
-// errGone ends a task whose shard the source does not have any more.
-var errGone = errors.New("shard is gone")
 
 func (t *task) run() {
 	defer t.r.enter()()
@@ -49,42 +72,63 @@ func (t *task) run() {
 	defer func() {
 		if exited { // a handler has called runtime.Goexit, as t.FailNow does
 			t.r.fail(t.id, errors.New("the handler ended its goroutine"))
+			t.fetch.stop()
 		}
 		t.r.update(t.id, func(s *shard) {
-			s.finished = true
-			s.lose(nil) // frees the context
+			delete(t.r.running, t)
+			if s.task == t {
+				s.task, s.trouble, s.stats.Attempts = nil, "", 0
+			}
 		})
+		t.lose(nil) // frees the contexts
 		t.r.poke()
 	}()
-	t.r.emit(Event{Kind: EventShardStarted, ShardID: t.id, Epoch: t.lease.Epoch, Position: t.next})
-	err := t.leave(t.work())
+	t.r.emit(Event{Kind: EventShardStarted, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
+	t.fetch = t.fetchFrom(t.pos)
+	work := t.work
+	if t.r.o.PerKey > 1 {
+		work = t.workKeyed
+	}
+	err := work()
+	t.fetch.stop()
+	err = t.leave(err)
 	exited = false
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrLeaseLost) {
 		t.blocked(err.Error())
 		t.r.report(t.id, err)
 	}
 }
 
-// work reads and delivers until the shard ends (a nil error, and the row says
-// so), the run is stopped (also nil), or an error that ends the run.
+// work delivers until the shard ends (a nil error, and the row says so), the
+// reading is stopped (also nil), or an error that ends the task.
 func (t *task) work() error {
-	for t.r.reading.Err() == nil {
-		page, err := t.read()
-		if err != nil {
+	for t.reading.Err() == nil {
+		if again, err := t.obey(); err != nil || !again {
 			return err
 		}
-		if t.r.reading.Err() != nil {
-			return nil // what was read is not begun any more
-		}
-		if len(page.Records) > 0 {
-			if done, err := t.deliver(page); err != nil || !done {
+		if len(t.rest) == 0 {
+			if err := t.nextChunk(); err != nil {
 				return err
 			}
+			if t.chunk == nil {
+				continue
+			}
 		}
-		t.next = endOfPage(page)
-		if page.End {
-			return t.end(page)
+		if len(t.rest) > 0 || t.chunk.idle {
+			done, err := t.deliver(t.batch())
+			if err != nil || !done {
+				return err
+			}
+		} else if !t.chunk.none {
+			t.advance(t.chunk.next) // what was filtered out is done
 		}
+		if len(t.rest) > 0 {
+			continue
+		}
+		if t.chunk.end {
+			return t.end(t.chunk)
+		}
+		t.chunk = nil
 		if t.due() <= 0 {
 			if err := t.save(); err != nil {
 				return err
@@ -94,59 +138,202 @@ func (t *task) work() error {
 	return nil
 }
 
+// nextChunk waits for something to do. It returns without a chunk when only
+// something else had to be done: a checkpoint that was due, or a request.
+func (t *task) nextChunk() error {
+	t.chunk = nil
+	select {
+	case c := <-t.fetch.chunks:
+		return t.use(c)
+	default:
+	}
+	var due <-chan time.Time
+	if t.dirty() {
+		timer := time.NewTimer(max(t.due(), 0))
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case c := <-t.fetch.chunks:
+		return t.use(c)
+	case <-due:
+		return t.save()
+	case <-t.change:
+	case <-t.reading.Done():
+	}
+	return nil
+}
+
+func (t *task) use(c *chunk) error {
+	t.fetch.took(c)
+	if c.err != nil {
+		return c.err
+	}
+	t.chunk, t.rest = c, c.records
+	return t.gather()
+}
+
+// gather waits for more records while the batch is not full, if
+// Options.BatchWindow allows that. The checkpoint waits with them.
+func (t *task) gather() error {
+	o := t.r.o
+	if o.BatchWindow <= 0 || t.chunk.end || t.chunk.idle {
+		return nil
+	}
+	timer := time.NewTimer(o.BatchWindow)
+	defer timer.Stop()
+	for size := t.chunk.size; len(t.rest) < o.BatchSize && size < int64(o.BatchBytes) && !t.chunk.end; {
+		select {
+		case c := <-t.fetch.chunks:
+			t.fetch.took(c)
+			if c.err != nil {
+				// It comes again from a new reader, after these records.
+				t.fetch.stop()
+				t.fetch = t.fetchFrom(t.chunk.next)
+				return nil
+			}
+			size += c.size
+			c.records = append(t.rest, c.records...)
+			c.idle, c.none, c.size = false, false, size
+			t.chunk, t.rest = c, c.records
+		case <-timer.C:
+			return nil
+		case <-t.reading.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
 // leave gives the shard back, with everything that is done written, and
 // returns the error that ends the run, if any.
 func (t *task) leave(err error) error {
+	if cause := context.Cause(t.storing); errors.Is(cause, ErrLeaseLost) {
+		err = cause
+	}
+	<-t.lock // no explicit checkpoint from here on
+	t.over = true
+	t.lock <- struct{}{}
 	switch {
-	case errors.Is(err, ErrLeaseLost) || t.lease.Ended:
+	case errors.Is(err, ErrLeaseLost):
+		t.gaveUp(err)
+		return err
+	case t.lease.Ended:
 		return err
 	case errors.Is(err, errGone):
-		t.r.emit(Event{Kind: EventShardGone, ShardID: t.id, Epoch: t.lease.Epoch, Position: t.pos})
-		defer t.r.update(t.id, func(s *shard) { s.gone, s.stats.Blocked = true, "gone from the stream" })
+		t.r.emit(Event{Kind: EventShardGone, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
+		defer t.r.update(t.id, func(s *shard) { s.gone, s.expired, s.stats.Blocked = true, true, goneFromStream })
 		err = nil
 	}
-	if t.r.storing.Err() != nil {
+	if t.storing.Err() != nil {
 		return err // closed, and the store is not to be called any more
+	}
+	if err != nil && t.r.o.ParkFailed {
+		return t.park(err)
 	}
 	var change func(*checkpoint.Lease)
 	if t.dirty() {
 		change = advance(t.pos)
 	}
 	if e := t.release(change); e != nil {
+		if errors.Is(e, ErrLeaseLost) {
+			t.gaveUp(e)
+		}
 		return errors.Join(err, e)
 	}
-	t.r.emit(Event{Kind: EventShardReleased, ShardID: t.id, Epoch: t.lease.Epoch, Position: t.lease.Checkpoint})
+	t.r.update(t.id, func(s *shard) {
+		if s.task == t {
+			s.stats.Owner = ""
+		}
+	})
+	t.r.emit(Event{Kind: EventShardReleased, ShardID: t.id, Epoch: t.epoch, Position: t.lease.Checkpoint})
 	return err
 }
 
+// gaveUp notes that the shard is another worker's.
+func (t *task) gaveUp(err error) {
+	t.r.update(t.id, func(s *shard) {
+		t.r.lost++
+		if s.task == t {
+			s.stats.Owner = ""
+		}
+	})
+	t.r.emit(Event{Kind: EventLeaseLost, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Err: err})
+}
+
+// park keeps the shard, so that it is known where it stands and no other worker
+// fails with it, but works no more on it.
+func (t *task) park(err error) error {
+	if e := t.save(); e != nil {
+		return errors.Join(err, e)
+	}
+	t.r.update(t.id, func(s *shard) {
+		s.parked, s.row = true, t.lease
+		s.stats.block(err.Error())
+	})
+	t.r.emit(Event{Kind: EventShardParked, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Err: err})
+	return nil
+}
+
 // end writes that the shard is done, which lets its children start.
-func (t *task) end(page *shardlog.Page) error {
+func (t *task) end(c *chunk) error {
+	if t.r.o.ExplicitCheckpoints {
+		if err := t.awaitExplicit(); err != nil || t.reading.Err() != nil {
+			return err
+		}
+	}
 	if rank(t.pos) > 0 {
-		t.pos = later(page.Next, t.pos)
+		t.advance(c.next)
 	} // else nothing of the shard was read, which decides where its children start
 	err := t.release(func(l *checkpoint.Lease) {
 		advance(t.pos)(l)
-		l.Ended, l.Children = true, page.Children
+		l.Ended, l.Children = true, c.children
 	})
 	if err != nil {
 		return err
 	}
-	t.r.update(t.id, func(s *shard) { s.stats.Ended = true })
-	t.r.emit(Event{Kind: EventShardEnded, ShardID: t.id, Epoch: t.lease.Epoch, Position: t.pos})
+	t.r.update(t.id, func(s *shard) {
+		s.stats.Ended = true
+		if s.task == t {
+			s.stats.Owner = ""
+		}
+	})
+	t.r.emit(Event{Kind: EventShardEnded, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
 	return nil
 }
 
-// dirty tells whether more is done than the store knows.
-func (t *task) dirty() bool { return compare(t.pos, t.lease.Checkpoint) > 0 }
-
-// due is how long the checkpoint may still wait; there is no hurry when there
-// is nothing to write.
-func (t *task) due() time.Duration {
-	if !t.dirty() {
-		return t.r.o.PollWait
+// awaitExplicit waits until the handler has stored that everything was done.
+func (t *task) awaitExplicit() error {
+	for t.reading.Err() == nil {
+		<-t.lock
+		done := compare(t.lease.Checkpoint, t.pos) >= 0 || rank(t.pos) == 0
+		lost := t.lost
+		t.lock <- struct{}{}
+		if done || lost != nil {
+			t.blocked("")
+			return lost
+		}
+		t.blocked(fmt.Sprintf("waits for a checkpoint of its end, %v", t.pos))
+		select {
+		case <-t.moved:
+		case <-t.reading.Done():
+		}
 	}
-	return t.r.o.CheckpointEvery - time.Since(t.saved)
+	return nil
 }
+
+// advance notes that everything before pos is done.
+func (t *task) advance(pos shardlog.Position) {
+	t.pos = later(pos, t.pos)
+}
+
+// dirty tells whether more is done than the store knows.
+func (t *task) dirty() bool {
+	return !t.r.o.ExplicitCheckpoints && compare(t.pos, t.lease.Checkpoint) > 0
+}
+
+// due is how long the checkpoint may still wait.
+func (t *task) due() time.Duration { return t.r.o.CheckpointEvery - time.Since(t.saved) }
 
 // save writes the checkpoint if it has moved.
 func (t *task) save() error {
@@ -156,131 +343,4 @@ func (t *task) save() error {
 	err := t.commit(advance(t.pos))
 	t.saved = time.Now()
 	return err
-}
-
-// deliver calls the handler until all records of the page are done. It returns
-// false when the run was stopped before.
-func (t *task) deliver(page *shardlog.Page) (done bool, err error) {
-	records := page.Records
-	for attempt := 1; ; attempt++ {
-		b := &Batch{
-			Records: records, ShardID: t.id, Behind: page.Behind, BehindRecords: page.BehindRecords,
-			Epoch: t.lease.Epoch, ShardEnd: page.End, Attempt: attempt, task: t, end: endOfPage(page),
-		}
-		t.r.update(t.id, func(s *shard) { s.stats.Attempts = attempt })
-		n, err := t.handle(b)
-		if t.lost != nil {
-			return false, t.lost
-		}
-		switch {
-		case n == len(records):
-			t.pos = later(b.end, t.pos)
-		case n > 0:
-			t.pos = later(afterRecord(records, n-1), t.pos)
-		}
-		records = records[n:]
-		t.r.update(t.id, func(s *shard) {
-			s.stats.Delivered += uint64(n)
-			if err != nil {
-				s.stats.Failures++
-			}
-			if len(records) == 0 {
-				s.stats.Attempts, s.stats.Blocked = 0, ""
-			}
-		})
-		if n > 0 {
-			attempt = 1 // of the record that is the first one now
-		}
-		if cause := context.Cause(t.handling); errors.Is(cause, ErrLeaseLost) {
-			return false, cause
-		}
-		if err == nil {
-			return true, nil
-		}
-		if done, err := t.retry(b, err, attempt, len(records) == 0); done || err != nil {
-			return done, err
-		}
-		if t.r.reading.Err() != nil {
-			return false, nil
-		}
-	}
-}
-
-// retry prepares the next attempt after a handler's error: what is done is
-// saved, because the attempts may go on for long, and then it pauses. All is
-// set when every record is done in spite of the error.
-func (t *task) retry(b *Batch, cause error, attempt int, all bool) (done bool, err error) {
-	pause := t.r.o.Retry.delay(attempt, nil)
-	if all {
-		pause = 0
-	}
-	t.r.emit(Event{
-		Kind: EventHandlerFailed, ShardID: t.id, Epoch: b.Epoch, Position: t.pos,
-		Attempt: b.Attempt, Wait: pause, Err: cause,
-	})
-	if t.r.storing.Err() == nil {
-		if err := t.save(); err != nil {
-			return false, err
-		}
-	}
-	if all {
-		return true, nil
-	}
-	t.blocked(fmt.Sprintf("handler, attempt %d: %v", b.Attempt, cause))
-	sleep(t.r.reading, pause)
-	return false, nil
-}
-
-// handle makes one call of the handler and returns how many records from the
-// first on are done.
-func (t *task) handle(b *Batch) (n int, err error) {
-	t.r.update(t.id, func(s *shard) { s.inHandler = true })
-	err = recovered(func() error { return t.r.h.Handle(t.handling, b) })
-	t.r.update(t.id, func(s *shard) { s.inHandler = false })
-	<-t.lock // waits for a Batch.Checkpoint that is under way
-	b.over = true
-	n = b.done
-	t.lock <- struct{}{}
-	if err == nil {
-		return len(b.Records), nil
-	}
-	var partial *PartialError
-	if errors.As(err, &partial) && partial.Index <= len(b.Records) {
-		n = max(n, partial.Index)
-	}
-	return n, err
-}
-
-// checkpointIn is Batch.Checkpoint.
-func (t *task) checkpointIn(ctx context.Context, b *Batch, pos shardlog.Position) error {
-	select {
-	case <-t.lock:
-	case <-ctx.Done():
-		return b.fault(context.Cause(ctx))
-	}
-	defer func() { t.lock <- struct{}{} }()
-	switch {
-	case b.over || t.r.storing.Err() != nil:
-		return b.fault(shardlog.ErrClosed)
-	case t.lost != nil:
-		return b.fault(t.lost)
-	case compare(pos, t.pos) < 0:
-		return b.fault(ErrBehind)
-	case compare(pos, b.end) > 0:
-		return b.fault(ErrAhead)
-	}
-	if compare(pos, t.lease.Checkpoint) != 0 {
-		if err := t.once(ctx, advance(pos)); err != nil {
-			if errors.Is(err, ErrLeaseLost) {
-				t.lost = err
-			}
-			return b.fault(err)
-		}
-		t.saved = time.Now()
-	}
-	t.pos = pos
-	for b.done < len(b.Records) && compare(afterRecord(b.Records, b.done), pos) <= 0 {
-		b.done++
-	}
-	return nil
 }

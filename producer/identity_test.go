@@ -112,7 +112,10 @@ func TestTwoProducersWithOneIdentity(t *testing.T) {
 
 		var o outcomes
 		for i, n := range numbered("", 30) {
-			o.put(t, older, fmt.Sprint("key", i%3), n)
+			// Once one has met the fence, the others are refused at once.
+			if err := older.PutAsync(t.Context(), rec(fmt.Sprint("key", i%3), n), o.callback(n)); err != nil {
+				o.callback(n)(producer.Result{}, err)
+			}
 		}
 		require.NoError(t, older.Shutdown(t.Context()))
 		for _, n := range numbered("", 30) {

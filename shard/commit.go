@@ -140,6 +140,9 @@ func (c *committer) wakeOwner() {
 		c.deadTold, c.storedTold = dead, stored
 		c.log.opts.Wake()
 	}
+	if dead-c.log.seen.Load() > max(paceDead, c.log.live.Load()/8) {
+		c.log.lag()
+	}
 }
 
 // fail ends a group with an error. Records that wait in the next group go with

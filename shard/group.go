@@ -181,6 +181,9 @@ func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []
 // awaitRoom waits, with mu held but not while it waits, until the open group
 // takes more. If there is an error, mu is not held any more.
 func (l *Log) awaitRoom(ctx context.Context) error {
+	if l.lagging.Load() {
+		l.pace(ctx)
+	}
 	for l.err == nil && l.open.bytes >= groupBytes {
 		if l.room == nil {
 			l.room = make(chan struct{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/block"
@@ -54,6 +55,12 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode Mode, yie
 			err = mode.Wrap(err)
 		}
 		return yield(shardlog.Record{}, err)
+	}
+	if early(from) && mode.Follow {
+		if _, err := s.untilDue(ctx, from, math.MaxInt64); err != nil {
+			fail(err)
+			return
+		}
 	}
 	st, err := s.resolve(s.view.Load(), from)
 	if err != nil {
@@ -119,19 +126,8 @@ type scanner struct {
 	yield   func(shardlog.Record, error) bool // records
 	fail    func(error) bool                  // errors
 
-	// What was fetched and not yielded yet.
-	ahead []entry
-	spans [][2]int // where in arena the blocks are; empty where there is none
-	arena []byte
-	keys  [][]byte
+	cur fetch // what was fetched last
 }
-
-// Bounds of what is fetched at once: enough that setting up a fetch does not
-// matter, and little enough to stay in the processor's cache.
-const (
-	fetchBlocks = 32
-	fetchBytes  = 256 << 10
-)
 
 // block yields the records of the block that find found; it returns false when
 // the iteration is over.
@@ -140,12 +136,12 @@ func (sc *scanner) block(v *view, e entry, m *memBlock) bool {
 	if m != nil {
 		return sc.inMemory(v, m)
 	}
-	if err := sc.fetch(v.stored(&e, fetchBlocks, fetchBytes)); err != nil {
-		sc.fail(err)
+	if sc.cur.run(s, v.stored(&e, fetchBlocks, fetchBytes), sc.borrow); sc.cur.err != nil {
+		sc.fail(sc.cur.err)
 		return false
 	}
-	for i := range sc.ahead {
-		b, err := sc.fetched(i)
+	for i := range sc.cur.entries {
+		b, err := sc.cur.block(i)
 		if errors.Is(err, errTrimmed) {
 			return true // the next view has a later horizon
 		}
@@ -185,47 +181,6 @@ func (sc *scanner) inMemory(v *view, m *memBlock) bool {
 	return sc.records(&b, it)
 }
 
-// fetch copies stored blocks into the arena.
-func (sc *scanner) fetch(entries []entry) error {
-	sc.ahead = entries
-	sc.keys, sc.spans = sc.keys[:0], sc.spans[:0]
-	size := 0
-	for i := range entries {
-		sc.keys = append(sc.keys, blockKey(sc.s.id, &entries[i]))
-		size += int(entries[i].size) + 64 // sizes found at open are estimates
-	}
-	if sc.arena = sc.arena[:0]; !sc.borrow || cap(sc.arena) < size {
-		sc.arena = make([]byte, 0, size)
-	}
-	err := sc.s.log.store.GetMany(sc.keys, func(_ int, value []byte) bool {
-		from := len(sc.arena)
-		sc.arena = append(sc.arena, value...)
-		sc.spans = append(sc.spans, [2]int{from, len(sc.arena)})
-		return true
-	})
-	if errors.Is(err, shardlog.ErrCorrupt) {
-		// Which of them it is shows when they are fetched one by one.
-		sc.spans = sc.spans[:0]
-		return nil
-	}
-	return err
-}
-
-// fetched returns the i-th block that was fetched.
-func (sc *scanner) fetched(i int) (block.Block, error) {
-	e := &sc.ahead[i]
-	if i < len(sc.spans) {
-		if span := sc.spans[i]; span[1] > span[0] {
-			b, err := sc.s.log.coder.Decode(sc.arena[span[0]:span[1]:span[1]])
-			if err == nil && b.First == e.first && b.Count == e.count {
-				return b, nil
-			}
-		}
-	}
-	// Whatever is wrong with it, load says it properly.
-	return sc.s.load(*e, nil, false)
-}
-
 func (sc *scanner) records(b *block.Block, it block.Iter) bool {
 	s := sc.s
 	var item block.Item
@@ -235,23 +190,34 @@ func (sc *scanner) records(b *block.Block, it block.Iter) bool {
 		s.stats.recordsOut.Add(n)
 		s.stats.bytesOut.Add(size)
 	}()
+	// The fields that Plain leaves alone, but for the sequence number, are
+	// those of the last record as long as it was plain and of the same moment.
+	same, ms := false, int64(0)
 	for {
-		ok, err := it.Next(&item)
-		if err == nil && !ok {
-			return true
+		counter := it.Counter()
+		if same && it.Plain(&r) {
+			r.Sequence = s.sequence(counter, ms)
+		} else {
+			ok, err := it.Next(&item)
+			if err == nil && !ok {
+				return true
+			}
+			if err == nil {
+				err = s.record(&item, &sc.arrival, &r)
+			}
+			if err != nil {
+				return sc.skip(s.corrupt(b.First, b.End(), err))
+			}
+			same, ms = item.Plain(), item.Ms
 		}
-		if err == nil {
-			err = s.record(&item, &sc.arrival, &r)
-		}
-		if err != nil {
-			return sc.skip(s.corrupt(b.First, b.End(), err))
-		}
-		sc.at = item.Counter + 1
-		if item.Counter == sc.inside && !isAggregate(r.Data) {
+		sc.at = counter + 1
+		if counter == sc.inside && !isAggregate(r.Data) {
 			continue // no part of it is left
 		}
 		n++
-		size += int64(item.Size())
+		if size += int64(len(r.PartitionKey) + len(r.Data)); !same {
+			size += int64(item.Size() - len(item.Key) - len(item.Data))
+		}
 		if !sc.yield(r, nil) {
 			return false
 		}

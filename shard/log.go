@@ -67,6 +67,11 @@ const (
 	// Wake is called.
 	wakeDead   = 8 << 20
 	wakeStored = 32 << 20
+	// paceDead and paceOver are how much may be dead, or over a Usage's limit,
+	// before writers are slowed down, or an eighth of what is live or allowed
+	// if that is more.
+	paceDead = 16 << 20
+	paceOver = 8 << 20
 	// gatherRounds is how often in a row the committer lets others run without
 	// another writer coming before it takes a group.
 	gatherRounds = 24
@@ -84,13 +89,20 @@ type Log struct {
 	open     *group
 	room     chan struct{} // closed when the open group was taken; nil if nobody waits
 	idle     bool          // the committer sleeps
+	paced    bool          // writers wait for an owner that lags; fixed
 	stopping bool
 	err      error // why nothing is taken any more
 	shards   map[ID]*Shard
 
+	lagging atomic.Bool   // the owner does not keep up; see pace
+	round   chan struct{} // closed by Round; nil if nobody waits; guarded by mu
+	seen    atomic.Int64  // dead bytes when Reclaim was last called
+
 	wake chan struct{} // for the committer, one token
 	quit chan struct{} // closed when the log closes; ends waits
-	wg   sync.WaitGroup
+	// closed is closed when the store is, too.
+	closed chan struct{}
+	wg     sync.WaitGroup
 
 	c     committer
 	coder block.Coder
@@ -110,14 +122,16 @@ func newLog(store kv.Store, o Options) *Log {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 8 << 20
 	}
-	if o.Wake == nil {
+	paced := o.Wake != nil
+	if !paced {
 		o.Wake = func() {}
 	}
 	l := &Log{
-		store: store, opts: o,
+		store: store, opts: o, paced: paced,
 		shards: map[ID]*Shard{},
 		wake:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
+		closed: make(chan struct{}),
 		cache:  newCache(o.CacheBytes),
 	}
 	l.open = newGroup()
@@ -174,13 +188,14 @@ func (l *Log) CloseWith(last func(kv.Store) error) error {
 	l.mu.Lock()
 	if l.stopping {
 		l.mu.Unlock()
-		l.wg.Wait()
+		<-l.closed
 		return nil
 	}
 	l.stopping = true
 	l.err = shardlog.ErrClosed
 	l.wakeCommitter()
 	l.mu.Unlock()
+	defer close(l.closed)
 	close(l.quit)
 	l.wg.Wait()
 	var err error
@@ -223,6 +238,8 @@ func (l *Log) logWarn(msg string, args ...any) {
 // Reclaim gives back disk space that nothing uses any more; more says that
 // another call soon is of use. One call at a time.
 func (l *Log) Reclaim() (more bool, err error) {
+	dead := l.dead.Load()
+	defer l.seen.Store(dead)
 	more, moved, err := l.store.Reclaim(l.live.Load(), l.dead.Load())
 	if err == nil && moved {
 		err = l.sweep()

@@ -20,6 +20,9 @@ func (w *write) publish() {
 		t.active = false
 		s.publish(t.next)
 		if total, limit := s.usage.Bytes.Add(t.next.bytes-t.base.bytes), s.usage.Limit.Load(); limit > 0 && total > limit {
+			if s.usage.behind(total, limit) {
+				c.log.lag()
+			}
 			c.log.opts.Wake()
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -171,6 +172,14 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 	if maxBytes <= 0 || maxBytes > maxPageBytes {
 		maxBytes = maxPageBytes
 	}
+	if early(req.From) {
+		start := time.Now()
+		if v, err := s.untilDue(ctx, req.From, req.Wait); err != nil || !v.closed && early(req.From) {
+			p := shardlog.Page{Next: req.From}
+			return p, err
+		}
+		req.Wait = max(req.Wait-time.Since(start), 0)
+	}
 	v := s.view.Load()
 	st, err := s.resolve(v, req.From)
 	if err != nil {
@@ -196,6 +205,24 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 		}
 		st = start{counter: max(st.counter, v.horizon)}
 	}
+}
+
+// early tells whether a position is at a time to come: then nothing that is
+// there, or comes until then, is behind it.
+func early(p shardlog.Position) bool {
+	return p.Kind() == shardlog.KindAtTime && p.Time().After(time.Now())
+}
+
+// untilDue waits for the time of an early position, the end of the shard, or
+// the end of wait, and returns the view of that moment.
+func (s *Shard) untilDue(ctx context.Context, p shardlog.Position, wait time.Duration) (*view, error) {
+	v := s.view.Load()
+	if wait <= 0 || v.closed {
+		return v, nil
+	}
+	t := time.NewTimer(min(wait, time.Until(p.Time())))
+	defer t.Stop()
+	return s.waitFor(ctx, math.MaxUint64, t.C)
 }
 
 // inside makes a position inside of a record one before it if it is an
@@ -246,6 +273,9 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 		}
 		if err == nil {
 			var next uint64
+			if p.Records == nil {
+				p.Records = make([]shardlog.Record, 0, room(&b, at, v.last, maxRecords, maxBytes))
+			}
 			next, maxBytes, err = s.fill(&p, &b, at, maxRecords, maxBytes)
 			if err == nil && next == at {
 				break // the next record does not fit
@@ -261,6 +291,20 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 	}
 	s.finish(&p, v, at)
 	return p, nil
+}
+
+// room is how many records a page will have, as far as the first block of it
+// tells: growing a page of many records costs more than filling it.
+func room(b *block.Block, at, last uint64, maxRecords, maxBytes int) int {
+	n := uint64(maxRecords)
+	if last >= at {
+		n = min(n, last-at+1)
+	}
+	if b.Count > 0 {
+		each := max(1, b.Size()/int(b.Count))
+		n = min(n, uint64(maxBytes/each)+1)
+	}
+	return int(n)
 }
 
 // checkGap tells whether records are missing between the counter and the
@@ -309,9 +353,6 @@ func (s *Shard) fill(p *shardlog.Page, b *block.Block, at uint64, maxRecords, ma
 		n++
 	}
 	it.Own(stop)
-	if p.Records == nil {
-		p.Records = make([]shardlog.Record, 0, n)
-	}
 	var arrival arrivals
 	for range n {
 		if _, err := it.Next(&item); err != nil {

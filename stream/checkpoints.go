@@ -25,6 +25,11 @@ func (st *Stream) Checkpoints() checkpoint.Store { return st.db.Checkpoints() }
 
 type checkpoints struct{ db *DB }
 
+var (
+	_ checkpoint.Watcher      = checkpoints{}
+	_ checkpoint.TxStore[*Tx] = checkpoints{}
+)
+
 // A stored row is one byte, rowLive or rowDead, and the row or its version.
 // A row is never deleted but marked dead: its version must not come back, and
 // neither must the row, as a deleted value can (docs/adr/0003).
@@ -142,32 +147,67 @@ func (c checkpoints) Create(ctx context.Context, l checkpoint.Lease) (checkpoint
 	if err != nil {
 		return checkpoint.Lease{}, err
 	}
+	c.db.watchers.Changed(nil, &l)
 	return l, nil
+}
+
+// UpdateTx implements checkpoint.TxStore: the row becomes a part of tx, and tx
+// fails to commit if the row's version is another one by then.
+func (c checkpoints) UpdateTx(ctx context.Context, tx *Tx, l checkpoint.Lease) (checkpoint.Lease, error) {
+	if tx == nil || tx.db != c.db {
+		return checkpoint.Lease{}, c.fail("update", l.Key, &shardlog.InvalidError{Field: "Tx", Value: nil, Limit: "a transaction of this database"})
+	}
+	if err := l.Validate(); err != nil {
+		return checkpoint.Lease{}, c.fail("update", l.Key, err)
+	}
+	cur, err := c.Get(ctx, l.Key)
+	if err != nil {
+		return checkpoint.Lease{}, err
+	}
+	if cur.Version != l.Version {
+		return checkpoint.Lease{}, c.fail("update", l.Key, fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, l.Version, cur.Version))
+	}
+	tx.Checkpoint(l)
+	l = l.Clone()
+	l.Version++
+	return l, nil
+}
+
+// Watch implements checkpoint.Watcher. Changes by transactions are not told.
+func (c checkpoints) Watch(ctx context.Context, group, stream string) <-chan struct{} {
+	return c.db.watchers.Watch(ctx, group, stream)
 }
 
 // Update implements checkpoint.Store.
 func (c checkpoints) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
+	var before checkpoint.Lease
 	err := c.write(ctx, "update", l.Key, func(r row) ([]byte, error) {
 		if err := r.match(l.Version); err != nil {
 			return nil, err
 		}
+		before = r.lease
 		return liveRow(&l, r.version+1)
 	})
 	if err != nil {
 		return checkpoint.Lease{}, err
 	}
+	c.db.watchers.Changed(&before, &l)
 	return l, nil
 }
 
 // Delete implements checkpoint.Store.
 func (c checkpoints) Delete(ctx context.Context, l checkpoint.Lease) error {
-	return c.write(ctx, "delete", l.Key, func(r row) ([]byte, error) {
+	err := c.write(ctx, "delete", l.Key, func(r row) ([]byte, error) {
 		if err := r.match(l.Version); err != nil {
 			return nil, err
 		}
 		return binary.BigEndian.AppendUint64([]byte{rowDead}, r.version), nil
 	})
+	if err == nil {
+		c.db.watchers.Changed(&l, nil)
+	}
+	return err
 }
 
 // Get implements checkpoint.Store.

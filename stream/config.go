@@ -93,6 +93,9 @@ type Config struct {
 	DedupWindow time.Duration
 	// Tags are labels for people and tools. At most MaxTags.
 	Tags map[string]string
+	// Attributes are what a program keeps with the stream; see
+	// Stream.SetAttributes. At most MaxAttributes.
+	Attributes map[string]string
 }
 
 // Limits are rates per shard; 0 is no limit. Over a limit, calls get
@@ -121,7 +124,7 @@ func (c Config) withDefaults(largest int) (Config, error) {
 	setDefault(&c.Shards, 1)
 	setDefault(&c.Retention, DefaultRetention)
 	setDefault(&c.MaxRecordSize, min(shardlog.DefaultRecordSize, largest))
-	c.Tags = maps.Clone(c.Tags)
+	c.Tags, c.Attributes = maps.Clone(c.Tags), maps.Clone(c.Attributes)
 	var errs []error
 	check := func(ok bool, field string, value any, limit string) {
 		if !ok {
@@ -132,7 +135,8 @@ func (c Config) withDefaults(largest int) (Config, error) {
 	check(c.MaxRecordSize >= 1 && c.MaxRecordSize <= largest, "MaxRecordSize", c.MaxRecordSize, fmt.Sprintf("1 to %d", largest))
 	check(c.Compression <= Zstd, "Compression", uint8(c.Compression), "NoCompression, S2 or Zstd")
 	check(c.Hash <= XXHash, "Hash", uint8(c.Hash), "MD5 or XXHash")
-	errs = append(errs, checkRetention(c.Retention, c.RetentionBytes), checkDedupWindow(c.DedupWindow), checkTags(c.Tags), c.Limits.check())
+	errs = append(errs, checkRetention(c.Retention, c.RetentionBytes), checkDedupWindow(c.DedupWindow), checkTags(c.Tags),
+		checkAttributes(c.Attributes), c.Limits.check())
 	return c, errors.Join(errs...)
 }
 

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/badgerkv"
 	"github.com/shardlog/shardlog/shard"
@@ -37,7 +38,8 @@ type DB struct {
 	closed  atomic.Bool
 	close   sync.Once
 
-	rows rowLocks
+	rows     rowLocks
+	watchers checkpoint.Watchers
 
 	// manage lets one change of the set of streams run at a time, without
 	// holding mu while it is committed.
@@ -51,7 +53,8 @@ type DB struct {
 // Open opens the database in dir, or makes one. One DB has a directory at a
 // time: a second gets shardlog.ErrLocked, also in the same process. Opts may
 // be nil. Open blocks until the database was recovered, which takes about a
-// second per some million stored blocks.
+// second per some million stored blocks; the records within a Config.DedupWindow
+// are read besides.
 //
 // Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
 // ErrNoSpace, or are those of the file system.
@@ -227,6 +230,14 @@ func (db *DB) syncEvery() time.Duration {
 	return 0
 }
 
+// syncNow brings what was committed to disk, where a commit does not do that.
+func (db *DB) syncNow() error {
+	if db.opts.InMemory || db.opts.Durability == SyncAlways {
+		return nil
+	}
+	return db.log.Sync()
+}
+
 // deleteKeys removes metadata, some keys at a time.
 func (db *DB) deleteKeys(ctx context.Context, keys [][]byte) error {
 	for len(keys) > 0 {
@@ -375,6 +386,7 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 	st := newStream(db, id, streamMeta{
 		Name: name, Created: now.UnixMilli(), Retention: cfg.Retention, RetentionBytes: cfg.RetentionBytes,
 		MaxRecordSize: cfg.MaxRecordSize, Compression: cfg.Compression, Hash: cfg.Hash, Limits: cfg.Limits, DedupWindow: cfg.DedupWindow, Tags: cfg.Tags,
+		Attributes: cfg.Attributes,
 	})
 	metas := st.firstShards(cfg.Shards, now)
 	var members []*member

@@ -27,6 +27,7 @@ var (
 const (
 	prefixStream = "ms" // + stream number: streamMeta
 	prefixShard  = "mh" // + stream number + shard index: shardMeta
+	prefixAttr   = "ma" // + name: an attribute of the database
 )
 
 // The values of keyState.
@@ -57,6 +58,7 @@ type streamMeta struct {
 	Limits         Limits            `json:"limits"`
 	DedupWindow    time.Duration     `json:"dedupWindow,omitempty"`
 	Tags           map[string]string `json:"tags,omitempty"`
+	Attributes     map[string]string `json:"attributes,omitempty"`
 }
 
 // shardMeta is the stored form of a shard.

@@ -21,9 +21,8 @@ type onceScript struct {
 	db    *DB
 	epoch uint64
 	left  []func() error // steps that have not succeeded yet
-	row   checkpoint.Lease
-	want  []string // data that are certain to be stored, in the end
-	other []string // in the other stream
+	want  []string       // data that are certain to be stored, in the end
+	other []string       // in the other stream
 }
 
 func (s *onceScript) stream(name string) *Stream {

@@ -46,7 +46,7 @@ func (db *DB) janitor() {
 		}
 		next := db.retain(ctx)
 		if dirty {
-			if wait := reclaimEvery - time.Since(lastReclaim); wait > 0 && !lastReclaim.IsZero() {
+			if wait := reclaimEvery - time.Since(lastReclaim); wait > 0 && !lastReclaim.IsZero() && !db.log.Lagging() {
 				next = min(next, wait)
 			} else {
 				dirty = db.reclaim()
@@ -56,6 +56,7 @@ func (db *DB) janitor() {
 				}
 			}
 		}
+		db.log.Round()
 		timer.Reset(next)
 	}
 }

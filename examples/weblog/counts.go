@@ -220,8 +220,9 @@ const group = "weblog"
 // startCounting runs a consumer until the function that it returns is called,
 // which waits for the batches that are being counted.
 func startCounting(st *stream.Stream, c *counts) (stop func() error, err error) {
-	// Larger batches mean fewer files written.
-	cons, err := consumer.New(st, &consumer.Options{Group: group, BatchSize: 10_000, BatchBytes: 4 << 20, ShutdownTimeout: 10 * time.Second})
+	// Larger batches mean fewer files written. With a name that stays, a worker
+	// that is started again after a kill need not wait for its former life.
+	cons, err := consumer.New(st, &consumer.Options{Group: group, WorkerID: "counter", BatchSize: 10_000, BatchBytes: 4 << 20, ShutdownTimeout: 10 * time.Second})
 	if err != nil {
 		return nil, err
 	}

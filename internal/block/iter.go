@@ -57,7 +57,9 @@ func (it *Iter) Done() bool { return it.next >= it.end }
 // up to, and without, those of stop, an iterator further on in the same block.
 // What Next returns then belongs to the caller.
 func (it *Iter) Own(stop Iter) {
-	it.data = append([]byte(nil), it.data[it.off:stop.off]...)
+	// A damaged table of restart points may put stop before it; then Next finds
+	// nothing where it expects a record.
+	it.data = append([]byte(nil), it.data[it.off:max(it.off, stop.off)]...)
 	it.off, it.end = 0, stop.next
 }
 
@@ -109,6 +111,39 @@ func (it *Iter) Next(item *Item) (ok bool, err error) {
 	return true, nil
 }
 
+// Plain is Next and Item.Record in one for a record that has a short key, data
+// of less than 16 KiB, and nothing else, as nearly all have. It fills in the
+// key and the data of r, over the block's bytes, and leaves the rest alone. If
+// it returns false it has done nothing, and Next says more.
+func (it *Iter) Plain(r *shardlog.Record) bool {
+	data, off := it.data, it.off
+	if it.next >= it.end || len(data)-off < 4 || data[off] != 0 {
+		return false
+	}
+	keyLen, dataLen := int(data[off+1]), int(data[off+2])
+	if keyLen >= 0x80 || keyLen == 0 {
+		return false
+	}
+	off += 3
+	if dataLen >= 0x80 {
+		if data[off] >= 0x80 {
+			return false
+		}
+		dataLen = dataLen&0x7f | int(data[off])<<7
+		off++
+	}
+	k := off + keyLen
+	d := k + dataLen
+	if d > len(data) {
+		return false
+	}
+	r.PartitionKey = unsafe.String(&data[off], keyLen)
+	r.Data = data[k:d:d]
+	it.next++
+	it.off = d
+	return true
+}
+
 // optional decodes the parts of a record that most records do not have.
 func (it *Iter) optional(item *Item, flags byte, off int) (int, error) {
 	if flags&flagExplicit != 0 {
@@ -137,6 +172,11 @@ func (it *Iter) optional(item *Item, flags byte, off int) (int, error) {
 		off += int(size)
 	}
 	return off, nil
+}
+
+// Plain tells whether the item has nothing but a key and data.
+func (item *Item) Plain() bool {
+	return item.headers == nil && item.ID == nil && !item.Explicit.IsSet()
 }
 
 // Size returns the item's size as users count it: data, partition key, and the
@@ -191,7 +231,7 @@ func (item *Item) decodeHeaders(r *shardlog.Record) error {
 // uvarint reads at p[off:]; n is 0 or negative when there is no number there.
 // The one-byte case is by far the most frequent.
 func uvarint(p []byte, off int) (v uint64, n int) {
-	if off < len(p) && p[off] < 0x80 {
+	if uint(off) < uint(len(p)) && p[off] < 0x80 {
 		return uint64(p[off]), 1
 	}
 	if off < 0 || off >= len(p) {

@@ -45,27 +45,30 @@ var modules = []string{
 // below the module; "." is the root package. Programs (package main) are not
 // in it: they may import everything, and nothing can import them.
 var layers = map[string][]string{
-	".":                         {},
-	"checkpoint":                {"."},
-	"checkpoint/checkpointtest": {".", "checkpoint"},
-	"producer":                  {".", "internal/kpl"},
-	"consumer":                  {".", "checkpoint"},
-	"internal/block":            {"."},
-	"internal/kpl":              {"."},
-	"internal/kv":               {"."},
-	"internal/kv/badgerkv":      {".", "internal/kv"},
-	"internal/kv/kvtest":        {".", "internal/kv"},
-	"internal/lint":             {},
-	"shard":                     {".", "internal/block", "internal/kv"},
-	"stream":                    {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "shard"},
+	".":                           {},
+	"checkpoint":                  {"."},
+	"checkpoint/checkpointtest":   {".", "checkpoint"},
+	"checkpoint/badgercheckpoint": {".", "checkpoint"},
+	"producer":                    {".", "internal/kpl"},
+	"consumer":                    {".", "checkpoint", "internal/kpl"},
+	"internal/block":              {"."},
+	"internal/kpl":                {"."},
+	"internal/kv":                 {"."},
+	"internal/kv/badgerkv":        {".", "internal/kv"},
+	"internal/kv/kvtest":          {".", "internal/kv"},
+	"internal/lint":               {},
+	"kinesisapi":                  {".", "stream"},
+	"kinesistest":                 {".", "kinesisapi", "stream"},
+	"shard":                       {".", "internal/block", "internal/kv"},
+	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "shard"},
 }
 
 // badgerUsers import Badger themselves: the seam to it, and the benchmarks,
 // where it is a rival.
-var badgerUsers = []string{"internal/kv/badgerkv", "benchmarks"}
+var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"internal/kv/badgerkv", "stream"}
+var linksBadger = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "kinesisapi", "kinesistest", "stream"}
 
 // forTests are packages that may import testing and what helps with it.
 func forTests(path string) bool {

@@ -1,0 +1,322 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shardlog/shardlog"
+)
+
+// File is a Store in a directory of one host, for several processes: a file
+// for each row, which is replaced as a whole, and a lock that the processes
+// take in turn. What was written is synced before a call returns, so it
+// survives a crash of the machine. Make one with OpenFile.
+//
+// The directory has to be on a local disk: locks of network file systems are
+// not to be relied upon.
+type File struct {
+	dir  string
+	opts FileOptions
+	// turn has a token; who has it may take the lock file, which tells
+	// processes apart but not goroutines.
+	turn chan struct{}
+}
+
+// FileOptions say how a File works. The zero value of a field means its
+// default.
+type FileOptions struct {
+	// NoSync leaves it to the system when rows get to the disk: they survive
+	// the end of the process, but not that of the machine. Defaults to syncing
+	// each write.
+	NoSync bool
+}
+
+var _ Store = (*File)(nil)
+
+// A stored row is one byte, fileLive or fileDead, and the row or its version.
+// The file of a row that was deleted stays, because its version must not come
+// back.
+const (
+	fileDead = 'D'
+	fileLive = 'L'
+)
+
+// lockPause is how often a lock that another process has is tried again.
+const lockPause = 2 * time.Millisecond
+
+// OpenFile returns the store in dir, which is made if it is not there. There
+// may be several in a process and in many. Opts may be nil. It holds no
+// resources, so there is nothing to close.
+func OpenFile(dir string, opts *FileOptions) (*File, error) {
+	if dir == "" {
+		return nil, &shardlog.InvalidError{Field: "Dir", Value: dir, Limit: "the name of a directory"}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("checkpoint: open file store: %w", err)
+	}
+	s := &File{dir: dir, turn: make(chan struct{}, 1)}
+	if opts != nil {
+		s.opts = *opts
+	}
+	s.turn <- struct{}{}
+	return s, nil
+}
+
+// folder is where the rows of a group, or of a stream in it, are. Names are
+// hashed: they may have any character and be longer than a file name.
+func (s *File) folder(group string, stream ...string) string {
+	path := filepath.Join(s.dir, hashed(group))
+	for _, st := range stream {
+		path = filepath.Join(path, hashed(st))
+	}
+	return path
+}
+
+func hashed(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return hex.EncodeToString(sum[:16])
+}
+
+func (s *File) path(k Key) string {
+	return filepath.Join(s.folder(k.Group, k.Stream), hashed(k.Shard)+".row")
+}
+
+// locked calls f while no other process or goroutine is in it.
+func (s *File) locked(ctx context.Context, f func() error) error {
+	select {
+	case <-s.turn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { s.turn <- struct{}{} }()
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		unlock, err := lockFile(filepath.Join(s.dir, "lock"))
+		if err == nil {
+			return errors.Join(f(), unlock())
+		}
+		if !errors.Is(err, errLocked) {
+			return fmt.Errorf("%w: lock: %w", ErrUnavailable, err)
+		}
+		t := time.NewTimer(lockPause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+}
+
+// errLocked: another process has the lock.
+var errLocked = errors.New("locked")
+
+// read returns a row, and whether it is live; version is also that of a dead
+// one, and 0 when there never was one.
+func (s *File) read(path string) (l Lease, live bool, version uint64, err error) {
+	b, err := os.ReadFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return l, false, 0, nil
+	case err != nil:
+		return l, false, 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	case len(b) == 9 && b[0] == fileDead:
+		return l, false, binary.BigEndian.Uint64(b[1:]), nil
+	case len(b) > 1 && b[0] == fileLive:
+		l, err = Unmarshal(b[1:])
+		return l, true, l.Version, err
+	}
+	return l, false, 0, fmt.Errorf("%w: file %s of %d bytes", shardlog.ErrCorrupt, filepath.Base(path), len(b))
+}
+
+// replace gives a file new contents so that it has, after any crash, either
+// the old ones or the new.
+func (s *File) replace(path string, data []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+	}()
+	dir := filepath.Dir(path)
+	made := false
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		made = true
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	f, err := os.CreateTemp(dir, "tmp-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // does nothing once it has its name
+	_, err = f.Write(data)
+	if err == nil && !s.opts.NoSync {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil || s.opts.NoSync {
+		return err
+	}
+	if err := syncDir(dir); err != nil || !made {
+		return err
+	}
+	return errors.Join(syncDir(filepath.Dir(dir)), syncDir(s.dir))
+}
+
+func syncDir(name string) error {
+	if runtime.GOOS == "windows" {
+		return nil // it does not sync directories
+	}
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// write runs a compare-and-set: decide gets the stored row and returns what to
+// store.
+func (s *File) write(ctx context.Context, op string, k Key, decide func(l Lease, live bool, version uint64) ([]byte, error)) error {
+	err := firstError(ctx, k.Validate)
+	if err == nil {
+		err = s.locked(ctx, func() error {
+			path := s.path(k)
+			l, live, version, err := s.read(path)
+			if err != nil {
+				return err
+			}
+			data, err := decide(l, live, version)
+			if err != nil {
+				return err
+			}
+			return s.replace(path, data)
+		})
+	}
+	if err != nil {
+		return rowError(op, k, err)
+	}
+	return nil
+}
+
+func liveFile(l *Lease, version uint64) ([]byte, error) {
+	l.Version = version
+	b, err := Marshal(*l)
+	return append([]byte{fileLive}, b...), err
+}
+
+func matches(live bool, version, given uint64) error {
+	switch {
+	case !live:
+		return shardlog.ErrNotFound
+	case version != given:
+		return fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, given, version)
+	}
+	return nil
+}
+
+// Create implements Store.
+func (s *File) Create(ctx context.Context, l Lease) (Lease, error) {
+	l = l.Clone()
+	err := s.write(ctx, "create", l.Key, func(_ Lease, live bool, version uint64) ([]byte, error) {
+		if live {
+			return nil, shardlog.ErrExists
+		}
+		return liveFile(&l, version+1)
+	})
+	if err != nil {
+		return Lease{}, err
+	}
+	return l, nil
+}
+
+// Update implements Store.
+func (s *File) Update(ctx context.Context, l Lease) (Lease, error) {
+	l = l.Clone()
+	err := s.write(ctx, "update", l.Key, func(_ Lease, live bool, version uint64) ([]byte, error) {
+		if err := matches(live, version, l.Version); err != nil {
+			return nil, err
+		}
+		return liveFile(&l, version+1)
+	})
+	if err != nil {
+		return Lease{}, err
+	}
+	return l, nil
+}
+
+// Delete implements Store.
+func (s *File) Delete(ctx context.Context, l Lease) error {
+	return s.write(ctx, "delete", l.Key, func(_ Lease, live bool, version uint64) ([]byte, error) {
+		if err := matches(live, version, l.Version); err != nil {
+			return nil, err
+		}
+		return binary.BigEndian.AppendUint64([]byte{fileDead}, version), nil
+	})
+}
+
+// Get implements Store. It takes no lock: a file is always whole.
+func (s *File) Get(ctx context.Context, k Key) (Lease, error) {
+	err := firstError(ctx, k.Validate)
+	var l Lease
+	if err == nil {
+		var live bool
+		if l, live, _, err = s.read(s.path(k)); err == nil && !live {
+			err = shardlog.ErrNotFound
+		}
+	}
+	if err != nil {
+		return Lease{}, rowError("get", k, err)
+	}
+	return l, nil
+}
+
+// List implements Store.
+func (s *File) List(ctx context.Context, group, stream string) ([]Lease, error) {
+	folder := s.folder(group)
+	if stream != "" {
+		folder = s.folder(group, stream)
+	}
+	var out []Lease
+	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if e := ctx.Err(); e != nil {
+			return e
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // nothing was written yet, or a temporary file is gone
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".row") {
+			return nil
+		}
+		l, live, _, err := s.read(path)
+		if live && err == nil {
+			out = append(out, l)
+		}
+		return err
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return nil, rowError("list", Key{Group: group, Stream: stream}, err)
+	}
+	slices.SortFunc(out, func(a, b Lease) int { return a.Key.Compare(b.Key) })
+	return out, nil
+}

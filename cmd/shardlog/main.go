@@ -1,0 +1,172 @@
+// Command shardlog serves a log over the Kinesis protocol and works on logs
+// from the command line. "shardlog help" tells how.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitFail  = 1 // what was asked for failed
+	exitUsage = 2 // it was not understood
+)
+
+// errUsage says that the arguments were not understood; what is wrong was told.
+var errUsage = errors.New("usage")
+
+// command is one that can be called by its words, such as "stream create".
+type command struct {
+	words string
+	args  string // behind the flags
+	short string
+	long  string
+	run   func(*env, []string) error
+}
+
+// env is what a command works with.
+type env struct {
+	ctx    context.Context
+	cmd    *command
+	stdin  io.Reader
+	stdout io.Writer
+	stderr io.Writer
+}
+
+var commands []*command
+
+func init() {
+	commands = append(commands, serveCommand)
+	commands = append(commands, streamCommands...)
+	commands = append(commands, putCommand, tailCommand, completionCommand)
+
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:])
+	stop()
+	os.Exit(code)
+}
+
+// run carries out one command line and returns the exit code.
+func run(e *env, args []string) int {
+	if len(args) == 0 {
+		usage(e.stderr)
+		return exitUsage
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		return help(e, args[1:])
+	}
+	cmd, rest := find(args)
+	if cmd == nil {
+		fmt.Fprintf(e.stderr, "shardlog: no command %q; see shardlog help\n", strings.Join(args[:min(2, len(args))], " "))
+		return exitUsage
+	}
+	e.cmd = cmd
+	err := cmd.run(e, rest)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitOK
+	case errors.Is(err, errUsage):
+		return exitUsage
+	}
+	fmt.Fprintln(e.stderr, "shardlog:", strings.TrimPrefix(err.Error(), "shardlog: "))
+	return exitFail
+}
+
+// find returns the command that args begin with, and what follows it.
+func find(args []string) (*command, []string) {
+	for _, c := range commands {
+		words := strings.Fields(c.words)
+		if len(args) >= len(words) && strings.Join(args[:len(words)], " ") == c.words {
+			return c, args[len(words):]
+		}
+	}
+	return nil, nil
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, `shardlog serves a durable event log over the protocol of Amazon Kinesis.
+
+Usage:
+
+    shardlog COMMAND [flags] [arguments]
+
+Commands:
+
+`)
+	for _, c := range commands {
+		fmt.Fprintf(w, "    %-17s %s\n", c.words, c.short)
+	}
+	fmt.Fprint(w, `
+"shardlog help COMMAND" tells more. Commands on streams work on a directory
+(-dir) or on any Kinesis endpoint (-endpoint).
+
+Exit codes: 0 done, 1 failed, 2 the command line was not understood.
+`)
+}
+
+func help(e *env, args []string) int {
+	if len(args) == 0 {
+		usage(e.stdout)
+		return exitOK
+	}
+	cmd, _ := find(args)
+	if cmd == nil {
+		fmt.Fprintf(e.stderr, "shardlog: no command %q; see shardlog help\n", strings.Join(args, " "))
+		return exitUsage
+	}
+	e.cmd, e.stderr = cmd, e.stdout
+	return run(e, append(strings.Fields(cmd.words), "-h"))
+}
+
+// flags returns the command's flag set, which prints the command's help.
+func (e *env) flags() *flag.FlagSet {
+	f := flag.NewFlagSet(e.cmd.words, flag.ContinueOnError)
+	f.SetOutput(e.stderr)
+	f.Usage = func() {
+		fmt.Fprintf(e.stderr, "Usage: shardlog %s [flags] %s\n\n%s\n\nFlags:\n\n", e.cmd.words, e.cmd.args, strings.TrimSpace(e.cmd.long))
+		f.PrintDefaults()
+	}
+	return f
+}
+
+// parse reads flags; they may stand behind arguments. Want is how many
+// arguments there have to be, -1 for any number.
+func (e *env) parse(f *flag.FlagSet, args []string, want int) ([]string, error) {
+	var rest []string
+	for {
+		if err := f.Parse(args); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return nil, err
+			}
+			return nil, errUsage // told by the flag set
+		}
+		args = f.Args()
+		if len(args) == 0 {
+			break
+		}
+		rest, args = append(rest, args[0]), args[1:]
+	}
+	if want >= 0 && len(rest) != want {
+		return nil, e.misused("expected %d arguments (%s), got %d", want, e.cmd.args, len(rest))
+	}
+	return rest, nil
+}
+
+// misused tells what is wrong with the command line.
+func (e *env) misused(format string, args ...any) error {
+	fmt.Fprintf(e.stderr, "shardlog %s: %s; see shardlog help %[1]s\n", e.cmd.words, fmt.Sprintf(format, args...))
+	return errUsage
+}

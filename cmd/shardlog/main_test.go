@@ -1,0 +1,374 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/kinesistest"
+	"github.com/shardlog/shardlog/stream"
+)
+
+// envMain makes the test binary the command.
+const envMain = "SHARDLOG_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envMain) != "" {
+		main()
+	}
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS"} {
+		os.Unsetenv(name)
+	}
+	os.Exit(m.Run())
+}
+
+// cli runs a command line in this process.
+func cli(t testing.TB, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	code = run(&env{ctx: ctx, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs}, args)
+	return code, out.String(), errs.String()
+}
+
+func mustCLI(t testing.TB, stdin string, args ...string) string {
+	t.Helper()
+	code, out, errs := cli(t, stdin, args...)
+	require.Equal(t, exitOK, code, "%v: %s", args, errs)
+	require.Empty(t, errs)
+	return out
+}
+
+// targets runs a test on an endpoint and on a directory.
+func targets(t *testing.T, f func(t *testing.T, target ...string)) {
+	t.Run("endpoint", func(t *testing.T) {
+		f(t, "-endpoint", kinesistest.NewServer(t, nil).URL)
+	})
+	t.Run("dir", func(t *testing.T) {
+		dir := t.TempDir()
+		db, err := stream.Open(dir, nil)
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+		f(t, "-dir", dir)
+	})
+}
+
+func TestCommands(t *testing.T) {
+	targets(t, func(t *testing.T, target ...string) {
+		do := func(stdin string, args ...string) string { return mustCLI(t, stdin, append(args, target...)...) }
+		require.Equal(t, "created orders with 2 shards\n", do("", "stream", "create", "orders", "-shards", "2", "-retention", "48"))
+		require.Equal(t, "orders\n", do("", "stream", "list"))
+		require.Equal(t, "1 records\n", do("", "put", "orders", "one", "-key", "key"))
+		require.Equal(t, "3 records\n", do("two\r\n\nthree", "put", "orders", "-key", "key"))
+		require.Equal(t, "one\ntwo\n\nthree\n", do("", "tail", "orders"))
+		require.Equal(t, "one\ntwo\n", do("", "tail", "orders", "-n", "2"))
+		require.Regexp(t, `^\S+Z shardId-\d{12} \d{56} "key" one\n`, do("", "tail", "orders", "-l"))
+		require.Equal(t, "orders has 3 open shards\n", do("", "stream", "split", "orders", "0"))
+		require.Equal(t, "orders has 2 open shards\n", do("", "stream", "merge", "orders", "2", "3"))
+		require.Equal(t, "1 records\n", do("", "put", "orders", "four", "-key", "key"))
+		require.Equal(t, "one\ntwo\n\nthree\nfour\n", do("", "tail", "orders"), "parents before children")
+		require.Empty(t, do("", "tail", "orders", "-from", "latest"))
+		require.Equal(t, 5, strings.Count(do("", "tail", "orders", "-from", "1h"), "\n"))
+		require.Empty(t, do("", "tail", "orders", "-from", "0s"))
+		require.Equal(t, "four\n", do("", "tail", "orders", "-shard", "4"))
+		text := do("", "stream", "describe", "orders")
+		require.Regexp(t, `retention +48 h`, text)
+		require.Regexp(t, `shardId-000000000004 +open +000000000002 000000000003 +0 - 170141183460469231731687303715884105727\n`, text)
+		var s summary
+		require.NoError(t, json.Unmarshal([]byte(do("", "stream", "describe", "orders", "-json")), &s))
+		require.Len(t, s.Shards, 5)
+		var l line
+		require.NoError(t, json.Unmarshal([]byte(strings.SplitN(do("", "tail", "orders", "-json"), "\n", 2)[0]), &l))
+		require.Equal(t, []string{"one", "key", "shardId-000000000000"}, []string{l.Data, l.Key, l.Shard})
+		var p placed
+		require.NoError(t, json.Unmarshal([]byte(do("", "put", "orders", "x", "-hash-key", shardlog.MaxHashKey.String(), "-json")), &p))
+		require.Equal(t, "shardId-000000000001", p.ShardID)
+		require.Contains(t, do("", "stream", "list", "-json"), `"StreamStatus":"ACTIVE"`)
+		require.Equal(t, "deleted orders\n", do("", "stream", "delete", "orders"))
+		require.Empty(t, do("", "stream", "list"))
+		code, _, errs := cli(t, "", append([]string{"stream", "describe", "orders"}, target...)...)
+		require.Equal(t, exitFail, code)
+		require.Equal(t, "shardlog: ResourceNotFoundException: Stream orders under account 000000000000 not found.\n", errs)
+	})
+}
+
+func TestCommandLines(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{nil, exitUsage, "Usage:"},
+		{[]string{"help"}, exitOK, ""},
+		{[]string{"help", "serve"}, exitOK, ""},
+		{[]string{"help", "nothing"}, exitUsage, `no command "nothing"`},
+		{[]string{"nothing"}, exitUsage, `no command "nothing"`},
+		{[]string{"stream"}, exitUsage, `no command "stream"`},
+		{[]string{"stream", "create"}, exitUsage, "expected 1 arguments (NAME), got 0"},
+		{[]string{"stream", "create", "a", "-x"}, exitUsage, "flag provided but not defined"},
+		{[]string{"tail", "a", "-from", "whenever"}, exitUsage, `-from "whenever"`},
+		{[]string{"put"}, exitUsage, "expected NAME"},
+		{[]string{"serve", "-memory", "-dir", "x"}, exitUsage, "exclude each other"},
+		{[]string{"serve", "-account", "1", "-addr", "127.0.0.1:0"}, exitFail, "invalid Options.Account"},
+		{[]string{"serve", "-durability", "x", "-dir", "x"}, exitFail, "must be always, interval or never"},
+		{[]string{"stream", "list", "-dir", filepath.Join(t.TempDir(), "none")}, exitFail, "no such file"},
+		{[]string{"completion", "csh"}, exitUsage, "no completion"},
+	} {
+		code, _, errs := cli(t, "", c.args...)
+		require.Equal(t, c.code, code, c.args)
+		require.Contains(t, errs, c.want)
+	}
+	for _, c := range commands {
+		code, out, _ := cli(t, "", append([]string{"help"}, strings.Fields(c.words)...)...)
+		require.Equal(t, exitOK, code)
+		require.Contains(t, out, "Usage: shardlog "+c.words)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		out := mustCLI(t, "", "completion", shell)
+		require.Contains(t, out, "serve stream put tail completion help")
+		require.Contains(t, out, "create list describe split merge delete")
+	}
+}
+
+func TestTailFollows(t *testing.T) {
+	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan int)
+	go func() {
+		done <- run(&env{ctx: ctx, stdout: w, stderr: os.Stderr}, []string{"tail", "s", "-f", "-poll", "1ms", "-endpoint", srv.URL})
+		_ = w.Close()
+	}()
+	lines := bufio.NewScanner(r)
+	for i, args := range [][]string{nil, {"stream", "split", "s", "0"}, {"stream", "merge", "s", "1", "2"}} {
+		if args != nil {
+			mustCLI(t, "", append(args, "-endpoint", srv.URL)...)
+		}
+		mustCLI(t, fmt.Sprint("line ", i), "put", "s", "-endpoint", srv.URL)
+		require.True(t, lines.Scan())
+		require.Equal(t, fmt.Sprint("line ", i), lines.Text())
+	}
+	cancel()
+	require.Equal(t, exitOK, <-done)
+}
+
+func TestPutTriesThrottledRecordsAgain(t *testing.T) {
+	srv := kinesistest.NewServer(t, nil)
+	_, err := srv.DB.Create(t.Context(), "s", stream.Config{Limits: stream.Limits{WriteRecords: 400}})
+	require.NoError(t, err)
+	var in strings.Builder
+	for i := range 600 {
+		fmt.Fprintln(&in, i)
+	}
+	require.Equal(t, "600 records\n", mustCLI(t, in.String(), "put", "s", "-endpoint", srv.URL))
+	require.Equal(t, 600, strings.Count(mustCLI(t, "", "tail", "s", "-endpoint", srv.URL), "\n"))
+}
+
+// aggregate packs records as the KPL does.
+func aggregate(users ...userRecord) []byte {
+	var m []byte
+	for _, u := range users {
+		m = protowire.AppendBytes(protowire.AppendTag(m, 1, protowire.BytesType), []byte(u.key))
+	}
+	for i, u := range users {
+		r := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(i))
+		r = protowire.AppendBytes(protowire.AppendTag(r, 3, protowire.BytesType), u.data)
+		m = protowire.AppendBytes(protowire.AppendTag(m, 3, protowire.BytesType), r)
+	}
+	sum := md5.Sum(m)
+	return append(append(append([]byte{}, aggregateMagic...), m...), sum[:]...)
+}
+
+func TestTailTakesAggregatesApart(t *testing.T) {
+	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
+	st, err := srv.DB.Stream(t.Context(), "s")
+	require.NoError(t, err)
+	packed := aggregate(userRecord{"a", []byte("one")}, userRecord{"b", []byte("two")})
+	for _, data := range [][]byte{packed, packed[:len(packed)-1], {0xff}} {
+		_, err = st.Put(t.Context(), shardlog.Record{PartitionKey: "k", Data: data})
+		require.NoError(t, err)
+	}
+	out := mustCLI(t, "", "tail", "s", "-json", "-endpoint", srv.URL)
+	require.Contains(t, out, `"subSequence":0,`)
+	require.Contains(t, out, `"key":"b","data":"two"`)
+	require.Contains(t, out, `"key":"k","base64":"/w=="`)
+	require.Equal(t, 4, strings.Count(out, "\n"))
+	require.Equal(t, 3, strings.Count(mustCLI(t, "", "tail", "s", "-json", "-raw", "-endpoint", srv.URL), "\n"))
+}
+
+func FuzzDeaggregate(f *testing.F) {
+	f.Add(aggregate(userRecord{"a", []byte("one")}))
+	f.Add(aggregateMagic)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sum := md5.Sum(b)
+		deaggregate(append(append(append([]byte{}, aggregateMagic...), b...), sum[:]...))
+		deaggregate(b)
+	})
+}
+
+// served is a process that serves.
+type served struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	url string
+	out *bufio.Reader
+}
+
+func startServe(t *testing.T, args ...string) *served {
+	t.Helper()
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(exe, append([]string{"serve", "-addr", "127.0.0.1:0"}, args...)...)
+	cmd.Env = append(os.Environ(), envMain+"=1")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	s := &served{t: t, cmd: cmd, out: bufio.NewReader(out)}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	first, err := s.out.ReadString('\n')
+	require.NoError(t, err)
+	m := regexp.MustCompile(`^listening on (https?://127\.0\.0\.1:\d+)\n$`).FindStringSubmatch(first)
+	require.NotNil(t, m, first)
+	s.url = m[1]
+	return s
+}
+
+func TestServeEndsInOrder(t *testing.T) {
+	for _, args := range [][]string{{"-memory"}, {"-dir", t.TempDir()}} {
+		s := startServe(t, args...)
+		mustCLI(t, "", "stream", "create", "s", "-endpoint", s.url)
+		mustCLI(t, "", "put", "s", "data", "-endpoint", s.url)
+		require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+		rest, err := io.ReadAll(s.out)
+		require.NoError(t, err)
+		require.Empty(t, string(rest))
+		require.NoError(t, s.cmd.Wait())
+		if args[0] == "-dir" {
+			require.Equal(t, "data\n", mustCLI(t, "", append([]string{"tail", "s"}, args...)...))
+		}
+	}
+}
+
+func TestServeWithTLSAndCredentials(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"AKID":"secret"}`), 0o600))
+	s := startServe(t, "-credentials", file)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKID")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	mustCLI(t, "", "stream", "create", "s", "-endpoint", s.url)
+	t.Setenv("AWS_SESSION_TOKEN", "token")
+	mustCLI(t, "", "stream", "list", "-endpoint", s.url)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+	_, _, errs := cli(t, "", "stream", "list", "-endpoint", s.url)
+	require.Contains(t, errs, "InvalidSignatureException")
+	require.NoError(t, os.WriteFile(file, []byte(`[]`), 0o600))
+	code, _, _ := cli(t, "", "serve", "-credentials", file)
+	require.Equal(t, exitFail, code)
+	require.Contains(t, startServe(t, "-tls").url, "https://")
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	s := startServe(t, "-max-connections", "1")
+	first := &http.Client{Transport: &http.Transport{}}
+	res, err := first.Get(s.url + "/_shardlog/health")
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, res.Body)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	second := make(chan error, 1)
+	go func() {
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		res, err := c.Get(s.url + "/_shardlog/health")
+		if err == nil {
+			err = res.Body.Close()
+		}
+		second <- err
+	}()
+	select {
+	case <-second:
+		t.Fatal("a second connection was served")
+	case <-time.After(100 * time.Millisecond):
+	}
+	first.CloseIdleConnections()
+	require.NoError(t, <-second)
+}
+
+// TestKillLosesNothing kills a server under load; every record that it has
+// acknowledged is there afterwards.
+func TestKillLosesNothing(t *testing.T) {
+	dir := t.TempDir()
+	var mu sync.Mutex
+	acked := map[string]bool{}
+	for round := range 3 {
+		s := startServe(t, "-dir", dir)
+		c := &client{http: &http.Client{Transport: &http.Transport{}}, url: s.url, region: "us-east-1", key: "000000000000", secret: "x"}
+		if round == 0 {
+			require.NoError(t, c.call(t.Context(), "CreateStream", object{"StreamName": "s", "ShardCount": 4}, nil))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		before := len(acked)
+		for w := range 8 {
+			wg.Go(func() {
+				for i := 0; ctx.Err() == nil; i++ {
+					var batch []object
+					var names []string
+					for j := range 5 {
+						name := fmt.Sprintf("%d-%d-%d-%d", round, w, i, j)
+						names = append(names, name)
+						batch = append(batch, object{"Data": []byte(name), "PartitionKey": name})
+					}
+					var out struct{ FailedRecordCount int }
+					if c.once(ctx, "PutRecords", object{"StreamName": "s", "Records": batch}, &out) != nil || out.FailedRecordCount > 0 {
+						return
+					}
+					mu.Lock()
+					for _, n := range names {
+						acked[n] = true
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		require.Eventually(t, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(acked) > before+500
+		}, 30*time.Second, time.Millisecond)
+		require.NoError(t, s.cmd.Process.Kill())
+		_ = s.cmd.Wait()
+		wg.Wait()
+		cancel()
+		c.http.CloseIdleConnections()
+	}
+	found := map[string]int{}
+	for _, l := range strings.Fields(mustCLI(t, "", "tail", "s", "-dir", dir)) {
+		found[l]++
+	}
+	for name := range acked {
+		require.Equal(t, 1, found[name], name)
+	}
+}

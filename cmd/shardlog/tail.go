@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+var tailCommand = &command{
+	words: "tail", args: "NAME", short: "print records",
+	long: `
+Prints the records of a stream: the data of each as a line, or with -json one
+object a line. Shards are read side by side, and those that were split or merged
+before what came of them, so the order of each key is kept. Aggregated records
+of the KPL are printed as the user records in them.
+
+It ends where there is nothing more, or with -f waits for more.`,
+	run: tail,
+}
+
+// tailer reads the shards of a stream.
+type tailer struct {
+	e       *env
+	c       *client
+	stream  string
+	only    string
+	from    object
+	follow  bool
+	json    bool
+	long    bool
+	raw     bool
+	max     int
+	wait    time.Duration
+	cancel  context.CancelCauseFunc
+	mu      sync.Mutex
+	printed int
+	begun   bool
+	started map[string]bool
+	ended   map[string]bool
+	wg      sync.WaitGroup
+}
+
+// errEnough ends a tail that was limited.
+var errEnough = errors.New("enough")
+
+func tail(e *env, args []string) error {
+	t := &tailer{e: e, started: map[string]bool{}, ended: map[string]bool{}}
+	from := ""
+	more := func(f *flagSet) {
+		f.StringVar(&from, "from", "start", `where to begin: start, latest, a time such as 2026-01-02T15:04:05Z, or a time ago such as 10m`)
+		f.StringVar(&t.only, "shard", "", "read this shard only")
+		f.BoolVar(&t.follow, "f", false, "wait for more")
+		f.BoolVar(&t.long, "l", false, "print arrival, shard, sequence number and key before the data")
+		f.BoolVar(&t.raw, "raw", false, "print aggregated records as they are")
+		f.IntVar(&t.max, "n", 0, "end after so many records; 0 for all")
+		f.DurationVar(&t.wait, "poll", 200*time.Millisecond, "how long to wait between reads of a shard that has nothing new")
+	}
+	return onStream(e, args, 1, more, func(c *client, target *target, args []string) error {
+		t.c, t.stream, t.json = c, args[0], target.json
+		var err error
+		if t.from, err = parseFrom(from, time.Now()); err != nil {
+			return e.misused("%v", err)
+		}
+		return t.run()
+	})
+}
+
+// parseFrom reads where to begin.
+func parseFrom(s string, now time.Time) (object, error) {
+	switch s {
+	case "start":
+		return object{"ShardIteratorType": "TRIM_HORIZON"}, nil
+	case "latest":
+		return object{"ShardIteratorType": "LATEST"}, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		ago, err := time.ParseDuration(s)
+		if err != nil || ago < 0 {
+			return nil, fmt.Errorf("-from %q: must be start, latest, a time such as 2026-01-02T15:04:05Z or a time ago such as 10m", s)
+		}
+		at = now.Add(-ago)
+	}
+	return object{"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": float64(at.UnixMilli()) / 1000}, nil
+}
+
+func (t *tailer) run() error {
+	ctx, cancel := context.WithCancelCause(t.e.ctx)
+	defer cancel(nil)
+	t.cancel = cancel
+	err := t.start(ctx)
+	t.wg.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	if errors.Is(err, errEnough) || t.e.ctx.Err() != nil {
+		return nil // interrupted is how to end a tail
+	}
+	return err
+}
+
+// start begins with the shards whose parents are read or not there any more.
+func (t *tailer) start(ctx context.Context) error {
+	all, err := t.c.shards(ctx, t.stream)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	there := func(id string) bool {
+		return id != "" && !t.ended[id] && slices.ContainsFunc(all, func(s shardInfo) bool { return s.ShardID == id })
+	}
+	found := t.only == ""
+	latest := t.from["ShardIteratorType"] == "LATEST"
+	if latest && !t.begun {
+		// Closed shards have nothing that is later than now.
+		for _, s := range all {
+			if s.SequenceNumberRange.End != "" {
+				t.started[s.ShardID], t.ended[s.ShardID] = true, true
+			}
+		}
+	}
+	first := !t.begun
+	t.begun = true
+	for _, s := range all {
+		if t.only != "" && !sameShard(s.ShardID, t.only) {
+			continue
+		}
+		found = true
+		if t.started[s.ShardID] || t.only == "" && (there(s.Parent) || there(s.AdjacentParent)) {
+			continue
+		}
+		t.started[s.ShardID] = true
+		from := t.from
+		if latest && !first { // it was made after we began
+			from = object{"ShardIteratorType": "TRIM_HORIZON"}
+		}
+		t.wg.Add(1)
+		go func() {
+			defer t.wg.Done()
+			if err := t.shard(ctx, s.ShardID, from); err != nil {
+				t.cancel(err)
+			}
+		}()
+	}
+	if !found {
+		return fmt.Errorf("stream %s has no shard %s", t.stream, t.only)
+	}
+	return nil
+}
+
+type record struct {
+	SequenceNumber              string
+	ApproximateArrivalTimestamp float64
+	Data                        []byte
+	PartitionKey                string
+}
+
+// shard prints one shard to its end, or to its tail.
+func (t *tailer) shard(ctx context.Context, id string, from object) error {
+	iterator, last := "", ""
+	for {
+		if iterator == "" {
+			in := object{"StreamName": t.stream, "ShardId": id}
+			for k, v := range from {
+				in[k] = v
+			}
+			if last != "" {
+				in = object{"StreamName": t.stream, "ShardId": id, "ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "StartingSequenceNumber": last}
+			}
+			var out struct{ ShardIterator string }
+			if err := t.c.call(ctx, "GetShardIterator", in, &out); err != nil {
+				return err
+			}
+			iterator = out.ShardIterator
+		}
+		var out struct {
+			Records            []record
+			NextShardIterator  string
+			MillisBehindLatest int64
+		}
+		err := t.c.call(ctx, "GetRecords", object{"ShardIterator": iterator}, &out)
+		var expired *serviceError
+		if errors.As(err, &expired) && expired.code == "ExpiredIteratorException" {
+			iterator = ""
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for i := range out.Records {
+			if err := t.print(id, &out.Records[i]); err != nil {
+				return err
+			}
+			last = out.Records[i].SequenceNumber
+		}
+		if out.NextShardIterator == "" {
+			t.mu.Lock()
+			t.ended[id] = true
+			t.mu.Unlock()
+			return t.start(ctx)
+		}
+		iterator = out.NextShardIterator
+		if len(out.Records) > 0 {
+			continue
+		}
+		if !t.follow && out.MillisBehindLatest == 0 {
+			return nil
+		}
+		if err := t.sleep(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (t *tailer) sleep(ctx context.Context) error {
+	timer := time.NewTimer(t.wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// line is a record as JSON. Data that is not text is in base64.
+type line struct {
+	Shard       string `json:"shard"`
+	Sequence    string `json:"sequence"`
+	SubSequence *int   `json:"subSequence,omitempty"`
+	Arrival     string `json:"arrival"`
+	Key         string `json:"key"`
+	Data        string `json:"data,omitempty"`
+	Binary      []byte `json:"base64,omitempty"`
+}
+
+func (t *tailer) print(shard string, r *record) error {
+	l := line{Shard: shard, Sequence: r.SequenceNumber, Key: r.PartitionKey,
+		Arrival: time.UnixMilli(int64(r.ApproximateArrivalTimestamp*1000 + 0.5)).UTC().Format("2006-01-02T15:04:05.000Z")}
+	if !t.raw {
+		if users, ok := deaggregate(r.Data); ok {
+			for i, u := range users {
+				l.SubSequence, l.Key = &i, u.key
+				if err := t.printLine(l, u.data); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	return t.printLine(l, r.Data)
+}
+
+func (t *tailer) printLine(l line, data []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.max > 0 && t.printed == t.max {
+		return errEnough
+	}
+	t.printed++
+	switch {
+	case t.json:
+		if utf8.Valid(data) {
+			l.Data = string(data)
+		} else {
+			l.Binary = data
+		}
+		if err := printJSON(t.e.stdout, &l); err != nil {
+			return err
+		}
+	default:
+		if t.long {
+			fmt.Fprintf(t.e.stdout, "%s %s %s %q ", l.Arrival, l.Shard, l.Sequence, l.Key)
+		}
+		if _, err := fmt.Fprintf(t.e.stdout, "%s\n", data); err != nil {
+			return err
+		}
+	}
+	if t.max > 0 && t.printed == t.max {
+		return errEnough
+	}
+	return nil
+}

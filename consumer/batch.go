@@ -1,0 +1,203 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
+)
+
+// Batch is what a handler gets: records of one shard, in order, at least one
+// unless Options.EmptyBatches is set.
+//
+// The batch and its records belong to the handler, and may be kept. They are
+// not copied for another attempt, so a handler that may fail must not change
+// them.
+type Batch struct {
+	// Records are what is to be done. Those of an aggregated record have its
+	// number, and differ in SubSequence.
+	Records []shardlog.Record
+	// ShardID names the shard that holds them.
+	ShardID string
+	// Behind and BehindRecords tell how far the end of the batch was behind
+	// the newest record of the shard when it was read; 0 at the tail.
+	Behind        time.Duration
+	BehindRecords int64
+	// Epoch is the fencing token of the shard's lease. It grows with each
+	// worker that takes the shard, so a system that remembers the largest one
+	// can refuse writes of a worker that was overtaken.
+	Epoch uint64
+	// ShardEnd is set when nothing follows the batch in its shard. A shard
+	// whose end is found only after its last batch ends without a call.
+	ShardEnd bool
+	// Attempt counts how often the first record has been tried, from 1 on. An
+	// earlier worker's attempts are not known, and halving a batch that failed
+	// (Options.Bisect) is none.
+	Attempt int
+	// Prepared is what the handler, perhaps in another worker, stored last
+	// with Prepare, if nothing was checkpointed since; else nil.
+	Prepared *Prepared
+
+	task  *task
+	piece *piece
+	done  int  // records that Checkpoint has covered
+	over  bool // the handler has returned
+	keyed bool // one of several that are under way in the shard
+	inTx  *checkpoint.Lease
+	from  checkpoint.Lease // the row before inTx
+}
+
+// Prepared is an intention that was stored before it was carried out.
+type Prepared struct {
+	// Position is up to where the records were about to be done.
+	Position shardlog.Position
+	// State is what the handler wanted to remember with it; it is the
+	// receiver's own.
+	State []byte
+}
+
+// errRolledBack is why a batch comes again whose handler returned nil.
+var errRolledBack = errors.New("the transaction with the checkpoint was not committed")
+
+// Checkpoint stores at once that everything up to pos is done, without waiting
+// for the end of the batch. Pos is made with shardlog.After or AfterSub from
+// the number of a record of this batch. What is stored already is not written
+// again. It blocks for the store and may be called by several goroutines while
+// the handler runs; with Options.ExplicitCheckpoints also later.
+//
+// The error matches ErrBehind or ErrAhead for a position before the checkpoint
+// or after the batch, ErrLeaseLost when another worker has the shard,
+// shardlog.ErrClosed when the handler has returned already,
+// shardlog.ErrUnsupported with Options.PerKey, and is otherwise the store's;
+// after checkpoint.ErrUnavailable the call may be repeated.
+func (b *Batch) Checkpoint(ctx context.Context, pos shardlog.Position) error {
+	return b.store(ctx, "checkpoint", pos, advance(pos), true)
+}
+
+// Prepare stores what the handler is about to do: the records up to pos, and
+// up to 64 KiB of its own notes, which are copied. The checkpoint stays where
+// it is. If the worker ends before it, the next batch of the shard has it in
+// Prepared, in whatever worker that is; the next checkpoint removes it. Errors
+// are those of Checkpoint, and shardlog.ErrInvalid for a state that is too
+// large.
+func (b *Batch) Prepare(ctx context.Context, pos shardlog.Position, state []byte) error {
+	if len(state) > checkpoint.MaxPreparedState {
+		return &shardlog.InvalidError{Field: "State", Value: fmt.Sprintf("of %d bytes", len(state)), Limit: fmt.Sprintf("at most %d bytes", checkpoint.MaxPreparedState)}
+	}
+	state = append([]byte(nil), state...)
+	return b.store(ctx, "prepare", pos, func(l *checkpoint.Lease) {
+		l.Prepared, l.PreparedState = &pos, state
+	}, false)
+}
+
+func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, change func(*checkpoint.Lease), done bool) error {
+	if err := b.usable(op, pos); err != nil {
+		return err
+	}
+	t := b.task
+	if err := t.acquire(ctx); err != nil {
+		return b.fault(op, err)
+	}
+	defer t.free()
+	if err := t.admits(b, pos); err != nil {
+		return b.fault(op, err)
+	}
+	if !done || compare(pos, t.lease.Checkpoint) != 0 {
+		if err := t.once(ctx, change); err != nil {
+			if errors.Is(err, ErrLeaseLost) {
+				t.lost = err
+			}
+			return b.fault(op, err)
+		}
+		t.saved = time.Now()
+	}
+	if done {
+		t.covered(b, pos)
+	}
+	return nil
+}
+
+// usable checks what does not depend on the state of the shard.
+func (b *Batch) usable(op string, pos shardlog.Position) error {
+	if pos.Kind() != shardlog.KindAfter || pos.Sequence().IsZero() {
+		return &shardlog.InvalidError{Field: "Position", Value: pos, Limit: "after a record of the batch"}
+	}
+	if b.task == nil {
+		return b.fault(op, shardlog.ErrClosed) // a Batch that a test made by hand
+	}
+	if b.keyed {
+		return b.fault(op, fmt.Errorf("%w: several batches of the shard are under way", shardlog.ErrUnsupported))
+	}
+	return nil
+}
+
+func (b *Batch) fault(op string, err error) error {
+	e := &shardlog.Error{Op: op, Shard: b.ShardID, Err: err}
+	if b.task != nil {
+		e.Stream = b.task.r.o.Stream
+	}
+	return e
+}
+
+// acquire takes the lock of the task.
+func (t *task) acquire(ctx context.Context) error {
+	select {
+	case <-t.lock:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t *task) free() { t.lock <- struct{}{} }
+
+// admits tells why b may not store pos. The caller has the lock.
+func (t *task) admits(b *Batch, pos shardlog.Position) error {
+	explicit := t.r.o.ExplicitCheckpoints
+	low := t.pos
+	if explicit {
+		low = t.lease.Checkpoint
+	}
+	cause := context.Cause(t.storing)
+	switch {
+	case errors.Is(cause, ErrLeaseLost):
+		return cause
+	case t.lost != nil:
+		return t.lost
+	case t.over, b.over && !explicit, t.storing.Err() != nil:
+		return shardlog.ErrClosed
+	case compare(pos, low) < 0:
+		return ErrBehind
+	case compare(pos, b.piece.end) > 0 && !(explicit && compare(pos, t.pos) <= 0):
+		return ErrAhead
+	}
+	return nil
+}
+
+// covered notes that everything up to pos is done and stored. The caller has
+// the lock.
+func (t *task) covered(b *Batch, pos shardlog.Position) {
+	if t.r.o.ExplicitCheckpoints {
+		select {
+		case t.moved <- struct{}{}:
+		default:
+		}
+		return
+	}
+	t.pos = pos
+	b.done = b.before(pos)
+}
+
+// before is how many records are not after pos.
+func (b *Batch) before(pos shardlog.Position) (n int) {
+	for n < len(b.Records) && compare(afterRecord(b.Records, n), pos) <= 0 {
+		n++
+	}
+	if n == len(b.Records)-1 && compare(pos, b.piece.end) >= 0 {
+		n++
+	}
+	return n
+}

@@ -1,0 +1,298 @@
+package consumer
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/shardlog/shardlog"
+)
+
+// window is how many batches of records may be under way, or wait for another
+// record of their key, above the first one that is not done (Options.PerKey).
+const window = 4
+
+// item is a record that is under way.
+type item struct {
+	rec  shardlog.Record
+	end  shardlog.Position // after it, and after what was filtered out behind it
+	size int
+	done bool
+}
+
+// keyQueue has the records of one partition key that are not done, in order.
+type keyQueue struct {
+	key      string
+	items    []*item
+	attempt  int
+	limit    int // of the next batch, after a division; 0 is none
+	notUntil time.Time
+	busy     bool // a call is under way, or it waits for one
+}
+
+// keyed delivers the records of one shard with one call of the handler for each
+// key at a time, and several at a time for the shard. It is used by the
+// goroutine of the task; a call of the handler has a goroutine of its own.
+type keyed struct {
+	t       *task
+	items   []*item // all that are not done, and done ones above them
+	bytes   int
+	queues  map[string]*keyQueue
+	ready   []*keyQueue
+	waiting map[*keyQueue]struct{} // for their next attempt
+	running int
+	results chan keyResult
+	last    *chunk // the end of the shard, when that was read
+	behind  time.Duration
+	records int64
+	err     error
+}
+
+// keyResult is the end of a call.
+type keyResult struct {
+	q     *keyQueue
+	n     int // records that are done
+	pause time.Duration
+	halve bool
+	err   error // ends the task
+}
+
+// workKeyed is work with Options.PerKey.
+func (t *task) workKeyed() error {
+	k := &keyed{t: t, queues: map[string]*keyQueue{}, waiting: map[*keyQueue]struct{}{}, results: make(chan keyResult)}
+	defer k.finish()
+	for t.reading.Err() == nil && k.err == nil {
+		t.change = t.r.pauses.changed()
+		if len(k.items) == 0 && k.running == 0 {
+			if again, err := t.obey(); err != nil || !again {
+				return err
+			}
+		}
+		k.dispatch()
+		if err := k.wait(); err != nil {
+			return err
+		}
+		if len(k.items) == 0 && k.last != nil {
+			return t.end(k.last)
+		}
+		if t.due() <= 0 {
+			if err := t.save(); err != nil {
+				return err
+			}
+		}
+	}
+	return k.err
+}
+
+// finish waits for the calls that are under way, which the contexts of the task
+// may end, and counts what they did.
+func (k *keyed) finish() {
+	for k.running > 0 {
+		k.take(<-k.results)
+	}
+}
+
+// full tells whether no more is to be read now. Neither is it while the shard
+// is paused, or when a Seek waits for everything to be done.
+func (k *keyed) full() bool {
+	o := k.t.r.o
+	return k.last != nil || len(k.items) >= window*o.BatchSize || k.bytes >= window*o.BatchBytes || k.t.r.pauses.wants(k.t.id)
+}
+
+// wait waits for anything to happen.
+func (k *keyed) wait() error {
+	t := k.t
+	chunks := t.fetch.chunks
+	if k.full() {
+		chunks = nil
+	}
+	var alarm <-chan time.Time
+	if d, ok := k.nextTime(); ok {
+		timer := time.NewTimer(max(d, 0))
+		defer timer.Stop()
+		alarm = timer.C
+	}
+	select {
+	case c := <-chunks:
+		t.fetch.took(c)
+		if c.err != nil {
+			return c.err
+		}
+		k.add(c)
+	case r := <-k.results:
+		k.take(r)
+	case <-alarm:
+	case <-t.change:
+	case <-t.reading.Done():
+	}
+	return nil
+}
+
+// nextTime is how long until the next attempt of a key, or until the
+// checkpoint is due.
+func (k *keyed) nextTime() (d time.Duration, ok bool) {
+	for q := range k.waiting {
+		if left := time.Until(q.notUntil); !ok || left < d {
+			d, ok = left, true
+		}
+	}
+	if k.t.dirty() && (!ok || k.t.due() < d) {
+		d, ok = k.t.due(), true
+	}
+	return d, ok
+}
+
+// add takes a chunk over.
+func (k *keyed) add(c *chunk) {
+	k.behind, k.records = c.behind, c.behindRecords
+	p := piece{records: c.records, end: c.next}
+	for i := range c.records {
+		it := &item{rec: c.records[i], end: p.after(i), size: c.records[i].Size()}
+		k.items = append(k.items, it)
+		k.bytes += it.size
+		q := k.queues[it.rec.PartitionKey]
+		if q == nil {
+			q = &keyQueue{key: it.rec.PartitionKey, attempt: 1}
+			k.queues[q.key] = q
+		}
+		q.items = append(q.items, it)
+		if !q.busy {
+			q.busy = true
+			k.ready = append(k.ready, q)
+		}
+	}
+	if len(c.records) == 0 && !c.none {
+		k.items = append(k.items, &item{end: c.next, done: true})
+		k.lower()
+	}
+	if c.end {
+		k.last = c
+	}
+}
+
+// dispatch starts as many calls as there may be.
+func (k *keyed) dispatch() {
+	now := time.Now()
+	for q := range k.waiting {
+		if !now.Before(q.notUntil) {
+			delete(k.waiting, q)
+			k.ready = append(k.ready, q)
+		}
+	}
+	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.heart.fresh() {
+		q := k.ready[0]
+		k.ready = k.ready[1:]
+		n := min(len(q.items), k.t.r.o.BatchSize)
+		if q.limit > 0 {
+			n = min(n, q.limit)
+		}
+		p := &piece{behind: k.behind, behindRecords: k.records}
+		for _, it := range q.items[:n] {
+			p.records = append(p.records, it.rec)
+		}
+		p.end = q.items[n-1].end
+		b := k.t.newBatch(p, q.attempt)
+		b.keyed = true
+		k.running++
+		go k.call(q, b)
+	}
+}
+
+// call makes one call of the handler and decides what follows.
+func (k *keyed) call(q *keyQueue, b *Batch) {
+	t := k.t
+	defer t.r.enter()()
+	res := keyResult{q: q, err: errors.New("the handler ended its goroutine")}
+	defer func() { k.results <- res }()
+	n, err := t.handle(b)
+	res.n, res.err = n, nil
+	t.counted(b.Records[:n], err, false)
+	if err == nil || n == len(b.Records) {
+		return
+	}
+	cur := &piece{records: b.Records[n:], end: b.piece.end}
+	var partial *PartialError
+	single := errors.As(err, &partial) && partial.Index >= 0 && partial.Index < len(b.Records) || len(cur.records) == 1
+	kind, poison := EventHandlerFailed, 0
+	switch {
+	case t.r.o.Bisect && !single:
+		kind, res.halve = EventBisected, true
+	default:
+		if poison = t.poison(b, cur, err, single); poison == 0 {
+			res.pause = t.r.o.Retry.delay(b.Attempt, nil)
+		}
+	}
+	t.r.emit(Event{Kind: kind, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(cur.records[0].Sequence), Attempt: b.Attempt, Wait: res.pause, Err: err})
+	if poison > 0 {
+		res.n += t.bury(b, cur, poison, err)
+	} else if !res.halve {
+		t.blocked(fmt.Sprintf("handler, key %q, attempt %d: %v", q.key, b.Attempt, err))
+	}
+}
+
+// bury gives the first n records to the dead letters and returns how many they
+// took before the reading was stopped.
+func (t *task) bury(b *Batch, cur *piece, n int, cause error) (buried int) {
+	for i := range n {
+		rec := cur.records[i]
+		if !t.toDeadLetters(rec, b.Attempt, cause) {
+			break
+		}
+		buried++
+		t.noteDeadLetter(rec, b.Attempt, cause)
+	}
+	return buried
+}
+
+// take counts the end of a call.
+func (k *keyed) take(r keyResult) {
+	k.running--
+	q := r.q
+	for _, it := range q.items[:r.n] {
+		it.done = true
+	}
+	size := len(q.items)
+	q.items = q.items[r.n:]
+	k.lower()
+	switch {
+	case r.err != nil:
+		k.err = r.err
+		return
+	case r.halve:
+		if q.limit == 0 || q.limit > size {
+			q.limit = size
+		}
+		q.limit = max(1, q.limit/2)
+	case r.n == 0:
+		q.attempt++
+	default:
+		q.attempt = 1
+		if r.pause == 0 {
+			q.limit *= 2
+		} else {
+			q.attempt = 2 // of the record that failed, which is the first now
+		}
+	}
+	if len(k.waiting) == 0 && r.pause == 0 {
+		k.t.blocked("")
+	}
+	switch {
+	case len(q.items) == 0:
+		delete(k.queues, q.key)
+	case r.pause > 0:
+		q.notUntil = time.Now().Add(r.pause)
+		k.waiting[q] = struct{}{}
+	default:
+		k.ready = append(k.ready, q)
+	}
+}
+
+// lower moves the checkpoint up to the first record that is not done.
+func (k *keyed) lower() {
+	for len(k.items) > 0 && k.items[0].done {
+		k.bytes -= k.items[0].size
+		k.t.advance(k.items[0].end)
+		k.items[0] = nil
+		k.items = k.items[1:]
+	}
+}

@@ -1,0 +1,179 @@
+package consumer
+
+import (
+	"errors"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kpl"
+)
+
+// emit hands a page on, taken apart and filtered, as one chunk or, if it has
+// aggregated records, as several that are no larger than a batch. It returns
+// false when the reading was ended.
+func (f *fetcher) emit(p *shardlog.Page) bool {
+	defer func() { f.next = endOfPage(p) }()
+	e := emitter{f: f, page: p}
+	packed := false
+	for i := range p.Records {
+		packed = packed || f.aggregate(&p.Records[i])
+	}
+	if !packed {
+		e.records = f.undone(p.Records)
+		return e.send(endOfPage(p), p.End)
+	}
+	for i := range p.Records {
+		r := &p.Records[i]
+		if !f.aggregate(r) || !e.unpack(r) {
+			if f.isUndone(r) {
+				e.add(*r)
+			}
+		}
+		e.at = shardlog.After(r.Sequence)
+		if e.stopped {
+			return false
+		}
+	}
+	return e.send(endOfPage(p), p.End)
+}
+
+// aggregate tells whether a record may be an aggregated one. One that comes
+// from a source that takes them apart itself is none.
+func (f *fetcher) aggregate(r *shardlog.Record) bool {
+	return !f.t.r.o.KeepAggregates && kpl.HasMagic(r.Data) && r.SubSequence == 0
+}
+
+// isUndone tells whether a record is behind the place inside an aggregated
+// record where the reading began.
+func (f *fetcher) isUndone(r *shardlog.Record) bool {
+	return r.Sequence != f.skip.Sequence() || f.skip.Kind() != shardlog.KindAfter ||
+		f.skip.SubSequence() != shardlog.WholeRecord && int64(r.SubSequence) > f.skip.SubSequence()
+}
+
+// undone cuts off the records up to that place.
+func (f *fetcher) undone(records []shardlog.Record) []shardlog.Record {
+	if f.skip.Kind() != shardlog.KindAfter {
+		return records
+	}
+	for len(records) > 0 && !f.isUndone(&records[0]) {
+		records = records[1:]
+	}
+	return records
+}
+
+// emitter collects records and sends them on in chunks.
+type emitter struct {
+	f       *fetcher
+	page    *shardlog.Page
+	records []shardlog.Record
+	size    int
+	at      shardlog.Position // after the last record
+	stopped bool
+}
+
+// add takes a record in, and sends a chunk first when it is full.
+func (e *emitter) add(r shardlog.Record) {
+	o := e.f.t.r.o
+	if n := len(e.records); n >= o.BatchSize || n > 0 && e.size+r.Size() > o.BatchBytes {
+		e.stopped = e.stopped || !e.send(e.at, false)
+	}
+	if !e.stopped {
+		e.records = append(e.records, r)
+		e.size += r.Size()
+	}
+}
+
+// send hands on what was collected.
+func (e *emitter) send(next shardlog.Position, end bool) bool {
+	p := e.page
+	c := &chunk{
+		records: e.records, next: next, end: end, behind: p.Behind, behindRecords: p.BehindRecords,
+		none: len(p.Records) == 0, idle: len(p.Records) == 0 && !p.End,
+	}
+	if end {
+		c.children = p.Children
+	}
+	e.records, e.size = nil, 0
+	e.f.filter(c)
+	for i := range c.records {
+		c.size += int64(c.records[i].Size())
+	}
+	return e.f.hand(c)
+}
+
+// unpack adds the user records of an aggregated record. It returns false when
+// it is none, or damaged: then it is delivered as it is, never in part.
+func (e *emitter) unpack(r *shardlog.Record) bool {
+	t := e.f.t
+	a, err := kpl.Parse(r.Data)
+	if err != nil {
+		var d *kpl.DecodeError
+		if errors.As(err, &d) && d.Cause == kpl.BadDigest {
+			t.r.update(t.id, func(s *shard) { s.stats.BadDigests++ })
+			return false
+		}
+		t.r.update(t.id, func(s *shard) { s.stats.DamagedAggregates++ })
+		t.r.emit(Event{Kind: EventAggregateDamaged, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(r.Sequence), Err: err})
+		return false
+	}
+	outside := uint64(0)
+	if t.r.o.WholeAggregates && !e.allInside(r) {
+		outside = uint64(a.Len())
+		a = nil
+	}
+	var buf [64]kpl.UserRecord
+	for sub := uint32(0); a != nil && !e.stopped; {
+		got := a.Next(buf[:0], len(buf))
+		if len(got) == 0 {
+			break
+		}
+		for i := range got {
+			u := shardlog.Record{
+				PartitionKey: got[i].PartitionKey, ExplicitHashKey: got[i].HashKey, Data: got[i].Data, Headers: got[i].Headers,
+				Sequence: r.Sequence, SubSequence: sub, ShardID: r.ShardID, Arrival: r.Arrival,
+			}
+			switch {
+			case !t.inside(&got[i]):
+				outside++
+			case e.f.isUndone(&u):
+				e.add(u)
+			}
+			e.at = shardlog.AfterSub(r.Sequence, sub)
+			sub++
+		}
+	}
+	if outside > 0 {
+		t.r.update(t.id, func(s *shard) { s.stats.OutOfRange += outside })
+	}
+	return true
+}
+
+// allInside tells whether every user record belongs to the shard.
+func (e *emitter) allInside(r *shardlog.Record) bool {
+	a, err := kpl.Parse(r.Data)
+	if err != nil {
+		return false
+	}
+	var buf [64]kpl.UserRecord
+	for {
+		got := a.Next(buf[:0], len(buf))
+		if len(got) == 0 {
+			return true
+		}
+		for i := range got {
+			if !e.f.t.inside(&got[i]) {
+				return false
+			}
+		}
+	}
+}
+
+// inside tells whether a user record's hash key is in the shard's range. Those
+// of a straddling aggregate that are not are stored in the other shard too: its
+// producer sends the whole aggregate again.
+func (t *task) inside(u *kpl.UserRecord) bool {
+	if !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
+		return true
+	}
+	h := u.Hash()
+	return h.Compare(t.info.HashStart) >= 0 && h.Compare(t.info.HashEnd) <= 0
+}

@@ -1,0 +1,167 @@
+package kinesisapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog/stream"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if left := leaked(); code == 0 && left != "" {
+		fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", left)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// leaked returns the stacks of goroutines of ours that do not end.
+func leaked() string {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; <-tick.C {
+		buf := make([]byte, 4<<20)
+		buf = buf[:runtime.Stack(buf, true)]
+		var left []string
+		for i, g := range strings.Split(string(buf), "\n\n") {
+			if i > 0 && strings.Contains(g, "shardlog/") && !strings.Contains(g, "testing.tRunner") {
+				left = append(left, g)
+			}
+		}
+		if len(left) == 0 || time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+	}
+}
+
+const (
+	testAccount = "123456789012"
+	testAuth    = "AWS4-HMAC-SHA256 Credential=123456789012/20260101/eu-west-1/kinesis/aws4_request, SignedHeaders=host, Signature=00"
+	testARN     = "arn:aws:kinesis:eu-west-1:123456789012:stream/"
+)
+
+// endpoint is a handler that is called without a network.
+type endpoint struct {
+	t  testing.TB
+	h  *Handler
+	db *stream.DB
+}
+
+func newEndpoint(t testing.TB, opts *Options) *endpoint {
+	t.Helper()
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	require.NoError(t, err)
+	h, err := NewHandler(db, opts)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		require.NoError(t, h.Close())
+		require.NoError(t, db.Close())
+	})
+	return &endpoint{t, h, db}
+}
+
+// obj is a JSON object.
+type obj = map[string]any
+
+func newRequest(op, media string, body []byte) *http.Request {
+	r := httptest.NewRequest("POST", "/", bytes.NewReader(body))
+	r.Header.Set("Content-Type", media)
+	r.Header.Set("X-Amz-Target", targetPrefix+op)
+	r.Header.Set("X-Amz-Date", "20260101T000000Z")
+	r.Header.Set("Authorization", testAuth)
+	return r
+}
+
+func (e *endpoint) do(r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	e.h.ServeHTTP(w, r)
+	return w
+}
+
+// send makes a call in JSON and returns status and answer.
+func (e *endpoint) send(op string, in any) (int, obj) {
+	e.t.Helper()
+	body, err := json.Marshal(in)
+	require.NoError(e.t, err)
+	w := e.do(newRequest(op, typeJSON, body))
+	out := obj{}
+	if w.Body.Len() > 0 {
+		require.NoError(e.t, json.Unmarshal(w.Body.Bytes(), &out), w.Body.String())
+	}
+	return w.Code, out
+}
+
+// ok makes a call that has to succeed.
+func (e *endpoint) ok(op string, in any) obj {
+	e.t.Helper()
+	status, out := e.send(op, in)
+	require.Equal(e.t, 200, status, "%s: %v", op, out)
+	return out
+}
+
+// fails makes a call that has to fail, and checks code and text.
+func (e *endpoint) fails(op string, in any, code, message string) {
+	e.t.Helper()
+	status, out := e.send(op, in)
+	want := obj{"__type": code}
+	if message != "" {
+		want["message"] = message
+	}
+	require.Equal(e.t, want, out, op)
+	if code == codeInternal {
+		require.Equal(e.t, 500, status)
+	} else {
+		require.Equal(e.t, 400, status)
+	}
+}
+
+func (e *endpoint) create(name string, shards int) {
+	e.t.Helper()
+	e.ok("CreateStream", obj{"StreamName": name, "ShardCount": shards})
+}
+
+func (e *endpoint) put(name, key, data string) obj {
+	e.t.Helper()
+	return e.ok("PutRecord", obj{"StreamName": name, "PartitionKey": key, "Data": []byte(data)})
+}
+
+func (e *endpoint) iterator(name, shard, kind string, more ...obj) string {
+	e.t.Helper()
+	in := obj{"StreamName": name, "ShardId": shard, "ShardIteratorType": kind}
+	for _, m := range more {
+		for k, v := range m {
+			in[k] = v
+		}
+	}
+	return e.ok("GetShardIterator", in)["ShardIterator"].(string)
+}
+
+// data returns the data of the records of an answer.
+func data(t testing.TB, out obj) []string {
+	t.Helper()
+	all := []string{}
+	for _, r := range out["Records"].([]any) {
+		var b []byte
+		text, _ := json.Marshal(r.(obj)["Data"])
+		require.NoError(t, json.Unmarshal(text, &b))
+		all = append(all, string(b))
+	}
+	return all
+}
+
+// How long and how often to look for what is to happen in another goroutine.
+const (
+	eventually     = 10 * time.Second
+	eventuallyTick = time.Millisecond
+)
