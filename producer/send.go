@@ -176,6 +176,9 @@ func (p *Producer) report(f *failures) {
 		p.opts.Logger.Warn("the sink stored a record after it refused an earlier one of the key; from now on, requests have one record of a key",
 			slog.String("option", "Order"))
 	}
+	if f.fenced {
+		p.opts.Logger.Error("another producer has taken over the identity; this one stores nothing more", slog.String("id", p.opts.ID))
+	}
 	switch {
 	case f.failed > 0:
 		p.opts.Logger.Warn("records failed", slog.Int("failed", f.failed), slog.Int("retried", f.retried), slog.Any("error", f.first))
