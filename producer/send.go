@@ -86,7 +86,7 @@ func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 			results, err = nil, b.brokenOff(&PanicError{Value: v, Stack: debug.Stack()})
 		}
 		if end != nil {
-			end(outcomeOf(b, results, err))
+			p.guard(func() { end(outcomeOf(b, results, err)) })
 		}
 		if p.opts.RequestTimeout > 0 {
 			b.cancel()
@@ -119,6 +119,16 @@ func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 		return nil, fmt.Errorf("%w: the sink gave %d results for %d records", shardlog.ErrUnknownOutcome, len(results), n)
 	}
 	return results, err
+}
+
+// guard calls a hook whose panic has no other place to go than the log.
+func (p *Producer) guard(hook func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.opts.Logger.Error("a hook panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	hook()
 }
 
 // brokenOff is the error of a call that did not return.

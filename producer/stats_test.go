@@ -1,6 +1,7 @@
 package producer_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -147,6 +148,19 @@ func TestHookPanics(t *testing.T) {
 		var panicked *producer.PanicError
 		require.True(t, errors.As(err, &panicked))
 		require.NoError(t, p.Shutdown(t.Context()))
+
+		var log bytes.Buffer
+		p = newProducer(t, newCluster(1, allCaps), &producer.Options{Aggregation: aggregating, Logger: textLogger(&log), Hooks: producer.Hooks{
+			Request: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+				return ctx, func(producer.RequestOutcome) { panic("outcome") }
+			},
+			Shards: func(int, error) { panic("shards") },
+		}})
+		_, err = p.Put(t.Context(), rec("k", "a"))
+		require.NoError(t, err)
+		require.NoError(t, p.Shutdown(t.Context()))
+		assert.Contains(t, log.String(), "panic=outcome")
+		assert.Contains(t, log.String(), "panic=shards")
 	})
 }
 
