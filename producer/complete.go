@@ -55,13 +55,19 @@ func (p *Producer) complete(b *request, results []shardlog.PutResult, err error)
 	// A request is refused whole when one of its records has a fault that only
 	// the sink knows of. It is found by halving.
 	x.split = err != nil && len(b.slots) > 1 && errors.Is(err, shardlog.ErrInvalid) && !whole.unknown
+	all := p.allStored(b, results, err)
+	if !all {
+		p.register(b)
+	}
 	due, live := int64(0), 0
 	kept := b.slots[:0]
 	for i := range b.slots {
 		s := &b.slots[i]
-		v := whole
-		if err == nil {
-			v = p.judgeOne(s, &results[i], x)
+		var v verdict
+		if !all {
+			if v = whole; err == nil {
+				v = p.judgeOne(s, &results[i], x)
+			}
 		}
 		if v.err == nil {
 			p.succeeded(x, s, &results[i])
@@ -102,6 +108,19 @@ func (p *Producer) keep(x *ending, s *slot, v verdict, whole bool) bool {
 	return p.opts.ID != "" && v.retry && !x.lost && (v.unknown && v.cause != causeWrongShard || s.maybe && whole)
 }
 
+// allStored tells whether no record of a request needs anything but its result.
+func (p *Producer) allStored(b *request, results []shardlog.PutResult, err error) bool {
+	if err != nil {
+		return false
+	}
+	for i := range results {
+		if results[i].Err != nil || p.misplaced(&b.slots[i], results[i].ShardID) {
+			return false
+		}
+	}
+	return true
+}
+
 func recycled(records []shardlog.Record) []shardlog.Record {
 	clear(records)
 	return records[:0]
@@ -117,7 +136,7 @@ func (p *Producer) succeeded(x *ending, s *slot, r *shardlog.PutResult) {
 		next := e.mate
 		e.req, e.mate = nil, nil
 		if e.state != decided { // else while it was in flight
-			if e.lane.due > 0 { // an earlier record of the key was refused
+			if e.lane != nil && e.lane.due > 0 { // an earlier record of the key was refused
 				p.stats.reordered++
 				x.reordered = x.reordered || !p.strict
 				p.strict = true
@@ -241,7 +260,7 @@ func (p *Producer) again(e *entry) {
 // conclude gives an entry its result, unless a callback of an earlier record of
 // the key has to come first.
 func (p *Producer) conclude(e *entry, res Result, err error) {
-	if l := e.lane; e.done != nil && l.retry.n > 0 {
+	if l := e.lane; l != nil && e.done != nil && l.retry.n > 0 {
 		res.Sends = int(e.attempts)
 		e.state, e.out = settled, outcome{res: res, err: err}
 		l.retry.push(e)

@@ -73,11 +73,12 @@ type Producer struct {
 	blockedUntil int64  // when lanes that wait for a shard's limit may go; 0 without any
 	epochNumber  uint64 // of the identity; 0 before it is opened
 	numbers      numbers
-	ended        error // why the producer ended by itself
-	senders      int   // requests in flight or about to be
-	lastSent     int64 // when the last request was taken
-	crowded      int64 // until then, most keys are taken to be in use by requests in flight
-	starting     int   // of these, those that have not taken their records yet
+	ended        error    // why the producer ended by itself
+	senders      int      // requests in flight or about to be
+	lazy         *request // in flight with keys that have no lanes
+	lastSent     int64    // when the last request was taken
+	crowded      int64    // until then, most keys are taken to be in use by requests in flight
+	starting     int      // of these, those that have not taken their records yet
 
 	// What the bounds of the buffer count: entries that are not finished.
 	live      int

@@ -21,6 +21,7 @@ type request struct {
 	limit   int // of slots, which entries that must be alone lower
 	live    int // entries without a result
 	version uint64
+	noLanes bool // its keys have no lanes, unless they had one before
 	next    *request
 
 	// What the sink is given; the slices are used again.
@@ -73,11 +74,49 @@ func (p *Producer) endRequest(b *request) {
 	clear(b.lanes)
 	clear(b.slots)
 	b.lanes, b.slots = b.lanes[:0], b.slots[:0]
-	b.bytes, b.live, b.sends = 0, 0, 0
+	b.bytes, b.live, b.sends, b.noLanes = 0, 0, 0, false
+	if p.lazy == b {
+		p.lazy = nil
+	}
 	if cap(b.arena) > maxFreeArena {
 		b.arena = nil
 	}
 	b.next, p.freeRequests = p.freeRequests, b
+}
+
+// register makes the lanes of a request that went without. That is done only
+// when there is a need, since most requests have none: there is no other one
+// beside them, and no record fails.
+func (p *Producer) register(b *request) {
+	if !b.noLanes {
+		return
+	}
+	b.noLanes = false
+	if p.lazy == b {
+		p.lazy = nil
+	}
+	for i := range b.slots {
+		for e := b.slots[i].first; e != nil; e = e.mate {
+			if e.lane != nil {
+				continue
+			}
+			l := p.keys[e.hash]
+			if l == nil {
+				l = p.newLane(e.hash)
+			}
+			p.enterLane(b, e, l, i)
+		}
+	}
+}
+
+// enterLane notes that e, in a slot of b, has the key of a lane.
+func (p *Producer) enterLane(b *request, e *entry, l *lane, slot int) {
+	if l.req != b {
+		l.req = b
+		b.lanes = append(b.lanes, l)
+	}
+	l.slot = slot
+	e.lane = l
 }
 
 // maxFreeArena bounds the memory for aggregates that an idle request keeps.

@@ -95,6 +95,10 @@ func (p *Producer) take(fresh bool) *request {
 	}
 	b := p.newRequest()
 	b.limit, b.version = p.opts.MaxBatchRecords, p.shards.version
+	if p.lazy != nil {
+		p.register(p.lazy)
+	}
+	b.noLanes = p.senders-p.starting == 1 && !p.strict && p.opts.Limits == (Limits{})
 	f := filling{b: b, now: now, clock: time.Now()}
 	if p.takeLanes(&f) && p.takeBlocked(&f) {
 		p.takeReady(&f)
@@ -108,6 +112,9 @@ func (p *Producer) take(fresh bool) *request {
 	if len(b.slots) == 0 {
 		p.endRequest(b)
 		return nil
+	}
+	if b.noLanes {
+		p.lazy = b
 	}
 	p.begin(b)
 	return b
@@ -208,7 +215,10 @@ const fewBusy = 64
 func (p *Producer) takeReady(f *filling) {
 	moved := 0
 	for e := p.ready.head; e != nil; e = p.ready.head {
-		l := p.keys[e.hash]
+		var l *lane
+		if len(p.keys) > 0 {
+			l = p.keys[e.hash]
+		}
 		if l != nil && (l.req != f.b || l.waiting.n > 0) {
 			if l.req != nil && l.req != f.b && f.now-l.req.sent < int64(patience) {
 				moved++
@@ -221,12 +231,12 @@ func (p *Producer) takeReady(f *filling) {
 			l.waiting.push(e)
 			continue
 		}
-		if l == nil {
+		if l == nil && !f.b.noLanes {
 			l = p.newLane(e.hash)
 		}
 		switch s, fit := p.add(f, e, l); fit {
 		case full:
-			if l.req != f.b {
+			if l != nil && l.req != f.b {
 				p.dropLane(l)
 			}
 			return
@@ -253,13 +263,11 @@ func (p *Producer) add(f *filling, e *entry, l *lane) (*shardState, fit) {
 	}
 	b := f.b
 	e.in.remove(e)
-	if l.req != b {
-		l.req = b
-		b.lanes = append(b.lanes, l)
+	if e.lane = nil; l != nil {
+		p.enterLane(b, e, l, at)
 	}
-	l.slot = at
 	b.live++
-	e.state, e.lane, e.req = sending, l, b
+	e.state, e.req = sending, b
 	if e.attempts++; e.attempts == 1 {
 		p.stats.buffering.add(time.Duration(f.now - e.born))
 	}
