@@ -106,7 +106,8 @@ func (p *Producer) abandon(e *entry, cause error) {
 // arise before a record is sent.
 //
 // Callbacks run one at a time, for each partition key in the order in which
-// the records were put. One that takes long holds up the others, and in the
+// the records were put; for each shard, in the order of a request, and of all
+// requests with MaxInFlight 1. One that takes long holds up the others, and in the
 // end, by a full buffer, the writers, but no requests. A callback that panics is
 // logged and counted, its panic is returned by Shutdown, and the others run.
 // The methods of the Producer may be called from inside a callback; Flush and
