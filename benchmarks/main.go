@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shardlog/shardlog/producer"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -190,6 +191,8 @@ var benches = []bench{
 	{"producer, Put by 256", ">= 0.8", producerVsBatches(nil)},
 	{"producer, aggregating in process", "report", aggregation(stream.Limits{})},
 	{"producer, aggregating, KinesisLimits", "report", aggregation(stream.KinesisLimits())},
+	{"producer, PutAsync, ID", "report", putAsyncRate(&producer.Options{ID: "bench"})},
+	{"producer, PutAsync, ID, aggregating", "report", putAsyncRate(&producer.Options{ID: "bench", Aggregation: producer.Aggregation{Enabled: true}})},
 	{"producer, PutAsync", ">= 1.5 M/s, <= 1", putAsyncRate(nil)},
 	{"reopen 1 GB after a kill", "< 100ms, < 300 MB", reopen},
 }
