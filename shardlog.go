@@ -58,8 +58,9 @@ type Record struct {
 	Headers []Header
 	// DedupID tells a record from others that are not copies of it. A stream
 	// that is configured with a window stores one record of an ID in that
-	// time, and gives later ones its result. "" means none; up to 256 bytes of
-	// valid UTF-8. It is kept with the record, but counts towards no size.
+	// time, and gives later ones its result; one without a window refuses it.
+	// "" means none; up to 256 bytes of valid UTF-8. It is kept with the record,
+	// but counts towards no size.
 	DedupID string
 
 	// Sequence is the record's place in its shard. Output only.

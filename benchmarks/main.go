@@ -173,6 +173,10 @@ var benches = []bench{
 	{"single synced, 16 writers", ">= 3", singles(16, 1024, true)},
 	{"single synced, 256 writers", ">= 20", singles(256, 1024, true)},
 	{"single unsynced, 16 writers", ">= 4, 0.8 M/s", singles(16, 100, false)},
+	{"numbered 500 x 100 B", "report; of plain", onceVsPlain(1, numbered)},
+	{"numbered, 4 writers", "report; of plain", onceVsPlain(4, numbered)},
+	{"dedup IDs 500 x 100 B", "report; of plain", onceVsPlain(1, withIDs)},
+	{"transactions of 500 x 100 B", "report; of plain", onceVsPlain(1, transactions)},
 	{"scan 100 B", ">= 20", scan},
 	{"scan written singly", "about 1", scanSingly},
 	{"tail latency", "p99 < 100us", tailLatency},
@@ -181,5 +185,7 @@ var benches = []bench{
 	{"1,000 shards, 10 workers", "held in 2 rounds", manyShards},
 	{"5 GB through 200 MB", "disk <= 2, avg <= 1.5, p99 < 30ms", window},
 	{"allocations", "append <= 0.2, scan <= 0.05", allocations},
+	{"producer, Put by 256", ">= 0.8", producerVsBatches(nil)},
+	{"producer, PutAsync", ">= 1.5 M/s, <= 1", putAsyncRate(nil)},
 	{"reopen 1 GB after a kill", "< 100ms, < 300 MB", reopen},
 }

@@ -325,7 +325,8 @@ func (h *heart) beat() error {
 			if !h.tried.IsZero() && h.fresh() {
 				h.alive(h.tried)
 			}
-			h.tried = time.Time{}
+			// The outcome of all that was tried is known now.
+			h.tried, began = time.Time{}, time.Now()
 			row, err = h.r.o.Store.Update(ctx, h.fill(row))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
@@ -85,10 +86,18 @@ func (r *run) createRows(ctx context.Context, v *view) error {
 		created[i], err = r.createRow(ctx, v, missing[i])
 		return err
 	})
+	owned := false
 	for _, row := range created {
 		if row.Version > 0 {
 			v.rows[row.Shard] = row
+			owned = owned || row.Owner != ""
 		}
+	}
+	if err == nil && owned {
+		// Somebody else made the row and has taken the shard; that worker may
+		// have come after the workers were listed, see look.
+		_, err = r.lookAtWorkers(ctx)
+		v.now = time.Now()
 	}
 	return err
 }

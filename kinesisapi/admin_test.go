@@ -254,3 +254,40 @@ func TestSignatures(t *testing.T) {
 	require.Contains(t, request(now, signSecret, nil), "Signature expired")
 	require.Equal(t, ": ", request(now.Add(10*time.Minute), signSecret, nil))
 }
+
+// TestPresigned signs in the query, as presigned URLs are.
+func TestPresigned(t *testing.T) {
+	e := newEndpoint(t, &Options{Credentials: map[string]string{signKey: signSecret}})
+	send := func(at time.Time, expires, secret string, tamper bool) string {
+		body := []byte("{}")
+		date := at.UTC().Format("20060102T150405Z")
+		scope := date[:8] + "/eu-west-1/kinesis/aws4_request"
+		query := "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + strings.ReplaceAll(signKey+"/"+scope, "/", "%2F") + "&X-Amz-Date=" + date +
+			"&X-Amz-Expires=" + expires + "&X-Amz-SignedHeaders=host&note=a%20b"
+		sum := sha256.Sum256(body)
+		text := "POST\n/\n" + query + "\nhost:example.com\n\nhost\n" + hex.EncodeToString(sum[:])
+		sum = sha256.Sum256([]byte(text))
+		k := mac(mac(mac(mac([]byte("AWS4"+secret), date[:8]), "eu-west-1"), "kinesis"), "aws4_request")
+		query += "&X-Amz-Signature=" + hex.EncodeToString(mac(k, "AWS4-HMAC-SHA256\n"+date+"\n"+scope+"\n"+hex.EncodeToString(sum[:])))
+		if tamper {
+			query = strings.Replace(query, "a%20b", "a%20c", 1)
+		}
+		r := httptest.NewRequest("POST", "http://example.com/?"+query, bytes.NewReader(body))
+		r.Header.Set("Content-Type", typeJSON)
+		r.Header.Set("X-Amz-Target", targetPrefix+"DescribeLimits")
+		w := e.do(r)
+		out := obj{}
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &out))
+		if w.Code == 200 {
+			return "ok"
+		}
+		return out["__type"].(string) + ": " + out["message"].(string)
+	}
+	now := time.Now()
+	require.Equal(t, "ok", send(now, "60", signSecret, false))
+	require.Equal(t, "ok", send(now.Add(-50*time.Minute), "3600", signSecret, false), "it says itself how long it is good for")
+	require.Contains(t, send(now.Add(-70*time.Minute), "3600", signSecret, false), "Signature expired")
+	require.Contains(t, send(now, "60", "wrong", false), "does not match")
+	require.Contains(t, send(now, "60", signSecret, true), "does not match")
+	require.Contains(t, send(now, "soon", signSecret, false), "X-Amz-Expires must be a number")
+}

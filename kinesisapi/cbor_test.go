@@ -206,6 +206,8 @@ func FuzzCBOR(f *testing.F) {
 	f.Add(toCBOR(obj{"StreamName": "s", "Records": []any{obj{"PartitionKey": "k", "Data": []byte{1}}}, "Timestamp": time.UnixMilli(5)}))
 	f.Add([]byte{0xbf, 0x61, 'a', 0x9f, 0x01, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, body []byte) {
+		compareEncoded(t, "PutRecords", body, true, false)
+		compareEncoded(t, "PutRecord", body, true, false)
 		if wellFormed(&cborSource{data: body}) != nil {
 			return
 		}

@@ -83,8 +83,12 @@ func (c *cborSource) tagged(depth int) (token, error) {
 	case cborNegative:
 		return token{kind: tokenNumber, num: -1 - float64(arg)}, nil
 	case cborBytes, cborText:
+		kind := tokenString
+		if major == cborBytes {
+			kind = tokenBytes
+		}
 		s, err := c.str(major, info, arg)
-		return token{kind: map[byte]tokenKind{cborBytes: tokenBytes, cborText: tokenString}[major], text: s}, err
+		return token{kind: kind, text: s}, err
 	case cborArray:
 		return token{kind: tokenList}, c.open(arg, 1)
 	case cborMapType:

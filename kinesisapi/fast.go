@@ -22,7 +22,23 @@ func fastPutRecords(c *call) bool { return c.fastPut(false) }
 
 func fastPutRecord(c *call) bool { return c.fastPut(true) }
 
+// fastPut reads a body in either encoding.
 func (c *call) fastPut(single bool) bool {
+	p := &putInput{}
+	ok := false
+	if c.cbor {
+		ok = fastCBOR(c.body, p, single)
+	} else {
+		ok = c.fastJSON(p, single)
+	}
+	if !ok || p.name != "" && !nameFits(p.name) || p.arn != "" && (len(p.arn) > 2048 || !shapeStreamARN.pattern.MatchString(p.arn)) {
+		return false
+	}
+	c.put = p
+	return true
+}
+
+func (c *call) fastJSON(p *putInput, single bool) bool {
 	f := fastDecoder{b: c.body}
 	// Data takes three quarters of its text, and the text is in the body.
 	c.arena = arenas.Get().(*[]byte)
@@ -30,7 +46,6 @@ func (c *call) fastPut(single bool) bool {
 		*c.arena = make([]byte, 0, len(c.body))
 	}
 	f.arena = (*c.arena)[:0]
-	p := &putInput{}
 	if single {
 		p.records = make([]shardlog.Record, 1)
 		var seen entrySeen
@@ -45,14 +60,8 @@ func (c *call) fastPut(single bool) bool {
 	}) || len(p.records) == 0 {
 		return false
 	}
-	if f.space(); f.i != len(f.b) {
-		return false
-	}
-	if p.name != "" && !nameFits(p.name) || p.arn != "" && (len(p.arn) > 2048 || !shapeStreamARN.pattern.MatchString(p.arn)) {
-		return false
-	}
-	c.put = p
-	return true
+	f.space()
+	return f.i == len(f.b)
 }
 
 // nameFits is the pattern and the bounds of a stream's name.

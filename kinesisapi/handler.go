@@ -30,6 +30,7 @@ type Handler struct {
 	opts   Options
 	tokens cipher.AEAD // seals iterators and page tokens
 	bodies *budget
+	pages  *budget      // for large answers
 	offset atomic.Int64 // of the clock, nanoseconds
 	faults faults
 	rates  rates
@@ -54,7 +55,7 @@ func NewHandler(db *stream.DB, opts *Options) (*Handler, error) {
 	if db == nil {
 		return nil, &shardlog.Error{Op: "new handler", Err: &shardlog.InvalidError{Field: "db", Value: nil, Limit: "not nil"}}
 	}
-	h := &Handler{db: db, opts: o, states: map[string]*streamState{}, bodies: newBudget(o.MaxBodiesBytes)}
+	h := &Handler{db: db, opts: o, states: map[string]*streamState{}, bodies: newBudget(o.MaxBodiesBytes), pages: newBudget(max(o.MaxBodiesBytes, largePage))}
 	h.quit, h.stop = context.WithCancel(context.Background())
 	if h.tokens, err = sealer(h.quit, db); err != nil {
 		h.stop()
@@ -102,6 +103,7 @@ type call struct {
 	out   encoder
 	name  string // of the stream, as far as known
 	fault *activeFault
+	after func() // called when the answer was sent
 	// streamed is set when the operation has answered itself.
 	streamed bool
 }
@@ -144,6 +146,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.RUnlock()
 	buf := buffers.Get().(*[]byte)
 	c.out.buf = (*buf)[:0]
+	defer func() {
+		if c.after != nil {
+			c.after()
+		}
+	}()
 	err := c.serve(closed)
 	c.releaseArena()
 	if c.streamed {
@@ -183,7 +190,7 @@ func (c *call) serve(closed bool) error {
 		c.forbidden(target)
 		return nil
 	}
-	parsed := c.op != nil && c.op.fast != nil && !c.cbor && c.op.fast(c)
+	parsed := c.op != nil && c.op.fast != nil && c.op.fast(c)
 	if !parsed {
 		if err := wellFormed(c.source()); err != nil {
 			return err
@@ -252,9 +259,19 @@ func (c *call) reply(status int) {
 	}
 	h["Content-Type"] = []string{media}
 	h["Content-Length"] = []string{strconv.Itoa(len(c.out.buf))}
+	if len(c.out.buf) > largeAnswer {
+		// A client that does not read would hold the memory for ever. Not every
+		// ResponseWriter has deadlines; then the server's own hold.
+		rc := http.NewResponseController(c.w)
+		_ = rc.SetWriteDeadline(time.Now().Add(c.h.opts.BodyTimeout))
+		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
+	}
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(c.out.buf) // the client is gone then
 }
+
+// largeAnswer is one that does not fit into the buffers of a connection.
+const largeAnswer = 256 << 10
 
 func (c *call) fail(e *apiError) {
 	c.out = encoder{cbor: c.cbor, buf: c.out.buf[:0]}

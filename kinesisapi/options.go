@@ -62,11 +62,12 @@ type Options struct {
 	// MaxBodyBytes is the largest body of a request. Defaults to 16 MiB; at
 	// least 64 KiB.
 	MaxBodyBytes int64
-	// MaxBodiesBytes bounds the bodies that are in memory at the same time;
+	// MaxBodiesBytes bounds the bodies that are in memory at the same time, and
+	// apart from them the pages of GetRecords that are larger than 1 MiB;
 	// requests beyond it wait. Defaults to 16 x MaxBodyBytes.
 	MaxBodiesBytes int64
-	// BodyTimeout is how long a client may take to send a body. Defaults to
-	// 30 s.
+	// BodyTimeout is how long a client may take to send a body, and to take a
+	// large answer. Defaults to 30 s.
 	BodyTimeout time.Duration
 	// Logger gets our own failures. Defaults to none.
 	Logger *slog.Logger

@@ -86,11 +86,14 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 	if err := h.bodies.take(r.Context(), n); err != nil {
 		return nil, nil, http.StatusServiceUnavailable
 	}
-	// Not every ResponseWriter has deadlines; then the server's own hold.
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(h.opts.BodyTimeout))
+	// A timer costs less than setting a deadline and taking it back. Not every
+	// ResponseWriter has deadlines; then the server's own hold.
+	late := time.AfterFunc(h.opts.BodyTimeout, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) })
 	buf := buffers.Get().(*[]byte)
 	body, err := readInto((*buf)[:0], r.Body, n, r.ContentLength >= 0)
+	if !late.Stop() {
+		w.Header().Set("Connection", "close") // the deadline may come yet
+	}
 	release = func() {
 		if cap(body) <= maxPooled {
 			*buf = body
@@ -105,7 +108,6 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 		}
 		return nil, nil, http.StatusBadRequest
 	}
-	_ = rc.SetReadDeadline(time.Time{})
 	return body, release, 0
 }
 

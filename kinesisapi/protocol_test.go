@@ -59,9 +59,9 @@ func TestOrderOfChecks(t *testing.T) {
 func TestHeadersOfAnswers(t *testing.T) {
 	e := newEndpoint(t, nil)
 	w := e.do(newRequest("DescribeLimits", typeJSON, []byte("{}")))
-	h, raw := w.Header(), map[string][]string(w.Header()) // AWS does not write all names in the canonical form
-	require.Regexp(t, regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`), raw["x-amzn-RequestId"][0])
-	id, err := base64.StdEncoding.DecodeString(raw["x-amz-id-2"][0])
+	h := w.Header()
+	require.Regexp(t, regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`), map[string][]string(h)["x-amzn-RequestId"][0])
+	id, err := base64.StdEncoding.DecodeString(map[string][]string(h)["x-amz-id-2"][0])
 	require.NoError(t, err)
 	require.Len(t, id, 72)
 	require.Equal(t, typeJSON, h.Get("Content-Type"))

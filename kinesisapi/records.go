@@ -321,10 +321,10 @@ func getRecords(c *call) error {
 		return err
 	}
 	req := shardlog.ReadRequest{ShardID: id, From: it.from, MaxRecords: int(c.in.integer("Limit"))}
-	p, err := s.st.Read(c.ctx, req)
+	p, err := c.read(s, req)
 	if errors.Is(err, shardlog.ErrExpired) {
 		req.From = shardlog.TrimHorizon()
-		p, err = s.st.Read(c.ctx, req)
+		p, err = c.read(s, req)
 	}
 	if errors.Is(err, shardlog.ErrNotFound) {
 		return c.scope.missingShard(id, it.stream)
@@ -333,6 +333,52 @@ func getRecords(c *call) error {
 		return err
 	}
 	return c.page(s, it.shard, &p)
+}
+
+// Bounds of pages. Small ones are read as they come; what a large one takes in
+// memory, as records and encoded, is waited for.
+const (
+	smallPage = 1 << 20
+	maxPage   = 10 << 20
+	largePage = 3 * maxPage
+)
+
+// read reads a page. A large one is read in two parts, so that memory is set
+// aside for it only where there is that much to read.
+func (c *call) read(s *streamState, req shardlog.ReadRequest) (shardlog.Page, error) {
+	if l := s.st.Info().Limits; l.ReadCalls > 0 || l.ReadBytes > 0 {
+		return s.st.Read(c.ctx, req) // a second part would count as a second call
+	}
+	most := req.MaxRecords
+	if most == 0 {
+		most = 10_000
+	}
+	req.MaxBytes = smallPage
+	p, err := s.st.Read(c.ctx, req)
+	if err != nil || p.BehindRecords == 0 || len(p.Records) >= most {
+		return p, err
+	}
+	size := 0
+	for i := range p.Records {
+		size += p.Records[i].Size()
+	}
+	if size >= maxPage {
+		return p, nil
+	}
+	if err := c.h.pages.take(c.ctx, largePage); err != nil {
+		return p, err
+	}
+	c.after = func() { c.h.pages.give(largePage) }
+	req.From, req.MaxRecords, req.MaxBytes = p.Next, most-len(p.Records), maxPage-size
+	rest, err := s.st.Read(c.ctx, req)
+	if err != nil {
+		return p, nil // what is wrong is for the next call to tell
+	}
+	if n := len(rest.Records); n == 1 && rest.Records[0].Size() > maxPage-size {
+		return p, nil // a page holds one record whatever its size, but not here
+	}
+	rest.Records = append(p.Records, rest.Records...)
+	return rest, nil
 }
 
 // behind returns how far a page is behind, in milliseconds; 0 only where

@@ -256,6 +256,35 @@ func TestReadingPastTheEndOfAShard(t *testing.T) {
 	require.NotContains(t, out, "NextShardIterator")
 }
 
+func TestLargePages(t *testing.T) {
+	e := newEndpoint(t, nil)
+	e.create("s", 1)
+	const n = 30
+	for i := range n {
+		e.put("s", "k", fmt.Sprint(i)+strings.Repeat(" ", 500<<10))
+	}
+	check := func(in obj, want ...int) {
+		t.Helper()
+		it, next := e.iterator("s", "0", "TRIM_HORIZON"), 0
+		for _, w := range want {
+			in["ShardIterator"] = it
+			out := e.ok("GetRecords", in)
+			got := data(t, out)
+			require.Len(t, got, w)
+			for _, d := range got {
+				require.Equal(t, fmt.Sprint(next), strings.TrimSpace(d))
+				next++
+			}
+			require.Equal(t, next < n, out["MillisBehindLatest"].(float64) > 0)
+			it = out["NextShardIterator"].(string)
+		}
+	}
+	check(obj{}, 20, 10, 0) // of 10 MiB
+	check(obj{"Limit": 7}, 7, 7, 7, 7, 2)
+	check(obj{"Limit": 2}, 2, 2)
+	require.Equal(t, e.h.opts.MaxBodiesBytes, e.h.pages.left, "all of it was given back")
+}
+
 func TestExpiredRecordsAreSkipped(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, err := stream.Open("", &stream.Options{InMemory: true})
@@ -330,6 +359,13 @@ func TestFastWayAgreesWithTheGeneral(t *testing.T) {
 		compareWays(t, "PutRecords", []byte(body), true)
 	}
 	compareWays(t, "PutRecord", []byte(`{"Data":"YQ==","PartitionKey":"k","StreamName":"s","ExplicitHashKey":"0"}`), true)
+	entry := obj{"Data": []byte{0, 255}, "PartitionKey": "ü", "ExplicitHashKey": "7"}
+	compareEncoded(t, "PutRecords", toCBOR(obj{"StreamName": "s", "Records": []any{entry, obj{"Data": []byte{}, "PartitionKey": "k"}}}), true, true)
+	compareEncoded(t, "PutRecord", toCBOR(obj{"StreamARN": testARN + "s", "Data": []byte{1}, "PartitionKey": "k"}), true, true)
+	for _, in := range []obj{{}, {"Records": []any{}}, {"Records": []any{obj{}}}, {"Records": []any{entry}, "X": 1}, {"Records": []any{obj{"Data": "YQ==", "PartitionKey": "k"}}},
+		{"Records": []any{obj{"Data": []byte{}, "PartitionKey": ""}}}, {"Records": "x"}, {"StreamName": "a b", "Records": []any{entry}}} {
+		compareEncoded(t, "PutRecords", toCBOR(in), true, false)
+	}
 	for _, body := range []string{
 		``, `{}`, `{"Records":[]}`, `{"Records":[{"Data":"YQ==","PartitionKey":"k"}],"Records":[]}`,
 		`{"Records":[{"Data":"YQ==","PartitionKey":"\u006b"}]}`, `{"Records":[{"Data":"Y\nQ==","PartitionKey":"k"}]}`,
@@ -347,7 +383,12 @@ func TestFastWayAgreesWithTheGeneral(t *testing.T) {
 // makes of it.
 func compareWays(t testing.TB, op string, body []byte, fast bool) {
 	t.Helper()
-	c := &call{op: operations[op], body: body}
+	compareEncoded(t, op, body, false, fast)
+}
+
+func compareEncoded(t testing.TB, op string, body []byte, cbor, fast bool) {
+	t.Helper()
+	c := &call{op: operations[op], body: body, cbor: cbor}
 	took := c.op.fast(c)
 	defer c.releaseArena()
 	if fast {
@@ -356,7 +397,7 @@ func compareWays(t testing.TB, op string, body []byte, fast bool) {
 	if !took {
 		return
 	}
-	general := &call{op: c.op, body: body}
+	general := &call{op: c.op, body: body, cbor: cbor}
 	require.NoError(t, wellFormed(general.source()), "%s", body)
 	require.NoError(t, general.decode(), "%s", body)
 	p, err := general.slowPut()

@@ -1,6 +1,7 @@
 package kinesisapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -357,9 +358,7 @@ func mergeShards(c *call) error {
 		}
 	}
 	a, b := found[0], found[1]
-	next, _ := a.HashEnd.Next()
-	prev, _ := a.HashStart.Prev()
-	if next != b.HashStart && prev != b.HashEnd || !next.IsSet() && !prev.IsSet() {
+	if next, more := a.HashEnd.Next(); !more || next != b.HashStart {
 		return invalid("Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging", a.ID, b.ID, c.name, c.scope.account)
 	}
 	if _, err := s.st.Merge(c.ctx, a.ID, b.ID); err != nil {
@@ -407,7 +406,7 @@ func updateShardCount(c *call) error {
 	if err := s.update(c.ctx, func(next *settings) { next.Scalings = append(recent, now.UnixMilli()) }); err != nil {
 		return err
 	}
-	if err := s.st.Reshard(c.ctx, target); err != nil && !errors.Is(err, shardlog.ErrInvalid) {
+	if err := s.st.Reshard(context.WithoutCancel(c.ctx), target); err != nil && !errors.Is(err, shardlog.ErrInvalid) {
 		return err
 	}
 	c.h.begin(s, statusUpdating, c.h.opts.UpdateTime)

@@ -261,6 +261,7 @@ func TestSplitAndMerge(t *testing.T) {
 	e.fails("MergeShards", merge("0", "1"), codeInvalid, gone)
 	e.fails("MergeShards", merge("3", "1"), codeInvalid, "Shards shardId-000000000003 and shardId-000000000001 in stream s under account 123456789012 are not an adjacent pair of shards eligible for merging")
 	e.fails("MergeShards", merge("1", "1"), codeInvalid, "Shards shardId-000000000001 and shardId-000000000001 in stream s under account 123456789012 are not an adjacent pair of shards eligible for merging")
+	e.fails("MergeShards", merge("2", "1"), codeInvalid, "Shards shardId-000000000002 and shardId-000000000001 in stream s under account 123456789012 are not an adjacent pair of shards eligible for merging")
 	e.fails("MergeShards", merge("1", "9"), codeNotFound, "Could not find shard shardId-000000000009 in stream s under account 123456789012.")
 	e.ok("MergeShards", merge("4", "1"))
 	all := e.shards("s")

@@ -20,7 +20,7 @@ const resubscribe = 5 * time.Second
 // Bounds of one event. A subscription writes it at once, so it bounds memory.
 const (
 	eventRecords = 10_000
-	eventBytes   = 1 << 20
+	eventBytes   = 256 << 10
 )
 
 type subscriptionKey struct {

@@ -11,7 +11,10 @@ import (
 // decide gives an entry its result, the only one. Whoever waits for it is told
 // when mu is released; a callback is queued.
 func (p *Producer) decide(e *entry, res Result, err error) {
-	res.Attempts, res.Causes = int(e.attempts), e.out.res.Causes
+	res.Sends = int(e.attempts)
+	if res.Attempts == nil {
+		res.Attempts = e.out.res.Attempts
+	}
 	out := outcome{res: res, err: err}
 	switch e.state {
 	case inRoom: // was never counted
@@ -28,10 +31,19 @@ func (p *Producer) decide(e *entry, res Result, err error) {
 				b.cancel() // nobody waits for it any more
 			}
 		}
+	case parked:
+		if b := e.req; b.live > 1 {
+			b.live--
+		} else {
+			defer p.unpark(b)
+		}
 	}
 	e.state = decided
 	p.age.remove(e)
 	p.open--
+	if e.attempts > 1 {
+		p.stats.retried.add(int64(e.attempts - 1))
+	}
 	if err == nil {
 		p.stats.put++
 		p.stats.putBytes += uint64(e.size)

@@ -2,14 +2,15 @@ package producer
 
 import (
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 // entry is one record from the call that brought it to its result.
 type entry struct {
 	key     string
-	hashKey shardlog.HashKey
+	hashKey shardlog.HashKey // the record's own, or where it belongs: see explicit
 	data    []byte
-	headers []shardlog.Header
+	more    *more // nil for most
 	size    int
 	hash    uint64 // of the partition key
 	seq     uint64 // in the order of acceptance
@@ -17,16 +18,20 @@ type entry struct {
 
 	state    entryState
 	maybe    bool  // an attempt ended in an unknown outcome
+	explicit bool  // hashKey was given by the caller
+	keyless  bool  // may go to any shard; key and hashKey are made up
+	solo     bool  // is not to be aggregated
 	attempts int32 // how often it was sent
 	alone    int32 // when not 0, the largest request that it may be in
 	lane     *lane
 	req      *request // that carries it, also when its result came before the request's end
+	mate     *entry   // the next one in its aggregate
 
 	// Who is told: a waiter, a callback, or nobody.
 	w     *waiter
 	index int // in w.out
 	done  func(Result, error)
-	out   outcome // its Causes are collected from the first attempt on
+	out   outcome // its Attempts are collected from the first failure on
 
 	admit chan error // when set, is told once whether the entry was accepted
 
@@ -35,12 +40,42 @@ type entry struct {
 	older, younger *entry // in the ageList
 }
 
+// more is what few records have.
+type more struct {
+	headers []shardlog.Header
+	dedupID string
+}
+
+func (e *entry) headers() []shardlog.Header {
+	if e.more == nil {
+		return nil
+	}
+	return e.more.headers
+}
+
+func (e *entry) dedupID() string {
+	if e.more == nil {
+		return ""
+	}
+	return e.more.dedupID
+}
+
+// user is the entry as a part of an aggregate.
+func (e *entry) user() kpl.UserRecord {
+	r := kpl.UserRecord{PartitionKey: e.key, Data: e.data, Headers: e.headers()}
+	if e.explicit || e.keyless {
+		r.HashKey = e.hashKey
+	}
+	return r
+}
+
 type entryState uint8
 
 const (
 	inRoom  entryState = iota // waits for room in the buffer
 	queued                    // in ready or in a lane
-	sending                   // in a request
+	sending                   // in a request at the sink
+	parked                    // in a request that has no answer and will be sent again
 	settled                   // in a lane with its result, behind an entry that has none
 	decided                   // has its result
 )
@@ -146,6 +181,7 @@ type lane struct {
 	waiting list
 	retry   list     // collected while a request is being completed
 	req     *request // that has records of the key
+	slot    int      // of these, the last one's
 	due     int64    // when the retry may go; 0 without one
 	next    *lane    // in the laneQueue, or free
 }
@@ -225,16 +261,6 @@ func (p *Producer) recycle(e *entry) {
 	*e = entry{next: p.freeEntries}
 	p.freeEntries = e
 	p.freeCount++
-}
-
-// newRequest returns a request for one sender.
-func (p *Producer) newRequest() *request {
-	b := p.freeRequests
-	if b == nil {
-		return &request{}
-	}
-	p.freeRequests, b.next = b.next, nil
-	return b
 }
 
 func (p *Producer) newLane(hash uint64) *lane {

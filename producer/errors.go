@@ -119,11 +119,10 @@ func closedError(e *entry) error {
 }
 
 func (e *entry) lastCause() error {
-	causes := e.out.res.Causes
-	if len(causes) == 0 {
-		return nil
+	if list := e.out.res.Attempts; len(list) > 0 {
+		return list[len(list)-1].Err
 	}
-	return causes[len(causes)-1]
+	return nil
 }
 
 // unstored is the error of an entry that gets no further attempt: why, or, if

@@ -200,3 +200,14 @@ func numbered(prefix string, n int) []string {
 }
 
 func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// exit ends the goroutine, as a call of t.FailNow inside a sink does.
+func exit() { runtime.Goexit() }
+
+// heap is how much memory is in use.
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

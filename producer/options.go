@@ -1,12 +1,8 @@
 package producer
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/shardlog/shardlog"
 )
 
 // Options say how a Producer works. The zero value of a field means its
@@ -70,9 +66,56 @@ type Options struct {
 	// as long as one of its records may.
 	RequestTimeout time.Duration
 
-	// Logger is told of failed requests, of callbacks that panic and of a
-	// sink that does not keep the order. Defaults to no logging.
+	// Aggregation packs several records into one stored record. Defaults to
+	// none.
+	Aggregation Aggregation
+	// Limits are rates for each shard. They suppose that the sink places a
+	// partition key as Kinesis does, by its MD5. Defaults to none.
+	Limits Limits
+	// Spread takes records without a partition key, and spreads them over the
+	// shards: 64 KiB go to one, then as many to another one, so that they
+	// gather to large requests and aggregates. Such a record is stored with a
+	// key that was made up, and an explicit hash key. It keeps no order.
+	// Defaults to refusing them.
+	Spread bool
+
+	// ID is an identity, 1 to 256 bytes of UTF-8. With one, a record is stored
+	// once, however often it has to be sent: the sink knows it again. Another
+	// producer with the identity, also in another process, takes over from
+	// this one, whose records then fail with shardlog.ErrFenced. It is opened
+	// with the first record. It needs a sink with Capabilities.Idempotent.
+	// Defaults to none: a request without an answer may be stored twice.
+	ID string
+
+	// Hooks are functions that the producer calls. Default to none.
+	Hooks Hooks
+	// Logger is told of failed requests, of callbacks that panic, of shards
+	// that cannot be listed, of the loss of the identity, and of a sink that
+	// does not keep the order. Defaults to no logging.
 	Logger *slog.Logger
+}
+
+// Aggregation is the packing of several records into one stored record, in the
+// format of the Kinesis Producer Library (KPL). The records of an aggregate are
+// for one shard by the sink's own list of shards, so it needs a sink that lists
+// them; while they are not known, records go alone. So do records that do not
+// fit, those with a DedupID, and one that is the only one. Whatever goes has an
+// explicit hash key, as with KPL, which is what decides over its shard.
+//
+// It pays where a stored record has a price: on Kinesis, which counts them, or
+// over a network. In the same process it costs a digest and saves nothing.
+//
+// A reader has to take aggregates apart; package consumer does.
+type Aggregation struct {
+	// Enabled turns it on. Defaults to false. (KPL: AggregationEnabled, true.)
+	Enabled bool
+	// MaxCount is the largest number of records in an aggregate. Defaults to 0,
+	// no bound. (KPL: AggregationMaxCount, 4294967295.)
+	MaxCount int
+	// MaxSize is the largest aggregate in bytes, 64 to 10,485,760 and no more
+	// than MaxBatchBytes. Defaults to 51,200, or MaxBatchBytes when that is
+	// smaller. (KPL: AggregationMaxSize, 51200.)
+	MaxSize int
 }
 
 // WhenFull says what a call does when the buffer has no room for its record.
@@ -113,83 +156,4 @@ type Retry struct {
 	// Max bounds every pause. Defaults to 3 s, or to Initial when that is
 	// longer.
 	Max time.Duration
-}
-
-const (
-	maxBatchRecords = 10_000
-	maxBatchBytes   = 64 << 20
-	maxInFlight     = 1024
-
-	// patience is how long a record waits for the requests in flight before a
-	// further one is started for it.
-	patience = 5 * time.Millisecond
-)
-
-// resolve returns a copy of opts with its defaults filled in, or all faults.
-func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
-	var o Options
-	if opts != nil {
-		o = *opts
-	}
-	var errs []error
-	invalid := func(field string, value any, limit string) {
-		errs = append(errs, &shardlog.InvalidError{Field: field, Value: value, Limit: limit})
-	}
-	if sink == nil {
-		invalid("Sink", nil, "set")
-	}
-	number := func(field string, v *int, def, most int) {
-		if *v < 0 || *v > most {
-			invalid(field, *v, fmt.Sprintf("1 to %d, or 0 for the default", most))
-		}
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	number("MaxBatchRecords", &o.MaxBatchRecords, 500, maxBatchRecords)
-	number("MaxBatchBytes", &o.MaxBatchBytes, 10<<20, maxBatchBytes)
-	number("MaxInFlight", &o.MaxInFlight, 4, maxInFlight)
-	number("BufferRecords", &o.BufferRecords, 100_000, 1<<31-1)
-	number("MaxAttempts", &o.MaxAttempts, 0, 1<<31-1)
-	if o.BufferBytes < 0 {
-		invalid("BufferBytes", o.BufferBytes, "positive, or 0 for the default")
-	}
-	if o.BufferBytes <= 0 {
-		o.BufferBytes = 64 << 20
-	}
-	most := int(min(shardlog.MaxRecordSize, int64(o.MaxBatchBytes), o.BufferBytes))
-	if o.MaxRecordSize < 0 || o.MaxRecordSize > most {
-		invalid("MaxRecordSize", o.MaxRecordSize, fmt.Sprintf("1 to %d (no more than a request and the buffer hold), or 0 for the default", most))
-	}
-	if o.MaxRecordSize == 0 {
-		o.MaxRecordSize = most
-	}
-	duration := func(field string, v *time.Duration, def time.Duration) {
-		if *v < 0 {
-			invalid(field, *v, "positive, or 0 for the default")
-		}
-		if *v == 0 {
-			*v = def
-		}
-	}
-	duration("Linger", &o.Linger, 0)
-	duration("RequestTimeout", &o.RequestTimeout, 0)
-	duration("Retry.Initial", &o.Retry.Initial, 50*time.Millisecond)
-	duration("Retry.Max", &o.Retry.Max, max(3*time.Second, o.Retry.Initial))
-	if o.Retry.Max > 0 && o.Retry.Max < o.Retry.Initial {
-		invalid("Retry.Max", o.Retry.Max, "Retry.Initial or more")
-	}
-	if o.TTL == 0 {
-		o.TTL = 30 * time.Second
-	}
-	if o.WhenFull > Reject {
-		invalid("WhenFull", o.WhenFull, "Block or Reject")
-	}
-	if o.Order > OrderStrict {
-		invalid("Order", o.Order, "OrderPerKey or OrderStrict")
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return o, errors.Join(errs...)
 }

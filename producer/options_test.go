@@ -30,8 +30,12 @@ func TestDefaults(t *testing.T) {
 		MaxAttempts:     0,
 		Retry:           producer.Retry{Initial: 50 * time.Millisecond, Max: 3 * time.Second},
 		RequestTimeout:  0,
+		Aggregation:     producer.Aggregation{Enabled: false, MaxCount: 0, MaxSize: 51_200},
+		Limits:          producer.Limits{},
+		Spread:          false,
+		ID:              "",
 	}
-	assert.Equal(t, 15, reflect.TypeFor[producer.Options]().NumField(), "a new option needs its default in this test")
+	assert.Equal(t, 20, reflect.TypeFor[producer.Options]().NumField(), "a new option needs its default in this test")
 	for _, opts := range []*producer.Options{nil, {}} {
 		got := newProducer(t, &fakeSink{}, opts).Resolved()
 		assert.False(t, got.Logger.Enabled(t.Context(), slog.LevelError), "silent by default")

@@ -29,14 +29,20 @@ import (
 //
 // A Producer has no goroutine while nothing is pending.
 type Producer struct {
-	sink  shardlog.Sink
-	opts  Options
-	ttl   int64 // nanoseconds; 0 for none
-	seed  maphash.Seed
-	epoch time.Time // what the nanoseconds of now count from
-	stop  context.CancelCauseFunc
-	ctx   context.Context // of every request; ends with Close
-	done  chan struct{}   // closed when nothing is left after Shutdown or Close
+	sink     shardlog.Sink
+	requests shardlog.RequestSink // sink, where more than PutRecords is needed
+	predict  bool                 // the shard of each record has to be known
+	ranges   bool                 // the sink refuses what is on the wrong shard
+	batch    int                  // as many waiting records fill a request
+	learning chan struct{}        // holds a value while a goroutine asks for the shards
+	opening  chan struct{}        // holds a value while a goroutine opens the identity
+	opts     Options
+	ttl      int64 // nanoseconds; 0 for none
+	seed     maphash.Seed
+	epoch    time.Time // what the nanoseconds of now count from
+	stop     context.CancelCauseFunc
+	ctx      context.Context // of every request; ends with Close
+	done     chan struct{}   // closed when nothing is left after Shutdown or Close
 
 	// waiters are those of Put that no one uses; entries drop theirs when they
 	// tell it the result. They are not shared by producers, because a channel
@@ -52,15 +58,22 @@ type Producer struct {
 	// Where an accepted entry without a result is: in ready, which holds what
 	// arrived, in the lane of its key, or in a request. Entries in a lane are
 	// older than those of the same key in ready.
-	ready    list
-	keys     map[uint64]*lane // of every key in flight, in back-off or with waiting entries
-	sendq    laneQueue        // lanes that may go at once
-	backoff  laneHeap         // lanes that wait for a retry, by when
-	age      ageList          // accepted entries without a result, oldest first
-	urgent   uint64           // entries up to this number do not linger
-	strict   bool             // at most one record of a key in a request
-	senders  int              // requests in flight or about to be
-	starting int              // of these, those that have not taken their records yet
+	ready        list
+	keys         map[uint64]*lane // of every key in flight, in back-off or with waiting entries
+	sendq        laneQueue        // lanes that may go at once
+	backoff      laneHeap         // lanes that wait for a retry, by when
+	age          ageList          // accepted entries without a result, oldest first
+	urgent       uint64           // entries up to this number do not linger
+	strict       bool             // at most one record of a key in a request
+	parked       parkHeap         // requests without an answer, until they are sent again
+	shards       shardMap
+	sticky       run    // where records without a key go
+	blockedUntil int64  // when lanes that wait for a shard's limit may go; 0 without any
+	epochNumber  uint64 // of the identity; 0 before it is opened
+	numbers      numbers
+	ended        error // why the producer ended by itself
+	senders      int   // requests in flight or about to be
+	starting     int   // of these, those that have not taken their records yet
 
 	// What the bounds of the buffer count: entries that are not finished.
 	live      int
@@ -105,7 +118,18 @@ func New(sink shardlog.Sink, opts *Options) (*Producer, error) {
 	p := &Producer{
 		sink: sink, opts: o, seed: maphash.MakeSeed(), epoch: time.Now(),
 		done: make(chan struct{}), keys: make(map[uint64]*lane), strict: o.Order == OrderStrict,
-		ttl: max(int64(o.TTL), 0),
+		ttl: max(int64(o.TTL), 0), learning: make(chan struct{}, 1), opening: make(chan struct{}, 1),
+		predict: o.Aggregation.Enabled || o.Spread || o.Limits != (Limits{}),
+		batch:   o.MaxBatchRecords,
+	}
+	p.requests, _ = sink.(shardlog.RequestSink)
+	p.ranges = o.Aggregation.Enabled && p.requests != nil && shardlog.CapabilitiesOf(sink).RefusesMisrouted
+	if a := o.Aggregation; a.Enabled {
+		// As many as there may be in a full request; its bytes come first.
+		p.batch = 1 << 30
+		if a.MaxCount > 0 && a.MaxCount < p.batch/o.MaxBatchRecords {
+			p.batch = a.MaxCount * o.MaxBatchRecords
+		}
 	}
 	p.ctx, p.stop = context.WithCancelCause(context.Background())
 	return p, nil

@@ -1,28 +1,18 @@
 package producer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"math/rand/v2"
 	"slices"
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kpl"
 )
-
-// Result says where a record is stored, or how often that was tried. Those of
-// failed records have no ShardID and Sequence.
-type Result struct {
-	// ShardID and Sequence are where the record is.
-	ShardID  string
-	Sequence shardlog.SequenceNumber
-	// Attempts is how often the record was sent.
-	Attempts int
-	// Causes are the errors of failed attempts, oldest first; of more than
-	// eight, the last eight.
-	Causes []error
-}
 
 // Put stores one record and returns when it is as durable as the sink promises.
 // It does not linger: alone, it goes at once. It blocks while the buffer is
@@ -46,8 +36,7 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, putError(ended(ctx))
 	}
-	p.own(&r)
-	hash := maphash.String(p.seed, r.PartitionKey)
+	in := p.own(&r, size)
 	w, ok := p.waiters.Get().(*waiter)
 	if !ok {
 		w = &waiter{ch: make(chan struct{}, 1)}
@@ -55,7 +44,7 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 	w.left, w.out = 1, w.one[:]
 
 	p.mu.Lock()
-	e, err := p.enter(&r, size, hash, p.opts.WhenFull == Block)
+	e, err := p.enter(&r, &in, p.opts.WhenFull == Block)
 	if err != nil {
 		p.unlock()
 		p.waiters.Put(w)
@@ -137,11 +126,10 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 	if ctx.Err() != nil {
 		return putError(ended(ctx))
 	}
-	p.own(&r)
-	hash := maphash.String(p.seed, r.PartitionKey)
+	in := p.own(&r, size)
 
 	p.mu.Lock()
-	e, err := p.enter(&r, size, hash, block)
+	e, err := p.enter(&r, &in, block)
 	if err != nil {
 		p.unlock()
 		return putError(err)
@@ -225,14 +213,15 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 		return 0, ended(ctx)
 	}
 	some := slices.Clone(records[i:min(i+p.opts.MaxBatchRecords, len(records))])
+	in := make([]intake, len(some))
 	for j := range some {
-		p.own(&some[j])
+		in[j] = p.own(&some[j], sizes[i+j])
 	}
 	p.mu.Lock()
 	var last uint64
 	for n < len(some) {
 		r := &some[n]
-		e, err := p.enter(r, sizes[i+n], maphash.String(p.seed, r.PartitionKey), p.opts.WhenFull == Block)
+		e, err := p.enter(r, &in[n], p.opts.WhenFull == Block)
 		if err != nil {
 			p.rush(last)
 			p.unlock()
@@ -278,13 +267,15 @@ func (p *Producer) refuseRest(w *waiter, i int, err error) {
 func (p *Producer) check(r *shardlog.Record) (int, error) {
 	k := r.PartitionKey
 	switch {
-	case k == "":
+	case k == "" && !p.opts.Spread:
 		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "at least 1 character"}
 	case !utf8.ValidString(k):
 		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "valid UTF-8"}
 	case len(k) > shardlog.MaxPartitionKeyLength && utf8.RuneCountInString(k) > shardlog.MaxPartitionKeyLength:
 		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: fmt.Sprintf("of %d characters", utf8.RuneCountInString(k)),
 			Limit: fmt.Sprintf("at most %d characters", shardlog.MaxPartitionKeyLength)}
+	case k == "" && r.ExplicitHashKey.IsSet():
+		return 0, &shardlog.InvalidError{Field: "ExplicitHashKey", Value: r.ExplicitHashKey, Limit: "unset in a record without partition key"}
 	case len(r.Headers) > shardlog.MaxHeaders:
 		return 0, &shardlog.InvalidError{Field: "Headers", Value: len(r.Headers), Limit: fmt.Sprintf("at most %d", shardlog.MaxHeaders)}
 	}
@@ -294,22 +285,73 @@ func (p *Producer) check(r *shardlog.Record) (int, error) {
 			return 0, &shardlog.InvalidError{Field: fmt.Sprintf("Headers[%d]", i), Value: h.Key, Limit: "valid UTF-8"}
 		}
 	}
+	if r.DedupID != "" {
+		if err := p.checkDedupID(r.DedupID); err != nil {
+			return 0, err
+		}
+	}
 	n := r.Size()
-	if n > p.opts.MaxRecordSize {
-		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", p.opts.MaxRecordSize)}
+	if k == "" {
+		n += runKeyLength
+	}
+	most := p.opts.MaxRecordSize
+	if p.opts.Aggregation.Enabled && bytes.HasPrefix(r.Data, []byte(kpl.Magic)) {
+		most -= wrapping // alone, it is wrapped, see slot.raw
+	}
+	if n > most {
+		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", most)}
 	}
 	return n, nil
 }
 
-// own makes r independent of what the caller may change, and clears what is
-// not the writer's to set.
-func (p *Producer) own(r *shardlog.Record) {
-	*r = shardlog.Record{PartitionKey: r.PartitionKey, ExplicitHashKey: r.ExplicitHashKey, Data: r.Data, Headers: r.Headers}
-	if p.opts.BorrowData {
-		return
+// wrapping bounds what an aggregate of one record has besides the record's key
+// and data: lengths and tags, its own partition key once more, an explicit
+// hash key, and two bytes and two lengths for each header.
+const wrapping = 2048 + 12*shardlog.MaxHeaders
+
+func (p *Producer) checkDedupID(id string) error {
+	switch {
+	case len(id) > maxDedupID:
+		return &shardlog.InvalidError{Field: "DedupID", Value: id, Limit: fmt.Sprintf("at most %d bytes", maxDedupID)}
+	case !utf8.ValidString(id):
+		return &shardlog.InvalidError{Field: "DedupID", Value: id, Limit: "valid UTF-8"}
+	case !shardlog.CapabilitiesOf(p.sink).DedupID: // may be turned on later
+		return fmt.Errorf("%w: the sink does not look at DedupID", shardlog.ErrUnsupported)
 	}
-	r.Data = slices.Clone(r.Data)
-	if r.Headers != nil {
-		r.Headers = slices.Clone(r.Headers)
+	return nil
+}
+
+// maxDedupID is what shardlog.Record.DedupID says.
+const maxDedupID = 256
+
+// intake is what a record becomes an entry with, besides itself.
+type intake struct {
+	size              int
+	hash              uint64
+	explicit, keyless bool
+	more              *more
+}
+
+// own makes r independent of what the caller may change, and finds out what
+// needs no lock.
+func (p *Producer) own(r *shardlog.Record, size int) intake {
+	in := intake{size: size, explicit: r.ExplicitHashKey.IsSet(), keyless: r.PartitionKey == ""}
+	if !p.opts.BorrowData {
+		r.Data = slices.Clone(r.Data)
 	}
+	if r.Headers != nil || r.DedupID != "" {
+		in.more = &more{headers: r.Headers, dedupID: r.DedupID}
+		if !p.opts.BorrowData {
+			in.more.headers = slices.Clone(r.Headers)
+		}
+	}
+	if in.keyless {
+		in.hash = rand.Uint64() // its order matters to no other
+		return in
+	}
+	in.hash = maphash.String(p.seed, r.PartitionKey)
+	if p.predict && !in.explicit {
+		r.ExplicitHashKey = shardlog.KeyHash(r.PartitionKey)
+	}
+	return in
 }

@@ -43,9 +43,9 @@ func TestOneOf500Throttled(t *testing.T) {
 		assert.GreaterOrEqual(t, time.Since(start), time.Second, "the sink's advice is taken")
 		assert.Equal(t, [][]string{{"other"}, {"123", "later of the key"}}, sink.requests()[1:])
 		res := o.res["123"]
-		assert.Equal(t, 2, res.Attempts)
-		require.Len(t, res.Causes, 1)
-		require.ErrorIs(t, res.Causes[0], shardlog.ErrThroughputExceeded)
+		assert.Equal(t, 2, res.Sends)
+		require.Len(t, res.Attempts, 2)
+		require.ErrorIs(t, res.Attempts[0].Err, shardlog.ErrThroughputExceeded)
 		s := p.Stats()
 		assert.EqualValues(t, 1, s.Retries)
 		assert.Equal(t, map[string]uint64{"throughput exceeded": 1}, s.Errors)
@@ -73,8 +73,8 @@ func TestRequestTimesOutButWasStored(t *testing.T) {
 			p := newProducer(t, sink, &producer.Options{RequestTimeout: time.Second})
 			res, err := p.Put(t.Context(), rec("k", "a"))
 			require.NoError(t, err)
-			assert.Equal(t, 2, res.Attempts)
-			require.ErrorIs(t, res.Causes[0], shardlog.ErrUnknownOutcome)
+			assert.Equal(t, 2, res.Sends)
+			require.ErrorIs(t, res.Attempts[0].Err, shardlog.ErrUnknownOutcome)
 			assert.Equal(t, []string{"a", "a"}, sink.names())
 			assert.EqualValues(t, 2, res.Sequence.Counter())
 			require.NoError(t, p.Shutdown(t.Context()))
@@ -146,8 +146,8 @@ func TestTTLBetweenAttempts(t *testing.T) {
 			assert.Equal(t, cause == errThrottled, errors.Is(err, producer.ErrTTLExpired), "%v", err)
 			assert.Equal(t, cause != errThrottled, errors.Is(err, shardlog.ErrUnknownOutcome), "%v", err)
 			assert.Equal(t, 30*time.Second, time.Since(start))
-			assert.Greater(t, res.Attempts, 10)
-			assert.Len(t, res.Causes, 8)
+			assert.Greater(t, res.Sends, 10)
+			assert.Len(t, res.Attempts, 8)
 			require.NoError(t, p.Shutdown(t.Context()))
 		}
 	})
@@ -286,7 +286,7 @@ func TestResultCountDiffers(t *testing.T) {
 			require.ErrorAs(t, err, &batch)
 			for i := range res {
 				require.ErrorIs(t, batch.Errors[i], shardlog.ErrUnknownOutcome)
-				assert.Equal(t, 3, res[i].Attempts)
+				assert.Equal(t, 3, res[i].Sends)
 				assert.Zero(t, res[i].Sequence)
 			}
 			require.NoError(t, p.Shutdown(t.Context()))

@@ -1,12 +1,9 @@
 package producer
 
 import (
-	"container/heap"
-	"context"
-	"errors"
+	"cmp"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -22,21 +19,24 @@ func (p *Producer) run() {
 	defer func() {
 		if calling { // the sink called runtime.Goexit
 			p.mu.Lock()
-			p.complete(b, nil, both(shardlog.ErrUnknownOutcome, errExited))
+			p.complete(b, nil, b.brokenOff(errExited))
 			p.starting++
 			go p.run()
 			p.unlock()
 		}
 	}()
 	p.mu.Lock()
+	p.needMap()
 	p.starting--
-	b = p.newRequest()
-	for p.take(b) {
+	for b = p.take(); b != nil; b = p.take() {
 		p.advance(p.now())
 		p.unlock()
 		calling = true
 		results, err := p.call(b)
 		calling = false
+		if p.outdated(b, results, err) {
+			p.learn(b.version)
+		}
 		p.mu.Lock()
 		f := p.complete(b, results, err)
 		p.grant(p.now())
@@ -46,9 +46,9 @@ func (p *Producer) run() {
 			p.yield(woken)
 		}
 		p.mu.Lock()
+		p.needMap()
 	}
 	p.senders--
-	b.next, p.freeRequests = p.freeRequests, b
 	callbacks := p.outbox.n > 0 && !p.dispatching
 	if callbacks {
 		p.dispatching = true
@@ -77,147 +77,85 @@ func (p *Producer) yield(woken int) {
 
 // call calls the sink.
 func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
+	b.started = time.Now()
+	b.unsent = p.opts.ID != ""
+	var end func(RequestOutcome)
 	defer func() {
+		if v := recover(); v != nil {
+			b.forget()
+			results, err = nil, b.brokenOff(&PanicError{Value: v, Stack: debug.Stack()})
+		}
+		if end != nil {
+			end(outcomeOf(b, results, err))
+		}
 		if p.opts.RequestTimeout > 0 {
 			b.cancel()
 		}
-		if v := recover(); v != nil {
-			b.records = nil
-			results, err = nil, both(shardlog.ErrUnknownOutcome, &PanicError{Value: v, Stack: debug.Stack()})
-		}
 	}()
-	for _, e := range b.entries {
-		b.records = append(b.records, shardlog.Record{PartitionKey: e.key, ExplicitHashKey: e.hashKey, Data: e.data, Headers: e.headers})
+	if b.unsent {
+		if b.epoch, err = p.identify(b.ctx); err != nil {
+			return nil, err
+		}
+		b.unsent = false
 	}
-	records := b.records
-	results, err = p.sink.PutRecords(b.ctx, records)
+	p.compose(b)
+	ctx := b.ctx
+	if f := p.opts.Hooks.Request; f != nil {
+		ctx, end = f(ctx, b.info())
+	}
+	n := len(b.records)
+	if p.opts.ID != "" || p.ranges {
+		req := &shardlog.PutRequest{Records: b.records, Ranges: b.ranges, Producer: p.opts.ID, Epoch: b.epoch, Numbers: b.numbers, Done: b.done}
+		results, err = p.requests.PutRequest(ctx, req)
+	} else {
+		results, err = p.sink.PutRecords(ctx, b.records)
+	}
 	if b.ctx.Err() != nil {
 		// What the sink left behind when it was cut off may still be reading.
-		b.records = nil
+		b.forget()
 	}
-	if err == nil && len(results) != len(records) {
+	if err == nil && len(results) != n {
 		// Which result is whose is not known.
-		return nil, fmt.Errorf("%w: the sink gave %d results for %d records", shardlog.ErrUnknownOutcome, len(results), len(records))
+		return nil, fmt.Errorf("%w: the sink gave %d results for %d records", shardlog.ErrUnknownOutcome, len(results), n)
 	}
 	return results, err
 }
 
-// failures are the failed records of a request, for the log.
-type failures struct {
-	retried, failed int
-	reordered       bool
-	first           error
-}
-
-func (f *failures) note(err error) {
-	if f.first == nil {
-		f.first = err
+// brokenOff is the error of a call that did not return.
+func (b *request) brokenOff(why error) error {
+	if b.unsent {
+		return why
 	}
+	return both(shardlog.ErrUnknownOutcome, why)
 }
 
-// complete takes the outcome of a request apart: every record gets its result
-// or waits for a retry.
-func (p *Producer) complete(b *request, results []shardlog.PutResult, err error) failures {
-	var f failures
-	now := p.now()
-	timedOut := b.ctx.Err() != nil && errors.Is(context.Cause(b.ctx), errTimeout)
-	whole := p.judge(err, timedOut)
-	// A request is refused whole when one of its records has a fault that only
-	// the sink knows of. It is found by halving.
-	split := err != nil && len(b.entries) > 1 && errors.Is(err, shardlog.ErrInvalid) && !whole.unknown
-	jitter := rand.Float64()
-	for i, e := range b.entries {
-		e.req = nil
-		v := whole
-		if err == nil && results[i].Err != nil {
-			v = p.judge(results[i].Err, timedOut)
-		}
-		switch {
-		case e.state == decided: // while it was in flight
-		case v.err == nil:
-			if e.lane.due > 0 { // an earlier record of the key was refused
-				p.stats.reordered++
-				f.reordered = f.reordered || !p.strict
-				p.strict = true
-			}
-			p.conclude(e, Result{ShardID: results[i].ShardID, Sequence: results[i].Sequence}, nil)
-		case split:
-			e.attempts--
-			e.alone = int32((len(b.entries) + 1) / 2)
-			p.again(e)
-		default:
-			f.note(v.err)
-			p.failed(e, v, jitter, now, &f)
+// forget leaves what the sink was given to it.
+func (b *request) forget() {
+	b.records, b.ranges, b.numbers, b.arena = nil, nil, nil, nil
+}
+
+func (b *request) info() RequestInfo {
+	i := RequestInfo{Records: len(b.records)}
+	for j := range b.slots {
+		i.UserRecords += b.slots[j].n
+		i.Bytes += b.records[j].Size()
+	}
+	i.Resent = b.sends > 1
+	return i
+}
+
+func outcomeOf(b *request, results []shardlog.PutResult, err error) RequestOutcome {
+	o := RequestOutcome{Duration: time.Since(b.started), Err: err}
+	if err != nil {
+		o.Failed = len(b.slots)
+	}
+	for i := range results {
+		if e := results[i].Err; e != nil {
+			o.Failed++
+			o.Err = cmp.Or(o.Err, e)
 		}
 	}
-	for _, l := range b.lanes {
-		p.release(l)
-	}
-	clear(b.entries)
-	clear(b.lanes)
-	clear(b.records)
-	b.entries, b.lanes, b.records = b.entries[:0], b.lanes[:0], b.records[:0]
-	return f
-}
-
-// failed handles a failed attempt of e.
-func (p *Producer) failed(e *entry, v verdict, jitter float64, now int64, f *failures) {
-	p.stats.errors[v.cause]++
-	e.maybe = e.maybe || v.unknown
-	causes := &e.out.res.Causes
-	if len(*causes) == maxCauses {
-		*causes = append((*causes)[:0:0], (*causes)[1:]...)
-	}
-	*causes = append(*causes, v.err)
-	if v.retry && (p.opts.MaxAttempts == 0 || int(e.attempts) < p.opts.MaxAttempts) {
-		f.retried++
-		p.stats.retries++
-		pause := max(time.Duration(jitter*float64(p.opts.Retry.bound(int(e.attempts)))), v.after)
-		e.lane.due = max(e.lane.due, now+int64(pause)+1)
-		p.again(e)
-		return
-	}
-	f.failed++
-	final := v.err
-	if e.maybe && !v.unknown {
-		final = fmt.Errorf("%w of an earlier attempt: %w", shardlog.ErrUnknownOutcome, v.err)
-	}
-	p.conclude(e, Result{}, putError(final))
-}
-
-// maxCauses is how many errors a Result has.
-const maxCauses = 8
-
-// again queues an entry for a further attempt.
-func (p *Producer) again(e *entry) {
-	e.state = queued
-	e.lane.retry.push(e)
-}
-
-// conclude gives an entry its result, unless a callback of an earlier record of
-// the key has to come first.
-func (p *Producer) conclude(e *entry, res Result, err error) {
-	if l := e.lane; e.done != nil && l.retry.n > 0 {
-		res.Attempts, res.Causes = int(e.attempts), e.out.res.Causes
-		e.state, e.out = settled, outcome{res: res, err: err}
-		l.retry.push(e)
-		return
-	}
-	p.decide(e, res, err)
-}
-
-// release ends the use of a key by a request.
-func (p *Producer) release(l *lane) {
-	l.req = nil
-	l.waiting.prependAll(&l.retry)
-	switch {
-	case l.waiting.n == 0:
-		p.dropLane(l)
-	case l.due > 0:
-		heap.Push(&p.backoff, l)
-	default:
-		p.sendq.push(l)
-	}
+	return o
 }
 
 // bound is the longest pause after a number of attempts.
@@ -230,33 +168,6 @@ func (r *Retry) bound(attempts int) time.Duration {
 		b = r.Max
 	}
 	return b
-}
-
-// verdict says what an error means.
-type verdict struct {
-	err            error
-	retry, unknown bool
-	after          time.Duration
-	cause          cause
-}
-
-func (p *Producer) judge(err error, timedOut bool) verdict {
-	if err == nil {
-		return verdict{}
-	}
-	if timedOut && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTimeout)) {
-		// The end of a context is no reason to give up if the context is ours.
-		err = fmt.Errorf("%w: %w: %v", shardlog.ErrUnknownOutcome, errTimeout, err)
-	}
-	v := verdict{err: err, retry: shardlog.Retryable(err), unknown: errors.Is(err, shardlog.ErrUnknownOutcome), cause: causeOf(err)}
-	var e *shardlog.Error
-	if errors.As(err, &e) {
-		v.after = e.RetryAfter
-	}
-	if v.cause == causePanic {
-		v.retry = false // would panic again
-	}
-	return v
 }
 
 // report logs the failures of a request.

@@ -9,24 +9,31 @@ import (
 )
 
 // Stats describes a producer at one moment. The counters begin with New and
-// only grow.
+// only grow. Where the Kinesis Producer Library (KPL) has a figure, its name
+// there is in parentheses; a user record is one that was put, a Kinesis record
+// one that is stored, which may be an aggregate.
 type Stats struct {
-	// Received is how many records were taken, Rejected how many were not
-	// because the buffer was full.
+	// Received is how many records were taken (UserRecordsReceived), Rejected
+	// how many were not because the buffer was full.
 	Received, Rejected uint64
 	// Pending and PendingBytes are what the buffer holds: records that have no
-	// result or whose callback has not returned, and the sum of their sizes.
+	// result or whose callback has not returned (UserRecordsPending), and the
+	// sum of their sizes.
 	Pending      int
 	PendingBytes int64
 	// Waiting is how many calls wait for room in the buffer.
 	Waiting int
 	// OldestAge is how long ago the oldest record without a result was taken;
-	// 0 when there is none.
+	// 0 when there is none (getOldestRecordTimeInMillis).
 	OldestAge time.Duration
-	// Put and PutBytes are how many records are stored, and their sizes.
+	// Put and PutBytes are how many records are stored, and their sizes
+	// (UserRecordsPut, UserRecordsDataPut).
 	Put, PutBytes uint64
+	// Stored and StoredBytes are how many records the sink has stored for
+	// these, and their sizes (KinesisRecordsPut, KinesisRecordsDataPut).
+	Stored, StoredBytes uint64
 	// Failed is how many records got an error for a result, and Expired how
-	// many of these because of Options.TTL.
+	// many of these because of Options.TTL (UserRecordExpired).
 	Failed, Expired uint64
 	// Requests is how often the sink was called, InFlight how many calls have
 	// not returned.
@@ -36,25 +43,74 @@ type Stats struct {
 	Retries uint64
 	// Errors counts the failed attempts of records by what their error
 	// matches: "throughput exceeded", "no space", "invalid", "closed",
-	// "not found", "shard closed", "wrong shard", "storage", "panic",
-	// "unknown outcome", "context" or "other". Those that did not occur are
-	// missing.
+	// "not found", "shard closed", "wrong shard", "storage", "panic", "fenced",
+	// "not tried", "timeout", "unsupported", "unknown outcome", "context" or
+	// "other". Those that did not occur are missing (ErrorsByCode).
 	Errors map[string]uint64
+	// AllErrors is the sum of Errors (AllErrors).
+	AllErrors uint64
 	// Reordered is how many records the sink stored before an earlier one of
 	// their key (see OrderPerKey).
 	Reordered uint64
 	// CallbackPanics is how many callbacks panicked.
 	CallbackPanics uint64
+
+	// Buffering is how long records waited from their acceptance to their first
+	// request (BufferingTime).
+	Buffering Distribution[time.Duration]
+	// RequestTime is how long requests took (RequestTime).
+	RequestTime Distribution[time.Duration]
+	// RetriesPerRecord is how many attempts after the first one records with a
+	// result had, of those that had any (RetriesPerRecord, which counts all).
+	RetriesPerRecord Distribution[int64]
+	// RecordsPerStored is how many records are in a stored one
+	// (UserRecordsPerKinesisRecord).
+	RecordsPerStored Distribution[int64]
+	// StoredPerRequest is how many records requests gave the sink
+	// (KinesisRecordsPerPutRecordsRequest); RecordsPerRequest, how many that
+	// were put (UserRecordsPerPutRecordsRequest).
+	StoredPerRequest, RecordsPerRequest Distribution[int64]
+}
+
+// Distribution sums up values that were measured.
+type Distribution[T ~int64] struct {
+	// Count is how many there were, Sum their sum.
+	Count uint64
+	Sum   T
+	// Min and Max are the smallest and the largest; 0 when there was none.
+	Min, Max T
+}
+
+// Mean is the arithmetic mean; 0 when there was no value.
+func (d Distribution[T]) Mean() float64 {
+	if d.Count == 0 {
+		return 0
+	}
+	return float64(d.Sum) / float64(d.Count)
+}
+
+func (d *Distribution[T]) add(v T) {
+	if d.Count == 0 {
+		d.Min, d.Max = v, v
+	}
+	d.Count++
+	d.Sum += v
+	d.Min, d.Max = min(d.Min, v), max(d.Max, v)
 }
 
 // counters are what Stats does not take from the state.
 type counters struct {
-	received, rejected uint64
-	put, putBytes      uint64
-	failed, expired    uint64
-	requests, retries  uint64
-	reordered, panics  uint64
-	errors             [causes]uint64
+	received, rejected   uint64
+	put, putBytes        uint64
+	records, recordBytes uint64
+	failed, expired      uint64
+	requests, retries    uint64
+	reordered, panics    uint64
+	errors               [causes]uint64
+
+	buffering, requestTime       Distribution[time.Duration]
+	retried, userRecords         Distribution[int64]
+	storedPerRequest, perRequest Distribution[int64]
 }
 
 // cause is a kind of error.
@@ -71,6 +127,10 @@ const (
 	causeShardClosed
 	causeWrongShard
 	causeStorage
+	causeFenced
+	causeNotTried
+	causeTimeout
+	causeUnsupported
 	causeUnknown
 	causeContext
 	causes
@@ -90,6 +150,10 @@ var kinds = []struct {
 	{shardlog.ErrShardClosed, causeShardClosed},
 	{shardlog.ErrWrongShard, causeWrongShard},
 	{shardlog.ErrStorage, causeStorage},
+	{shardlog.ErrFenced, causeFenced},
+	{shardlog.ErrNotTried, causeNotTried},
+	{shardlog.ErrUnsupported, causeUnsupported},
+	{errTimeout, causeTimeout},
 	{shardlog.ErrUnknownOutcome, causeUnknown},
 	{context.Canceled, causeContext},
 	{context.DeadlineExceeded, causeContext},
@@ -98,6 +162,7 @@ var kinds = []struct {
 var causeNames = [causes]string{
 	causeOther: "other", causePanic: "panic", causeThroughput: "throughput exceeded", causeNoSpace: "no space",
 	causeInvalid: "invalid", causeClosed: "closed", causeNotFound: "not found", causeShardClosed: "shard closed",
+	causeFenced: "fenced", causeNotTried: "not tried", causeTimeout: "timeout", causeUnsupported: "unsupported",
 	causeWrongShard: "wrong shard", causeStorage: "storage", causeUnknown: "unknown outcome", causeContext: "context",
 }
 
@@ -121,7 +186,10 @@ func (p *Producer) Stats() Stats {
 	s := Stats{
 		Pending: p.live, PendingBytes: p.liveBytes, Waiting: p.room.n, InFlight: p.senders - p.starting,
 		Received: c.received, Rejected: c.rejected, Put: c.put, PutBytes: c.putBytes, Failed: c.failed, Expired: c.expired,
+		Stored: c.records, StoredBytes: c.recordBytes,
 		Requests: c.requests, Retries: c.retries, Reordered: c.reordered, CallbackPanics: c.panics,
+		Buffering: c.buffering, RequestTime: c.requestTime, RetriesPerRecord: c.retried, RecordsPerStored: c.userRecords,
+		StoredPerRequest: c.storedPerRequest, RecordsPerRequest: c.perRequest,
 	}
 	if e := p.age.oldest; e != nil {
 		s.OldestAge = time.Duration(p.now() - e.born)
@@ -133,6 +201,7 @@ func (p *Producer) Stats() Stats {
 				s.Errors = make(map[string]uint64)
 			}
 			s.Errors[causeNames[i]] = n
+			s.AllErrors += n
 		}
 	}
 	return s

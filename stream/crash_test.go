@@ -41,6 +41,20 @@ func TestCrashAtEveryCommitOf(t *testing.T) {
 			_, err := st.Put(context.Background(), shardlog.Record{PartitionKey: "late", Data: []byte("late")})
 			return err
 		},
+		"set dedup window": func(_ *DB, st *Stream) error { return st.SetDedupWindow(context.Background(), time.Hour) },
+		"open producer":    func(_ *DB, st *Stream) error { _, err := st.OpenProducer(context.Background(), "p"); return err },
+		"request": func(_ *DB, st *Stream) error {
+			req := numberedRequest("before", st.producers.find("before").epoch, 0, 1)
+			req.Records[0].PartitionKey = "late"
+			return firstError(st.PutRequest(context.Background(), req))
+		},
+		"transaction": func(db *DB, st *Stream) error {
+			tx := db.Begin()
+			tx.Put(st, keyed("late", "late"))
+			tx.Checkpoint(checkpoint.Lease{Key: checkpoint.Key{Group: "g", Stream: "s", Shard: "late"}})
+			_, err := tx.Commit(context.Background())
+			return err
+		},
 		"checkpoint": func(db *DB, _ *Stream) error {
 			_, err := db.Checkpoints().Create(context.Background(), checkpoint.Lease{Key: checkpoint.Key{Group: "g", Stream: "s", Shard: "late"}})
 			return err
@@ -68,6 +82,8 @@ func crashAt(t *testing.T, n int, applied bool, op func(*DB, *Stream) error) boo
 		put(t, st, fmt.Sprint(i), strings.Repeat("x", i*500))
 		put(t, victim, fmt.Sprint(i), strings.Repeat("y", i*500))
 	}
+	openProducer(t, st, "before")
+	request(t, victim, numberedRequest("before", openProducer(t, victim, "before"), 0, span(0, 1000)...))
 	before := readStream(t, st)
 	store.dieAfter(n, applied)
 	err := op(db, st)
@@ -92,7 +108,7 @@ func crashAt(t *testing.T, n int, applied bool, op func(*DB, *Stream) error) boo
 		require.NoError(t, err)
 		requireCovered(t, shards(t, other))
 		if other.Name() == "victim" {
-			require.Len(t, readStream(t, other), 40, "a deletion is whole or not begun")
+			require.Len(t, readStream(t, other), 1040, "a deletion is whole or not begun")
 		}
 	}
 	for i := range 40 {
@@ -116,10 +132,12 @@ func crashAt(t *testing.T, n int, applied bool, op func(*DB, *Stream) error) boo
 		streams[fmt.Sprint(st.id)] = true
 	}
 	require.NoError(t, db.Close())
-	require.NoError(t, store.Scan([]byte{'b'}, func(k []byte, _ int64) bool {
-		require.True(t, streams[fmt.Sprint(uint32(k[1])<<24|uint32(k[2])<<16|uint32(k[3])<<8|uint32(k[4]))], "a block of no stream")
-		return true
-	}))
+	for _, prefix := range []byte{'b', prefixIdentity} {
+		require.NoError(t, store.Scan([]byte{prefix}, func(k []byte, _ int64) bool {
+			require.True(t, streams[fmt.Sprint(uint32(k[1])<<24|uint32(k[2])<<16|uint32(k[3])<<8|uint32(k[4]))], "what is of no stream, kind %c", prefix)
+			return true
+		}))
+	}
 	return completed
 }
 

@@ -53,7 +53,8 @@ type DB struct {
 // Open opens the database in dir, or makes one. One DB has a directory at a
 // time: a second gets shardlog.ErrLocked, also in the same process. Opts may
 // be nil. Open blocks until the database was recovered, which takes about a
-// second per some million stored blocks.
+// second per some million stored blocks; the records within a Config.DedupWindow
+// are read besides.
 //
 // Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
 // ErrNoSpace, or are those of the file system.
@@ -227,6 +228,14 @@ func (db *DB) syncEvery() time.Duration {
 		return db.opts.SyncInterval
 	}
 	return 0
+}
+
+// syncNow brings what was committed to disk, where a commit does not do that.
+func (db *DB) syncNow() error {
+	if db.opts.InMemory || db.opts.Durability == SyncAlways {
+		return nil
+	}
+	return db.log.Sync()
 }
 
 // deleteKeys removes metadata, some keys at a time.

@@ -23,8 +23,8 @@ const (
 	MinDedupWindow = time.Millisecond
 	// MaxDedupWindow bounds what is read when a database is opened.
 	MaxDedupWindow = 24 * time.Hour
-	// MaxDedupIDs is how many IDs a stream remembers. Each takes about 80 bytes
-	// of memory, so that is at most 320 MiB a stream. Records with more within
+	// MaxDedupIDs is how many IDs a stream remembers. Each takes about 100 bytes
+	// of memory, so that is about 400 MiB a stream at the most. Records with more within
 	// the window get shardlog.ErrThroughputExceeded until the oldest are over.
 	MaxDedupIDs = 4 << 20
 )
@@ -57,17 +57,23 @@ type dedupIndex struct {
 	mu      sync.Mutex
 	ages    []*dedupAge // oldest first; new IDs go to the last
 	n       int         // of all ages together
-	pending map[dedupKey]*claim
+	pending map[dedupKey]pendingID
 }
 
-// dedupAge has the IDs of about a quarter of the window, so that they are
+// pendingID is an ID that is being stored: for whom, and which of its records.
+type pendingID struct {
+	claim *claim
+	index int
+}
+
+// dedupAge has the IDs of about half of the window, so that they are
 // dropped together, with their memory.
 type dedupAge struct {
 	from, last int64 // arrivals
 	ids        map[dedupKey]dedupPlace
 }
 
-const agesPerWindow = 4
+const agesPerWindow = 2
 
 // find returns where the record with an ID is, if that is in the window; with
 // mu held.
@@ -111,26 +117,23 @@ func (d *dedupIndex) prune(after int64) (next int64) {
 	return after
 }
 
-// room tells whether n more IDs may be kept, with mu held.
-func (d *dedupIndex) room(n int, after int64) error {
-	if d.n+len(d.pending)+n <= d.limit {
+func (d *dedupIndex) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.n
+}
+
+// room tells whether the pending IDs may be kept too, with mu held.
+func (d *dedupIndex) room(after int64) error {
+	if d.n+len(d.pending) <= d.limit {
 		return nil
 	}
 	next := d.prune(after)
-	if d.n+len(d.pending)+n <= d.limit {
+	if d.n+len(d.pending) <= d.limit {
 		return nil
 	}
 	return &shardlog.Error{Op: "put", Stream: d.st.name, RetryAfter: time.Duration(max(next-after, 1)) * time.Millisecond,
 		Err: fmt.Errorf("%w: %d dedup IDs within the window", shardlog.ErrThroughputExceeded, d.limit)}
-}
-
-// claimed notes that an ID is being stored, with mu held.
-func (d *dedupIndex) claimed(k dedupKey, c *claim) {
-	if d.pending == nil {
-		d.pending = map[dedupKey]*claim{}
-	}
-	d.pending[k] = c
-	c.left.Add(1)
 }
 
 // unclaim gives IDs back that no group took.
@@ -277,11 +280,7 @@ func (rule idRule) check(id string) *shardlog.InvalidError {
 
 // putWithIDs is PutRecords for records some of which have dedup IDs.
 func (st *Stream) putWithIDs(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
-	meta := st.meta.Load()
-	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()); err != nil {
-		return nil, st.fail("put", "", err)
-	}
-	return st.request(ctx, meta, &shardlog.PutRequest{Records: records})
+	return st.request(ctx, &shardlog.PutRequest{Records: records})
 }
 
 func hasIDs(records []shardlog.Record) bool {

@@ -88,6 +88,8 @@ func TestADedupIDTwiceInOneCall(t *testing.T) {
 	require.Equal(t, res[0].Sequence, res[3].Sequence)
 	require.Equal(t, res[1].Sequence, res[4].Sequence)
 	requireOnce(t, st, "a", "b")
+	require.Equal(t, int64(3), st.Stats().Duplicates)
+	require.Equal(t, 2, st.Stats().DedupIDs)
 	// Records without an ID are not touched.
 	for range 2 {
 		_, err := st.PutRecords(t.Context(), []shardlog.Record{{PartitionKey: "k", Data: []byte("plain")}, withID("a", "a")})

@@ -57,9 +57,18 @@ func (c *hashCache) keyHash(key string) (h shardlog.HashKey, ok bool) {
 type scratch struct {
 	hashes  hashCache
 	targets []*shard.Shard
+	keys    []shardlog.HashKey
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
+
+// keysFor returns a slice of n hash keys with any contents.
+func (s *scratch) keysFor(n int) []shardlog.HashKey {
+	if cap(s.keys) < n {
+		s.keys = make([]shardlog.HashKey, n)
+	}
+	return s.keys[:n]
+}
 
 // targetsFor returns a slice of n shards with any contents.
 func (s *scratch) targetsFor(n int) []*shard.Shard {

@@ -174,6 +174,12 @@ func (ps *producers) find(id string) *identity {
 	return ps.byID[id]
 }
 
+func (ps *producers) count() int {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return len(ps.byID)
+}
+
 func (ps *producers) remove(p *identity) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -204,7 +210,7 @@ func checkProducerID(id string) error {
 }
 
 // OpenProducer implements shardlog.RequestSink. It blocks until the new epoch
-// is as durable as a record. Epochs are given out by the stream and none is
+// is on disk, whatever the Durability. Epochs are given out by the stream and none is
 // ever used again, not even for an identity that was forgotten; see
 // ProducerExpiry and MaxProducers.
 //
@@ -225,6 +231,10 @@ func (st *Stream) OpenProducer(ctx context.Context, id string) (epoch uint64, er
 			return 0, st.fail("open producer", "", err)
 		}
 		if wait == nil {
+			// An epoch that goes with the power would be given out twice.
+			if err := st.db.syncNow(); err != nil {
+				return 0, st.fail("open producer", "", err)
+			}
 			return epoch, nil
 		}
 		if err := st.await(ctx, wait); err != nil {
@@ -328,7 +338,7 @@ func (st *Stream) expireProducers(ctx context.Context) (time.Duration, error) {
 		ps.mu.Unlock()
 		return wait, nil
 	}
-	ps.nextCheck = now.Add(loadedFor)
+	wait = time.Hour
 	var idle, over []*identity
 	for _, p := range ps.byID {
 		switch unused := now.Sub(time.UnixMilli(p.used.Load())); {
@@ -336,8 +346,12 @@ func (st *Stream) expireProducers(ctx context.Context) (time.Duration, error) {
 			over = append(over, p)
 		case unused >= loadedFor:
 			idle = append(idle, p)
+			wait = min(wait, max(ProducerExpiry-unused, time.Minute))
+		default:
+			wait = min(wait, loadedFor)
 		}
 	}
+	ps.nextCheck = now.Add(wait)
 	ps.mu.Unlock()
 	for _, p := range idle {
 		p.unload()
@@ -347,7 +361,7 @@ func (st *Stream) expireProducers(ctx context.Context) (time.Duration, error) {
 			return 0, err
 		}
 	}
-	return loadedFor, nil
+	return wait, nil
 }
 
 func (st *Stream) expireProducer(ctx context.Context, p *identity) error {

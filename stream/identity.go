@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,8 +40,8 @@ type identity struct {
 	loaded  bool          // done and stored are those of the store
 	done    uint64
 	stored  []numbered
-	pending map[uint64]*claim // numbers that are being stored
-	topSlot uint8             // slots above it were never written
+	pending []*takenNumbers // that are being stored
+	topSlot uint8           // slots above it were never written
 	written progress
 
 	staged staged // the committer's
@@ -74,7 +75,33 @@ type ticket struct {
 	kind        ticketKind
 	epoch, done uint64
 	numbers     []numbered
-	claim       *claim
+	taken       *takenNumbers
+}
+
+// takenNumbers are numbers that one call has claimed. They are pending until
+// all of them are over.
+type takenNumbers struct {
+	claim   *claim
+	numbers []uint64 // in ascending order
+	left    int      // how many are not over
+}
+
+// meets tells whether one of the numbers, which ascend, is among them.
+func (n *takenNumbers) meets(numbers []uint64) bool {
+	a, b := n.numbers, numbers
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[len(a)-1] < b[0] || b[len(b)-1] < a[0]:
+			return false
+		case a[0] == b[0]:
+			return true
+		case a[0] < b[0]:
+			a = a[1:]
+		default:
+			b = b[1:]
+		}
+	}
+	return false
 }
 
 type ticketKind uint8
@@ -109,9 +136,9 @@ func (p *identity) begin(epoch, done uint64, numbers []uint64, found func(i int,
 	if len(numbers) > 0 && numbers[0] < p.done {
 		return nil, &shardlog.InvalidError{Field: "Numbers[0]", Value: numbers[0], Limit: fmt.Sprintf("at least %d, which was given as Done before", p.done)}
 	}
-	for _, n := range numbers {
-		if c := p.pending[n]; c != nil {
-			return c.done, nil
+	for _, taken := range p.pending {
+		if taken.meets(numbers) {
+			return taken.claim.done, nil
 		}
 	}
 	for i, n := range numbers {
@@ -126,23 +153,33 @@ func unknownIdentity(id string) error {
 	return fmt.Errorf("%w: no producer %q; it was never opened, or not used for %v", shardlog.ErrNotFound, id, ProducerExpiry)
 }
 
-// claimed notes that a number is being stored, with p.mu held.
-func (p *identity) claimed(n uint64, c *claim) {
-	if p.pending == nil {
-		p.pending = map[uint64]*claim{}
+// claimed notes that numbers are being stored, with p.mu held.
+func (p *identity) claimed(numbers []uint64, c *claim) *takenNumbers {
+	if len(numbers) == 0 {
+		return nil
 	}
-	p.pending[n] = c
-	c.left.Add(1)
+	if !slices.IsSorted(numbers) {
+		slices.Sort(numbers)
+	}
+	taken := &takenNumbers{claim: c, numbers: numbers, left: len(numbers)}
+	p.pending = append(p.pending, taken)
+	c.left.Add(int64(len(numbers)))
+	return taken
 }
 
-// unclaim gives numbers back that no group took.
-func (p *identity) unclaim(c *claim, numbers []uint64) {
-	p.mu.Lock()
-	for _, n := range numbers {
-		delete(p.pending, n)
+// over notes that n of the numbers are no longer being stored, with p.mu held.
+func (p *identity) over(taken *takenNumbers, n int) {
+	if taken.left -= n; taken.left == 0 {
+		p.pending = slices.DeleteFunc(p.pending, func(o *takenNumbers) bool { return o == taken })
 	}
+}
+
+// unclaim gives n numbers back that no group took.
+func (p *identity) unclaim(taken *takenNumbers, n int) {
+	p.mu.Lock()
+	p.over(taken, n)
 	p.mu.Unlock()
-	c.release(len(numbers))
+	taken.claim.release(n)
 }
 
 // load reads the numbers, with p.mu held. Nothing is under way then.
@@ -244,8 +281,8 @@ func (p *identity) Settle(tickets []any, err error) {
 	opened := false
 	for _, t := range tickets {
 		t := t.(*ticket)
-		for i := range t.numbers {
-			delete(p.pending, t.numbers[i].number)
+		if t.taken != nil {
+			p.over(t.taken, len(t.numbers))
 		}
 		opened = opened || t.kind != ticketStore
 	}
@@ -268,8 +305,8 @@ func (p *identity) Settle(tickets []any, err error) {
 	p.mu.Unlock()
 	for _, t := range tickets {
 		t := t.(*ticket)
-		if t.claim != nil {
-			t.claim.release(len(t.numbers))
+		if t.taken != nil {
+			t.taken.claim.release(len(t.numbers))
 		}
 	}
 }

@@ -87,29 +87,20 @@ func (s *identityState) encode() []byte {
 	b = le.AppendUint64(b, s.gen)
 	b = le.AppendUint64(b, uint64(s.used))
 	b = le.AppendUint64(b, s.done)
-	type place struct {
-		shard   uint32
-		created int64
-	}
-	index := map[place]int{}
-	var table []place
+	var table placeTable
 	for i := range s.stored {
-		p := place{s.stored[i].seq.Shard(), s.stored[i].seq.Created().Unix()}
-		if _, ok := index[p]; !ok {
-			index[p] = len(table)
-			table = append(table, p)
-		}
+		table.of(&s.stored[i].seq)
 	}
-	b = binary.AppendUvarint(b, uint64(len(table)))
-	for _, p := range table {
+	b = binary.AppendUvarint(b, uint64(len(table.list)))
+	for _, p := range table.list {
 		b = binary.AppendUvarint(b, uint64(p.shard))
 		b = binary.AppendVarint(b, p.created)
 	}
 	b = binary.AppendUvarint(b, uint64(len(s.stored)))
-	counters, number, arrival := make([]uint64, len(table)), s.done, int64(0)
+	counters, number, arrival := make([]uint64, len(table.list)), s.done, int64(0)
 	for i := range s.stored {
 		e := &s.stored[i]
-		t := index[place{e.seq.Shard(), e.seq.Created().Unix()}]
+		t := table.of(&e.seq)
 		b = binary.AppendUvarint(b, e.number-number)
 		b = binary.AppendUvarint(b, uint64(t))
 		b = binary.AppendVarint(b, int64(e.seq.Counter()-counters[t]))
@@ -118,6 +109,43 @@ func (s *identityState) encode() []byte {
 	}
 	le.PutUint64(b, xxhash.Sum64(b[8:]))
 	return b
+}
+
+// numberPlace is a shard, as a sequence number names it.
+type numberPlace struct {
+	shard   uint32
+	created int64
+}
+
+// placeTable numbers the shards of sequence numbers. There are few as a rule.
+type placeTable struct {
+	list  []numberPlace
+	index map[numberPlace]int // nil while the list is short
+}
+
+func (t *placeTable) of(seq *shardlog.SequenceNumber) int {
+	p := numberPlace{seq.Shard(), seq.Created().Unix()}
+	if t.index == nil {
+		for i := range t.list {
+			if t.list[i] == p {
+				return i
+			}
+		}
+	} else if i, ok := t.index[p]; ok {
+		return i
+	}
+	t.list = append(t.list, p)
+	n := len(t.list) - 1
+	if t.index == nil && n >= 16 {
+		t.index = make(map[numberPlace]int, 2*n)
+		for i := range t.list {
+			t.index[t.list[i]] = i
+		}
+	}
+	if t.index != nil {
+		t.index[p] = n
+	}
+	return n
 }
 
 // decodeIdentity is the reverse of encode; with headOnly it leaves out the

@@ -38,21 +38,27 @@ func (st *Stream) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([]s
 	if req == nil {
 		return nil, st.fail("put", "", &shardlog.InvalidError{Field: "req", Value: nil, Limit: "not nil"})
 	}
-	meta := st.meta.Load()
-	err := errors.Join(checkRequest(req, st.db.mostNumbers()), checkRecords(req.Records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()))
-	if err != nil {
-		return nil, st.fail("put", "", err)
+	if err := checkRequest(req, st.db.mostNumbers()); err != nil {
+		meta := st.meta.Load()
+		return nil, st.fail("put", "", errors.Join(err, checkRecords(req.Records, min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule())))
 	}
 	if len(req.Records) == 0 && req.Producer == "" {
 		return []shardlog.PutResult{}, nil
 	}
-	return st.request(ctx, meta, req)
+	return st.request(ctx, req)
 }
 
-// request tries until nothing is in the way.
-func (st *Stream) request(ctx context.Context, meta *streamMeta, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
+// request checks the records and tries until nothing is in the way.
+func (st *Stream) request(ctx context.Context, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
+	meta := st.meta.Load()
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	keys, err := st.checkAll(req.Records, meta, sc)
+	if err != nil {
+		return nil, st.fail("put", "", err)
+	}
 	for {
-		c := &call{st: st, meta: meta, req: req, res: make([]shardlog.PutResult, len(req.Records))}
+		c := &call{st: st, meta: meta, req: req, keys: keys, sc: sc, res: make([]shardlog.PutResult, len(req.Records))}
 		wait, err := c.try(ctx)
 		if err == nil && wait == nil {
 			return c.res, nil
@@ -60,10 +66,32 @@ func (st *Stream) request(ctx context.Context, meta *streamMeta, req *shardlog.P
 		if err == nil {
 			err = st.await(ctx, wait)
 		}
+		var told *shardlog.Error
+		if errors.As(err, &told) {
+			return nil, err // with a time to wait
+		}
 		if err != nil {
 			return nil, st.fail("put", "", err)
 		}
 	}
+}
+
+// checkAll returns where the records belong, or all their faults.
+func (st *Stream) checkAll(records []shardlog.Record, meta *streamMeta, sc *scratch) ([]shardlog.HashKey, error) {
+	keys := sc.keysFor(len(records))
+	limit, ids := min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()
+	for i := range records {
+		r := &records[i]
+		var invalid *shardlog.InvalidError
+		keys[i], invalid = checkAndHash(r, limit, meta.Hash, &sc.hashes, ids)
+		if invalid == nil && r.DedupID != "" {
+			invalid = ids.check(r.DedupID)
+		}
+		if invalid != nil {
+			return nil, checkRecords(records, limit, ids)
+		}
+	}
+	return keys, nil
 }
 
 func checkRequest(req *shardlog.PutRequest, most uint64) error {
@@ -91,14 +119,17 @@ func checkRequest(req *shardlog.PutRequest, most uint64) error {
 		return invalid("Numbers", n, "one for each of the %d records", len(req.Records))
 	}
 	for i, n := range req.Numbers {
-		field := fmt.Sprintf("Numbers[%d]", i)
+		limit, of := "", req.Done
 		switch {
 		case n < req.Done:
-			return invalid(field, n, "at least Done, %d", req.Done)
+			limit = "at least Done, %d"
 		case n-req.Done >= most:
-			return invalid(field, n, "less than %d above Done, %d", most, req.Done)
+			limit = fmt.Sprintf("less than %d above Done, %%d", most)
 		case i > 0 && n <= req.Numbers[i-1]:
-			return invalid(field, n, "above the one before, %d", req.Numbers[i-1])
+			limit, of = "above the one before, %d", req.Numbers[i-1]
+		}
+		if limit != "" {
+			return invalid(fmt.Sprintf("Numbers[%d]", i), n, limit, of)
 		}
 	}
 	return nil
@@ -109,12 +140,15 @@ type call struct {
 	st    *Stream
 	meta  *streamMeta
 	req   *shardlog.PutRequest
+	keys  []shardlog.HashKey // of each record
+	sc    *scratch
 	res   []shardlog.PutResult
 	ident *identity  // nil for none
 	ids   []dedupKey // of each record; nil for none
 	claim *claim
-	held  []bool // what of the claim no group has taken yet, by record
-	known int    // about how many numbers the identity has, where it matters
+	taken *takenNumbers // nil for none
+	held  []bool        // what of the claim no group has taken yet, by record
+	known int           // about how many numbers the identity has, where it matters
 
 	todo    []int    // indexes of the records that are to be stored
 	copies  []sameID // records with the ID of one in todo
@@ -171,6 +205,23 @@ func (c *call) finish() {
 		c.res[d.index] = c.res[d.of]
 		c.res[d.index].Duplicate = c.res[d.of].Err == nil
 	}
+	if len(c.todo) < len(c.res) {
+		c.count()
+	}
+}
+
+// count adds what was not stored to the stream's figures.
+func (c *call) count() {
+	duplicates, misrouted := int64(0), int64(0)
+	for i := range c.res {
+		if c.res[i].Duplicate {
+			duplicates++
+		} else if errors.Is(c.res[i].Err, shardlog.ErrWrongShard) {
+			misrouted++
+		}
+	}
+	c.st.duplicates.Add(duplicates)
+	c.st.misrouted.Add(misrouted)
 }
 
 // begin finds out what is stored already, and claims the rest.
@@ -207,11 +258,11 @@ func (c *call) begin() (wait <-chan struct{}, err error) {
 		d := &c.st.dedup
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if wait, err = c.findIDs(d); wait != nil || err != nil {
+		if wait, err = c.claimIDs(d); wait != nil || err != nil {
 			return wait, err
 		}
 	}
-	c.claimAll()
+	c.claimNumbers()
 	return nil, nil
 }
 
@@ -219,11 +270,13 @@ func duplicate(seq shardlog.SequenceNumber) shardlog.PutResult {
 	return shardlog.PutResult{ShardID: shard.Name(seq.Shard()), Sequence: seq, Duplicate: true}
 }
 
-// findIDs takes out of todo what has the ID of another record; d.mu is held.
-func (c *call) findIDs(d *dedupIndex) (wait <-chan struct{}, err error) {
+// claimIDs claims the IDs of what is to be stored, and takes out of todo what
+// has that of another record. If it has to wait, or there is no room, it claims
+// nothing; d.mu is held.
+func (c *call) claimIDs(d *dedupIndex) (wait <-chan struct{}, err error) {
 	after := windowStart(time.Now(), c.meta.DedupWindow)
 	c.ids = make([]dedupKey, len(c.req.Records))
-	kept, first := make([]int, 0, len(c.todo)), map[dedupKey]int{}
+	kept := make([]int, 0, len(c.todo))
 	for _, i := range c.todo {
 		id := c.req.Records[i].DedupID
 		if id == "" {
@@ -232,37 +285,51 @@ func (c *call) findIDs(d *dedupIndex) (wait <-chan struct{}, err error) {
 		}
 		k := dedupKeyOf(id)
 		c.ids[i] = k
-		if p := d.pending[k]; p != nil {
-			return p.done, nil
-		}
-		if of, ok := first[k]; ok {
-			c.copies = append(c.copies, sameID{i, of})
+		if p, ok := d.pending[k]; ok && p.claim != c.claim {
+			c.takeBackIDs(d, kept)
+			return p.claim.done, nil
+		} else if ok {
+			c.copies = append(c.copies, sameID{i, p.index})
 		} else if seq, ok := d.find(k, after); ok {
 			c.res[i] = duplicate(seq)
 			c.noted = append(c.noted, i)
 		} else {
-			first[k] = i
+			d.pending[k] = pendingID{c.claim, i}
+			c.held[i] = true
+			c.claim.left.Add(1)
 			kept = append(kept, i)
 		}
 	}
+	if err := d.room(after); err != nil {
+		c.takeBackIDs(d, kept)
+		return nil, err
+	}
 	c.todo = kept
-	return nil, d.room(len(first), after)
+	return nil, nil
 }
 
-// claimAll claims what is to be stored, with the locks that begin takes.
-func (c *call) claimAll() {
-	number := func(i int) {
-		if c.ident != nil {
-			c.held[i] = true
-			c.ident.claimed(c.req.Numbers[i], c.claim)
+// takeBackIDs undoes claimIDs, with d.mu held.
+func (c *call) takeBackIDs(d *dedupIndex, claimed []int) {
+	for _, i := range claimed {
+		if c.held[i] {
+			delete(d.pending, c.ids[i])
 		}
+	}
+}
+
+// claimNumbers claims the numbers of what is not stored yet, with the
+// identity's lock held.
+func (c *call) claimNumbers() {
+	if c.ident == nil {
+		return
+	}
+	numbers := make([]uint64, 0, len(c.todo)+len(c.noted)+len(c.copies))
+	number := func(i int) {
+		c.held[i] = true
+		numbers = append(numbers, c.req.Numbers[i])
 	}
 	for _, i := range c.todo {
 		number(i)
-		if c.hasID(i) {
-			c.held[i] = true
-			c.st.dedup.claimed(c.ids[i], c.claim)
-		}
 	}
 	for _, i := range c.noted {
 		number(i)
@@ -270,6 +337,7 @@ func (c *call) claimAll() {
 	for _, d := range c.copies {
 		number(d.index)
 	}
+	c.taken = c.ident.claimed(numbers, c.claim)
 }
 
 // hasID tells whether a record of todo has an ID.
@@ -280,16 +348,13 @@ func (c *call) hasID(i int) bool { return c.ids != nil && c.req.Records[i].Dedup
 func (c *call) choose() {
 	st, req := c.st, c.req
 	r := st.routes.Load()
-	sc := scratches.Get().(*scratch)
-	defer scratches.Put(sc)
 	now := time.Now()
 	over := map[*member]error{} // shards at their limit
 	var misrouted refusals
-	all := len(c.todo)
 	kept := c.todo[:0]
-	c.targets = make([]*shard.Shard, 0, all)
+	c.targets = c.sc.targetsFor(len(c.todo))[:0]
 	for _, i := range c.todo {
-		key := c.meta.Hash.cachedKey(&req.Records[i], &sc.hashes)
+		key := c.keys[i]
 		m := r.route(key)
 		var err error
 		if req.Ranges != nil {
@@ -314,14 +379,13 @@ func (c *call) choose() {
 		kept, c.targets = append(kept, i), append(c.targets, m.s)
 	}
 	c.todo = kept
-	c.records = req.Records
+	c.records, c.out = req.Records, c.res
 	if len(kept) < len(req.Records) {
-		c.records = make([]shardlog.Record, len(kept))
+		c.records, c.out = make([]shardlog.Record, len(kept)), make([]shardlog.PutResult, len(kept))
 		for k, i := range kept {
 			c.records[k] = req.Records[i]
 		}
 	}
-	c.out = make([]shardlog.PutResult, len(kept))
 	if c.ids != nil {
 		c.arrived = make([]int64, len(kept))
 	}
@@ -391,7 +455,7 @@ func (c *call) join(from, to int, ride func(shard.Rider, any)) {
 	if c.claim == nil {
 		return
 	}
-	t := &ticket{epoch: c.req.Epoch, done: c.req.Done, claim: c.claim}
+	t := &ticket{epoch: c.req.Epoch, done: c.req.Done, taken: c.taken}
 	var ids dedupTicket
 	if c.ident != nil {
 		t.numbers = make([]numbered, 0, to-from+len(c.noted)+len(c.copies))
@@ -453,7 +517,7 @@ func (c *call) giveBack() {
 // unclaim gives back what no group took: records of todo, and others, of which
 // only the number was claimed.
 func (c *call) unclaim(todo, others []int) {
-	var numbers []uint64
+	numbers := 0
 	var keys []dedupKey
 	for j, list := range [][]int{todo, others} {
 		for _, i := range list {
@@ -462,15 +526,15 @@ func (c *call) unclaim(todo, others []int) {
 			}
 			c.held[i] = false
 			if c.ident != nil {
-				numbers = append(numbers, c.req.Numbers[i])
+				numbers++
 			}
 			if j == 0 && c.hasID(i) {
 				keys = append(keys, c.ids[i])
 			}
 		}
 	}
-	if len(numbers) > 0 {
-		c.ident.unclaim(c.claim, numbers)
+	if numbers > 0 {
+		c.ident.unclaim(c.taken, numbers)
 	}
 	if len(keys) > 0 {
 		c.st.dedup.unclaim(c.claim, keys)

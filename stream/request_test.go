@@ -383,12 +383,14 @@ func TestMisroutedRecordsAreRefused(t *testing.T) {
 	var e *shardlog.Error
 	require.ErrorAs(t, res[2].Err, &e)
 	require.Equal(t, shardID(1), e.Shard)
+	require.Equal(t, int64(1), st.Stats().Misrouted)
 	requireOnce(t, st, "left", "right", "both", "left too", "apart", "free", "left", "right", "apart")
 	for _, s := range shards(t, st) {
 		for _, r := range readAll(t, st, s.ID) {
 			require.True(t, s.HashStart.Compare(r.ExplicitHashKey) <= 0 && r.ExplicitHashKey.Compare(s.HashEnd) <= 0)
 		}
 	}
+	require.Zero(t, st.Stats().Producers)
 	// A number that was stored before the split is a duplicate, not misrouted.
 	epoch := openProducer(t, st, "p")
 	_, err = st.Merge(t.Context(), shardID(1), shardID(2))

@@ -37,8 +37,13 @@ func (db *DB) Stats() Stats {
 // opened.
 type StreamStats struct {
 	// Bytes are what the stream stores.
-	Bytes  int64
-	Shards []ShardStats
+	Bytes int64
+	// Duplicates counts records that were not stored because they were there
+	// already; Misrouted, those refused because of their range.
+	Duplicates, Misrouted int64
+	// Producers counts the identities, DedupIDs the IDs that are remembered.
+	Producers, DedupIDs int
+	Shards              []ShardStats
 }
 
 // ShardStats are figures of a shard. Counts begin when the database was opened.
@@ -63,7 +68,8 @@ type ShardStats struct {
 
 // Stats returns figures of the stream and its shards.
 func (st *Stream) Stats() StreamStats {
-	s := StreamStats{Bytes: st.usage.Bytes.Load()}
+	s := StreamStats{Bytes: st.usage.Bytes.Load(), Duplicates: st.duplicates.Load(), Misrouted: st.misrouted.Load()}
+	s.Producers, s.DedupIDs = st.producers.count(), st.dedup.count()
 	for _, m := range st.routes.Load().all {
 		i := m.s.Info()
 		ss := ShardStats{

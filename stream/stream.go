@@ -32,6 +32,8 @@ type Stream struct {
 
 	producers producers
 	dedup     dedupIndex
+
+	duplicates, misrouted atomic.Int64 // see StreamStats
 }
 
 var (
@@ -43,7 +45,7 @@ var (
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
 	st := &Stream{db: db, id: id, name: meta.Name}
 	st.meta.Store(&meta)
-	st.dedup.st, st.dedup.limit = st, MaxDedupIDs
+	st.dedup.st, st.dedup.limit, st.dedup.pending = st, MaxDedupIDs, map[dedupKey]pendingID{}
 	st.usage.Limit.Store(meta.RetentionBytes)
 	return st
 }
@@ -127,7 +129,7 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 	}
 	meta := st.meta.Load()
 	sc := scratches.Get().(*scratch)
-	key, invalid := checkAndHash(&r, min(meta.MaxRecordSize, st.db.largestRecord()), meta.Hash, &sc.hashes)
+	key, invalid := checkAndHash(&r, min(meta.MaxRecordSize, st.db.largestRecord()), meta.Hash, &sc.hashes, idsOff)
 	scratches.Put(sc)
 	if invalid != nil {
 		return shardlog.PutResult{}, st.fail("put", "", invalid)
@@ -164,6 +166,9 @@ func (st *Stream) admit(m *member, now time.Time, r *shardlog.Record) error {
 // durable as the database promises. Records with faults fail the whole call
 // before anything is written, with all faults named by index.
 //
+// A record whose DedupID was stored within Config.DedupWindow is not stored
+// again; see shardlog.Record.
+//
 // Records that go into one transaction, which is all of a call of up to about
 // 4 MiB, are stored together or not at all. If ctx ends while a write is under
 // way the results match shardlog.ErrUnknownOutcome.
@@ -196,7 +201,7 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 	limit := min(meta.MaxRecordSize, st.db.largestRecord())
 	limited := false
 	for i := range records {
-		key, invalid := checkAndHash(&records[i], limit, meta.Hash, &sc.hashes)
+		key, invalid := checkAndHash(&records[i], limit, meta.Hash, &sc.hashes, idsOff)
 		if records[i].DedupID != "" {
 			return nil, true, nil
 		}
@@ -289,19 +294,19 @@ func checkRecords(records []shardlog.Record, maxSize int, ids idRule) error {
 	return errors.Join(errs...)
 }
 
-// checkAndHash returns where a valid record without a dedup ID belongs, or what
-// is wrong with it.
-func checkAndHash(r *shardlog.Record, maxSize int, hash Hash, known *hashCache) (shardlog.HashKey, *shardlog.InvalidError) {
+// checkAndHash returns where a valid record belongs, or what is wrong with it;
+// its dedup ID need not be looked at.
+func checkAndHash(r *shardlog.Record, maxSize int, hash Hash, known *hashCache, ids idRule) (shardlog.HashKey, *shardlog.InvalidError) {
 	k := r.PartitionKey
 	if r.ExplicitHashKey.IsSet() || hash != MD5 || len(k) > hashCacheKey {
-		if err := checkRecord(r, maxSize, idsOff); err != nil {
+		if err := checkRecord(r, maxSize, ids); err != nil {
 			return shardlog.HashKey{}, err
 		}
 		return hash.hashKey(r), nil
 	}
 	key, ok := known.keyHash(k)
 	if !ok || k == "" || len(r.Headers) > 0 || len(k)+len(r.Data) > maxSize {
-		if err := checkRecord(r, maxSize, idsOff); err != nil {
+		if err := checkRecord(r, maxSize, ids); err != nil {
 			return shardlog.HashKey{}, err
 		}
 	}

@@ -35,19 +35,23 @@ const (
 // holds nothing until Commit, so one that is not committed may be dropped. It is
 // not safe for concurrent use.
 type Tx struct {
-	db    *DB
-	puts  []txPut
-	rows  []checkpoint.Lease
-	bytes int
-	err   error // the first fault of a Put
-	over  bool
+	db      *DB
+	streams []*txStream // in the order of their first record
+	order   []txIndex   // of the records
+	rows    []checkpoint.Lease
+	bytes   int
+	err     error // the first fault of a Put
+	over    bool
 }
 
-// txPut is a record and its stream.
-type txPut struct {
-	st *Stream
-	r  shardlog.Record
+// txStream are the records of a stream.
+type txStream struct {
+	st      *Stream
+	records []shardlog.Record
 }
+
+// txIndex is where a record is: the stream's index, and the record's in it.
+type txIndex struct{ stream, record int32 }
 
 // TxResult is what a transaction has stored.
 type TxResult struct {
@@ -70,15 +74,22 @@ func (tx *Tx) Put(st *Stream, records ...shardlog.Record) {
 		tx.fault(&shardlog.InvalidError{Field: "stream", Value: nameOf(st), Limit: "one of the transaction's database"})
 		return
 	}
+	if len(tx.order)+len(records) > MaxTxRecords {
+		tx.fault(&shardlog.InvalidError{Field: "Tx", Value: fmt.Sprintf("of %d records", len(tx.order)+len(records)), Limit: fmt.Sprintf("at most %d records", MaxTxRecords)})
+		return
+	}
+	index := slices.IndexFunc(tx.streams, func(s *txStream) bool { return s.st == st })
+	if index < 0 {
+		index = len(tx.streams)
+		tx.streams = append(tx.streams, &txStream{st: st})
+	}
+	s := tx.streams[index]
 	for i := range records {
 		r := &records[i]
 		tx.bytes += r.Size() + len(r.DedupID)
-		if len(tx.puts) < MaxTxRecords {
-			tx.puts = append(tx.puts, txPut{st, *r})
-		} else {
-			tx.fault(&shardlog.InvalidError{Field: "Tx", Value: "of more records", Limit: fmt.Sprintf("at most %d records", MaxTxRecords)})
-		}
+		tx.order = append(tx.order, txIndex{int32(index), int32(len(s.records) + i)})
 	}
+	s.records = append(s.records, records...)
 }
 
 func nameOf(st *Stream) string {
@@ -115,7 +126,8 @@ func (tx *Tx) Checkpoint(l checkpoint.Lease) { tx.rows = append(tx.rows, l.Clone
 // ErrThroughputExceeded with a time to wait if a shard's limit does not admit
 // its records; ErrNotFound for a stream that was deleted; ErrNoSpace,
 // ErrStorage or ErrClosed; or ErrUnknownOutcome if ctx ends while the
-// transaction is under way. After any but the last, nothing was stored, and
+// transaction is under way. Then its row tells whether it was stored, and so do
+// its records' dedup IDs when they are put again. After any but the last, nothing was stored, and
 // Commit may be tried again. After it returned nil it must not be called again.
 func (tx *Tx) Commit(ctx context.Context) (TxResult, error) {
 	if err := tx.db.enter(ctx, "commit", ""); err != nil {
@@ -183,10 +195,10 @@ func (tx *Tx) check() error {
 	if tx.bytes > MaxTxBytes {
 		invalid(fmt.Sprintf("of %d bytes", tx.bytes), "at most %d bytes of records", MaxTxBytes)
 	}
-	for i := range tx.puts {
-		p := &tx.puts[i]
-		meta := p.st.meta.Load()
-		if err := checkRecord(&p.r, min(meta.MaxRecordSize, tx.db.largestRecord()), meta.idRule()); err != nil {
+	for i, at := range tx.order {
+		s := tx.streams[at.stream]
+		meta := s.st.meta.Load()
+		if err := checkRecord(&s.records[at.record], min(meta.MaxRecordSize, tx.db.largestRecord()), meta.idRule()); err != nil {
 			err.Field = fmt.Sprintf("records[%d].%s", i, err.Field)
 			if errs = append(errs, err); len(errs) == 10 {
 				break
@@ -289,36 +301,23 @@ func (rows *txRows) Settle([]any, error) { rows.unlock() }
 type txTry struct {
 	rows   *txRows
 	calls  []*call
-	at     []txIndex // of each record of the transaction
+	of     []*call // of each of the transaction's streams, in its order
 	claim  *claim
 	joined bool
 }
 
-// txIndex is where a record is: the call, and its index in it.
-type txIndex struct {
-	c     *call
-	index int
-}
-
 func newTxTry(tx *Tx, rows *txRows) *txTry {
-	t := &txTry{rows: rows, claim: newClaim(), at: make([]txIndex, len(tx.puts))}
-	of := map[*Stream]*call{}
-	for i := range tx.puts {
-		p := &tx.puts[i]
-		c := of[p.st]
-		if c == nil {
-			c = &call{st: p.st, meta: p.st.meta.Load(), req: &shardlog.PutRequest{}}
-			of[p.st] = c
-			t.calls = append(t.calls, c)
-		}
-		t.at[i] = txIndex{c, len(c.req.Records)}
-		c.req.Records = append(c.req.Records, p.r)
+	t := &txTry{rows: rows, claim: newClaim()}
+	for _, s := range tx.streams {
+		t.of = append(t.of, &call{st: s.st, meta: s.st.meta.Load(), req: &shardlog.PutRequest{Records: s.records}})
 	}
+	t.calls = slices.Clone(t.of)
 	slices.SortFunc(t.calls, func(a, b *call) int { return cmp.Compare(a.st.id, b.st.id) })
 	for _, c := range t.calls {
 		c.res = make([]shardlog.PutResult, len(c.req.Records))
-		for i := range c.res {
-			c.todo = append(c.todo, i)
+		c.todo = make([]int, len(c.res))
+		for i := range c.todo {
+			c.todo[i] = i
 		}
 	}
 	return t
@@ -370,14 +369,14 @@ func (t *txTry) begin() (wait <-chan struct{}, err error) {
 		d := &c.st.dedup
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if wait, err := c.findIDs(d); wait != nil || err != nil {
+		c.claim, c.held = t.claim, make([]bool, len(c.req.Records))
+		if wait, err := c.claimIDs(d); wait != nil || err != nil {
+			for _, o := range t.calls {
+				if o != c && o.ids != nil {
+					o.takeBackIDs(&o.st.dedup, o.todo)
+				}
+			}
 			return wait, err
-		}
-	}
-	for _, c := range t.calls {
-		if c.ids != nil {
-			c.claim, c.held = t.claim, make([]bool, len(c.req.Records))
-			c.claimAll()
 		}
 	}
 	return nil, nil
@@ -397,11 +396,24 @@ func (t *txTry) route() (records []shardlog.Record, targets []*shard.Shard, out 
 	streams := map[*member]*Stream{}
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
+	n := 0
+	for _, c := range t.calls {
+		n += len(c.todo)
+	}
+	targets = make([]*shard.Shard, 0, n)
+	whole := len(t.calls) == 1 && n == len(t.calls[0].req.Records)
+	if whole {
+		records = t.calls[0].req.Records
+	} else {
+		records = make([]shardlog.Record, 0, n)
+	}
 	for _, c := range t.calls {
 		r := c.st.routes.Load()
 		for _, i := range c.todo {
 			m := r.route(c.meta.Hash.cachedKey(&c.req.Records[i], &sc.hashes))
-			records, targets = append(records, c.req.Records[i]), append(targets, m.s)
+			if targets = append(targets, m.s); !whole {
+				records = append(records, c.req.Records[i])
+			}
 			if m.lim != nil && m.lim.writes {
 				l := loads[m]
 				loads[m], streams[m] = load{l.records + 1, l.bytes + c.req.Records[i].Size()}, c.st
@@ -430,9 +442,9 @@ func (t *txTry) route() (records []shardlog.Record, targets []*shard.Shard, out 
 
 // results puts the results in the order of the transaction's records.
 func (t *txTry) results(tx *Tx) []shardlog.PutResult {
-	res := make([]shardlog.PutResult, len(tx.puts))
-	for i := range res {
-		res[i] = t.at[i].c.res[t.at[i].index]
+	res := make([]shardlog.PutResult, len(tx.order))
+	for i, at := range tx.order {
+		res[i] = t.of[at.stream].res[at.record]
 	}
 	return res
 }

@@ -159,8 +159,6 @@ func TestTransactionsThatAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			tx := db.Begin()
-			tx.Put(st, keyed("k", "good"))
-			tx.puts = tx.puts[:0]
 			c.fill(tx)
 			_, err := tx.Commit(t.Context())
 			requireInvalid(t, err, c.field)

@@ -290,6 +290,32 @@ func TestServeWithTLSAndCredentials(t *testing.T) {
 	require.Contains(t, startServe(t, "-tls").url, "https://")
 }
 
+func TestConnectionsAreBounded(t *testing.T) {
+	s := startServe(t, "-max-connections", "1")
+	first := &http.Client{Transport: &http.Transport{}}
+	res, err := first.Get(s.url + "/_shardlog/health")
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, res.Body)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	second := make(chan error, 1)
+	go func() {
+		c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+		res, err := c.Get(s.url + "/_shardlog/health")
+		if err == nil {
+			err = res.Body.Close()
+		}
+		second <- err
+	}()
+	select {
+	case <-second:
+		t.Fatal("a second connection was served")
+	case <-time.After(100 * time.Millisecond):
+	}
+	first.CloseIdleConnections()
+	require.NoError(t, <-second)
+}
+
 // TestKillLosesNothing kills a server under load; every record that it has
 // acknowledged is there afterwards.
 func TestKillLosesNothing(t *testing.T) {

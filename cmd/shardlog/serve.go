@@ -19,6 +19,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/shardlog/shardlog/kinesisapi"
@@ -49,6 +50,7 @@ type serveFlags struct {
 	shardsPerStream               int
 	createTime, update, deleteFor time.Duration
 	drain                         time.Duration
+	connections                   int
 }
 
 func (s *serveFlags) register(f *flag.FlagSet) {
@@ -70,6 +72,7 @@ func (s *serveFlags) register(f *flag.FlagSet) {
 	f.BoolVar(&s.admin, "admin", true, "serve /_shardlog/: reset, faults, clock, limits; to this machine only")
 	f.BoolVar(&s.adminRemote, "admin-remote", false, "serve /_shardlog/ to other machines too")
 	f.DurationVar(&s.drain, "drain", 10*time.Second, "how long to wait for requests under way at the end")
+	f.IntVar(&s.connections, "max-connections", 8192, "how many connections are served at the same time; others wait")
 	f.BoolVar(&s.verbose, "v", false, "log details to standard error")
 }
 
@@ -80,8 +83,11 @@ func serve(e *env, args []string) error {
 	if _, err := e.parse(f, args, 0); err != nil {
 		return err
 	}
-	if s.memory && s.dir != "" {
+	switch {
+	case s.memory && s.dir != "":
 		return e.misused("-memory and -dir exclude each other")
+	case s.connections < 1:
+		return e.misused("-max-connections must be 1 or more")
 	}
 	level := slog.LevelWarn
 	if s.verbose {
@@ -150,6 +156,7 @@ func (s *serveFlags) serve(e *env, db *stream.DB, logger *slog.Logger) error {
 			return errors.Join(err, l.Close())
 		}
 	}
+	l = &limited{Listener: l, free: make(chan struct{}, s.connections), done: make(chan struct{})}
 	// What opening took is given back, so that an idle server is small.
 	debug.FreeOSMemory()
 	fmt.Fprintf(e.stdout, "listening on %s://%s\n", scheme, l.Addr())
@@ -208,4 +215,46 @@ func (s *serveFlags) tlsConfig(addr net.Addr) (*tls.Config, error) {
 		return nil, err
 	}
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// limited is a listener with a bound on the connections that are open.
+type limited struct {
+	net.Listener
+	free chan struct{}
+	done chan struct{}
+	once sync.Once
+}
+
+// Accept implements net.Listener.
+func (l *limited) Accept() (net.Conn, error) {
+	select {
+	case l.free <- struct{}{}:
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.free
+		return nil, err
+	}
+	return &counted{Conn: c, free: l.free}, nil
+}
+
+// Close implements net.Listener.
+func (l *limited) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.Listener.Close()
+}
+
+// counted is a connection that is counted until it is closed.
+type counted struct {
+	net.Conn
+	free chan struct{}
+	once sync.Once
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	c.once.Do(func() { <-c.free })
+	return c.Conn.Close()
 }

@@ -45,3 +45,22 @@ func TestAnIDInABlockOfTheOlderVersionIsDamage(t *testing.T) {
 	_, err = it.Next(&item)
 	require.True(t, isDamage(err), "%v", err)
 }
+
+// An end that a damaged restart table puts before the beginning is damage.
+func TestOwnUpToAnEarlierPlace(t *testing.T) {
+	b := blockOf(evenRun(40, 1000), 0)
+	value := encoded(&b, None)
+	table := value[len(value)-b.restarts()*restartSize:]
+	last := table[len(table)-restartSize:]
+	copy(last[4:8], []byte{1, 0, 0, 0}) // its offset
+	fixChecksum(value)
+	bad, err := Decode(value)
+	require.NoError(t, err)
+	it := seek(t, &b, 70)
+	stop, _ := bad.Seek(bad.End() - 1)
+	require.Less(t, stop.off, it.off)
+	it.Own(stop)
+	var item Item
+	_, err = it.Next(&item)
+	require.True(t, isDamage(err), "%v", err)
+}

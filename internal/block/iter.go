@@ -57,7 +57,9 @@ func (it *Iter) Done() bool { return it.next >= it.end }
 // up to, and without, those of stop, an iterator further on in the same block.
 // What Next returns then belongs to the caller.
 func (it *Iter) Own(stop Iter) {
-	it.data = append([]byte(nil), it.data[it.off:stop.off]...)
+	// A damaged table of restart points may put stop before it; then Next finds
+	// nothing where it expects a record.
+	it.data = append([]byte(nil), it.data[it.off:max(it.off, stop.off)]...)
 	it.off, it.end = 0, stop.next
 }
 

@@ -18,6 +18,8 @@ type pager struct {
 	kick chan struct{}
 	quit chan struct{}
 	wg   sync.WaitGroup
+
+	populated, flushes int // bytes and calls; its goroutine's, for tests
 }
 
 // pagedFile is the newest value log file, which is the one that Badger writes
@@ -115,6 +117,7 @@ func (p *pager) advance(f *pagedFile) error {
 			return err
 		}
 	}
+	p.populated += int(max(0, end-hole))
 	f.end = max(hole, end)
 	f.lead.Add(f.end - hole)
 	if f.end == hole {
@@ -147,6 +150,7 @@ func (p *pager) flush(f *pagedFile, to int64) {
 	if same {
 		_ = unix.SyncFileRange(int(f.f.Fd()), f.flushed, to-f.flushed, unix.SYNC_FILE_RANGE_WRITE)
 		f.flushed = to
+		p.flushes++
 	}
 }
 

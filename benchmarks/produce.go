@@ -1,0 +1,90 @@
+package main
+
+import (
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/producer"
+	"github.com/shardlog/shardlog/stream"
+)
+
+// producing opens a stream and a producer for it; stop ends both.
+func producing(sink func(*stream.Stream) shardlog.Sink, opts *producer.Options) (p *producer.Producer, stop func()) {
+	dir, cleanup := tempDir()
+	db, st := openLog(dir, stream.SyncNever, 4, stream.Config{})
+	if sink == nil {
+		sink = func(st *stream.Stream) shardlog.Sink { return st }
+	}
+	p = must(producer.New(sink(st), opts))
+	return p, func() {
+		check(p.Shutdown(ctx))
+		check(db.Close())
+		cleanup()
+	}
+}
+
+// putSingles has writers Put one record after the other through a producer.
+func putSingles(writers int, opts *producer.Options) float64 {
+	rs := records(1024, 100)
+	p, stop := producing(nil, opts)
+	defer stop()
+	return closedLoop(writers, span(), func(w int) {
+		must(p.Put(ctx, rs[w&1023]))
+	})
+}
+
+// producerVsBatches compares Put by many goroutines with batches that are
+// ready.
+func producerVsBatches(opts *producer.Options) func(*report) {
+	return func(r *report) {
+		batch := records(500, 100)
+		r.ratio("records/s",
+			func() float64 { return putSingles(256, opts) },
+			func() float64 { return logBatches(1, batch, false, span()) })
+	}
+}
+
+// putAsync puts n records from one goroutine and returns the rate and the
+// allocations per record.
+func putAsync(n int, opts *producer.Options) (rate, allocs float64) {
+	rs := records(1024, 100)
+	p, stop := producing(nil, opts)
+	defer stop()
+	var failed atomic.Int64
+	done := func(_ producer.Result, err error) {
+		if err != nil {
+			failed.Add(1)
+		}
+	}
+	run := func(n int) {
+		for i := range n {
+			check(p.PutAsync(ctx, rs[i&1023], done))
+		}
+		check(p.Flush(ctx))
+	}
+	run(n / 10) // the producer's own memory is there then
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	run(n)
+	elapsed := time.Since(start)
+	runtime.ReadMemStats(&after)
+	total := float64(after.Mallocs - before.Mallocs)
+	if failed.Load() > 0 {
+		panic("records failed")
+	}
+	return float64(n) / elapsed.Seconds(), total / float64(n)
+}
+
+func putAsyncRate(opts *producer.Options) func(*report) {
+	return func(r *report) {
+		var rates, allocs []float64
+		for range *rounds {
+			rate, a := putAsync(pick(3_000_000, 50_000), opts)
+			rates, allocs = append(rates, rate), append(allocs, a)
+		}
+		r.line("1 goroutine (goal "+r.b.goal+")", "%s records/s, %.2f allocations a record", si(median(rates)), median(allocs))
+	}
+}

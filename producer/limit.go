@@ -1,0 +1,126 @@
+package producer
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Limits are rates for each shard that the producer keeps to by itself, so that
+// records wait here, in order, instead of being refused there. 0 is no limit. One
+// second's worth may go at once.
+//
+// A shard that refuses records as too many all the same, because others write
+// to it too, is written to at half the rate; with each second without a
+// refusal the rate grows by a tenth of the limit, until that is reached again.
+//
+// Kinesis takes 1,000 records and 1 MiB a second on a shard (developer guide,
+// quotas). A record is a stored one: an aggregate counts as one record.
+type Limits struct {
+	// Records is how many records may go to a shard in a second, at least 1.
+	// Defaults to 0, no limit.
+	Records float64
+	// Bytes is how many bytes of keys, data and headers may go to a shard in a
+	// second, at least 1. A larger record goes when a whole second's worth is
+	// free. Defaults to 0, no limit.
+	Bytes float64
+}
+
+// Of a limiter that adapts to refusals.
+const (
+	limitCut      = 0.5  // what a refusal leaves of the rate
+	limitFloor    = 0.01 // of the limit is always left
+	limitStep     = 0.1  // of the limit is added each limitInterval
+	limitInterval = time.Second
+	limitPause    = 20 * time.Millisecond  // the shortest wait, so that records go together
+	limitCutPause = 100 * time.Millisecond // refusals within that are one
+)
+
+// limiter is what may go to a shard. It has no goroutine and never waits: it
+// says how long it takes.
+type limiter struct {
+	limits         Limits
+	records, bytes *rate.Limiter // nil without a limit
+	scale          float64       // of the limits
+	cut, raised    time.Time     // when scale changed
+}
+
+func newLimiter(l Limits) *limiter {
+	if l == (Limits{}) {
+		return nil
+	}
+	bucket := func(v float64) *rate.Limiter {
+		if v == 0 {
+			return nil
+		}
+		return rate.NewLimiter(rate.Limit(v), max(int(v), 1))
+	}
+	return &limiter{limits: l, records: bucket(l.Records), bytes: bucket(l.Bytes), scale: 1}
+}
+
+// wait returns how long it takes until a number of records and bytes may go; 0
+// if they may now.
+func (l *limiter) wait(now time.Time, records, bytes int) time.Duration {
+	if l == nil {
+		return 0
+	}
+	l.recover(now)
+	return max(shortfall(l.records, now, records), shortfall(l.bytes, now, bytes))
+}
+
+// use counts what goes.
+func (l *limiter) use(now time.Time, records, bytes int) {
+	if l != nil {
+		use(l.records, now, records)
+		use(l.bytes, now, bytes)
+	}
+}
+
+// shortfall is how long it takes until n tokens are free, or as many as there
+// can be.
+func shortfall(b *rate.Limiter, now time.Time, n int) time.Duration {
+	if b == nil || n == 0 {
+		return 0
+	}
+	missing := float64(min(n, b.Burst())) - b.TokensAt(now)
+	if missing <= 0 {
+		return 0
+	}
+	return max(time.Duration(missing/float64(b.Limit())*float64(time.Second)), limitPause)
+}
+
+func use(b *rate.Limiter, now time.Time, n int) {
+	if b != nil && n > 0 {
+		b.ReserveN(now, min(n, b.Burst())) // may go below 0, by what an aggregate grew
+	}
+}
+
+// refused is told that the shard refused a record as one too many.
+func (l *limiter) refused(now time.Time) {
+	if l == nil || now.Sub(l.cut) < limitCutPause {
+		return
+	}
+	l.recover(now)
+	l.cut, l.raised = now, now
+	l.set(now, max(l.scale*limitCut, limitFloor))
+}
+
+func (l *limiter) recover(now time.Time) {
+	if l.scale == 1 {
+		return
+	}
+	if steps := now.Sub(l.raised) / limitInterval; steps > 0 {
+		l.raised = l.raised.Add(steps * limitInterval)
+		l.set(now, min(l.scale+limitStep*float64(steps), 1))
+	}
+}
+
+func (l *limiter) set(now time.Time, scale float64) {
+	l.scale = scale
+	if l.records != nil {
+		l.records.SetLimitAt(now, rate.Limit(l.limits.Records*scale))
+	}
+	if l.bytes != nil {
+		l.bytes.SetLimitAt(now, rate.Limit(l.limits.Bytes*scale))
+	}
+}

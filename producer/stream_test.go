@@ -1,0 +1,295 @@
+package producer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kpl"
+	"github.com/shardlog/shardlog/producer"
+	"github.com/shardlog/shardlog/stream"
+)
+
+// openStream opens a stream in memory.
+func openStream(t testing.TB, cfg stream.Config) *stream.Stream {
+	t.Helper()
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	st, err := db.Create(context.Background(), "test", cfg)
+	require.NoError(t, err)
+	return st
+}
+
+// userRecord is a user record as a consumer finds it.
+type userRecord struct {
+	key, data string
+	seq       shardlog.SequenceNumber
+	sub       uint32
+	shard     string
+}
+
+// readAll reads every shard from the start, parents before children, takes
+// aggregates apart, and drops what does not belong to its shard, as a consumer
+// does.
+func readAll(t testing.TB, st *stream.Stream) (out []userRecord) {
+	t.Helper()
+	infos, err := st.Shards(context.Background())
+	require.NoError(t, err)
+	for _, info := range infos {
+		from := shardlog.TrimHorizon()
+		for {
+			page, err := st.Read(context.Background(), shardlog.ReadRequest{ShardID: info.ID, From: from})
+			require.NoError(t, err)
+			for i := range page.Records {
+				r := &page.Records[i]
+				for j, u := range users(r) {
+					if h := u.Hash(); kpl.IsAggregate(r.Data) && (h.Compare(info.HashStart) < 0 || h.Compare(info.HashEnd) > 0) {
+						t.Errorf("%s is outside of %s", u.Data, info.ID)
+					}
+					out = append(out, userRecord{key: u.PartitionKey, data: string(u.Data), seq: r.Sequence, sub: uint32(j), shard: info.ID})
+				}
+			}
+			if from = page.Next; len(page.Records) == 0 {
+				break
+			}
+		}
+	}
+	return out
+}
+
+// Scenarios 45 and 72 over the log: a hundred reshards under load, and every
+// record is there exactly once, in the order of its key, where its result says.
+func TestHundredReshardsUnderLoad(t *testing.T) {
+	for _, tt := range []producer.Options{
+		{},
+		{Aggregation: producer.Aggregation{Enabled: true, MaxCount: 20}},
+		{Aggregation: producer.Aggregation{Enabled: true}, ID: "p", Spread: true},
+	} {
+		t.Run(fmt.Sprintf("aggregation=%t/id=%s", tt.Aggregation.Enabled, tt.ID), func(t *testing.T) {
+			st := openStream(t, stream.Config{Shards: 2})
+			p := newProducer(t, st, &tt)
+			var stop atomic.Bool
+			var mu sync.Mutex
+			results := map[string]producer.Result{}
+			var wg sync.WaitGroup
+			for w := range 4 {
+				wg.Go(func() {
+					for i := 0; !stop.Load(); i++ {
+						name := fmt.Sprintf("%d-%d", w, i)
+						r := rec(fmt.Sprintf("key%d/%d", w, i%5), name)
+						if tt.Spread && i%7 == 0 {
+							r.PartitionKey = ""
+						}
+						err := p.PutAsync(context.Background(), r, func(res producer.Result, err error) {
+							if err != nil {
+								t.Errorf("%s: %v", name, err)
+							}
+							mu.Lock()
+							results[name] = res
+							mu.Unlock()
+						})
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if i%50 == 49 {
+							time.Sleep(200 * time.Microsecond)
+						}
+					}
+				})
+			}
+			resharded(t, st, 100)
+			stop.Store(true)
+			wg.Wait()
+			require.NoError(t, p.Shutdown(context.Background()))
+			all := readAll(t, st)
+			require.Len(t, all, len(results), "none is lost, and none is there twice")
+			last := map[string]int{}
+			for _, u := range all {
+				res, ok := results[u.data]
+				require.True(t, ok, u.data)
+				require.Equal(t, res.Sequence, u.seq)
+				require.Equal(t, res.SubSequence, u.sub)
+				require.Equal(t, res.ShardID, u.shard)
+				if len(u.key) != 16 { // not one of those without
+					n := number(t, u.data)
+					before, seen := last[u.key]
+					require.True(t, !seen || before < n, "%s of %s comes after %d", u.data, u.key, before)
+					last[u.key] = n
+				}
+			}
+			t.Logf("%d records, %d stored ones, %d requests, errors %v", len(all), p.Stats().Stored, p.Stats().Requests, p.Stats().Errors)
+			if tt.Aggregation.Enabled {
+				assert.Positive(t, p.Stats().Errors["wrong shard"], "the test meets what it is for")
+			}
+		})
+	}
+}
+
+// resharded splits and merges shards n times.
+func resharded(t *testing.T, st *stream.Stream, n int) {
+	for done := 0; done < n; {
+		infos, err := st.Shards(context.Background())
+		require.NoError(t, err)
+		var open []shardlog.ShardInfo
+		for _, i := range infos {
+			if !i.Closed {
+				open = append(open, i)
+			}
+		}
+		a := open[rand.IntN(len(open))]
+		if len(open) < 6 && rand.IntN(2) == 0 {
+			_, err = st.Split(context.Background(), a.ID, shardlog.HashKey{})
+		} else {
+			err = errNoNeighbour
+			for _, b := range open {
+				if next, ok := a.HashEnd.Next(); ok && b.HashStart == next {
+					_, err = st.Merge(context.Background(), a.ID, b.ID)
+				}
+			}
+		}
+		if err == nil {
+			done++
+		} else if !errors.Is(err, errNoNeighbour) {
+			require.NoError(t, err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+var errNoNeighbour = errors.New("no neighbour")
+
+// Scenarios 67 and 74 over the log.
+func TestIdentityOverAStream(t *testing.T) {
+	st := openStream(t, stream.Config{Shards: 4})
+	lossy := &lossySink{Stream: st}
+	p := newProducer(t, lossy, &producer.Options{ID: "p", Aggregation: producer.Aggregation{Enabled: true, MaxCount: 7}, Retry: producer.Retry{Initial: time.Millisecond}})
+	names := numbered("", 5000)
+	o := putAll(t, p, numbered("key", 50), names)
+	seen := map[string]int{}
+	for _, u := range readAll(t, st) {
+		seen[u.data]++
+		assert.Equal(t, u.seq, o.res[u.data].Sequence)
+	}
+	for _, n := range names {
+		require.NoError(t, o.err(t, n))
+		require.Equal(t, 1, seen[n], n)
+	}
+	assert.Positive(t, lossy.lost.Load())
+	newer := newProducer(t, st, &producer.Options{ID: "p"})
+	_, err := newer.Put(t.Context(), rec("k", "newer"))
+	require.NoError(t, err)
+	_, err = p.Put(t.Context(), rec("k", "older"))
+	require.ErrorIs(t, err, shardlog.ErrFenced)
+	require.NoError(t, newer.Shutdown(t.Context()))
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// lossySink is a stream of which every third answer is lost.
+type lossySink struct {
+	*stream.Stream
+	n, lost atomic.Int64
+}
+
+func (s *lossySink) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
+	res, err := s.Stream.PutRequest(ctx, req)
+	if s.n.Add(1)%3 == 0 {
+		s.lost.Add(1)
+		return nil, shardlog.ErrUnknownOutcome
+	}
+	return res, err
+}
+
+// Scenario 75 over the log, with a restart between.
+func TestDedupIDOverAStream(t *testing.T) {
+	dir := t.TempDir()
+	var first producer.Result
+	for restart := range 2 {
+		db, err := stream.Open(dir, &stream.Options{Durability: stream.SyncNever})
+		require.NoError(t, err)
+		var st *stream.Stream
+		if restart == 0 {
+			st, err = db.Create(t.Context(), "test", stream.Config{DedupWindow: time.Hour})
+		} else {
+			st, err = db.Stream(t.Context(), "test")
+		}
+		require.NoError(t, err)
+		p := newProducer(t, st, nil)
+		for i := range 2 {
+			res, err := p.Put(t.Context(), shardlog.Record{PartitionKey: "k", Data: []byte("a"), DedupID: "id"})
+			require.NoError(t, err)
+			if restart+i == 0 {
+				first = res
+				assert.False(t, res.Duplicate)
+				continue
+			}
+			assert.True(t, res.Duplicate)
+			assert.Equal(t, first.Sequence, res.Sequence)
+			assert.Equal(t, first.ShardID, res.ShardID)
+		}
+		require.NoError(t, p.Shutdown(t.Context()))
+		assert.Len(t, readAll(t, st), 1)
+		require.NoError(t, db.Close())
+	}
+}
+
+// A stream that hashes keys in another way keeps the order too: with
+// aggregation, each record says where it belongs.
+func TestAggregationOverAnotherHash(t *testing.T) {
+	st := openStream(t, stream.Config{Shards: 8, Hash: stream.XXHash})
+	p := newProducer(t, st, &producer.Options{Aggregation: producer.Aggregation{Enabled: true, MaxCount: 2}})
+	on := map[string]string{}
+	for i := range 200 {
+		key := fmt.Sprint("key", i%10)
+		res, err := p.Put(t.Context(), rec(key, fmt.Sprint(i)))
+		require.NoError(t, err)
+		if before, ok := on[key]; ok {
+			require.Equal(t, before, res.ShardID)
+		}
+		on[key] = res.ShardID
+	}
+	assert.Empty(t, p.Stats().Errors)
+	require.NoError(t, p.Shutdown(t.Context()))
+}
+
+// Scenario 65: what the producer holds stays within its bounds while the sink
+// stalls, whatever is put.
+func TestMemoryIsFlatWhileTheSinkStalls(t *testing.T) {
+	release := make(chan struct{})
+	sink := &fakeSink{on: func(_ context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
+		<-release
+		return make([]shardlog.PutResult, len(records)), nil
+	}}
+	p := newProducer(t, sink, &producer.Options{BufferBytes: 8 << 20, TTL: -1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	data := make([]byte, 1000)
+	fill := func() (taken int) {
+		for range 100_000 {
+			if p.TryPut(shardlog.Record{PartitionKey: "key", Data: data}, nil) == nil {
+				taken++
+			}
+		}
+		return taken
+	}
+	before := heap()
+	assert.InDelta(t, 8<<20/1003, fill(), 1)
+	full := heap()
+	for range 5 {
+		assert.Zero(t, fill())
+	}
+	assert.Less(t, full-before, int64(8<<20)*3/2+4<<20)
+	assert.Less(t, heap()-full, int64(1<<20), "flat")
+	close(release)
+	require.NoError(t, p.Shutdown(t.Context()))
+}
