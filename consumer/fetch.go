@@ -171,9 +171,7 @@ func (f *fetcher) read() (*shardlog.Page, error) {
 		if len(page.Records) > 0 || page.End {
 			f.early = 0
 			if o.FanOut {
-				for i := range page.Records {
-					f.unpaid += int64(page.Records[i].Size())
-				}
+				f.unpaid += sizeOf(page.Records)
 			}
 			return &page, nil
 		}
