@@ -165,7 +165,11 @@ func (p *Producer) plan() {
 			earlier(p.blockedUntil)
 		}
 		if p.ready.n > 0 && !p.stuck() {
-			earlier(p.ready.head.born + p.wait(p.senders))
+			at := p.ready.head.born + p.wait(p.senders)
+			if p.senders > 0 {
+				at = max(at, p.crowded)
+			}
+			earlier(at)
 		}
 	}
 	if at == 0 || (p.wake != 0 && p.wake <= at) {

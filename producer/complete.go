@@ -49,6 +49,7 @@ func (p *Producer) complete(b *request, results []shardlog.PutResult, err error)
 	x.stored = []Attempt{x.attempt}
 	x.timedOut = b.ctx.Err() != nil && errors.Is(context.Cause(b.ctx), errTimeout)
 	p.stats.requestTime.add(x.attempt.Duration)
+	p.crowded = 0
 	x.lost, x.fenced = p.identityLost(b, err)
 	whole := p.judge(err, x)
 	// A request is refused whole when one of its records has a fault that only

@@ -73,6 +73,7 @@ type Producer struct {
 	numbers      numbers
 	ended        error // why the producer ended by itself
 	senders      int   // requests in flight or about to be
+	crowded      int64 // until then, most keys are taken to be in use by requests in flight
 	starting     int   // of these, those that have not taken their records yet
 
 	// What the bounds of the buffer count: entries that are not finished.

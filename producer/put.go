@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
@@ -337,7 +338,7 @@ type intake struct {
 func (p *Producer) own(r *shardlog.Record, size int) intake {
 	in := intake{size: size, explicit: r.ExplicitHashKey.IsSet(), keyless: r.PartitionKey == ""}
 	if !p.opts.BorrowData {
-		r.Data = slices.Clone(r.Data)
+		r.Data = copyOf(r.Data)
 	}
 	if r.Headers != nil || r.DedupID != "" {
 		in.more = &more{headers: r.Headers, dedupID: r.DedupID}
@@ -354,4 +355,30 @@ func (p *Producer) own(r *shardlog.Record, size int) intake {
 		r.ExplicitHashKey = shardlog.KeyHash(r.PartitionKey)
 	}
 	return in
+}
+
+// Small payloads are copied into chunks, one allocation for many. A record
+// that stays long keeps its chunk, so chunks are small, too.
+const (
+	chunkSize = 1024
+	smallData = 256
+)
+
+type chunk struct{ free []byte }
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+func copyOf(data []byte) []byte {
+	if len(data) > smallData || len(data) == 0 {
+		return slices.Clone(data)
+	}
+	c := chunks.Get().(*chunk)
+	if len(c.free) < len(data) {
+		c.free = make([]byte, chunkSize)
+	}
+	n := copy(c.free, data)
+	out := c.free[:n:n]
+	c.free = c.free[n:]
+	chunks.Put(c)
+	return out
 }

@@ -30,7 +30,8 @@ type request struct {
 	arena   []byte // holds the aggregates
 	epoch   uint64
 	done    uint64
-	unsent  bool // an error of the last call came before the sink had the records
+	unsent  bool  // an error of the last call came before the sink had the records
+	sent    int64 // when it was taken, in nanoseconds since New
 	started time.Time
 	sends   int
 
@@ -92,6 +93,7 @@ func (p *Producer) begin(b *request) {
 	}
 	b.epoch, b.done = p.epochNumber, p.numbers.done
 	b.sends++
+	b.sent = p.now()
 	p.stats.requests++
 	n := 0
 	for i := range b.slots {

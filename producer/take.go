@@ -27,6 +27,9 @@ func (p *Producer) due(now int64, others int) bool {
 	if p.stuck() {
 		return false
 	}
+	if now < p.crowded && others > 0 {
+		return p.sendq.head != nil && p.starting == 0
+	}
 	enough := max(p.ready.bytes/p.opts.MaxBatchBytes, p.ready.n/p.batch) > p.starting
 	switch {
 	case enough:
@@ -171,12 +174,25 @@ func (p *Producer) nextFree() (at int64) {
 	return at
 }
 
+// fewBusy is how many entries of keys in use are moved out of the way for others.
+const fewBusy = 64
+
 // takeReady takes from what arrived; entries whose key is in use go into its
-// lane.
+// lane. With few keys most are in use by the requests in flight, and what has
+// arrived may be much: it is left where it is then, and handled once, until one
+// of them returns or takes long.
 func (p *Producer) takeReady(f *filling) {
+	moved := 0
 	for e := p.ready.head; e != nil; e = p.ready.head {
 		l := p.keys[e.hash]
 		if l != nil && (l.req != f.b || l.waiting.n > 0) {
+			if l.req != nil && l.req != f.b && f.now-l.req.sent < int64(patience) {
+				moved++
+			}
+			if moved > fewBusy || moved > 0 && len(f.b.slots) > p.opts.MaxBatchRecords/2 {
+				p.crowded = f.now + int64(patience)
+				return
+			}
 			p.ready.remove(e)
 			l.waiting.push(e)
 			continue
