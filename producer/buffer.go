@@ -145,34 +145,18 @@ func (p *Producer) plan() {
 	if p.open == 0 {
 		return
 	}
-	var at int64
-	earlier := func(t int64) {
-		if at == 0 || t < at {
-			at = t
-		}
-	}
+	at := int64(never)
+	earlier := func(t int64) { at = min(at, t) }
 	if p.ttl > 0 {
 		earlier(p.age.oldest.born + p.ttl)
 	}
 	if len(p.backoff) > 0 {
 		earlier(p.backoff[0].due)
 	}
-	if p.senders < p.opts.MaxInFlight && p.starting == 0 { // else a sender looks for itself
-		if len(p.parked) > 0 {
-			earlier(p.parked[0].due)
-		}
-		if p.blockedUntil > 0 && !p.stuck() {
-			earlier(p.blockedUntil)
-		}
-		if p.ready.n > 0 && !p.stuck() {
-			at := p.ready.head.born + p.wait(p.senders)
-			if p.senders > 0 {
-				at = max(at, p.crowded)
-			}
-			earlier(at)
-		}
+	if p.senders < p.opts.MaxInFlight { // else a sender looks for itself
+		earlier(p.due(p.senders))
 	}
-	if at == 0 || (p.wake != 0 && p.wake <= at) {
+	if at == never || (p.wake != 0 && p.wake <= at) {
 		return
 	}
 	p.wake = at

@@ -73,6 +73,7 @@ type Producer struct {
 	numbers      numbers
 	ended        error // why the producer ended by itself
 	senders      int   // requests in flight or about to be
+	lastSent     int64 // when the last request was taken
 	crowded      int64 // until then, most keys are taken to be in use by requests in flight
 	starting     int   // of these, those that have not taken their records yet
 

@@ -94,6 +94,7 @@ func (p *Producer) begin(b *request) {
 	b.epoch, b.done = p.epochNumber, p.numbers.done
 	b.sends++
 	b.sent = p.now()
+	p.lastSent = b.sent
 	p.stats.requests++
 	n := 0
 	for i := range b.slots {

@@ -28,7 +28,7 @@ func (p *Producer) run() {
 	p.mu.Lock()
 	p.needMap()
 	p.starting--
-	for b = p.take(); b != nil; b = p.take() {
+	for b = p.take(true); b != nil; b = p.take(false) {
 		p.advance(p.now())
 		p.unlock()
 		calling = true

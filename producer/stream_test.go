@@ -176,7 +176,7 @@ func TestIdentityOverAStream(t *testing.T) {
 	st := openStream(t, stream.Config{Shards: 4})
 	lossy := &lossySink{Stream: st}
 	p := newProducer(t, lossy, &producer.Options{ID: "p", Aggregation: producer.Aggregation{Enabled: true, MaxCount: 7}, Retry: producer.Retry{Initial: time.Millisecond}})
-	names := numbered("", 5000)
+	names := numbered("", 20_000)
 	o := putAll(t, p, numbered("key", 50), names)
 	seen := map[string]int{}
 	for _, u := range readAll(t, st) {

@@ -2,6 +2,7 @@ package producer
 
 import (
 	"container/heap"
+	"math"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -12,39 +13,59 @@ import (
 
 // kick starts a sender if there is something to send.
 func (p *Producer) kick(now int64) {
-	if p.senders < p.opts.MaxInFlight && p.due(now, p.senders) {
+	if p.senders < p.opts.MaxInFlight && p.due(p.senders) <= now {
 		p.senders++
 		p.starting++
+		p.lastSent = now
 		go p.run()
 	}
 }
 
-// due tells whether a request should be sent while there are others.
-func (p *Producer) due(now int64, others int) bool {
-	if len(p.parked) > p.starting && p.parked[0].due <= now {
-		return true
+// never is when nothing is due that is not brought about by something else.
+const never = math.MaxInt64
+
+// due is when a request should be sent while there are others.
+func (p *Producer) due(others int) int64 {
+	at := int64(never)
+	if len(p.parked) > p.starting {
+		at = p.parked[0].due
 	}
-	if p.stuck() {
-		return false
+	if !p.stuck() {
+		at = min(at, p.dueNew(others))
 	}
-	if now < p.crowded && others > 0 {
-		return p.sendq.head != nil && p.starting == 0
+	if others > 0 {
+		at = max(at, p.lastSent+int64(stagger))
 	}
-	enough := max(p.ready.bytes/p.opts.MaxBatchBytes, p.ready.n/p.batch) > p.starting
-	switch {
-	case enough:
-		return true
-	case p.starting > 0: // will take what there is
-		return false
-	case p.sendq.head != nil, p.blockedUntil > 0 && p.blockedUntil <= now:
-		return true
-	case p.ready.n == 0:
-		return false
-	case others == 0 && p.ready.head.seq <= p.urgent:
-		return true
-	}
-	return now >= p.ready.head.born+p.wait(others)
+	return at
 }
+
+// dueNew is due for a request that was not sent before.
+func (p *Producer) dueNew(others int) int64 {
+	at := int64(never)
+	switch backlog := max(p.ready.bytes/p.opts.MaxBatchBytes, p.ready.n/p.batch); {
+	case backlog > p.starting, p.ready.n > 0 && others == 0 && p.ready.head.seq <= p.urgent:
+		at = 0
+	case p.starting > 0: // will take what there is
+		return never
+	case p.ready.n > 0:
+		at = p.ready.head.born + p.wait(others)
+	}
+	if others > 0 {
+		at = max(at, p.crowded)
+	}
+	if p.starting == 0 && p.sendq.head != nil {
+		at = 0
+	}
+	if p.starting == 0 && p.blockedUntil > 0 {
+		at = min(at, p.blockedUntil)
+	}
+	return at
+}
+
+// stagger is how long after a request another one may be started beside it. A
+// sink that answers faster than that, as one in the same process does, gets one
+// after the other, which costs less than any overlap gains.
+const stagger = time.Millisecond
 
 // stuck tells whether a new request would have to wait for numbers.
 func (p *Producer) stuck() bool { return p.opts.ID != "" && p.numbers.full() }
@@ -57,16 +78,19 @@ func (p *Producer) wait(others int) int64 {
 	return max(int64(patience), int64(p.opts.Linger))
 }
 
-// take returns a request for one of the senders; nil if nothing is to be sent
-// now.
-func (p *Producer) take() *request {
+// take returns a request for one of the senders, which may be fresh from kick;
+// nil if nothing is to be sent now.
+func (p *Producer) take(fresh bool) *request {
 	now := p.now()
 	p.expire(now)
 	p.promote(now)
 	if b := p.resume(now); b != nil {
 		return b
 	}
-	if !p.due(now, p.senders-1) {
+	if p.stuck() || p.dueNew(p.senders-1) > now {
+		return nil
+	}
+	if !fresh && p.senders > 1 && now < p.lastSent+int64(stagger) {
 		return nil
 	}
 	b := p.newRequest()
