@@ -20,6 +20,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"github.com/shardlog/shardlog/stream"
 )
 
 var (
@@ -187,5 +189,7 @@ var benches = []bench{
 	{"allocations", "append <= 0.2, scan <= 0.05", allocations},
 	{"producer, Put by 256", ">= 0.8", producerVsBatches(nil)},
 	{"producer, PutAsync", ">= 1.5 M/s, <= 1", putAsyncRate(nil)},
+	{"aggregation, no limits", "report; of plain", aggregated(stream.Limits{})},
+	{"aggregation, Kinesis's limits", "report; of plain", aggregated(stream.KinesisLimits())},
 	{"reopen 1 GB after a kill", "< 100ms, < 300 MB", reopen},
 }
