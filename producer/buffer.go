@@ -17,7 +17,7 @@ func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, er
 		return nil, p.closedError()
 	}
 	size := in.size
-	full := p.room.n > 0 || !p.fits(size)
+	full := p.full(size, block)
 	if full {
 		if block && p.dispatching {
 			// A callback that waits for room keeps others from making it.
@@ -25,7 +25,7 @@ func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, er
 			if p.state != stateOpen {
 				return nil, p.closedError()
 			}
-			full = p.room.n > 0 || !p.fits(size)
+			full = p.full(size, block)
 		}
 		if full && !block {
 			p.stats.rejected++
@@ -41,6 +41,28 @@ func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, er
 	}
 	p.accept(e, p.now())
 	return e, nil
+}
+
+// full tells whether a record has to wait, or, if it does not, is refused.
+func (p *Producer) full(size int, block bool) bool {
+	switch {
+	case !p.fits(size):
+		return true
+	case p.room.n == 0:
+		return block && p.ahead()
+	}
+	return block || !p.ahead()
+}
+
+// backlog is how many full requests may wait before writers wait for a sink
+// that is at work. What waits longer than it must falls out of the processor's
+// caches, which costs more than all the rest.
+const backlog = 4
+
+// ahead tells whether writers are ahead of a sink that takes what it is given
+// as fast as that. A slow one is no reason to wait while there is room.
+func (p *Producer) ahead() bool {
+	return p.ready.n/backlog >= p.batch && p.senders > 0 && p.now() < p.lastSent+int64(patience)
 }
 
 func (p *Producer) fits(size int) bool {
@@ -60,7 +82,7 @@ func (p *Producer) accept(e *entry, now int64) {
 
 // grant accepts entries that waited for room.
 func (p *Producer) grant(now int64) {
-	for e := p.room.head; e != nil && p.fits(e.size); e = p.room.head {
+	for e := p.room.head; e != nil && p.fits(e.size) && !p.ahead(); e = p.room.head {
 		p.room.remove(e)
 		p.accept(e, now)
 		if e.admit != nil {
@@ -152,6 +174,9 @@ func (p *Producer) plan() {
 	}
 	if len(p.backoff) > 0 {
 		earlier(p.backoff[0].due)
+	}
+	if p.room.n > 0 && p.ahead() {
+		earlier(p.lastSent + int64(patience))
 	}
 	if p.senders < p.opts.MaxInFlight { // else a sender looks for itself
 		earlier(p.due(p.senders))

@@ -100,7 +100,9 @@ func (p *Producer) abandon(e *entry, cause error) {
 // was not taken. A nil done leaves that to Stats.
 //
 // PutAsync blocks only while the buffer is full, and no longer than ctx; ctx
-// has no meaning for a record that was taken. The errors are those of Put that
+// has no meaning for a record that was taken. When more than four requests'
+// worth of records wait for a sink that answers within 5 ms, it also waits for
+// that to go on. The errors are those of Put that
 // arise before a record is sent.
 //
 // Callbacks run one at a time, for each partition key in the order in which
