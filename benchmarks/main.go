@@ -188,8 +188,8 @@ var benches = []bench{
 	{"5 GB through 200 MB", "disk <= 2, avg <= 1.5, p99 < 30ms", window},
 	{"allocations", "append <= 0.2, scan <= 0.05", allocations},
 	{"producer, Put by 256", ">= 0.8", producerVsBatches(nil)},
+	{"producer, aggregating in process", "report", aggregation(stream.Limits{})},
+	{"producer, aggregating, KinesisLimits", "report", aggregation(stream.KinesisLimits())},
 	{"producer, PutAsync", ">= 1.5 M/s, <= 1", putAsyncRate(nil)},
-	{"aggregation, no limits", "report; of plain", aggregated(stream.Limits{})},
-	{"aggregation, Kinesis's limits", "report; of plain", aggregated(stream.KinesisLimits())},
 	{"reopen 1 GB after a kill", "< 100ms, < 300 MB", reopen},
 }

@@ -88,3 +88,27 @@ func putAsyncRate(opts *producer.Options) func(*report) {
 		r.line("1 goroutine (goal "+r.b.goal+")", "%s records/s, %.2f allocations a record", si(median(rates)), median(allocs))
 	}
 }
+
+// aggregation compares a producer that aggregates with one that does not, over
+// the same stream: without limits, where it has no gain, and with those of
+// Kinesis, which count stored records.
+func aggregation(limits stream.Limits) func(*report) {
+	return func(r *report) {
+		run := func(enabled bool) float64 {
+			dir, cleanup := tempDir()
+			defer cleanup()
+			db, st := openLog(dir, stream.SyncNever, 4, stream.Config{Limits: limits})
+			defer func() { check(db.Close()) }()
+			p := must(producer.New(st, &producer.Options{Aggregation: producer.Aggregation{Enabled: enabled}}))
+			defer func() { check(p.Close()) }()
+			rs := records(1024, 100)
+			start := time.Now()
+			for n := 0; n&255 != 0 || time.Since(start) < span(); n++ {
+				check(p.PutAsync(ctx, rs[n&1023], nil))
+			}
+			took := time.Since(start)
+			return float64(p.Stats().Put) / took.Seconds()
+		}
+		r.ratio("records/s", func() float64 { return run(true) }, func() float64 { return run(false) })
+	}
+}

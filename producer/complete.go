@@ -15,6 +15,7 @@ import (
 type failures struct {
 	retried, failed int
 	reordered       bool
+	fenced          bool // the identity was taken over
 	first           error
 }
 
@@ -34,7 +35,6 @@ type ending struct {
 	stored   []Attempt // of records whose first attempt succeeded; they share it
 	timedOut bool
 	split    bool // the sink refuses the whole because of one record
-	fenced   bool
 	lost     bool // the sink has forgotten the identity
 	failures
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/producer"
+	"github.com/shardlog/shardlog/stream"
 )
 
 // memorySink is a Sink of one shard in memory; a stream.Stream is a real one.
@@ -127,4 +128,157 @@ func ExampleProducer_Stats() {
 	// Output:
 	// 5 50
 	// 5 records in 1 request; 0 pending
+}
+
+// Aggregation packs records into stored ones, as the Kinesis Producer Library
+// does.
+func ExampleAggregation() {
+	st := exampleStream(stream.Config{})
+	p, err := producer.New(st, &producer.Options{
+		Aggregation: producer.Aggregation{Enabled: true, MaxCount: 100},
+		Linger:      time.Hour, // so that all is sent by Flush
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close()
+
+	for i := range 250 {
+		r := shardlog.Record{PartitionKey: fmt.Sprint("user-", i%10), Data: []byte("clicked")}
+		if err := p.PutAsync(context.Background(), r, nil); err != nil {
+			panic(err)
+		}
+	}
+	if err := p.Flush(context.Background()); err != nil {
+		panic(err)
+	}
+	s := p.Stats()
+	fmt.Println(s.Put, "records in", s.Stored, "stored ones, up to", s.RecordsPerStored.Max)
+	// Output: 250 records in 3 stored ones, up to 100
+}
+
+// With an identity, a record whose answer was lost is sent again and stored
+// once; a second producer with the identity takes over.
+func ExampleOptions_identity() {
+	st := exampleStream(stream.Config{})
+	ctx := context.Background()
+	first, err := producer.New(st, &producer.Options{ID: "orders-1"})
+	if err != nil {
+		panic(err)
+	}
+	defer first.Close()
+	_, err = first.Put(ctx, shardlog.Record{PartitionKey: "order-7", Data: []byte("paid")})
+	fmt.Println("first:", err)
+
+	second, err := producer.New(st, &producer.Options{ID: "orders-1"}) // as after a restart
+	if err != nil {
+		panic(err)
+	}
+	defer second.Close()
+	_, err = second.Put(ctx, shardlog.Record{PartitionKey: "order-7", Data: []byte("sent")})
+	fmt.Println("second:", err)
+	_, err = first.Put(ctx, shardlog.Record{PartitionKey: "order-7", Data: []byte("late")})
+	fmt.Println("first is fenced:", errors.Is(err, shardlog.ErrFenced))
+	// Output:
+	// first: <nil>
+	// second: <nil>
+	// first is fenced: true
+}
+
+// A DedupID tells copies of an event apart from others, also across restarts of
+// the writer.
+func ExampleProducer_Put_dedupID() {
+	st := exampleStream(stream.Config{DedupWindow: time.Hour})
+	p, err := producer.New(st, nil)
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close()
+
+	r := shardlog.Record{PartitionKey: "order-7", Data: []byte("paid"), DedupID: "payment-123"}
+	first, err := p.Put(context.Background(), r)
+	if err != nil {
+		panic(err)
+	}
+	again, err := p.Put(context.Background(), r)
+	fmt.Println(again.Duplicate, again.Sequence == first.Sequence, err)
+	// Output: true true <nil>
+}
+
+// Limits hold records back here, in order, instead of letting the sink refuse
+// them.
+func ExampleLimits() {
+	p, err := producer.New(exampleStream(stream.Config{}), &producer.Options{Limits: producer.Limits{Records: 100}})
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close()
+
+	start := time.Now()
+	for range 110 { // 100 may go at once
+		if err := p.PutAsync(context.Background(), shardlog.Record{PartitionKey: "k"}, nil); err != nil {
+			panic(err)
+		}
+	}
+	if err := p.Flush(context.Background()); err != nil {
+		panic(err)
+	}
+	fmt.Println(time.Since(start) > 80*time.Millisecond, p.Stats().AllErrors)
+	// Output: true 0
+}
+
+// Records without a partition key are spread over the shards.
+func ExampleOptions_spread() {
+	p, err := producer.New(exampleStream(stream.Config{Shards: 2}), &producer.Options{Spread: true})
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close()
+
+	shards := map[string]bool{}
+	for range 10 {
+		res, err := p.Put(context.Background(), shardlog.Record{Data: make([]byte, 50_000)})
+		if err != nil {
+			panic(err)
+		}
+		shards[res.ShardID] = true
+	}
+	fmt.Println(len(shards), "shards")
+	// Output: 2 shards
+}
+
+// Hooks are where tracing and metrics attach.
+func ExampleHooks() {
+	p, err := producer.New(&memorySink{}, &producer.Options{Hooks: producer.Hooks{
+		Request: func(ctx context.Context, r producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+			fmt.Println("begin:", r.Records, "records,", r.Bytes, "bytes") // start a span
+			return ctx, func(o producer.RequestOutcome) {
+				fmt.Println("end:", o.Failed, "failed,", o.Err) // end it
+			}
+		},
+	}})
+	if err != nil {
+		panic(err)
+	}
+	defer p.Close()
+
+	if _, err := p.Put(context.Background(), shardlog.Record{PartitionKey: "alice", Data: []byte("in")}); err != nil {
+		panic(err)
+	}
+	// Output:
+	// begin: 1 records, 7 bytes
+	// end: 0 failed, <nil>
+}
+
+// exampleStream makes a stream in memory.
+func exampleStream(cfg stream.Config) *stream.Stream {
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	if err != nil {
+		panic(err)
+	}
+	st, err := db.Create(context.Background(), "events", cfg)
+	if err != nil {
+		panic(err)
+	}
+	return st
 }

@@ -8,7 +8,7 @@ import (
 // Hooks are functions that a producer calls, for tracing and metrics. Each may
 // be nil. They are called without a lock, from several goroutines at a time,
 // and hold up what they are called for. A panic of Request counts as one of the
-// sink. For figures, Producer.Stats costs less.
+// sink; another one is logged. For figures, Producer.Stats costs less.
 type Hooks struct {
 	// Request is called before each call of the sink. The context that it
 	// returns, which must come from ctx, is the call's; the function that it

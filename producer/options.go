@@ -18,8 +18,8 @@ type Options struct {
 	// MaxInFlight is how many requests may be at the sink at a time, at most
 	// 1,024. Records of one partition key are never in two of them, and a
 	// further one is started only for a full request's worth of records or
-	// for a record that has waited for 5 ms, because fewer and larger
-	// requests cost less. Defaults to 4.
+	// for a record that has waited for 5 ms, and not within 1 ms of the one
+	// before, because fewer and larger requests cost less. Defaults to 4.
 	MaxInFlight int
 	// Linger is how long a record may wait for others before a request is
 	// sent, when none is in flight. Put, PutBatch, Flush and Shutdown do not

@@ -3,6 +3,7 @@ package producer_test
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"reflect"
 	"testing"
 	"time"
@@ -64,6 +65,7 @@ func TestEveryFaultIsReported(t *testing.T) {
 		MaxBatchRecords: 10_001, MaxBatchBytes: 64<<20 + 1, MaxInFlight: 1025, Linger: -1, BufferRecords: -1, BufferBytes: -1,
 		WhenFull: 2, MaxRecordSize: shardlog.MaxRecordSize + 1, Order: 2, MaxAttempts: -1,
 		Retry: producer.Retry{Initial: -1, Max: -1}, RequestTimeout: -1,
+		Aggregation: producer.Aggregation{MaxCount: -1, MaxSize: 63}, Limits: producer.Limits{Records: 0.5, Bytes: math.NaN()}, ID: "\xff",
 	})
 	require.ErrorIs(t, err, shardlog.ErrInvalid)
 	var fields []string
@@ -75,10 +77,13 @@ func TestEveryFaultIsReported(t *testing.T) {
 	assert.ElementsMatch(t, []string{
 		"Sink", "MaxBatchRecords", "MaxBatchBytes", "MaxInFlight", "BufferRecords", "MaxAttempts", "BufferBytes", "MaxRecordSize",
 		"Linger", "RequestTimeout", "Retry.Initial", "Retry.Max", "WhenFull", "Order",
+		"Aggregation.MaxCount", "Aggregation.MaxSize", "Limits.Records", "Limits.Bytes", "ID",
 	}, fields)
 
 	_, err = producer.New(&fakeSink{}, &producer.Options{Retry: producer.Retry{Initial: time.Second, Max: time.Millisecond}})
 	require.ErrorContains(t, err, "Retry.Max")
 	_, err = producer.New(&fakeSink{}, &producer.Options{MaxRecordSize: 2000, BufferBytes: 1000})
 	require.ErrorContains(t, err, "MaxRecordSize")
+	_, err = producer.New(&fakeSink{}, &producer.Options{Aggregation: producer.Aggregation{MaxSize: 2000}, MaxBatchBytes: 1000})
+	require.ErrorContains(t, err, "Aggregation.MaxSize")
 }

@@ -10,7 +10,9 @@
 // Results are exact about what is not known. A record whose result is an error
 // that does not match shardlog.ErrUnknownOutcome is not stored. One that does
 // match may be stored. A record can be stored twice only if a request ended in
-// an unknown outcome and the record was sent again.
+// an unknown outcome and the record was sent again, and not even then with
+// Options.ID; or, over a sink that cannot refuse what is on the wrong shard, if
+// it was in an aggregate when its shard was split or merged.
 package producer
 
 import (

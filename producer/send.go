@@ -86,7 +86,7 @@ func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 			results, err = nil, b.brokenOff(&PanicError{Value: v, Stack: debug.Stack()})
 		}
 		if end != nil {
-			end(outcomeOf(b, results, err))
+			p.guard(func() { end(outcomeOf(b, results, err)) })
 		}
 		if p.opts.RequestTimeout > 0 {
 			b.cancel()
@@ -119,6 +119,16 @@ func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 		return nil, fmt.Errorf("%w: the sink gave %d results for %d records", shardlog.ErrUnknownOutcome, len(results), n)
 	}
 	return results, err
+}
+
+// guard calls a hook whose panic has no other place to go than the log.
+func (p *Producer) guard(hook func()) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.opts.Logger.Error("a hook panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	hook()
 }
 
 // brokenOff is the error of a call that did not return.
@@ -175,6 +185,9 @@ func (p *Producer) report(f *failures) {
 	if f.reordered {
 		p.opts.Logger.Warn("the sink stored a record after it refused an earlier one of the key; from now on, requests have one record of a key",
 			slog.String("option", "Order"))
+	}
+	if f.fenced {
+		p.opts.Logger.Error("another producer has taken over the identity; this one stores nothing more", slog.String("id", p.opts.ID))
 	}
 	switch {
 	case f.failed > 0:

@@ -90,7 +90,7 @@ func (p *Producer) learn(version uint64) {
 		p.opts.Logger.Warn("the sink's shards are not known", slog.Any("error", err), slog.Int("shards", open))
 	}
 	if f := p.opts.Hooks.Shards; f != nil {
-		f(open, err)
+		p.guard(func() { f(open, err) })
 	}
 }
 
