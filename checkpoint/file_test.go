@@ -110,20 +110,15 @@ func TestFileSurvivesKill(t *testing.T) {
 }
 
 func TestFileSurvivesReopening(t *testing.T) {
-	dir := t.TempDir()
-	s, err := checkpoint.OpenFile(dir, nil)
-	require.NoError(t, err)
-	want, err := s.Create(t.Context(), fullLease())
-	require.NoError(t, err)
-	again, err := checkpoint.OpenFile(dir, nil)
-	require.NoError(t, err)
-	got, err := again.Get(t.Context(), testKey)
-	require.NoError(t, err)
-	assert.Equal(t, want, got)
-	require.NoError(t, again.Delete(t.Context(), got))
-	got, err = s.Create(t.Context(), checkpoint.Lease{Key: testKey})
-	require.NoError(t, err)
-	assert.Greater(t, got.Version, want.Version)
+	checkpointtest.RunReopen(t, func(t *testing.T) (checkpoint.Store, func() checkpoint.Store) {
+		dir := t.TempDir()
+		open := func() checkpoint.Store {
+			s, err := checkpoint.OpenFile(dir, nil)
+			require.NoError(t, err)
+			return s
+		}
+		return open(), open
+	})
 }
 
 func TestFileErrors(t *testing.T) {

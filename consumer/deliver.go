@@ -18,6 +18,7 @@ type piece struct {
 	shardEnd      bool
 	behind        time.Duration
 	behindRecords int64
+	size          int64 // of the records, if they are a whole chunk; else 0
 }
 
 // after is the position after the i-th record. Of user records that were
@@ -45,6 +46,9 @@ func (t *task) batch() *piece {
 	c, o := t.chunk, t.r.o
 	p := &piece{records: t.rest, end: c.next, shardEnd: c.end, behind: c.behind, behindRecords: c.behindRecords}
 	n := min(len(t.rest), o.BatchSize)
+	if n == len(c.records) {
+		p.size = c.size
+	}
 	if o.BatchWindow > 0 {
 		size := 0
 		for i := range n {
@@ -82,7 +86,11 @@ func (t *task) deliver(p *piece) (done bool, err error) {
 			attempt = 1 // of the record that is the first one now
 		}
 		all := n == len(cur.records)
-		t.counted(cur.records[:n], err, all)
+		size := cur.size
+		if cur.size = 0; !all || size == 0 {
+			size = sizeOf(cur.records[:n])
+		}
+		t.counted(n, size, err, all)
 		if cause := context.Cause(t.handling); errors.Is(cause, ErrLeaseLost) {
 			return false, cause
 		}
@@ -146,15 +154,19 @@ func (t *task) newBatch(p *piece, attempt int) *Batch {
 	return b
 }
 
-// counted updates the figures after a call of the handler.
-func (t *task) counted(done []shardlog.Record, err error, all bool) {
-	size := uint64(0)
-	for i := range done {
-		size += uint64(done[i].Size())
+// sizeOf is the sum of the records' sizes.
+func sizeOf(records []shardlog.Record) (size int64) {
+	for i := range records {
+		size += int64(records[i].Size())
 	}
+	return size
+}
+
+// counted updates the figures after a call of the handler.
+func (t *task) counted(done int, size int64, err error, all bool) {
 	t.r.update(t.id, func(s *shard) {
-		s.stats.Delivered += uint64(len(done))
-		s.stats.DeliveredBytes += size
+		s.stats.Delivered += uint64(done)
+		s.stats.DeliveredBytes += uint64(size)
 		if err != nil {
 			s.stats.Failures++
 		}

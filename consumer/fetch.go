@@ -40,6 +40,10 @@ type fetcher struct {
 	// records are done.
 	skip  shardlog.Position
 	early int // reads in a row that came back without having waited
+	// unpaid is the size of the last page, and paid up to when the pages
+	// before it have used up the shard's rate; see pace.
+	unpaid int64
+	paid   time.Time
 
 	chunks chan *chunk
 	popped chan struct{} // has a token when a chunk was taken out
@@ -93,6 +97,7 @@ func (f *fetcher) run() {
 				return
 			}
 		}
+		f.pace()
 		page, err := f.read()
 		if f.ctx.Err() != nil {
 			return
@@ -141,7 +146,7 @@ func (f *fetcher) read() (*shardlog.Page, error) {
 	t, o := f.t, f.t.r.o
 	for failures := 0; ; {
 		began := time.Now()
-		page, err := t.r.src.Read(f.ctx, shardlog.ReadRequest{
+		page, err := t.r.read(f.ctx, shardlog.ReadRequest{
 			ShardID: t.id, From: f.next, MaxRecords: o.BatchSize, MaxBytes: o.BatchBytes, Wait: o.PollWait,
 		})
 		if f.ctx.Err() != nil {
@@ -165,6 +170,9 @@ func (f *fetcher) read() (*shardlog.Page, error) {
 		})
 		if len(page.Records) > 0 || page.End {
 			f.early = 0
+			if o.FanOut {
+				f.unpaid += sizeOf(page.Records)
+			}
 			return &page, nil
 		}
 		f.next = page.Next

@@ -206,7 +206,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 	defer func() { k.results <- res }()
 	n, err := t.handle(b)
 	res.n, res.err = n, nil
-	t.counted(b.Records[:n], err, false)
+	t.counted(n, sizeOf(b.Records[:n]), err, false)
 	if err == nil || n == len(b.Records) {
 		return
 	}

@@ -70,8 +70,18 @@ type Options struct {
 	BatchWindow time.Duration
 	// PrefetchBytes bounds the records, in bytes, that were read ahead and
 	// wait for the handler, of all shards together. Each shard may always have
-	// one batch ready. Defaults to 64 MiB.
+	// one batch ready. More is slower where it leaves the processor's caches.
+	// Defaults to 4 MiB.
 	PrefetchBytes int64
+	// FanOut reads beside the limits that all readers of the stream share, as
+	// an enhanced fan-out consumer of Kinesis does: other consumers do not slow
+	// this one down, nor it them. The source has to have the method
+	// ReadDedicated, as package stream's has; New fails with
+	// shardlog.ErrUnsupported otherwise. Defaults to the shared limits.
+	FanOut bool
+	// FanOutRate bounds what FanOut reads of each shard, in bytes a second.
+	// Defaults to 0: no bound; Kinesis has 2 MiB.
+	FanOutRate int64
 	// EmptyBatches asks for a call of the handler without records each time
 	// that a read of PollWait found none. Defaults to no such calls.
 	EmptyBatches bool
@@ -243,6 +253,9 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	if o.Retry.Max > 0 && o.Retry.Max < o.Retry.Initial {
 		invalid("Retry.Max", o.Retry.Max, "Retry.Initial or more")
 	}
+	if err := o.checkFanOut(src); err != nil {
+		errs = append(errs, err)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -260,11 +273,14 @@ func (o *Options) checkLimits(invalid func(field string, value any, limit string
 	if o.MaxAttempts < 0 {
 		invalid("MaxAttempts", o.MaxAttempts, "1 or more, or 0 for no bound")
 	}
+	if o.FanOutRate < 0 || o.FanOutRate > 0 && !o.FanOut {
+		invalid("FanOutRate", o.FanOutRate, "0 or more, and 0 without FanOut")
+	}
 	if o.PrefetchBytes < 0 {
 		invalid("PrefetchBytes", o.PrefetchBytes, "positive, or 0 for the default")
 	}
 	if o.PrefetchBytes == 0 {
-		o.PrefetchBytes = 64 << 20
+		o.PrefetchBytes = 4 << 20
 	}
 	if (o.MaxAttempts > 0 || o.MaxAge > 0) && o.DeadLetter == nil && !o.Drop {
 		invalid("DeadLetter", nil, "set, or Drop, where MaxAttempts or MaxAge limit the attempts")

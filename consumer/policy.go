@@ -47,6 +47,9 @@ const (
 	HeaderAttempts = "shardlog-attempts"
 )
 
+// maxDedupID is the longest DedupID, in bytes.
+const maxDedupID = 256
+
 // maxErrorHeader bounds the text of an error in a header, in bytes.
 const maxErrorHeader = 1000
 
@@ -54,14 +57,15 @@ const maxErrorHeader = 1000
 // into a stream: with their own keys, data and headers, and headers that tell
 // the error, the place that they come from as "stream/shard/number/index" and
 // the number of attempts. A record may be put twice when the worker ends
-// before the checkpoint; its DedupID is its origin, so a stream with a window
-// stores it once.
+// before the checkpoint. Where the sink has the capability, the DedupID is the
+// origin, so that a stream with a window stores it once.
 func DeadLettersTo(sink shardlog.Sink) func(ctx context.Context, d DeadLetter) error {
+	dedup := shardlog.CapabilitiesOf(sink).DedupID
 	return func(ctx context.Context, d DeadLetter) error {
 		origin := fmt.Sprintf("%s/%s/%s/%d", d.Stream, d.Record.ShardID, d.Record.Sequence, d.Record.SubSequence)
-		rec := shardlog.Record{PartitionKey: d.Record.PartitionKey, ExplicitHashKey: d.Record.ExplicitHashKey, Data: d.Record.Data, DedupID: origin}
-		if len(origin) > 256 {
-			rec.DedupID = ""
+		rec := shardlog.Record{PartitionKey: d.Record.PartitionKey, ExplicitHashKey: d.Record.ExplicitHashKey, Data: d.Record.Data}
+		if dedup && len(origin) <= maxDedupID {
+			rec.DedupID = origin
 		}
 		rec.Headers = append(rec.Headers, d.Record.Headers...)
 		rec.Headers = append(rec.Headers,

@@ -209,6 +209,11 @@ func TestPermanentErrors(t *testing.T) {
 type putter struct {
 	records []shardlog.Record
 	err     error
+	plain   bool // has no capabilities
+}
+
+func (p *putter) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{DedupID: !p.plain}
 }
 
 func (p *putter) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }
@@ -237,6 +242,9 @@ func TestDeadLettersTo(t *testing.T) {
 	assert.Equal(t, strings.Repeat("x", 997)+"...", rec.Headers[1].Value)
 	assert.Equal(t, shardlog.Header{Key: consumer.HeaderOrigin, Value: origin}, rec.Headers[2])
 	assert.Equal(t, shardlog.Header{Key: consumer.HeaderAttempts, Value: "4"}, rec.Headers[3])
+	p.plain = true
+	require.NoError(t, consumer.DeadLettersTo(p)(context.Background(), d))
+	assert.Empty(t, p.records[1].DedupID)
 	p.err = errBroken
 	require.ErrorIs(t, put(context.Background(), d), errBroken)
 }

@@ -21,9 +21,10 @@ const abandonAfter = 5 * time.Second
 // those before it: stop ends reading; interrupt ends the handlers' contexts;
 // abandon ends store calls, and Run no longer waits.
 type run struct {
-	src shardlog.Source
-	o   *Options
-	h   Handler
+	src  shardlog.Source
+	o    *Options
+	h    Handler
+	read func(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
 
 	reading, handling, storing             context.Context
 	stopReading, stopHandling, stopStoring context.CancelCauseFunc
@@ -90,6 +91,7 @@ func newRun(ctx context.Context, src shardlog.Source, o *Options, h Handler, p *
 		peers: peers{ttl: o.LeaseTTL, self: o.WorkerID, all: map[string]*peer{}, dead: map[string]bool{}},
 	}
 	r.heart = newHeart(r)
+	r.read = r.readFunc()
 	// The end of ctx stops reading through Run; handlers and checkpoints go on
 	// for a while.
 	ctx = context.WithoutCancel(ctx)

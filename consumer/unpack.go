@@ -94,9 +94,7 @@ func (e *emitter) send(next shardlog.Position, end bool) bool {
 	}
 	e.records, e.size = nil, 0
 	e.f.filter(c)
-	for i := range c.records {
-		c.size += int64(c.records[i].Size())
-	}
+	c.size = sizeOf(c.records)
 	return e.f.hand(c)
 }
 

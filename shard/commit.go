@@ -25,8 +25,9 @@ type committer struct {
 
 	slots     []*slot  // journal values in use, oldest first
 	freeSlots []uint32 // numbers to use again
-	nextSlot  uint32   // numbers never used begin here
-	journal   int64    // bytes of the records that only the journal has
+	heldSlots []heldSlot
+	nextSlot  uint32 // numbers never used begin here
+	journal   int64  // bytes of the records that only the journal has
 	groupID   uint64
 
 	tail      []tailBlock // stored blocks kept in memory, oldest first
@@ -366,6 +367,7 @@ func (w *write) settleOldest() {
 func (w *write) writeJournal(parts []*part) {
 	c := w.c
 	sl := &slot{refs: len(parts)}
+	c.releaseSlots()
 	if n := len(c.freeSlots); n > 0 {
 		sl.number = c.freeSlots[n-1]
 		c.freeSlots = c.freeSlots[:n-1]

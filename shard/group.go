@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -64,6 +65,10 @@ type op struct {
 func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
+	}
+	if len(targets) != len(records) || len(res) != len(records) || slices.Contains(targets, nil) {
+		return &shardlog.InvalidError{Field: "targets and results", Value: fmt.Sprintf("%d and %d, or a nil shard", len(targets), len(res)),
+			Limit: fmt.Sprintf("a shard and a result for each of the %d records", len(records))}
 	}
 	for from := 0; from < len(records); {
 		g, to, err := l.enqueue(ctx, records, targets, res, from)

@@ -25,6 +25,36 @@ type slot struct {
 	bytes  int64
 }
 
+// heldSlot is a slot that may be used again after the next sync.
+type heldSlot struct {
+	number uint32
+	syncs  uint64 // calls of Sync that had begun
+}
+
+// freeSlot takes back a slot whose records are in blocks. Where commits are not
+// synced the blocks may not be on the disk yet, while the slot's value is. If it
+// were overwritten now, and the new value got to the disk before the blocks, a
+// power loss would take records that a sync had made durable long ago. So it is
+// held until a sync that began after. A log that was never synced has promised
+// nothing of the kind.
+func (c *committer) freeSlot(number uint32) {
+	if begun := c.log.syncBegun.Load(); begun > 0 || c.log.opts.SyncEvery > 0 {
+		c.heldSlots = append(c.heldSlots, heldSlot{number, begun})
+		return
+	}
+	c.freeSlots = append(c.freeSlots, number)
+}
+
+// releaseSlots frees what was held long enough.
+func (c *committer) releaseSlots() {
+	done, n := c.log.syncDone.Load(), 0
+	for n < len(c.heldSlots) && c.heldSlots[n].syncs < done {
+		c.freeSlots = append(c.freeSlots, c.heldSlots[n].number)
+		n++
+	}
+	c.heldSlots = c.heldSlots[n:]
+}
+
 const (
 	journalHeader  = 32
 	journalPart    = 12

@@ -98,6 +98,9 @@ type Log struct {
 	round   chan struct{} // closed by Round; nil if nobody waits; guarded by mu
 	seen    atomic.Int64  // dead bytes when Reclaim was last called
 
+	// Calls of the store's Sync, by number: begun and done.
+	syncBegun, syncDone atomic.Uint64
+
 	wake chan struct{} // for the committer, one token
 	quit chan struct{} // closed when the log closes; ends waits
 	// closed is closed when the store is, too.
@@ -162,7 +165,7 @@ func (l *Log) syncLoop() {
 		case <-t.C:
 		}
 		if l.unsynced.Swap(false) {
-			if err := l.store.Sync(); err != nil {
+			if err := l.sync(); err != nil {
 				l.logError("sync failed", err)
 			}
 		}
@@ -175,7 +178,17 @@ func (l *Log) Sync() error {
 	if err := l.closing(); err != nil {
 		return err
 	}
-	return l.store.Sync()
+	return l.sync()
+}
+
+// sync makes the store durable, and tells the committer.
+func (l *Log) sync() error {
+	n := l.syncBegun.Add(1)
+	err := l.store.Sync()
+	for done := l.syncDone.Load(); err == nil && done < n; done = l.syncDone.Load() {
+		l.syncDone.CompareAndSwap(done, n)
+	}
+	return err
 }
 
 // Close commits what has been accepted, stops the log and closes its store.

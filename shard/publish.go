@@ -109,7 +109,7 @@ func (c *committer) dropSlots() {
 			kept = append(kept, sl)
 			continue
 		}
-		c.freeSlots = append(c.freeSlots, sl.number)
+		c.freeSlot(sl.number)
 		c.log.live.Add(-sl.bytes)
 		c.log.dead.Add(sl.bytes)
 	}

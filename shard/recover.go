@@ -232,7 +232,7 @@ func (r *recovery) readJournal() error {
 	}
 	for n := range c.nextSlot {
 		if !used[n] {
-			c.freeSlots = append(c.freeSlots, n)
+			c.freeSlot(n)
 		}
 	}
 	return nil

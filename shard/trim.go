@@ -63,6 +63,10 @@ func (t *trim) apply(tx *Tx) error {
 			}
 		}
 	}
+	// Another trim in the same transaction may have gone further.
+	if stored, err := tx.Get(horizonKey(t.s.id)); err == nil && len(stored) == 8 {
+		t.horizon = max(t.horizon, binary.BigEndian.Uint64(stored))
+	}
 	if t.horizon > v.horizon {
 		tx.Set(horizonKey(t.s.id), binary.BigEndian.AppendUint64(nil, t.horizon))
 	}

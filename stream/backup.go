@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -37,6 +38,9 @@ const (
 func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 	if err := db.enter(ctx, "backup", ""); err != nil {
 		return err
+	}
+	if w == nil {
+		return &shardlog.Error{Op: "backup", Err: &shardlog.InvalidError{Field: "w", Value: nil, Limit: "not nil"}}
 	}
 	if err := db.backup(ctx, w); err != nil {
 		return &shardlog.Error{Op: "backup", Err: err}
@@ -114,6 +118,9 @@ func (b *backupWriter) finish() error {
 // them are the encryption key and the file size. Nothing is left in dir if it
 // fails. The error matches shardlog.ErrCorrupt if the backup is damaged or cut
 // short, and ErrVersion if a newer version wrote it.
+//
+// Sequence numbers go on far above those in the backup, so none is given out
+// again that the database had given out after it.
 func Restore(ctx context.Context, dir string, r io.Reader, opts *Options) error {
 	if err := restore(ctx, dir, r, opts); err != nil {
 		return &shardlog.Error{Op: "restore", Err: err}
@@ -125,8 +132,14 @@ func restore(ctx context.Context, dir string, r io.Reader, opts *Options) error 
 	if ctx == nil {
 		return &shardlog.InvalidError{Field: "ctx", Value: nil, Limit: "not nil"}
 	}
+	if r == nil {
+		return &shardlog.InvalidError{Field: "r", Value: nil, Limit: "not nil"}
+	}
 	o, err := opts.withDefaults(dir)
 	if err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
 		return err
 	}
 	if o.InMemory {
@@ -159,10 +172,28 @@ func restore(ctx context.Context, dir string, r io.Reader, opts *Options) error 
 	if err = errors.Join(err, store.Close()); err != nil {
 		return err
 	}
+	if err := os.Chmod(tmp, 0o755); err != nil { // as Open makes it
+		return err
+	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return os.Rename(tmp, dir)
+	if err := os.Rename(tmp, dir); err != nil {
+		return err
+	}
+	return syncDir(parent)
+}
+
+// syncDir makes a new name durable, where directories can be synced.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // Bounds of one transaction of Restore: its pairs, all bytes, and kv.Batch's
@@ -197,6 +228,9 @@ func readBackup(ctx context.Context, r io.Reader, store kv.Store) error {
 			if err := b.trailer(n); err != nil {
 				return err
 			}
+			// Records may have been written after the backup, and read: their
+			// numbers are skipped, as after an end that was not in order.
+			batch.Set(keyState, []byte(stateOpen+SyncNever.String()))
 			return store.Commit(&batch)
 		}
 		batch.Set(k, v)

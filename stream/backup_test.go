@@ -270,3 +270,25 @@ func FuzzReadBackup(f *testing.F) {
 		}
 	})
 }
+
+// What was written after a backup may have been read by somebody who keeps
+// positions elsewhere: its numbers do not come back.
+func TestRestoreSkipsTheNumbersThatCameAfterTheBackup(t *testing.T) {
+	db := openMem(t)
+	st := create(t, db, "s", Config{})
+	put(t, st, "k", "in the backup")
+	var b bytes.Buffer
+	require.NoError(t, db.Backup(t.Context(), &b))
+	after, err := st.Put(t.Context(), shardlog.Record{PartitionKey: "k", Data: []byte("after it")})
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "restored")
+	require.NoError(t, Restore(t.Context(), dir, &b, nil))
+	again := openDB(t, dir, nil)
+	st, err = again.Stream(t.Context(), "s")
+	require.NoError(t, err)
+	next, err := st.Put(t.Context(), shardlog.Record{PartitionKey: "k", Data: []byte("another")})
+	require.NoError(t, err)
+	require.Positive(t, next.Sequence.Compare(after.Sequence))
+	require.Error(t, db.Backup(t.Context(), nil))
+	require.ErrorIs(t, Restore(t.Context(), dir+"2", nil, nil), shardlog.ErrInvalid)
+}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"sort"
@@ -506,6 +507,9 @@ func RotateEncryptionKey(dir string, oldKey, newKey []byte) error {
 	default:
 		return &shardlog.Error{Op: "rotate encryption key", Err: &shardlog.InvalidError{
 			Field: "newKey", Value: fmt.Sprintf("of %d bytes", len(newKey)), Limit: "16, 24 or 32 bytes"}}
+	}
+	if _, err := os.Stat(filepath.Join(dir, "KEYREGISTRY")); err != nil {
+		return &shardlog.Error{Op: "rotate encryption key", Err: fmt.Errorf("%w: no database: %v", shardlog.ErrNotFound, err)}
 	}
 	// Opening it shows that the key is right and that nobody else has it open.
 	store, err := badgerkv.Open(badgerkv.Options{Dir: dir, SyncWrites: true, ValueLogFile: 64 << 20, EncryptionKey: oldKey})

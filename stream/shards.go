@@ -162,13 +162,20 @@ func (st *Stream) Merge(ctx context.Context, shardID, adjacentID string) (string
 // Reshard changes the number of open shards to n with equal ranges of hash
 // keys, by splits and then merges. It is done in steps, each of which leaves a
 // complete stream; if ctx ends between two, the rest is not done, and calling
-// it again goes on.
+// it again goes on. One Reshard waits for another of the same stream.
 func (st *Stream) Reshard(ctx context.Context, n int) error {
 	if err := st.enter(ctx, "reshard"); err != nil {
 		return err
 	}
 	if err := st.checkCount(n); err != nil {
 		return st.fail("reshard", "", err)
+	}
+	// Two at a time would undo each other's steps.
+	select {
+	case st.resharding <- struct{}{}:
+		defer func() { <-st.resharding }()
+	case <-ctx.Done():
+		return st.fail("reshard", "", context.Cause(ctx))
 	}
 	bounds := evenRanges(n)
 	for {

@@ -29,6 +29,8 @@ type Stream struct {
 	meta    atomic.Pointer[streamMeta] // replaced under config
 	config  sync.Mutex
 	deleted atomic.Bool
+	// resharding has room for the one Reshard at a time.
+	resharding chan struct{}
 
 	producers producers
 	dedup     dedupIndex
@@ -43,7 +45,7 @@ var (
 )
 
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
-	st := &Stream{db: db, id: id, name: meta.Name}
+	st := &Stream{db: db, id: id, name: meta.Name, resharding: make(chan struct{}, 1)}
 	st.meta.Store(&meta)
 	st.dedup.st, st.dedup.limit, st.dedup.pending = st, MaxDedupIDs, map[dedupKey]pendingID{}
 	st.usage.Limit.Store(meta.RetentionBytes)
@@ -352,6 +354,9 @@ func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.S
 	}
 	st.shape.RLock()
 	defer st.shape.RUnlock()
+	if st.deleted.Load() {
+		return nil, st.fail("put if", shardID, shardlog.ErrNotFound)
+	}
 	m := st.routes.Load().find(shardID)
 	if m == nil {
 		return nil, st.fail("put if", shardID, shardlog.ErrNotFound)

@@ -36,6 +36,38 @@ func TestConforms(t *testing.T) {
 	})
 }
 
+func TestTransactionsConform(t *testing.T) {
+	checkpointtest.RunTx(t, func(t *testing.T) checkpointtest.Transactional[*badger.Txn] {
+		db, s := open(t)
+		return checkpointtest.Transactional[*badger.Txn]{
+			Store:    s,
+			Begin:    func(context.Context) (*badger.Txn, error) { return db.NewTransaction(true), nil },
+			Commit:   func(_ context.Context, tx *badger.Txn) error { return tx.Commit() },
+			RollBack: (*badger.Txn).Discard,
+		}
+	})
+}
+
+func TestOutlastsTheProcess(t *testing.T) {
+	checkpointtest.RunReopen(t, func(t *testing.T) (checkpoint.Store, func() checkpoint.Store) {
+		dir := t.TempDir()
+		var db *badger.DB
+		open := func() checkpoint.Store {
+			var err error
+			db, err = badger.Open(badger.DefaultOptions(dir).WithLogger(nil).WithMemTableSize(8 << 20).WithValueLogFileSize(8 << 20))
+			require.NoError(t, err)
+			s, err := badgercheckpoint.New(db, nil)
+			require.NoError(t, err)
+			return s
+		}
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		return open(), func() checkpoint.Store {
+			require.NoError(t, db.Close())
+			return open()
+		}
+	})
+}
+
 func TestUpdateInATransaction(t *testing.T) {
 	ctx := t.Context()
 	db, s := open(t)

@@ -5,9 +5,9 @@
 //		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store { return mystore.Open(t.TempDir()) })
 //	}
 //
-// Run it with -race too. What needs a restart or a broken network is outside
-// the kit: that a row survives a crash after a nil error, and what happens to
-// a write whose answer is lost.
+// Run it with -race too. RunTx has the rules for stores with transactions, and
+// RunReopen those for stores that outlast the process. What needs a broken
+// network is outside the kit: what happens to a write whose answer is lost.
 package checkpointtest
 
 import (
@@ -85,6 +85,7 @@ func Rules() []Rule {
 		{"times survive to the millisecond", times},
 		{"counters above 2^53 survive", largeCounters},
 		{"rows outside the limits are refused", invalidRows},
+		{"a watcher is told of what matters", watchTells},
 	}
 }
 

@@ -62,6 +62,8 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 		{"whole seconds", "times survive to the millisecond", func() checkpoint.Store { return seconds{newMem()} }},
 		{"state cut", "prepared state of 64 KiB survives", func() checkpoint.Store { return cutState{newMem()} }},
 		{"missing row is created", "missing rows are not found", func() checkpoint.Store { return createOnUpdate{newMem()} }},
+		{"deaf watcher", "a watcher is told of what matters", func() checkpoint.Store { return deafWatcher{newMem()} }},
+		{"watcher of everything", "a watcher is told of what matters", func() checkpoint.Store { return allWatcher{newMem()} }},
 		{"no validation", "rows outside the limits are refused", func() checkpoint.Store { return trusting{newMem()} }},
 	} {
 		t.Run(d.name, func(t *testing.T) {
@@ -336,4 +338,107 @@ func (s trusting) Update(c ctx, l lease) (lease, error) {
 		l.Owner = l.Owner[:checkpoint.MaxNameLength]
 	}
 	return s.mem.Update(c, l)
+}
+
+// deafWatcher tells nobody.
+type deafWatcher struct{ *mem }
+
+func (s deafWatcher) Watch(ctx, string, string) <-chan struct{} { return nil }
+
+// allWatcher tells everybody of everything.
+type allWatcher struct{ *mem }
+
+func (s allWatcher) Watch(c ctx, group, _ string) <-chan struct{} {
+	return s.mem.Watch(c, group, "stream")
+}
+
+// memTx is a transaction over a store in memory: one row, written at the
+// commit.
+type memTx struct{ row *lease }
+
+// txStore is a store with transactions, and with defects that are asked for.
+type txStore struct {
+	*mem
+	blind, early, lying, deaf bool
+}
+
+func (s *txStore) UpdateTx(c ctx, tx *memTx, l lease) (lease, error) {
+	cur, err := s.Get(c, l.Key)
+	if err != nil {
+		return lease{}, err
+	}
+	if cur.Version != l.Version && !s.deaf {
+		return lease{}, shardlog.ErrConflict
+	}
+	if s.early {
+		return s.mem.Update(c, l)
+	}
+	kept := l.Clone()
+	tx.row = &kept
+	l.Version++ // right as long as nobody else writes to the store
+	if s.lying {
+		l.Version += 7
+	}
+	return l, nil
+}
+
+func (s *txStore) commit(c ctx, tx *memTx) error {
+	if tx.row == nil {
+		return nil
+	}
+	l := *tx.row
+	if s.blind {
+		cur, err := s.Get(c, l.Key)
+		if err != nil {
+			return err
+		}
+		l.Version = cur.Version
+	}
+	_, err := s.mem.Update(c, l)
+	return err
+}
+
+func transactional(s *txStore) checkpointtest.Transactional[*memTx] {
+	return checkpointtest.Transactional[*memTx]{
+		Store: s,
+		Begin: func(ctx) (*memTx, error) { return &memTx{}, nil },
+		Commit: func(c ctx, tx *memTx) error {
+			return s.commit(c, tx)
+		},
+		RollBack: func(*memTx) {},
+	}
+}
+
+func TestTransactionDefectsAreFound(t *testing.T) {
+	checkpointtest.RunTx(t, func(*testing.T) checkpointtest.Transactional[*memTx] { return transactional(&txStore{mem: newMem()}) })
+	for rule, s := range map[string]txStore{
+		"a row that changes before the commit is not overwritten": {blind: true},
+		"a rollback leaves no trace":                              {early: true},
+		"a commit stores what was told":                           {lying: true},
+		"a stale version is refused in a transaction":             {deaf: true},
+	} {
+		broken := checkpointtest.CheckTx(func() checkpointtest.Transactional[*memTx] {
+			s := s
+			s.mem = newMem()
+			return transactional(&s)
+		})
+		if !strings.Contains(errors.Join(append(broken, errors.New(""))...).Error(), rule+": ") {
+			t.Errorf("rule %q did not find it; found: %v", rule, broken)
+		}
+	}
+}
+
+func TestReopeningDefectsAreFound(t *testing.T) {
+	s := newMem()
+	if err := checkpointtest.CheckReopen(s, func() checkpoint.Store { return s }); err != nil {
+		t.Error(err)
+	}
+	if checkpointtest.CheckReopen(newMem(), func() checkpoint.Store { return newMem() }) == nil {
+		t.Error("lost rows were not found")
+	}
+	// Everything but the version of the row that was deleted.
+	again := &restarting{mem: newMem(), base: map[checkpoint.Key]uint64{}}
+	if checkpointtest.CheckReopen(again, func() checkpoint.Store { return again }) == nil {
+		t.Error("a version that is given again was not found")
+	}
 }

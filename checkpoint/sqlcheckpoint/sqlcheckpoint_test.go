@@ -195,6 +195,34 @@ func TestOtherDatabasesConform(t *testing.T) {
 	}
 }
 
+func TestTransactionsConform(t *testing.T) {
+	for name, open := range databases(t) {
+		t.Run(name, func(t *testing.T) {
+			checkpointtest.RunTx(t, func(t *testing.T) checkpointtest.Transactional[*sql.Tx] {
+				db, s := open(t)
+				return checkpointtest.Transactional[*sql.Tx]{
+					Store:    s,
+					Begin:    func(ctx context.Context) (*sql.Tx, error) { return db.BeginTx(ctx, nil) },
+					Commit:   func(_ context.Context, tx *sql.Tx) error { return tx.Commit() },
+					RollBack: func(tx *sql.Tx) { _ = tx.Rollback() },
+				}
+			})
+		})
+	}
+}
+
+func TestSQLiteOutlastsTheProcess(t *testing.T) {
+	checkpointtest.RunReopen(t, func(t *testing.T) (checkpoint.Store, func() checkpoint.Store) {
+		path := filepath.Join(t.TempDir(), "db")
+		open := func() checkpoint.Store {
+			s, err := sqlcheckpoint.Open(t.Context(), openSQLite(t, path), sqlcheckpoint.SQLite, nil)
+			require.NoError(t, err)
+			return s
+		}
+		return open(), open
+	})
+}
+
 func TestUpdateInATransaction(t *testing.T) {
 	for name, open := range databases(t) {
 		t.Run(name, func(t *testing.T) {

@@ -68,7 +68,7 @@ type Store struct {
 	commits, syncs atomic.Int64
 
 	syncMu   sync.Mutex         // one Sync at a time, and none while Close takes the files away
-	filled   string             // value log files before this one need no sync; see syncFilled
+	filled   uint64             // value log files before this one need no sync; see syncFilled
 	syncFile func(string) error // tests look on
 }
 
@@ -78,7 +78,13 @@ func Open(o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	if err := repair(o.Dir); err != nil {
+	// Badger opens files by name later, too, and the process may go elsewhere.
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	o.Dir = dir
+	if err := repairLocked(o.Dir); err != nil {
 		return nil, err
 	}
 	s := &Store{opts: o, pins: map[uint64]int{}, log: &badgerLog{log: o.Logger}, syncFile: syncFile}
@@ -127,6 +133,13 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.db = db
+	if o.SyncWrites {
+		// An earlier process may not have synced what it wrote, and from now on
+		// everything that is there counts as durable.
+		if err := s.syncFilled(); err != nil {
+			return nil, errors.Join(err, db.Close())
+		}
+	}
 	s.pager = newPager(s)
 	s.ts.Store(db.MaxVersion())
 	return s, nil
@@ -181,6 +194,16 @@ func openBadger(bo badger.Options) (db *badger.DB, err error) {
 	return nil, keyError(err)
 }
 
+// repairLocked is repair while nobody has the directory open: an owner makes
+// files that are empty for a moment, too.
+func repairLocked(dir string) error {
+	unlock, err := lockDir(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
+	}
+	return errors.Join(repair(dir), unlock())
+}
+
 // repair removes the empty files that a process killed in the middle of
 // creating them leaves behind: Badger refuses to open a directory with them,
 // and they never held anything.
@@ -227,6 +250,10 @@ func (s *Store) Commit(b *kv.Batch) error {
 		return shardlog.ErrClosed
 	}
 	s.noteWritten(b)
+	if s.remaps(b) {
+		s.mapMu.Lock()
+		defer s.mapMu.Unlock()
+	}
 	if err := s.commit(b); err != nil {
 		return err
 	}
@@ -236,6 +263,13 @@ func (s *Store) Commit(b *kv.Batch) error {
 		s.syncs.Add(1)
 	}
 	return nil
+}
+
+// remaps tells whether a batch may be too large for the mapping of a value log
+// file, which is twice as long as the file. Badger maps the file elsewhere then
+// without a thought for those who read it, so nobody may.
+func (s *Store) remaps(b *kv.Batch) bool {
+	return int64(b.Bytes)+int64(len(b.Ops)+1)*entryOverhead >= s.opts.ValueLogFile
 }
 
 // usable tells whether the store may still be written to.
@@ -281,6 +315,11 @@ func (s *Store) Sync() error {
 		return err
 	}
 	s.syncs.Add(1)
+	return s.syncLocked()
+}
+
+// syncLocked is Sync with syncMu held.
+func (s *Store) syncLocked() error {
 	var err error
 	if !s.opts.SyncWrites {
 		err = s.syncFilled()

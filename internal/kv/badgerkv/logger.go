@@ -15,7 +15,6 @@ import (
 type badgerLog struct {
 	log    *slog.Logger
 	failed atomic.Pointer[string]
-	moved  atomic.Bool // the last value log GC copied something, as far as known
 }
 
 // fail records the first failure after which the store refuses to write.
@@ -51,13 +50,8 @@ func (l *badgerLog) Warningf(format string, args ...any) {
 	}
 }
 
-// Infof implements badger.Logger. Badger is talkative at this level, and says
-// nowhere else how many values a value log GC has copied.
-func (l *badgerLog) Infof(format string, args ...any) {
-	if len(args) == 2 && strings.HasPrefix(format, "Total entries: %d. Moved: %d") {
-		l.moved.Store(args[1] != 0)
-	}
-}
+// Infof implements badger.Logger. Badger is talkative at this level.
+func (l *badgerLog) Infof(string, ...any) {}
 
 // Debugf implements badger.Logger.
 func (l *badgerLog) Debugf(string, ...any) {}

@@ -34,7 +34,8 @@ func mappings(dir, suffix string) (found []mapping) {
 	defer f.Close()
 	for sc := bufio.NewScanner(f); sc.Scan(); {
 		line := sc.Text()
-		if !strings.HasSuffix(line, suffix) || !strings.Contains(line, " "+abs+"/") {
+		_, path, ok := strings.Cut(line, " /")
+		if path = "/" + path; !ok || filepath.Dir(path) != abs || !strings.HasSuffix(path, suffix) {
 			continue
 		}
 		span, rest, _ := strings.Cut(line, " ")

@@ -195,19 +195,13 @@ func exists(path string) bool {
 }
 
 // find returns the highest number of a file.
-func (f *pagedFile) find() (last uint32, err error) {
-	names, err := filepath.Glob(filepath.Join(f.dir, "*.vlog"))
+func (f *pagedFile) find() (uint32, error) {
+	files, err := numbered(f.dir, ".vlog")
 	if err != nil {
 		return 0, err
 	}
-	for _, name := range names {
-		var n uint32
-		if _, err := fmt.Sscanf(filepath.Base(name), "%d", &n); err == nil {
-			last = max(last, n)
-		}
-	}
-	if len(names) == 0 {
+	if len(files) == 0 {
 		return 0, os.ErrNotExist
 	}
-	return last, nil
+	return uint32(files[len(files)-1].number), nil
 }

@@ -70,10 +70,10 @@ func (s *Store) Reclaim(live, dead int64) (more, moved bool, err error) {
 	s.dropVersions()
 	g.idle++
 	if due := dead - g.rotated; due > max(file/2, live/12) || (quiet && due > 0) {
-		g.rotated, g.idle = dead, 0
 		if err := s.rotate(); err != nil {
 			return false, false, err
 		}
+		g.rotated, g.idle = dead, 0
 	}
 	for {
 		ok, err := s.collect(deadRatio)
@@ -108,11 +108,13 @@ func (s *Store) advise() {
 	if s.gc.written.Load() < adviseEvery {
 		return
 	}
-	s.gc.written.Store(0)
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
-	s.mapMu.Lock()
+	if !s.mapMu.TryLock() {
+		return // a scan may take long, and commits must not wait for it
+	}
 	defer s.mapMu.Unlock()
+	s.gc.written.Store(0)
 	if !s.closed.Load() {
 		adviseMappings(s.opts.Dir)
 	}
@@ -120,43 +122,57 @@ func (s *Store) advise() {
 
 // collect removes or rewrites one value log file; ok is false when there was
 // none to take.
+//
+// Badger removes the file once the values that live have been copied. What it
+// held may have been synced: so must the copies be, and the deletions of what
+// was not copied, before the file goes. Badger waits with that for iterators
+// that are open. If the sync fails the iterator stays open, and the file.
+//
+// No other sync runs meanwhile: one that makes the copy of a value's place
+// durable but not yet the copy would hide the original.
 func (s *Store) collect(ratio float64) (ok bool, err error) {
-	if !s.opts.SyncWrites {
-		// Badger removes the file once the values that live have been copied,
-		// and what it held may have been synced: so must the copies be, first.
-		// It waits for iterators that are open.
-		txn := s.db.NewTransactionAt(newest, false)
-		defer txn.Discard()
-		defer txn.NewIterator(badger.IteratorOptions{}).Close()
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
+	txn := s.db.NewTransactionAt(newest, false)
+	it := txn.NewIterator(badger.IteratorOptions{})
+	err = s.rewrite(ratio)
+	took := err == nil
+	if took {
+		if err := s.syncLocked(); err != nil {
+			return false, err
+		}
 	}
-	switch moved, err := s.rewrite(ratio); {
-	case err == nil && moved && !s.opts.SyncWrites:
-		return true, s.Sync()
-	case err == nil:
+	it.Close()
+	txn.Discard()
+	switch {
+	case took:
 		return true, nil
 	case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
 		return false, nil
-	default:
-		if ferr := s.log.failure(); ferr != nil {
-			return false, ferr
-		}
-		// A file that vanished or was marked before is picked anew next time.
-		return false, nil
 	}
+	// A file that vanished or was marked before is picked anew next time.
+	return false, s.log.failure()
 }
 
-// rewrite runs Badger's value log GC on one file; moved is false if it is
-// certain that nothing in it was copied.
-func (s *Store) rewrite(ratio float64) (moved bool, err error) {
+// rewrite runs Badger's value log GC on one file.
+func (s *Store) rewrite(ratio float64) error {
 	s.gcMu.Lock()
 	defer s.gcMu.Unlock()
-	s.log.moved.Store(true)
-	err = s.db.RunValueLogGC(ratio)
-	return s.log.moved.Load(), err
+	if s.opts.ValueLogFile < smallFile {
+		// What it copies at once may be too large for a file; see remaps.
+		s.mapMu.Lock()
+		defer s.mapMu.Unlock()
+	}
+	return s.db.RunValueLogGC(ratio)
 }
 
-// rotate writes a memtable's worth of filler under the same few keys, which
-// makes Badger flush the memtable and compact: there is no call for that.
+// smallFile is more than twice the largest value, that is a record with all
+// that belongs to it.
+const smallFile = 24 << 20
+
+// rotate writes a memtable's worth of filler under the same few keys, and some
+// more, which makes Badger flush the memtable and compact: there is no call for
+// that, and a memtable that is full goes with the next write.
 func (s *Store) rotate() error {
 	if err := s.space.check(2*memTableSize, true); err != nil {
 		return err
@@ -165,7 +181,7 @@ func (s *Store) rotate() error {
 	defer s.txMu.Unlock()
 	const perTxn = 100
 	value := make([]byte, fillerValue)
-	for i := 0; i < memTableSize/fillerValue; i += perTxn {
+	for i := 0; i < memTableSize*5/4/fillerValue; i += perTxn {
 		var b kv.Batch
 		for j := i; j < i+perTxn; j++ {
 			b.Set(binary.BigEndian.AppendUint32([]byte{FillerPrefix}, uint32(j)), value)

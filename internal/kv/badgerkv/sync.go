@@ -1,10 +1,14 @@
 package badgerkv
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // Without SyncWrites, Badger's Sync makes only the newest value log file and
@@ -14,26 +18,54 @@ import (
 // syncFilled makes the files durable that Badger's Sync leaves out. A memtable
 // whose file is gone is in a table, which Badger has synced.
 func (s *Store) syncFilled() error {
-	logs, err := filepath.Glob(filepath.Join(s.opts.Dir, "*.vlog")) // sorted, and so by number
+	logs, err := numbered(s.opts.Dir, ".vlog")
 	if err != nil {
 		return err
 	}
-	mems, err := filepath.Glob(filepath.Join(s.opts.Dir, "*.mem"))
+	mems, err := numbered(s.opts.Dir, ".mem")
 	if err != nil {
 		return err
 	}
-	for _, name := range append(logs, mems...) {
-		if filepath.Ext(name) == ".vlog" && name < s.filled {
+	for _, f := range logs {
+		if f.number < s.filled {
 			continue // synced before, when it was no longer written to
 		}
-		if err := s.syncFile(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.syncFile(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, f := range mems {
+		if err := s.syncFile(f.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	if n := len(logs); n > 0 {
-		s.filled = logs[n-1]
+		s.filled = logs[n-1].number
 	}
 	return nil
+}
+
+// numberedFile is a file of Badger's that is named by a number.
+type numberedFile struct {
+	path   string
+	number uint64
+}
+
+// numbered returns the files of dir with the extension, by number.
+func numbered(dir, ext string) (files []numberedFile, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), ext); ok {
+			if n, err := strconv.ParseUint(name, 10, 64); err == nil {
+				files = append(files, numberedFile{filepath.Join(dir, e.Name()), n})
+			}
+		}
+	}
+	slices.SortFunc(files, func(a, b numberedFile) int { return cmp.Compare(a.number, b.number) })
+	return files, nil
 }
 
 func syncFile(name string) error {

@@ -1,0 +1,49 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/shardlog/shardlog"
+)
+
+// dedicatedSource is a source that serves readers beside its shared limits.
+type dedicatedSource interface {
+	ReadDedicated(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error)
+}
+
+// checkFanOut refuses what the source cannot do.
+func (o *Options) checkFanOut(src shardlog.Source) error {
+	if _, ok := src.(dedicatedSource); o.FanOut && !ok && src != nil {
+		return fmt.Errorf("%w: FanOut by a source of type %T", shardlog.ErrUnsupported, src)
+	}
+	return nil
+}
+
+// readFunc is how pages are read: with the limits that all readers of the
+// source share, or beside them.
+func (r *run) readFunc() func(context.Context, shardlog.ReadRequest) (shardlog.Page, error) {
+	if d, ok := r.src.(dedicatedSource); ok && r.o.FanOut {
+		return d.ReadDedicated
+	}
+	return r.src.Read
+}
+
+// pace waits until the rate of Options.FanOutRate admits the next page of the
+// shard. A page that was larger than what a second admits is paid for after it,
+// and a shard that was quiet has saved up no more than a second.
+func (f *fetcher) pace() {
+	rate := f.t.r.o.FanOutRate
+	if !f.t.r.o.FanOut || rate <= 0 || f.unpaid == 0 {
+		return
+	}
+	cost := time.Duration(float64(f.unpaid) / float64(rate) * float64(time.Second))
+	f.unpaid = 0
+	now := time.Now()
+	if least := now.Add(-time.Second); f.paid.Before(least) {
+		f.paid = least
+	}
+	f.paid = f.paid.Add(cost)
+	sleep(f.ctx, f.paid.Sub(now))
+}
