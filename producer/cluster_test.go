@@ -41,7 +41,7 @@ type cluster struct {
 	opens  int
 	nums   map[string]map[uint64]shardlog.PutResult
 	done   map[string]uint64
-	limbo  map[uint64]bool // numbers of requests whose caller has left
+	limbo  map[uint64]int // how many requests with a number are under way although their caller has left
 	ids    map[string]shardlog.PutResult
 }
 
@@ -61,7 +61,7 @@ type clusterRecord struct {
 var allCaps = shardlog.Capabilities{RefusesMisrouted: true, Idempotent: true, DedupID: true}
 
 func newCluster(shards int, caps shardlog.Capabilities) *cluster {
-	c := &cluster{caps: caps, epochs: map[string]uint64{}, nums: map[string]map[uint64]shardlog.PutResult{}, done: map[string]uint64{}, limbo: map[uint64]bool{}, ids: map[string]shardlog.PutResult{}}
+	c := &cluster{caps: caps, epochs: map[string]uint64{}, nums: map[string]map[uint64]shardlog.PutResult{}, done: map[string]uint64{}, limbo: map[uint64]int{}, ids: map[string]shardlog.PutResult{}}
 	c.add(shardlog.NewHashKey(0, 0), shardlog.MaxHashKey)
 	for len(c.open()) < shards {
 		c.split(c.open()[0])
@@ -209,28 +209,32 @@ func (c *cluster) storeLater(n int, req *shardlog.PutRequest, d time.Duration) {
 	}
 	c.mu.Lock()
 	for _, k := range r.Numbers {
-		c.limbo[k] = true
+		c.limbo[k]++
 	}
 	c.mu.Unlock()
 	c.later.Go(func() {
 		time.Sleep(d)
 		c.mu.Lock()
+		defer c.mu.Unlock()
+		_, _ = c.storeLocked(n, &r)
 		for _, k := range r.Numbers {
-			delete(c.limbo, k)
+			c.limbo[k]--
 		}
-		c.mu.Unlock()
-		_, _ = c.store(n, &r)
 	})
 }
 
 func (c *cluster) store(n int, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for slices.ContainsFunc(req.Numbers, func(k uint64) bool { return c.limbo[k] }) {
+	for slices.ContainsFunc(req.Numbers, func(k uint64) bool { return c.limbo[k] > 0 }) {
 		c.mu.Unlock()
 		time.Sleep(time.Millisecond)
 		c.mu.Lock()
 	}
+	return c.storeLocked(n, req)
+}
+
+func (c *cluster) storeLocked(n int, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
 	if err := c.checkNumbers(req); err != nil {
 		return nil, err
 	}
