@@ -64,6 +64,10 @@ type Config struct {
 	Shards int
 	// Retention is the age at which records are removed, by the block.
 	// Defaults to DefaultRetention; MinRetention to MaxRetention, or Forever.
+	//
+	// A closed shard without records is listed for as long after its end; for
+	// DefaultRetention if Retention is Forever and RetentionBytes bounds the
+	// stream.
 	Retention time.Duration
 	// RetentionBytes bounds what the stream stores, all shards together: the
 	// oldest blocks are removed above it. Defaults to 0, no bound; otherwise

@@ -105,18 +105,19 @@ func (st *Stream) retain(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	next = min(next, st.expireIDs())
-	if meta.Retention != Forever {
-		grain := min(max(meta.Retention/expiryGrain, time.Millisecond), time.Second)
-		wait, err := st.expire(ctx, meta.Retention)
+	if age := meta.Retention; age != Forever {
+		wait, err := st.expire(ctx, age)
 		if err != nil {
 			return 0, err
 		}
-		next = max(min(next, wait), grain)
-		wait, err = st.dropExpired(ctx, meta.Retention)
+		next = max(min(next, wait), grain(age))
+	}
+	if age := meta.closedAge(); age != Forever {
+		wait, err := st.dropExpired(ctx, age)
 		if err != nil {
 			return 0, err
 		}
-		next = max(min(next, wait), grain)
+		next = max(min(next, wait), grain(age))
 	}
 	if meta.RetentionBytes > 0 {
 		if err := st.shrink(ctx, meta.RetentionBytes); err != nil {
@@ -167,6 +168,21 @@ func (st *Stream) dropExpired(ctx context.Context, age time.Duration) (next time
 		}
 	}
 	return next, nil
+}
+
+// grain is the least time between two looks at what an age has expired.
+func grain(age time.Duration) time.Duration {
+	return min(max(age/expiryGrain, time.Millisecond), time.Second)
+}
+
+// closedAge is how long a closed shard is listed at least. Where records go by
+// bytes alone their shards must not stay for ever either: they are listed for
+// as long as Kinesis would list them by default.
+func (m *streamMeta) closedAge() time.Duration {
+	if m.Retention == Forever && m.RetentionBytes > 0 {
+		return DefaultRetention
+	}
+	return m.Retention
 }
 
 // forget removes a closed shard from the stream.

@@ -102,10 +102,29 @@ func TestClosedShardsAreListedUntilRetentionHasPassed(t *testing.T) {
 
 func TestClosedShardsStayForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		st := create(t, openMem(t), "s", Config{Retention: Forever, RetentionBytes: MinRetentionBytes})
+		st := create(t, openMem(t), "s", Config{Retention: Forever})
 		require.NoError(t, st.Reshard(t.Context(), 3))
 		time.Sleep(2 * MaxRetention)
 		require.Len(t, shards(t, st), 4)
+	})
+}
+
+func TestClosedShardsAreNotListedForeverWhereBytesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := create(t, openMem(t), "s", Config{Retention: Forever, RetentionBytes: MinRetentionBytes, Shards: 2})
+		put(t, st, "a", "x")
+		require.NoError(t, st.Reshard(t.Context(), 1)) // closes one with a record and one without
+		time.Sleep(DefaultRetention - time.Minute)
+		require.Len(t, shards(t, st), 3)
+		time.Sleep(MaxRetention)
+		require.Len(t, shards(t, st), 2, "one of the closed ones has a record")
+		require.Len(t, readStream(t, st), 1)
+		for range 10 {
+			_, err := st.Put(t.Context(), shardlog.Record{PartitionKey: "a", Data: make([]byte, MinRetentionBytes/4)})
+			require.NoError(t, err)
+		}
+		time.Sleep(2 * time.Hour)
+		require.Len(t, shards(t, st), 1)
 	})
 }
 
