@@ -74,6 +74,7 @@ func (c *committer) take() *group {
 	c.gather()
 	g := l.open
 	l.open = newGroup()
+	l.lastParts = len(g.parts)
 	for _, p := range g.parts {
 		if p.shard.part == p {
 			s := p.shard
@@ -195,6 +196,7 @@ type write struct {
 	small   []*part    // what goes to the journal
 	slots   []*slot    // of the group's journal values
 	ops     []*op      // those whose changes are in the batch
+	views   []view     // memory for the next views
 }
 
 func (w *write) reset(c *committer) {

@@ -23,6 +23,22 @@ type group struct {
 	err    error
 
 	inline [8]*part // where the first parts are listed
+	spare  []part   // memory for the next parts
+}
+
+// slab bounds how many small structures are allocated at once, because one
+// that is in use keeps all.
+const slab = 8
+
+// newPart returns the memory for a part: at once for as many as the last group
+// had, which is the best guess.
+func (g *group) newPart(last int) *part {
+	if len(g.spare) == 0 {
+		g.spare = make([]part, max(1, min(last-len(g.parts), slab)))
+	}
+	p := &g.spare[0]
+	g.spare = g.spare[1:]
+	return p
 }
 
 func newGroup() *group {
@@ -280,7 +296,8 @@ func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNum
 			s.filled += p.b.Len()
 		}
 		// What came in the last group is the best guess.
-		p = &part{shard: s}
+		p = g.newPart(s.log.lastParts)
+		p.shard = s
 		p.b.Init(counter, max(size, min(s.hint-s.filled, blockBytes+size)))
 		s.part = p
 		g.parts = append(g.parts, p)

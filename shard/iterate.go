@@ -71,7 +71,6 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode Mode, yie
 	if st.partial {
 		sc.inside = st.counter
 	}
-	relative := from.Kind() == shardlog.KindTrimHorizon || from.Kind() == shardlog.KindAtTime
 	for {
 		if err := errors.Join(ctx.Err(), s.log.closing()); err != nil {
 			if ctx.Err() != nil {
@@ -84,7 +83,7 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode Mode, yie
 		if sc.at < v.horizon {
 			// Retention went past this reader, if only while it found out
 			// where the horizon is.
-			if sc.at > st.counter || !relative {
+			if sc.at > st.counter || !relative(from) {
 				fail(s.trimmed(v, shardlog.At(s.sequence(sc.at, v.lastMs)), sc.at))
 				return
 			}

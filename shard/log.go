@@ -85,14 +85,16 @@ type Log struct {
 
 	// mu guards the open group, the assignment of sequence numbers, and the
 	// fields of Shard that say so. It is never held during I/O or a wait.
-	mu       sync.Mutex
-	open     *group
-	room     chan struct{} // closed when the open group was taken; nil if nobody waits
-	idle     bool          // the committer sleeps
-	paced    bool          // writers wait for an owner that lags; fixed
-	stopping bool
-	err      error // why nothing is taken any more
-	shards   map[ID]*Shard
+	mu   sync.Mutex
+	open *group
+	// lastParts is how many parts the group had that was taken last.
+	lastParts int
+	room      chan struct{} // closed when the open group was taken; nil if nobody waits
+	idle      bool          // the committer sleeps
+	paced     bool          // writers wait for an owner that lags; fixed
+	stopping  bool
+	err       error // why nothing is taken any more
+	shards    map[ID]*Shard
 
 	lagging atomic.Bool   // the owner does not keep up; see pace
 	round   chan struct{} // closed by Round; nil if nobody waits; guarded by mu

@@ -28,11 +28,21 @@ func (w *write) publish() {
 	}
 }
 
+// newView returns the memory for a view. Those of one transaction share some.
+func (w *write) newView() *view {
+	if len(w.views) == 0 {
+		w.views = make([]view, min(len(w.touched), slab))
+	}
+	v := &w.views[0]
+	w.views = w.views[1:]
+	return v
+}
+
 // grow makes the next view of one shard; freed says that a journal value is
 // no longer needed.
 func (w *write) grow(t *pending) (freed bool) {
-	next := *t.base
-	v := &next
+	v := w.newView()
+	*v = *t.base
 	t.next = v
 	if len(t.stored) > 0 {
 		freed = w.growStored(t, v)

@@ -193,18 +193,27 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 			return shardlog.Page{}, err
 		}
 	}
-	st = s.inside(v, st)
 	for {
+		if st.counter < v.horizon {
+			// Retention went past this reader while it waited or read.
+			if !relative(req.From) {
+				return shardlog.Page{}, s.trimmed(v, req.From, st.counter)
+			}
+			st = start{counter: v.horizon}
+		}
+		st = s.inside(v, st)
 		p, err := s.page(v, st.counter, maxRecords, maxBytes)
 		if !errors.Is(err, errTrimmed) {
 			return p, err
 		}
 		v = s.view.Load()
-		if req.From.Kind() != shardlog.KindTrimHorizon && req.From.Kind() != shardlog.KindAtTime {
-			return shardlog.Page{}, s.trimmed(v, req.From, st.counter)
-		}
-		st = start{counter: max(st.counter, v.horizon)}
 	}
+}
+
+// relative tells whether a position is wherever the records are that retention
+// has left, so that none of them is missed there.
+func relative(p shardlog.Position) bool {
+	return p.Kind() == shardlog.KindTrimHorizon || p.Kind() == shardlog.KindAtTime
 }
 
 // early tells whether a position is at a time to come: then nothing that is

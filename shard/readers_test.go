@@ -261,6 +261,67 @@ func TestReadersDuringTrim(t *testing.T) {
 	require.Zero(t, store.Refused())
 }
 
+// A reader that waited at the tail is told, too, what retention took before it
+// came to read: it gets, or is told to have missed, each record exactly once.
+func TestRetentionThatOvertakesAWaitingReader(t *testing.T) {
+	const rounds, each = 1000, 10
+	l, ss := openOn(t, kv.NewMemory(), 1, Options{})
+	s := ss[0]
+	total := uint64(rounds * each)
+	var wg sync.WaitGroup
+	for r := range 4 {
+		wg.Go(func() {
+			var got, missed uint64
+			from, end := shardlog.At(s.sequence(s.base+1, 0)), false
+			saw := func(rec *shardlog.Record) {
+				got++
+				end = rec.Sequence.Counter() == s.base+total
+			}
+			for !end {
+				var err error
+				if r%2 == 0 {
+					var p shardlog.Page
+					p, err = s.Read(ctx, shardlog.ReadRequest{From: from, MaxRecords: 7, Wait: time.Minute})
+					for i := range p.Records {
+						saw(&p.Records[i])
+					}
+					if err == nil {
+						from = p.Next
+					}
+				} else {
+					for rec, rerr := range s.Tail(ctx, from) {
+						if err = rerr; err != nil {
+							break
+						}
+						saw(&rec)
+						if from = shardlog.After(rec.Sequence); end {
+							break
+						}
+					}
+				}
+				var trimmed *shardlog.TrimmedError
+				if errors.As(err, &trimmed) {
+					from = trimmed.Oldest
+					missed += trimmed.Missed
+				} else if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			if got+missed != total {
+				t.Errorf("reader %d got %d records and was told to have missed %d of %d", r, got, missed, total)
+			}
+		})
+	}
+	for i := range rounds {
+		require.NoError(t, put(l, s, numbers(each*i, each*i+each, 1+i%3*1000)...))
+		if i < rounds-1 { // the last record is where the readers end
+			require.NoError(t, s.Trim(ctx, s.view.Load().last+1))
+		}
+	}
+	wg.Wait()
+}
+
 // checkNext returns the number that follows that of r; a negative next means
 // that some were trimmed before it.
 func checkNext(t *testing.T, next int, r *shardlog.Record) int {
