@@ -204,6 +204,10 @@ func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []
 func (l *Log) awaitRoom(ctx context.Context) error {
 	if l.lagging.Load() {
 		l.pace(ctx)
+		if ctx.Err() != nil {
+			l.mu.Unlock()
+			return context.Cause(ctx)
+		}
 	}
 	for l.err == nil && l.open.bytes >= groupBytes {
 		if l.room == nil {

@@ -52,7 +52,7 @@ func (l *Log) pace(ctx context.Context) {
 	case <-round:
 	case <-t.C:
 	case <-l.quit:
-	case <-ctx.Done(): // the write itself looks at it
+	case <-ctx.Done(): // for the caller to look at
 	}
 }
 
