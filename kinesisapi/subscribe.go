@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/shardlog/shardlog"
 )
 
@@ -161,6 +163,8 @@ type pusher struct {
 	sub   *subscription
 	rc    *http.ResponseController
 	last  shardlog.SequenceNumber // where the client would go on
+	// budget is what the stream's limits leave; nil without any.
+	budget *rate.Limiter
 }
 
 func (p *pusher) run(ctx context.Context) {
@@ -201,6 +205,10 @@ func (p *pusher) run(ctx context.Context) {
 		}
 		p.from = page.Next
 		if p.event(&page) != nil || page.End {
+			return
+		}
+		if err := p.pace(ctx, &page); err != nil {
+			p.fail(ctx, err)
 			return
 		}
 	}
