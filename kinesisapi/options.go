@@ -76,6 +76,13 @@ type Options struct {
 
 var accountOK = regexp.MustCompile(`^\d{12}$`)
 
+// Validate tells whether NewHandler would take the options; o may be nil. The
+// error matches shardlog.ErrInvalid and joins all faults.
+func (o *Options) Validate() error {
+	_, err := o.withDefaults()
+	return err
+}
+
 // withDefaults returns a checked copy; the error joins all faults.
 func (o *Options) withDefaults() (Options, error) {
 	var c Options
