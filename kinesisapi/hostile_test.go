@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -272,4 +273,110 @@ func TestEnormousTexts(t *testing.T) {
 	require.Less(t, len(out["message"].(string)), 200<<10)
 	deep := `{"Statement":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + "}"
 	e.fails("PutResourcePolicy", obj{"ResourceARN": testARN + "s", "Policy": deep}, codeInvalid, "Policy is larger than 20480 bytes.")
+}
+
+// Operations of all kinds at the same time, on streams that are split, deleted
+// and made again, and at last a handler that is closed: none fails for a
+// reason of ours, and everything ends.
+func TestEverythingAtTheSameTime(t *testing.T) {
+	e := newEndpoint(t, &Options{Admin: true})
+	e.create("s", 2)
+	e.create("t", 1)
+	url := "http://" + e.serve()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+	defer client.CloseIdleConnections()
+	// Within a subscription the status is told before anything else.
+	send := func(op string, in obj) (int, string) {
+		body, err := json.Marshal(in)
+		if err != nil {
+			return 0, err.Error()
+		}
+		r := newRequest(op, typeJSON, body)
+		own, err := http.NewRequest("POST", url, strings.NewReader(string(body)))
+		if err != nil {
+			return 0, err.Error()
+		}
+		own.Header = r.Header
+		res, err := client.Do(own)
+		if err != nil {
+			return 0, err.Error()
+		}
+		defer res.Body.Close()
+		limit := int64(1 << 20)
+		if op == "SubscribeToShard" {
+			limit = 64
+		}
+		b, _ := io.ReadAll(io.LimitReader(res.Body, limit))
+		return res.StatusCode, string(b)
+	}
+	var bad, good sync.Map
+	var wg sync.WaitGroup
+	repeat := func(n int, f func(i int) (op string, in obj)) {
+		wg.Go(func() {
+			for i := range n {
+				op, in := f(i)
+				status, answer := send(op, in)
+				if status == 200 {
+					good.Store(op, true)
+				}
+				if status != 200 && status != 400 && status != 503 {
+					bad.Store(fmt.Sprintf("%s %v: %d %s", op, in, status, answer), true)
+				}
+			}
+		})
+	}
+	const n = 60
+	name := func(i int) string { return []string{"s", "t"}[i%2] }
+	for range 2 {
+		repeat(n, func(i int) (string, obj) {
+			return "PutRecords", obj{"StreamName": name(i), "Records": []obj{{"PartitionKey": fmt.Sprint(i), "Data": "eHh4"}, {"PartitionKey": "k", "Data": ""}}}
+		})
+		repeat(n, func(i int) (string, obj) {
+			_, out := send("GetShardIterator", obj{"StreamName": name(i), "ShardId": fmt.Sprint(i / 2 % 4), "ShardIteratorType": "TRIM_HORIZON"})
+			var it struct{ ShardIterator string }
+			if json.Unmarshal([]byte(out), &it) != nil || it.ShardIterator == "" {
+				return "ListShards", obj{"StreamName": name(i)}
+			}
+			return "GetRecords", obj{"ShardIterator": it.ShardIterator}
+		})
+	}
+	repeat(n, func(i int) (string, obj) {
+		send("RegisterStreamConsumer", obj{"StreamARN": testARN + name(i), "ConsumerName": fmt.Sprint("c", i)})
+		_, out := send("DescribeStreamConsumer", obj{"StreamARN": testARN + name(i), "ConsumerName": fmt.Sprint("c", i)})
+		var con struct {
+			ConsumerDescription struct{ ConsumerARN string }
+		}
+		if json.Unmarshal([]byte(out), &con) != nil || con.ConsumerDescription.ConsumerARN == "" {
+			return "ListStreams", obj{}
+		}
+		arn := con.ConsumerDescription.ConsumerARN
+		send("SubscribeToShard", obj{"ConsumerARN": arn, "ShardId": "0", "StartingPosition": obj{"Type": "TRIM_HORIZON"}})
+		return "DeregisterStreamConsumer", obj{"ConsumerARN": arn}
+	})
+	repeat(n, func(i int) (string, obj) {
+		return "UpdateShardCount", obj{"StreamName": "s", "TargetShardCount": i%4 + 1, "ScalingType": "UNIFORM_SCALING"}
+	})
+	repeat(n, func(i int) (string, obj) {
+		if i%10 == 0 {
+			return "DeleteStream", obj{"StreamName": "t", "EnforceConsumerDeletion": true}
+		}
+		return "CreateStream", obj{"StreamName": "t", "ShardCount": 1}
+	})
+	wg.Wait()
+	bad.Range(func(what, _ any) bool { t.Error(what); return true })
+	for _, op := range []string{"PutRecords", "GetRecords", "DeregisterStreamConsumer", "UpdateShardCount", "DeleteStream", "CreateStream"} {
+		_, ok := good.Load(op)
+		require.True(t, ok, "no %s was done", op)
+	}
+
+	for range 8 {
+		repeat(n, func(i int) (string, obj) {
+			return "PutRecord", obj{"StreamName": "s", "PartitionKey": fmt.Sprint(i), "Data": ""}
+		})
+	}
+	require.NoError(t, e.h.Close())
+	wg.Wait()
+	bad.Range(func(what, _ any) bool { t.Error(what); return true })
+	status, _ := send("ListStreams", obj{})
+	require.Equal(t, 503, status)
 }
