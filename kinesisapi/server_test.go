@@ -87,6 +87,18 @@ func TestFloodOfConnections(t *testing.T) {
 }
 
 func TestShutdownEndsSubscriptions(t *testing.T) {
+	for name, set := range map[string]func(*http.Protocols, bool){"HTTP/1.1": (*http.Protocols).SetHTTP1, "HTTP/2 without TLS": (*http.Protocols).SetUnencryptedHTTP2} {
+		t.Run(name, func(t *testing.T) {
+			p := new(http.Protocols)
+			set(p, true)
+			shutdownEndsSubscriptions(t, p)
+		})
+	}
+}
+
+func shutdownEndsSubscriptions(t *testing.T, p *http.Protocols) {
+	client := &http.Client{Transport: &http.Transport{Protocols: p}}
+	defer client.CloseIdleConnections()
 	e := newEndpoint(t, nil)
 	e.create("s", 1)
 	arn := e.register("s", "c")
@@ -99,7 +111,7 @@ func TestShutdownEndsSubscriptions(t *testing.T) {
 	for k, v := range map[string]string{"Content-Type": typeJSON, "X-Amz-Target": targetPrefix + "SubscribeToShard", "X-Amz-Date": "x", "Authorization": testAuth} {
 		r.Header.Set(k, v)
 	}
-	res, err := http.DefaultClient.Do(r)
+	res, err := client.Do(r)
 	require.NoError(t, err)
 	defer res.Body.Close()
 	ev, err := readFrame(res.Body)

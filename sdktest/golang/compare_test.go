@@ -1,14 +1,17 @@
 package golang
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +30,8 @@ import (
 // BenchmarkEndpoints measures endpoints with the SDK as client, side by side.
 // SHARDLOG_COMPARE names others, such as "kinesalite=http://127.0.0.1:4568";
 // compare.sh starts those that can be installed. Where the name begins with
-// "ready" the requests were made before, because the SDK takes most of the time.
+// "ready" the bytes of a request were made before and go to the connection as
+// they are, because clients take most of the time.
 func BenchmarkEndpoints(b *testing.B) {
 	srv := kinesistest.NewServer(b, nil)
 	list := "shardlog=" + srv.URL
@@ -50,25 +54,55 @@ func BenchmarkEndpoints(b *testing.B) {
 
 var streamNumber atomic.Int64
 
-// ready returns a function that sends one request over and over.
-func ready(client *http.Client, url, op string, in any) func() error {
+// ready returns a function that sends one request over and over. It writes the
+// bytes of the request, made once, to a connection: even net/http's client
+// takes longer than a quick server.
+func ready(b *testing.B, url, op string, in any, conns int) func() error {
 	body, err := json.Marshal(in)
-	return func() error {
+	require.NoError(b, err)
+	host := strings.TrimPrefix(url, "http://")
+	request := []byte("POST / HTTP/1.1\r\nHost: " + host + "\r\nContent-Type: application/x-amz-json-1.1\r\nX-Amz-Target: Kinesis_20131202." + op +
+		"\r\nX-Amz-Date: 20260101T000000Z\r\nAuthorization: AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kinesis/aws4_request, SignedHeaders=host, Signature=00" +
+		"\r\nContent-Length: " + strconv.Itoa(len(body)) + "\r\n\r\n" + string(body))
+	type conn struct {
+		net.Conn
+		in *bufio.Reader
+	}
+	idle := make(chan conn, conns)
+	for range conns {
+		idle <- conn{}
+	}
+	b.Cleanup(func() {
+		for range conns {
+			if c := <-idle; c.Conn != nil {
+				_ = c.Close()
+			}
+		}
+	})
+	return func() (err error) {
+		c := <-idle
+		again := false
+		defer func() {
+			if c.Conn != nil && (again || err != nil) {
+				_ = c.Close()
+				c = conn{}
+			}
+			idle <- c
+		}()
+		if c.Conn == nil { // at first, and where a server closes them
+			if c.Conn, err = net.Dial("tcp", host); err != nil {
+				return err
+			}
+			c.in = bufio.NewReaderSize(c, 64<<10)
+		}
+		if _, err := c.Write(request); err != nil {
+			return err
+		}
+		res, err := http.ReadResponse(c.in, nil)
 		if err != nil {
 			return err
 		}
-		r, err := http.NewRequest("POST", url, bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		r.Header.Set("Content-Type", "application/x-amz-json-1.1")
-		r.Header.Set("X-Amz-Target", "Kinesis_20131202."+op)
-		r.Header.Set("X-Amz-Date", "20260101T000000Z")
-		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/kinesis/aws4_request, SignedHeaders=host, Signature=00")
-		res, err := client.Do(r)
-		if err != nil {
-			return err
-		}
+		again = res.Close
 		out, err := io.ReadAll(res.Body)
 		if err == nil && res.StatusCode != 200 {
 			err = fmt.Errorf("%s: %s", res.Status, out)
@@ -109,10 +143,11 @@ func compare(b *testing.B, url string, records, size, conns int, raw bool) {
 		for _, r := range in.Records {
 			entries = append(entries, map[string]any{"Data": r.Data, "PartitionKey": r.PartitionKey})
 		}
-		send := ready(client, url, "PutRecords", map[string]any{"StreamName": name, "Records": entries})
+		op, body := "PutRecords", map[string]any{"StreamName": name, "Records": entries}
 		if records == 1 {
-			send = ready(client, url, "PutRecord", map[string]any{"StreamName": name, "Data": data, "PartitionKey": "key"})
+			op, body = "PutRecord", map[string]any{"StreamName": name, "Data": data, "PartitionKey": "key"}
 		}
+		send := ready(b, url, op, body, conns)
 		call = func() (int, error) { return records, send() }
 	}
 	if records == 0 { // reading
