@@ -86,12 +86,30 @@ func TestWithAServer(t *testing.T) {
 		url, err = server()
 		require.NoError(t, err)
 	}
-	open := func(t *testing.T, o dynamodbcheckpoint.Options) *dynamodbcheckpoint.Store {
-		o.Table = fmt.Sprintf("test-%d-%d", os.Getpid(), tables.Add(1))
-		s, err := dynamodbcheckpoint.Open(t.Context(), newClient(url, nil), &o)
+	openWith := func(t *testing.T, c *dynamodb.Client, o dynamodbcheckpoint.Options) *dynamodbcheckpoint.Store {
+		s, err := dynamodbcheckpoint.Open(t.Context(), c, &o)
 		require.NoError(t, err)
 		return s
 	}
+	table := func() string { return fmt.Sprintf("test-%d-%d", os.Getpid(), tables.Add(1)) }
+	open := func(t *testing.T, o dynamodbcheckpoint.Options) *dynamodbcheckpoint.Store {
+		o.Table = table()
+		return openWith(t, newClient(url, nil), o)
+	}
+	checkpointtest.RunShared(t, func(t *testing.T) (a, b checkpoint.Store) {
+		o := dynamodbcheckpoint.Options{Table: table()}
+		return openWith(t, newClient(url, nil), o), openWith(t, newClient(url, nil), o)
+	})
+	checkpointtest.RunMany(t, func(t *testing.T) checkpoint.Store { return open(t, dynamodbcheckpoint.Options{}) })
+	t.Run("faults", func(t *testing.T) {
+		checkpointtest.RunFaults(t, func(t *testing.T) checkpointtest.Faulty {
+			n := &network{}
+			return checkpointtest.Faulty{
+				Store:  openWith(t, newClient(url, n), dynamodbcheckpoint.Options{Table: table()}),
+				Inject: func(f checkpointtest.Fault) bool { n.next = f; return true },
+			}
+		})
+	})
 	t.Run("conforms", func(t *testing.T) {
 		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store { return open(t, dynamodbcheckpoint.Options{}) })
 	})
@@ -132,6 +150,33 @@ func TestWithAServer(t *testing.T) {
 		require.Equal(t, &types.AttributeValueMemberS{Value: "b"}, out.Item["leaseOwner"])
 	})
 }
+
+// network is a way to the server that disturbs the next write.
+type network struct{ next checkpointtest.Fault }
+
+func (n *network) Do(r *http.Request) (*http.Response, error) {
+	f := n.next
+	if target := r.Header.Get("X-Amz-Target"); !strings.HasSuffix(target, ".UpdateItem") && !strings.HasSuffix(target, ".DeleteItem") {
+		f = 0
+	}
+	if f == 0 {
+		return http.DefaultClient.Do(r)
+	}
+	n.next = 0
+	switch f {
+	case checkpointtest.LostAnswer:
+		res, err := http.DefaultClient.Do(r)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+	case checkpointtest.Throttled:
+		return answers{"UpdateItem": always(400, throttled), "DeleteItem": always(400, throttled)}.Do(r)
+	}
+	return nil, errors.New("connection reset")
+}
+
+const throttled = `{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow"}`
 
 // answers is a DynamoDB that gives one answer to all requests of a kind.
 type answers map[string]func() (int, string, error)
@@ -175,7 +220,7 @@ func TestErrorsOfTheServer(t *testing.T) {
 	require.ErrorIs(t, s.Delete(ctx, checkpoint.Lease{Key: k}), checkpoint.ErrUnavailable)
 	require.Equal(t, 3, n, "no write is sent twice")
 
-	a["UpdateItem"] = always(400, `{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow"}`)
+	a["UpdateItem"] = always(400, throttled)
 	_, err = s.Update(ctx, checkpoint.Lease{Key: k})
 	require.ErrorIs(t, err, checkpoint.ErrUnavailable, "throttled")
 

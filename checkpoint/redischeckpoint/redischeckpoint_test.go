@@ -97,10 +97,17 @@ var prefixes atomic.Int64
 // newStore returns an empty store, with a prefix of its own.
 func newStore(t *testing.T, o redis.Options) *redischeckpoint.Store {
 	t.Helper()
+	return openStore(t, o, newPrefix())
+}
+
+func newPrefix() string { return fmt.Sprintf("test:%d:%d:", os.Getpid(), prefixes.Add(1)) }
+
+func openStore(t *testing.T, o redis.Options, prefix string) *redischeckpoint.Store {
+	t.Helper()
 	o.Addr = address(t)
 	c := redis.NewClient(&o)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	s, err := redischeckpoint.Open(t.Context(), c, &redischeckpoint.Options{Prefix: fmt.Sprintf("test:%d:%d:", os.Getpid(), prefixes.Add(1))})
+	s, err := redischeckpoint.Open(t.Context(), c, &redischeckpoint.Options{Prefix: prefix})
 	require.NoError(t, err)
 	return s
 }
@@ -112,61 +119,70 @@ func TestWithAServer(t *testing.T) {
 	t.Run("conforms", func(t *testing.T) {
 		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store { return newStore(t, redis.Options{}) })
 	})
-	t.Run("lost answers", testLostAnswers)
+	checkpointtest.RunShared(t, func(t *testing.T) (a, b checkpoint.Store) {
+		prefix := newPrefix()
+		return openStore(t, redis.Options{}, prefix), openStore(t, redis.Options{}, prefix)
+	})
+	checkpointtest.RunMany(t, func(t *testing.T) checkpoint.Store { return newStore(t, redis.Options{}) })
+	for name, retries := range map[string]int{"faults": -1, "faults that the client repeats": 3} {
+		t.Run(name, func(t *testing.T) {
+			checkpointtest.RunFaults(t, func(t *testing.T) checkpointtest.Faulty { return faulty(t, retries) })
+		})
+	}
 	t.Run("outlasts the server", testServerKilled)
 	t.Run("refusals", testRefusals)
 }
 
-// The client repeats what was not answered. The repetition must find what the
-// first try did.
-func testLostAnswers(t *testing.T) {
-	var lose atomic.Int64
-	s := newStore(t, redis.Options{Dialer: func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := new(net.Dialer).DialContext(ctx, network, addr)
-		return &forgetful{Conn: c, lose: &lose}, err
-	}})
-	ctx := t.Context()
-	k := checkpoint.Key{Group: "g", Stream: "s", Shard: "x"}
-	l, err := s.Create(ctx, checkpoint.Lease{Key: k}) // so that the scripts are known
+// faulty has a connection that can be disturbed. Redis has no throttling.
+func faulty(t *testing.T, retries int) checkpointtest.Faulty {
+	n := &network{}
+	s := newStore(t, redis.Options{MaxRetries: retries, Dialer: n.dial})
+	k := checkpoint.Key{Group: "warm", Stream: "s", Shard: "x"}
+	l, err := s.Create(t.Context(), checkpoint.Lease{Key: k}) // so that the server knows the scripts
 	require.NoError(t, err)
-	l, err = s.Update(ctx, l)
+	l, err = s.Update(t.Context(), l)
 	require.NoError(t, err)
-	require.NoError(t, s.Delete(ctx, l))
-	for range 3 {
-		lose.Store(1)
-		l, err = s.Create(ctx, checkpoint.Lease{Key: k, Owner: "a"})
-		require.NoError(t, err)
-		lose.Store(1)
-		l.Owner = "b"
-		l, err = s.Update(ctx, l)
-		require.NoError(t, err)
-		got, err := s.Get(ctx, k)
-		require.NoError(t, err)
-		require.Equal(t, l, got)
-		lose.Store(1)
-		require.NoError(t, s.Delete(ctx, l))
-		require.Zero(t, lose.Load())
-		_, err = s.Get(ctx, k)
-		require.ErrorIs(t, err, shardlog.ErrNotFound)
-	}
+	require.NoError(t, s.Delete(t.Context(), l))
+	t.Cleanup(func() { require.Zero(t, n.next.Load(), "the fault did not happen") })
+	return checkpointtest.Faulty{Store: s, Inject: func(f checkpointtest.Fault) bool {
+		if f == checkpointtest.Throttled {
+			return false
+		}
+		n.next.Store(int64(f))
+		return true
+	}}
 }
 
-// forgetful loses the answer of a script when it is told to.
-type forgetful struct {
+// network is a way to the server that loses the request or the answer of the
+// next script.
+type network struct{ next atomic.Int64 }
+
+func (n *network) dial(ctx context.Context, proto, addr string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, proto, addr)
+	return &conn{Conn: c, n: n}, err
+}
+
+func (n *network) meets(f checkpointtest.Fault) bool { return n.next.CompareAndSwap(int64(f), 0) }
+
+type conn struct {
 	net.Conn
-	lose   *atomic.Int64
+	n      *network
 	script bool
 }
 
-func (f *forgetful) Write(b []byte) (int, error) {
-	f.script = strings.Contains(string(b), "evalsha")
-	return f.Conn.Write(b)
+func (c *conn) Write(b []byte) (int, error) {
+	c.script = strings.Contains(string(b), "evalsha")
+	if c.script && c.n.meets(checkpointtest.LostRequest) {
+		_ = c.Close()
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(b)
 }
 
-func (f *forgetful) Read(b []byte) (int, error) {
-	n, err := f.Conn.Read(b)
-	if err == nil && f.script && f.lose.CompareAndSwap(1, 0) {
-		_ = f.Conn.Close()
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err == nil && c.script && c.n.meets(checkpointtest.LostAnswer) {
+		_ = c.Close()
 		return 0, net.ErrClosed
 	}
 	return n, err
