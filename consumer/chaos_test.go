@@ -348,17 +348,18 @@ func TestChaos(t *testing.T) {
 	t.Run("exactly once", func(t *testing.T) { runChaos(t, true) })
 }
 
-func runChaos(t *testing.T, exactly bool) {
+// newChaos returns a parent with a stream of so many shards, and a function
+// that starts a worker, which the caller ends with kill.
+func newChaos(t *testing.T, shards int, exactly bool) (c *chaos, spawn func() *exec.Cmd) {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, db.Close()) }()
-	st, err := db.Create(t.Context(), "chaos", stream.Config{Shards: 3})
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	st, err := db.Create(t.Context(), "chaos", stream.Config{Shards: shards})
 	require.NoError(t, err)
-	c := &chaos{st: st, store: checkpoint.NewMemory(), put: map[string]int{}, delivered: map[string]int{}}
+	c = &chaos{st: st, store: checkpoint.NewMemory(), put: map[string]int{}, delivered: map[string]int{}}
 	server := httptest.NewServer(c.handler())
-	defer server.Close()
-	var workers []*exec.Cmd
-	spawn := func() *exec.Cmd {
+	t.Cleanup(server.Close)
+	return c, func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "CONSUMER_CHAOS_URL="+server.URL)
 		if exactly {
@@ -368,10 +369,60 @@ func runChaos(t *testing.T, exactly bool) {
 		require.NoError(t, cmd.Start())
 		return cmd
 	}
-	kill := func(cmd *exec.Cmd) {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+}
+
+func kill(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// caughtUp waits until everything that was put has been delivered.
+func (c *chaos) caughtUp() {
+	for deadline := time.Now().Add(time.Minute); c.behind() > 0 && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// A process that was suspended for longer than its lease, as a virtual machine
+// that is moved: what it was about to store is refused when it wakes up, and it
+// goes on as a worker like any other.
+func TestScenario21SuspendedWorker(t *testing.T) {
+	c, spawn := newChaos(t, 2, true)
+	keys := []string{"a", "b", "c", "d"}
+	puts := func(d time.Duration) {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		c.produce(ctx, keys)
+	}
+	first := spawn()
+	defer kill(first)
+	puts(200 * time.Millisecond)
+	c.caughtUp()
+	var wg sync.WaitGroup
+	wg.Go(func() { puts(300 * time.Millisecond) })
+	time.Sleep(100 * time.Millisecond) // so that it is in the middle of something
+	require.NoError(t, first.Process.Signal(syscall.SIGSTOP))
+	second := spawn()
+	defer kill(second)
+	wg.Wait()
+	c.caughtUp() // only the second one can do that
+	require.NoError(t, first.Process.Signal(syscall.SIGCONT))
+	puts(300 * time.Millisecond)
+	c.caughtUp()
+	kill(second)
+	puts(100 * time.Millisecond)
+	c.caughtUp() // and this only the first one
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	assert.Equal(t, c.put, c.delivered)
+	assert.Empty(t, c.wrong)
+	assert.Zero(t, c.twice)
+	assert.Positive(t, c.put["a"])
+}
+
+func runChaos(t *testing.T, exactly bool) {
+	c, spawn := newChaos(t, 3, exactly)
+	var workers []*exec.Cmd
 	for range 3 {
 		workers = append(workers, spawn())
 	}
@@ -413,9 +464,7 @@ func runChaos(t *testing.T, exactly bool) {
 		}
 	}
 	wg.Wait()
-	for deadline := time.Now().Add(time.Minute); c.behind() > 0 && time.Now().Before(deadline); {
-		time.Sleep(20 * time.Millisecond)
-	}
+	c.caughtUp()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	assert.Equal(t, c.put, c.delivered, "the set delivered is the set put")
