@@ -47,7 +47,8 @@ func (s *streamState) enterSubscription(key subscriptionKey, now time.Time, canc
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.subs[key]; old != nil {
-		if now.Sub(old.began) < resubscribe {
+		// One that began in the future did so before the clock was set back.
+		if age := now.Sub(old.began); age >= 0 && age < resubscribe {
 			return nil, false
 		}
 		old.cancel(errTakenOver)
@@ -138,6 +139,9 @@ func subscribeToShard(c *call) error {
 	defer c.h.wg.Done()
 	stop := context.AfterFunc(c.h.quit, func() { cancel(errHandlerGone) })
 	defer stop()
+	// What was asked for is known, and this lasts.
+	c.body = nil
+	c.release()
 	(&pusher{c: c, s: s, id: id, index: index, from: from, sub: sub}).run(ctx)
 	return nil
 }
