@@ -51,7 +51,7 @@ func (p *Producer) full(size int, block bool) bool {
 	case p.room.n == 0:
 		return block && p.ahead()
 	}
-	return block || !p.ahead()
+	return block || !p.fits(p.room.head.size) // else those wait for the sink only
 }
 
 // backlog is how many full requests may wait before writers wait for a sink
@@ -147,7 +147,9 @@ func (p *Producer) expire(now int64) {
 		return
 	}
 	for e := p.age.oldest; e != nil && now-e.born >= p.ttl; e = p.age.oldest {
-		p.stats.expired++
+		if e.state != settled {
+			p.stats.expired++
+		}
 		p.giveUp(e, both(ErrTTLExpired, e.lastCause()))
 	}
 }

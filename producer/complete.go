@@ -158,14 +158,16 @@ func (p *Producer) refused(x *ending, s *slot, v verdict) {
 	}
 	// A record with a fault may be one of many in its aggregate.
 	apart := v.cause == causeInvalid && s.n > 1 && !v.unknown
+	// What may be stored must not be sent under other numbers.
+	split := x.split && !(p.opts.ID != "" && s.maybe)
 	for e := s.first; e != nil; {
 		next := e.mate
 		e.req, e.mate = nil, nil
 		switch {
 		case e.state == decided:
-		case x.split, apart:
+		case split, apart && !x.split:
 			e.attempts--
-			if e.solo = e.solo || apart; x.split {
+			if e.solo = e.solo || apart; split {
 				e.alone = int32((len(x.b.slots) + 1) / 2)
 			}
 			p.again(e)

@@ -148,11 +148,20 @@ func (p *Producer) callbackPanicked(v any) {
 	err := &PanicError{Value: v, Stack: debug.Stack()}
 	p.mu.Lock()
 	p.stats.panics++
+	p.unlock()
+	p.notePanic(err)
+	p.log(func(l *slog.Logger) {
+		l.Error("a callback panicked", slog.Any("panic", v), slog.String("stack", string(err.Stack)))
+	})
+}
+
+// notePanic keeps the first panic for Shutdown.
+func (p *Producer) notePanic(err *PanicError) {
+	p.mu.Lock()
 	if p.panicked == nil {
 		p.panicked = err
 	}
 	p.unlock()
-	p.opts.Logger.Error("a callback panicked", slog.Any("panic", v), slog.String("stack", string(err.Stack)))
 }
 
 // inside tells whether the caller is a callback. It releases mu meanwhile.

@@ -1,13 +1,13 @@
 package producer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
@@ -298,20 +298,24 @@ func (p *Producer) check(r *shardlog.Record) (int, error) {
 	if k == "" {
 		n += runKeyLength
 	}
-	most := p.opts.MaxRecordSize
-	if p.opts.Aggregation.Enabled && bytes.HasPrefix(r.Data, []byte(kpl.Magic)) {
-		most -= wrapping // alone, it is wrapped, see slot.raw
+	most, what := n, "with key and headers"
+	if p.opts.Aggregation.Enabled && hasMagic(r.Data) {
+		most, what = p.wrappedSize(r), "when it is wrapped as an aggregate, whose beginning it has"
 	}
-	if n > most {
-		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", most)}
+	if most > p.opts.MaxRecordSize {
+		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes %s", most, what), Limit: fmt.Sprintf("at most %d bytes", p.opts.MaxRecordSize)}
 	}
 	return n, nil
 }
 
-// wrapping bounds what an aggregate of one record has besides the record's key
-// and data: lengths and tags, its own partition key once more, an explicit
-// hash key, and two bytes and two lengths for each header.
-const wrapping = 2048 + 12*shardlog.MaxHeaders
+// wrappedSize is the size of a record that goes as an aggregate of one.
+func (p *Producer) wrappedSize(r *shardlog.Record) int {
+	u := kpl.UserRecord{PartitionKey: r.PartitionKey, HashKey: r.ExplicitHashKey, Data: r.Data, Headers: r.Headers}
+	if u.PartitionKey == "" {
+		u.PartitionKey, u.HashKey = strings.Repeat("k", runKeyLength), shardlog.MaxHashKey // as long as any that is made up
+	}
+	return kpl.Alone(u) + len(u.PartitionKey)
+}
 
 func (p *Producer) checkDedupID(id string) error {
 	switch {

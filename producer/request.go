@@ -3,7 +3,6 @@ package producer
 import (
 	"container/heap"
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +34,8 @@ type request struct {
 	sent    int64 // when it was taken, in nanoseconds since New
 	started time.Time
 	sends   int
+	results []shardlog.PutResult // of the last call
+	err     error
 
 	due   int64 // when a parked request may be sent again
 	index int   // in the parkHeap, when it is parked
@@ -75,6 +76,7 @@ func (p *Producer) endRequest(b *request) {
 	clear(b.slots)
 	b.lanes, b.slots = b.lanes[:0], b.slots[:0]
 	b.bytes, b.live, b.sends, b.noLanes = 0, 0, 0, false
+	b.results, b.err = nil, nil
 	if p.lazy == b {
 		p.lazy = nil
 	}
@@ -178,8 +180,11 @@ func (p *Producer) compose(b *request) {
 
 // raw tells whether a record of an aggregate goes without: one alone does, if
 // nobody can take it for an aggregate.
-func (s *slot) raw() bool {
-	return s.n == 1 && !strings.HasPrefix(string(s.first.data[:min(len(kpl.Magic), len(s.first.data))]), kpl.Magic)
+func (s *slot) raw() bool { return s.n == 1 && !hasMagic(s.first.data) }
+
+// hasMagic tells whether data begins as an aggregate does.
+func hasMagic(data []byte) bool {
+	return len(data) >= len(kpl.Magic) && string(data[:len(kpl.Magic)]) == kpl.Magic
 }
 
 func (p *Producer) encode(b *request, s *slot) {
@@ -191,7 +196,9 @@ func (p *Producer) encode(b *request, s *slot) {
 		b.arena = s.build.Append(b.arena)
 		// The hash key says where the aggregate belongs, whatever hash the
 		// sink uses for partition keys.
-		s.record = shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)]}
+		s.record = shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)], DedupID: s.first.dedupID()}
+	} else {
+		s.size = s.first.size
 	}
 	s.build.Reset()
 	builders.Put(s.build)
@@ -228,6 +235,7 @@ func (h *parkHeap) Pop() any {
 // park keeps a request whose outcome is not known for a second send. Its keys
 // stay in use meanwhile, so nothing can come before it.
 func (p *Producer) park(b *request, due int64) {
+	b.results, b.err = nil, nil
 	b.due = due
 	heap.Push(&p.parked, b)
 }

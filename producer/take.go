@@ -314,13 +314,10 @@ func (p *Producer) join(f *filling, e *entry, l *lane, s *shardState) (int, fit)
 		return -1, later
 	}
 	before := sl.build.Size()
-	if f.b.bytes+e.size+kpl.Overhead > p.opts.MaxBatchBytes {
-		return -1, full
-	}
 	if p.limits(f, s, 0, e.size) {
 		return -1, limited
 	}
-	if !sl.build.Add(e.user(), p.opts.Aggregation.MaxSize) {
+	if !sl.build.Add(e.user(), min(p.opts.Aggregation.MaxSize, before+p.opts.MaxBatchBytes-f.b.bytes)) {
 		return -1, fits
 	}
 	sl.last.mate, sl.last = e, e
@@ -354,8 +351,14 @@ func (p *Producer) newSlot(f *filling, e *entry, l *lane, s *shardState) (int, f
 	if e.alone > 0 {
 		limit = min(limit, int(e.alone))
 	}
+	// Data that begins as an aggregate does is always wrapped, where readers
+	// take aggregates apart.
+	size, wrap := e.size, p.opts.Aggregation.Enabled && hasMagic(e.data)
+	if wrap {
+		size = kpl.Alone(e.user()) + len(e.key)
+	}
 	at := len(b.slots)
-	if at >= limit || at > 0 && b.bytes+e.size > p.opts.MaxBatchBytes || p.stuck() {
+	if at >= limit || at > 0 && b.bytes+size > p.opts.MaxBatchBytes || p.stuck() {
 		return -1, full
 	}
 	if p.strict && l.req == b {
@@ -371,12 +374,20 @@ func (p *Producer) newSlot(f *filling, e *entry, l *lane, s *shardState) (int, f
 		}
 		s.slot = -1 // what comes behind must not be stored before it
 	}
-	if s != nil && p.aggregates(e) {
+	if more := s != nil && p.aggregates(e); more || wrap {
 		build := builders.Get().(*kpl.Builder)
-		if build.Add(e.user(), p.opts.Aggregation.MaxSize) {
-			sl.build, sl.size, s.slot = build, build.Size()+len(e.key), at
+		most := p.opts.Aggregation.MaxSize
+		if wrap {
+			most = math.MaxInt
+		}
+		if build.Add(e.user(), most) {
+			sl.build, sl.size = build, build.Size()+len(e.key)
 		} else {
 			builders.Put(build)
+			more = false
+		}
+		if more {
+			s.slot = at
 		}
 	}
 	if s != nil {
