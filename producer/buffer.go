@@ -12,12 +12,12 @@ import (
 
 // enter accepts a record if there is room, and else lets it wait in p.room if
 // block is set. The caller starts a sender with arrived.
-func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, error) {
+func (p *Producer) enter(r *shardlog.Record, in *intake, block bool, now int64) (*entry, error) {
 	if p.state != stateOpen {
 		return nil, p.closedError()
 	}
 	size := in.size
-	full := p.full(size, block)
+	full := p.full(size, block, now)
 	if full {
 		if block && p.dispatching {
 			// A callback that waits for room keeps others from making it.
@@ -25,7 +25,7 @@ func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, er
 			if p.state != stateOpen {
 				return nil, p.closedError()
 			}
-			full = p.full(size, block)
+			full = p.full(size, block, now)
 		}
 		if full && !block {
 			p.stats.rejected++
@@ -34,22 +34,25 @@ func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, er
 	}
 	e := p.newEntry()
 	e.key, e.hashKey, e.data, e.size, e.hash = r.PartitionKey, r.ExplicitHashKey, r.Data, in.size, in.hash
+	if n := len(r.Data); n > 0 && n <= smallData && !p.opts.BorrowData {
+		e.data, e.chunk = p.copyData(r.Data)
+	}
 	e.explicit, e.keyless, e.more = in.explicit, in.keyless, in.more
 	if full {
 		p.room.push(e)
 		return e, nil
 	}
-	p.accept(e, p.now())
+	p.accept(e, now)
 	return e, nil
 }
 
 // full tells whether a record has to wait, or, if it does not, is refused.
-func (p *Producer) full(size int, block bool) bool {
+func (p *Producer) full(size int, block bool, now int64) bool {
 	switch {
 	case !p.fits(size):
 		return true
 	case p.room.n == 0:
-		return block && p.ahead()
+		return block && p.ahead(now)
 	}
 	return block || !p.fits(p.room.head.size) // else those wait for the sink only
 }
@@ -61,8 +64,8 @@ const backlog = 4
 
 // ahead tells whether writers are ahead of a sink that takes what it is given
 // as fast as that. A slow one is no reason to wait while there is room.
-func (p *Producer) ahead() bool {
-	return p.ready.n/backlog >= p.batch && p.senders > 0 && p.now() < p.lastSent+int64(patience)
+func (p *Producer) ahead(now int64) bool {
+	return p.ready.n/backlog >= p.batch && p.senders > 0 && now < p.lastSent+int64(patience)
 }
 
 func (p *Producer) fits(size int) bool {
@@ -82,7 +85,7 @@ func (p *Producer) accept(e *entry, now int64) {
 
 // grant accepts entries that waited for room.
 func (p *Producer) grant(now int64) {
-	for e := p.room.head; e != nil && p.fits(e.size) && !p.ahead(); e = p.room.head {
+	for e := p.room.head; e != nil && p.fits(e.size) && !p.ahead(now); e = p.room.head {
 		p.room.remove(e)
 		p.accept(e, now)
 		if e.admit != nil {
@@ -103,7 +106,7 @@ func (p *Producer) refuseWaiting() {
 			e.admit <- p.closedError()
 			continue
 		}
-		p.decide(e, Result{}, putError(p.closedError()))
+		p.decide(e, &Result{}, putError(p.closedError()))
 	}
 }
 
@@ -158,15 +161,18 @@ func (p *Producer) expire(now int64) {
 // none yet.
 func (p *Producer) giveUp(e *entry, why error) {
 	if e.state == settled {
-		p.decide(e, e.out.res, e.out.err)
+		p.decide(e, &e.out.res, e.out.err)
 		return
 	}
-	p.decide(e, Result{}, e.unstored(why))
+	p.decide(e, &Result{}, e.unstored(why))
 }
 
 // plan sets the timer to when there is something to do next.
 func (p *Producer) plan() {
 	if p.open == 0 {
+		if p.live == 0 && p.freeCount > maxFree && p.wake == 0 && p.state == stateOpen {
+			p.arm(p.now() + int64(idleTime)) // see trim
+		}
 		return
 	}
 	at := int64(never)
@@ -177,7 +183,7 @@ func (p *Producer) plan() {
 	if len(p.backoff) > 0 {
 		earlier(p.backoff[0].due)
 	}
-	if p.room.n > 0 && p.ahead() {
+	if p.room.n > 0 && p.ahead(p.now()) {
 		earlier(p.lastSent + int64(patience))
 	}
 	if p.senders < p.opts.MaxInFlight { // else a sender looks for itself
@@ -186,6 +192,11 @@ func (p *Producer) plan() {
 	if at == never || (p.wake != 0 && p.wake <= at) {
 		return
 	}
+	p.arm(at)
+}
+
+// arm sets the timer.
+func (p *Producer) arm(at int64) {
 	p.wake = at
 	d := time.Duration(at - p.now())
 	if p.timer == nil {
@@ -205,6 +216,7 @@ func (p *Producer) tick() {
 		return
 	}
 	now := p.now()
+	p.trim()
 	p.expire(now)
 	p.promote(now)
 	p.advance(now)

@@ -31,6 +31,7 @@ type request struct {
 	epoch   uint64
 	done    uint64
 	unsent  bool  // an error of the last call came before the sink had the records
+	left    bool  // the sink may still be reading what it was given
 	sent    int64 // when it was taken, in nanoseconds since New
 	started time.Time
 	sends   int
@@ -49,13 +50,24 @@ type slot struct {
 	shard       *shardState        // on which it should land; nil when that is not known
 	span        shardlog.HashRange // of the hash keys of its entries; set with shard
 	build       *kpl.Builder       // until it is encoded; nil for an entry that is not to be aggregated
-	record      shardlog.Record    // of an aggregate, once it is encoded
+	record      *shardlog.Record   // the aggregate, once it is encoded
 	size        int
 	maybe       bool // an attempt ended in an unknown outcome
 }
 
 // builders are those of aggregates that are done.
 var builders = sync.Pool{New: func() any { return new(kpl.Builder) }}
+
+// addSlot appends an empty slot. Those behind the last one are.
+func (b *request) addSlot() *slot {
+	n := len(b.slots)
+	if n < cap(b.slots) {
+		b.slots = b.slots[:n+1]
+	} else {
+		b.slots = append(b.slots, slot{})
+	}
+	return &b.slots[n]
+}
 
 // newRequest returns an empty request.
 func (p *Producer) newRequest() *request {
@@ -75,7 +87,7 @@ func (p *Producer) endRequest(b *request) {
 	clear(b.lanes)
 	clear(b.slots)
 	b.lanes, b.slots = b.lanes[:0], b.slots[:0]
-	b.bytes, b.live, b.sends, b.noLanes = 0, 0, 0, false
+	b.bytes, b.live, b.sends, b.noLanes, b.left = 0, 0, 0, false, false
 	b.results, b.err = nil, nil
 	if p.lazy == b {
 		p.lazy = nil
@@ -160,15 +172,19 @@ func (p *Producer) compose(b *request) {
 	for i := range b.slots {
 		s := &b.slots[i]
 		p.encode(b, s)
-		r := s.record
-		if s.record.Data == nil {
+		if s.record != nil {
+			b.records = append(b.records, *s.record)
+		} else {
 			e := s.first
-			r = shardlog.Record{PartitionKey: e.key, Data: e.data, Headers: e.headers(), DedupID: e.dedupID()}
+			b.records = append(b.records, shardlog.Record{PartitionKey: e.key, Data: e.data})
+			r := &b.records[i]
+			if e.more != nil {
+				r.Headers, r.DedupID = e.more.headers, e.more.dedupID
+			}
 			if e.explicit || e.keyless || p.opts.Aggregation.Enabled {
 				r.ExplicitHashKey = e.hashKey
 			}
 		}
-		b.records = append(b.records, r)
 		if p.opts.ID != "" {
 			b.numbers = append(b.numbers, s.number)
 		}
@@ -196,7 +212,7 @@ func (p *Producer) encode(b *request, s *slot) {
 		b.arena = s.build.Append(b.arena)
 		// The hash key says where the aggregate belongs, whatever hash the
 		// sink uses for partition keys.
-		s.record = shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)], DedupID: s.first.dedupID()}
+		s.record = &shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)], DedupID: s.first.dedupID()}
 	} else {
 		s.size = s.first.size
 	}

@@ -180,6 +180,7 @@ func (b *request) breakOff(why error) {
 
 // forget leaves what the sink was given to it.
 func (b *request) forget() {
+	b.left = true
 	b.records, b.ranges, b.numbers, b.arena = nil, nil, nil, nil
 }
 

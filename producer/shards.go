@@ -176,7 +176,7 @@ func (p *Producer) installShards(infos []shardlog.ShardInfo) error {
 // all of it, so that readers drop what is outside; it happens over sinks that
 // cannot refuse. When the shard is not known, it is not known to hold it.
 func (p *Producer) misplaced(s *slot, id string) bool {
-	if s.record.Data == nil || p.ranges || s.shard == nil || s.shard.id == id {
+	if s.record == nil || p.ranges || s.shard == nil || s.shard.id == id {
 		return false
 	}
 	on := p.shards.all[id]

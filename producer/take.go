@@ -154,7 +154,7 @@ func (p *Producer) takeLane(f *filling, l *lane) bool {
 			if l.req == f.b {
 				return true // after the one before it
 			}
-			p.decide(e, e.out.res, e.out.err)
+			p.decide(e, &e.out.res, e.out.err)
 			continue
 		}
 		switch s, fit := p.add(f, e, l); {
@@ -364,15 +364,16 @@ func (p *Producer) newSlot(f *filling, e *entry, l *lane, s *shardState) (int, f
 	if p.strict && l.req == b {
 		return -1, later
 	}
-	sl := slot{first: e, last: e, n: 1, shard: s, size: e.size}
-	if p.predict {
-		sl.span = shardlog.HashRange{First: e.hashKey, Last: e.hashKey}
-	}
 	if s != nil {
 		if p.limits(f, s, 1, e.size) {
 			return -1, limited
 		}
 		s.slot = -1 // what comes behind must not be stored before it
+	}
+	sl := b.addSlot()
+	sl.first, sl.last, sl.n, sl.shard, sl.size = e, e, 1, s, e.size
+	if p.predict {
+		sl.span = shardlog.HashRange{First: e.hashKey, Last: e.hashKey}
 	}
 	if more := s != nil && p.aggregates(e); more || wrap {
 		build := builders.Get().(*kpl.Builder)
@@ -398,7 +399,6 @@ func (p *Producer) newSlot(f *filling, e *entry, l *lane, s *shardState) (int, f
 	}
 	b.limit = limit
 	b.bytes += sl.size
-	b.slots = append(b.slots, sl)
 	return at, fits
 }
 
