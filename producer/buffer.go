@@ -65,7 +65,7 @@ const backlog = 4
 // ahead tells whether writers are ahead of a sink that takes what it is given
 // as fast as that. A slow one is no reason to wait while there is room.
 func (p *Producer) ahead(now int64) bool {
-	return p.ready.n/backlog >= p.batch && p.senders > 0 && now < p.lastSent+int64(patience)
+	return (p.ready.n+p.outbox.n)/backlog >= p.batch && (p.senders > 0 || p.outbox.n > 0) && now < p.lastSent+int64(patience)
 }
 
 func (p *Producer) fits(size int) bool {
@@ -171,6 +171,7 @@ func (p *Producer) giveUp(e *entry, why error) {
 func (p *Producer) plan() {
 	if p.open == 0 {
 		if p.live == 0 && p.freeCount > maxFree && p.wake == 0 && p.state == stateOpen {
+			p.idle = p.seq
 			p.arm(p.now() + int64(idleTime)) // see trim
 		}
 		return
@@ -216,7 +217,9 @@ func (p *Producer) tick() {
 		return
 	}
 	now := p.now()
-	p.trim()
+	if p.idle == p.seq {
+		p.trim()
+	}
 	p.expire(now)
 	p.promote(now)
 	p.advance(now)

@@ -99,6 +99,7 @@ type Producer struct {
 
 	freeEntries  *entry
 	freeCount    int
+	idle         uint64 // seq when nothing was left to do
 	freeLanes    *lane
 	chunk        *chunk // that takes more data
 	freeChunks   *chunk
