@@ -40,6 +40,7 @@ func (p *Producer) enter(r *shardlog.Record, in *intake, block bool, now int64) 
 	e.explicit, e.keyless, e.more = in.explicit, in.keyless, in.more
 	if full {
 		p.room.push(e)
+		p.plan()
 		return e, nil
 	}
 	p.accept(e, now)
@@ -57,13 +58,14 @@ func (p *Producer) full(size int, block bool, now int64) bool {
 	return block || !p.fits(p.room.head.size) // else those wait for the sink only
 }
 
-// backlog is how many full requests may wait before writers wait for a sink
-// that is at work. What waits longer than it must falls out of the processor's
-// caches, which costs more than all the rest.
+// backlog is how many full requests' worth may wait, for a request or for
+// callbacks, before writers wait for a sink that is at work. What waits longer
+// than it must falls out of the processor's caches, which costs more than all
+// the rest.
 const backlog = 4
 
-// ahead tells whether writers are ahead of a sink that takes what it is given
-// as fast as that. A slow one is no reason to wait while there is room.
+// ahead tells whether writers are ahead of a sink, and callbacks, that are as
+// fast as that. Slow ones are no reason to wait while there is room.
 func (p *Producer) ahead(now int64) bool {
 	return (p.ready.n+p.outbox.n)/backlog >= p.batch && (p.senders > 0 || p.outbox.n > 0) && now < p.lastSent+int64(patience)
 }
@@ -169,7 +171,7 @@ func (p *Producer) giveUp(e *entry, why error) {
 
 // plan sets the timer to when there is something to do next.
 func (p *Producer) plan() {
-	if p.open == 0 {
+	if p.open == 0 && p.room.n == 0 {
 		if p.live == 0 && p.freeCount > maxFree && p.wake == 0 && p.state == stateOpen {
 			p.idle = p.seq
 			p.arm(p.now() + int64(idleTime)) // see trim
@@ -178,7 +180,7 @@ func (p *Producer) plan() {
 	}
 	at := int64(never)
 	earlier := func(t int64) { at = min(at, t) }
-	if p.ttl > 0 {
+	if p.ttl > 0 && p.open > 0 {
 		earlier(p.age.oldest.born + p.ttl)
 	}
 	if len(p.backoff) > 0 {

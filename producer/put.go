@@ -101,9 +101,9 @@ func (p *Producer) abandon(e *entry, cause error) {
 //
 // PutAsync blocks only while the buffer is full, and no longer than ctx; ctx
 // has no meaning for a record that was taken. When more than four requests'
-// worth of records wait for a sink that answers within 5 ms, it also waits for
-// that to go on. The errors are those of Put that
-// arise before a record is sent.
+// worth of records wait for a sink that answers within 5 ms, or for their
+// callbacks, it also waits for that to go on, until no request has been sent
+// for 5 ms. The errors are those of Put that arise before a record is sent.
 //
 // Callbacks run one at a time, for each partition key in the order in which
 // the records were put; for each shard, in the order of a request, and of all

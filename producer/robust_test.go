@@ -295,6 +295,19 @@ func TestTryPutBesideWaitingWriters(t *testing.T) {
 	})
 }
 
+// Callbacks that are slow hold writers up when the buffer is full, not before.
+func TestSlowCallbacksLeaveRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProducer(t, &fakeSink{}, &producer.Options{MaxBatchRecords: 5})
+		start := time.Now()
+		for range 200 {
+			require.NoError(t, p.PutAsync(t.Context(), rec("k", "a"), func(producer.Result, error) { time.Sleep(10 * time.Second) }))
+		}
+		assert.Less(t, time.Since(start), 2*time.Second)
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
 // A list of shards that does not come holds records up for a while, not for all
 // of their time.
 func TestListingHangs(t *testing.T) {

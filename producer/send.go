@@ -69,23 +69,27 @@ func (p *Producer) settleAnswer(b **request) {
 	f := p.complete(r, r.results, r.err)
 	*b = nil
 	p.grant(p.now())
+	waiting := p.ready.n
 	woken := p.unlock()
 	p.report(&f)
 	if woken > 1 {
-		p.yield(woken)
+		p.yield(waiting + woken)
 	}
 }
 
+// yields is how often a sender lets others go first.
+const yields = 4
+
 // yield lets the writers that were told just now put their next records first,
-// so that these go together. A few turns suffice, and cost a lone sender
-// nothing.
-func (p *Producer) yield(woken int) {
-	for range 4 {
+// so that these go together with those that wait: expected is how many that
+// makes. A few turns suffice, and cost a lone sender nothing.
+func (p *Producer) yield(expected int) {
+	for range yields {
 		runtime.Gosched()
 		p.mu.Lock()
 		n := p.ready.n
 		p.mu.Unlock()
-		if n >= min(woken, p.opts.MaxBatchRecords) {
+		if n >= min(expected, p.opts.MaxBatchRecords) {
 			return
 		}
 	}
