@@ -134,6 +134,11 @@ func (p *Producer) awaitRoom(ctx context.Context, e *entry, admit chan error) er
 
 // arrived starts a sender for e, which was just accepted, if it may go.
 func (p *Producer) arrived(e *entry) {
+	most := p.opts.MaxBatchBytes
+	if p.ready.n > 1 && (p.senders > 0 || e.seq > p.urgent) &&
+		p.ready.n%p.batch != 0 && (p.ready.bytes-e.size)/most == p.ready.bytes/most {
+		return // it is neither the first one, nor fills a request, nor is in a hurry: see dueNew
+	}
 	p.kick(e.born)
 	p.plan()
 }
