@@ -177,9 +177,11 @@ func (p *Producer) giveUp(e *entry, why error) {
 // plan sets the timer to when there is something to do next.
 func (p *Producer) plan() {
 	if p.open == 0 && p.room.n == 0 {
-		if p.live == 0 && p.freeCount > maxFree && p.wake == 0 && p.state == stateOpen {
+		if p.live == 0 && p.freeCount > maxFree && p.idle != p.seq && p.state == stateOpen {
 			p.idle = p.seq
-			p.arm(p.now() + int64(idleTime)) // see trim
+			if at := p.now() + int64(idleTime); p.wake == 0 || p.wake > at {
+				p.arm(at) // see trim
+			}
 		}
 		return
 	}

@@ -281,9 +281,16 @@ const (
 // trim drops what is kept for reuse if that is much for a producer with nothing
 // pending.
 func (p *Producer) trim() {
-	if p.live == 0 && p.freeCount > maxFree {
-		p.freeEntries, p.freeCount, p.freeLanes, p.freeChunks = nil, 0, nil, nil
+	if p.live > 0 || p.freeCount <= maxFree {
+		return
 	}
+	p.freeEntries, p.freeCount, p.freeLanes, p.freeChunks = nil, 0, nil, nil
+	for b := p.freeRequests; b != nil; b = b.next {
+		if b.cancel != nil { // it was sent
+			b.cancel()
+		}
+	}
+	p.freeRequests = nil
 }
 
 func (p *Producer) newEntry() *entry {
