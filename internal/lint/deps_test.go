@@ -46,6 +46,7 @@ var modules = []string{
 // in it: they may import everything, and nothing can import them.
 var layers = map[string][]string{
 	".":                           {},
+	"benchmarks/patterns":         {".", "checkpoint", "consumer", "producer", "stream"},
 	"checkpoint":                  {"."},
 	"checkpoint/checkpointtest":   {".", "checkpoint"},
 	"checkpoint/badgercheckpoint": {".", "checkpoint"},
