@@ -50,6 +50,7 @@ var layers = map[string][]string{
 	"checkpoint":                  {"."},
 	"checkpoint/checkpointtest":   {".", "checkpoint"},
 	"checkpoint/badgercheckpoint": {".", "checkpoint"},
+	"cost":                        {"."},
 	"producer":                    {".", "internal/kpl"},
 	"consumer":                    {".", "checkpoint", "internal/kpl"},
 	"internal/block":              {"."},
