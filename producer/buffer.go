@@ -12,12 +12,12 @@ import (
 
 // enter accepts a record if there is room, and else lets it wait in p.room if
 // block is set. The caller starts a sender with arrived.
-func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, error) {
+func (p *Producer) enter(r *shardlog.Record, in *intake, block bool, now int64) (*entry, error) {
 	if p.state != stateOpen {
 		return nil, p.closedError()
 	}
 	size := in.size
-	full := p.full(size, block)
+	full := p.full(size, block, now)
 	if full {
 		if block && p.dispatching {
 			// A callback that waits for room keeps others from making it.
@@ -25,7 +25,7 @@ func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, er
 			if p.state != stateOpen {
 				return nil, p.closedError()
 			}
-			full = p.full(size, block)
+			full = p.full(size, block, now)
 		}
 		if full && !block {
 			p.stats.rejected++
@@ -34,35 +34,40 @@ func (p *Producer) enter(r *shardlog.Record, in *intake, block bool) (*entry, er
 	}
 	e := p.newEntry()
 	e.key, e.hashKey, e.data, e.size, e.hash = r.PartitionKey, r.ExplicitHashKey, r.Data, in.size, in.hash
+	if n := len(r.Data); n > 0 && n <= smallData && !p.opts.BorrowData {
+		e.data, e.chunk = p.copyData(r.Data)
+	}
 	e.explicit, e.keyless, e.more = in.explicit, in.keyless, in.more
 	if full {
 		p.room.push(e)
+		p.plan()
 		return e, nil
 	}
-	p.accept(e, p.now())
+	p.accept(e, now)
 	return e, nil
 }
 
 // full tells whether a record has to wait, or, if it does not, is refused.
-func (p *Producer) full(size int, block bool) bool {
+func (p *Producer) full(size int, block bool, now int64) bool {
 	switch {
 	case !p.fits(size):
 		return true
 	case p.room.n == 0:
-		return block && p.ahead()
+		return block && p.ahead(now)
 	}
-	return block || !p.ahead()
+	return block || !p.fits(p.room.head.size) // else those wait for the sink only
 }
 
-// backlog is how many full requests may wait before writers wait for a sink
-// that is at work. What waits longer than it must falls out of the processor's
-// caches, which costs more than all the rest.
+// backlog is how many full requests' worth may wait, for a request or for
+// callbacks, before writers wait for a sink that is at work. What waits longer
+// than it must falls out of the processor's caches, which costs more than all
+// the rest.
 const backlog = 4
 
-// ahead tells whether writers are ahead of a sink that takes what it is given
-// as fast as that. A slow one is no reason to wait while there is room.
-func (p *Producer) ahead() bool {
-	return p.ready.n/backlog >= p.batch && p.senders > 0 && p.now() < p.lastSent+int64(patience)
+// ahead tells whether writers are ahead of a sink, and callbacks, that are as
+// fast as that. Slow ones are no reason to wait while there is room.
+func (p *Producer) ahead(now int64) bool {
+	return (p.ready.n+p.outbox.n)/backlog >= p.batch && (p.senders > 0 || p.outbox.n > 0) && now < p.lastSent+int64(patience)
 }
 
 func (p *Producer) fits(size int) bool {
@@ -82,7 +87,7 @@ func (p *Producer) accept(e *entry, now int64) {
 
 // grant accepts entries that waited for room.
 func (p *Producer) grant(now int64) {
-	for e := p.room.head; e != nil && p.fits(e.size) && !p.ahead(); e = p.room.head {
+	for e := p.room.head; e != nil && p.fits(e.size) && !p.ahead(now); e = p.room.head {
 		p.room.remove(e)
 		p.accept(e, now)
 		if e.admit != nil {
@@ -103,7 +108,7 @@ func (p *Producer) refuseWaiting() {
 			e.admit <- p.closedError()
 			continue
 		}
-		p.decide(e, Result{}, putError(p.closedError()))
+		p.decide(e, &Result{}, putError(p.closedError()))
 	}
 }
 
@@ -129,6 +134,11 @@ func (p *Producer) awaitRoom(ctx context.Context, e *entry, admit chan error) er
 
 // arrived starts a sender for e, which was just accepted, if it may go.
 func (p *Producer) arrived(e *entry) {
+	most := p.opts.MaxBatchBytes
+	if p.ready.n > 1 && (p.senders > 0 || e.seq > p.urgent) &&
+		p.ready.n%p.batch != 0 && (p.ready.bytes-e.size)/most == p.ready.bytes/most {
+		return // it is neither the first one, nor fills a request, nor is in a hurry: see dueNew
+	}
 	p.kick(e.born)
 	p.plan()
 }
@@ -147,7 +157,9 @@ func (p *Producer) expire(now int64) {
 		return
 	}
 	for e := p.age.oldest; e != nil && now-e.born >= p.ttl; e = p.age.oldest {
-		p.stats.expired++
+		if e.state != settled {
+			p.stats.expired++
+		}
 		p.giveUp(e, both(ErrTTLExpired, e.lastCause()))
 	}
 }
@@ -156,26 +168,32 @@ func (p *Producer) expire(now int64) {
 // none yet.
 func (p *Producer) giveUp(e *entry, why error) {
 	if e.state == settled {
-		p.decide(e, e.out.res, e.out.err)
+		p.decide(e, &e.out.res, e.out.err)
 		return
 	}
-	p.decide(e, Result{}, e.unstored(why))
+	p.decide(e, &Result{}, e.unstored(why))
 }
 
 // plan sets the timer to when there is something to do next.
 func (p *Producer) plan() {
-	if p.open == 0 {
+	if p.open == 0 && p.room.n == 0 {
+		if p.live == 0 && p.freeCount > maxFree && p.idle != p.seq && p.state == stateOpen {
+			p.idle = p.seq
+			if at := p.now() + int64(idleTime); p.wake == 0 || p.wake > at {
+				p.arm(at) // see trim
+			}
+		}
 		return
 	}
 	at := int64(never)
 	earlier := func(t int64) { at = min(at, t) }
-	if p.ttl > 0 {
+	if p.ttl > 0 && p.open > 0 {
 		earlier(p.age.oldest.born + p.ttl)
 	}
 	if len(p.backoff) > 0 {
 		earlier(p.backoff[0].due)
 	}
-	if p.room.n > 0 && p.ahead() {
+	if p.room.n > 0 && p.ahead(p.now()) {
 		earlier(p.lastSent + int64(patience))
 	}
 	if p.senders < p.opts.MaxInFlight { // else a sender looks for itself
@@ -184,6 +202,11 @@ func (p *Producer) plan() {
 	if at == never || (p.wake != 0 && p.wake <= at) {
 		return
 	}
+	p.arm(at)
+}
+
+// arm sets the timer.
+func (p *Producer) arm(at int64) {
 	p.wake = at
 	d := time.Duration(at - p.now())
 	if p.timer == nil {
@@ -203,6 +226,9 @@ func (p *Producer) tick() {
 		return
 	}
 	now := p.now()
+	if p.idle == p.seq {
+		p.trim()
+	}
 	p.expire(now)
 	p.promote(now)
 	p.advance(now)

@@ -29,6 +29,7 @@ type cluster struct {
 	answer func(n int, res []shardlog.PutResult) []shardlog.PutResult
 	// listed, if set, is what Shards returns an error from.
 	listed func(n int) error
+	hang   bool // Shards returns when its context ends
 
 	later  sync.WaitGroup // of storeLater
 	mu     sync.Mutex
@@ -125,7 +126,11 @@ func (c *cluster) reshard(number func(int) int) {
 
 func (c *cluster) Capabilities() shardlog.Capabilities { return c.caps }
 
-func (c *cluster) Shards(context.Context) ([]shardlog.ShardInfo, error) {
+func (c *cluster) Shards(ctx context.Context) ([]shardlog.ShardInfo, error) {
+	if c.hang {
+		<-ctx.Done()
+		return nil, context.Cause(ctx)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n := c.lists

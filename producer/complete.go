@@ -59,6 +59,9 @@ func (p *Producer) complete(b *request, results []shardlog.PutResult, err error)
 	if !all {
 		p.register(b)
 	}
+	if b.left {
+		b.keepData()
+	}
 	due, live := int64(0), 0
 	kept := b.slots[:0]
 	for i := range b.slots {
@@ -121,6 +124,15 @@ func (p *Producer) allStored(b *request, results []shardlog.PutResult, err error
 	return true
 }
 
+// keepData leaves the data of all entries to who may still be reading it.
+func (b *request) keepData() {
+	for i := range b.slots {
+		for e := b.slots[i].first; e != nil; e = e.mate {
+			e.chunk = nil
+		}
+	}
+}
+
 func recycled(records []shardlog.Record) []shardlog.Record {
 	clear(records)
 	return records[:0]
@@ -145,7 +157,7 @@ func (p *Producer) succeeded(x *ending, s *slot, r *shardlog.PutResult) {
 			if e.out.res.Attempts != nil {
 				res.Attempts = append(e.out.res.Attempts, x.attempt)
 			}
-			p.conclude(e, res, nil)
+			p.conclude(e, &res, nil)
 		}
 		e = next
 	}
@@ -158,14 +170,16 @@ func (p *Producer) refused(x *ending, s *slot, v verdict) {
 	}
 	// A record with a fault may be one of many in its aggregate.
 	apart := v.cause == causeInvalid && s.n > 1 && !v.unknown
+	// What may be stored must not be sent under other numbers.
+	split := x.split && !(p.opts.ID != "" && s.maybe)
 	for e := s.first; e != nil; {
 		next := e.mate
 		e.req, e.mate = nil, nil
 		switch {
 		case e.state == decided:
-		case x.split, apart:
+		case split, apart && !x.split:
 			e.attempts--
-			if e.solo = e.solo || apart; x.split {
+			if e.solo = e.solo || apart; split {
 				e.alone = int32((len(x.b.slots) + 1) / 2)
 			}
 			p.again(e)
@@ -190,7 +204,7 @@ func (p *Producer) failed(x *ending, e *entry, v verdict) {
 		return
 	}
 	x.failures.failed++
-	p.conclude(e, Result{Attempts: e.out.res.Attempts}, e.final(v))
+	p.conclude(e, &Result{Attempts: e.out.res.Attempts}, e.final(v))
 }
 
 // final is the error of an entry that gets no further attempt after v.
@@ -205,7 +219,9 @@ func (e *entry) final(v verdict) error {
 func (p *Producer) attempted(x *ending, e *entry, v verdict) {
 	x.note(v.err)
 	p.stats.errors[v.cause]++
-	e.maybe = e.maybe || v.unknown
+	if v.unknown {
+		e.maybe, e.chunk = true, nil // the sink may still be reading the data
+	}
 	list := e.out.res.Attempts
 	if len(list) == maxFailures {
 		list = append(make([]Attempt, 0, maxFailures+1), list[1:]...)
@@ -239,7 +255,7 @@ func (p *Producer) unanswered(x *ending, s *slot, v verdict) (due int64, live in
 		p.attempted(x, e, v)
 		if !p.mayRetry(e) {
 			x.failures.failed++
-			p.conclude(e, Result{Attempts: e.out.res.Attempts}, e.final(v))
+			p.conclude(e, &Result{Attempts: e.out.res.Attempts}, e.final(v))
 			continue
 		}
 		x.retried++
@@ -259,10 +275,10 @@ func (p *Producer) again(e *entry) {
 
 // conclude gives an entry its result, unless a callback of an earlier record of
 // the key has to come first.
-func (p *Producer) conclude(e *entry, res Result, err error) {
+func (p *Producer) conclude(e *entry, res *Result, err error) {
 	if l := e.lane; l != nil && e.done != nil && l.retry.n > 0 {
-		res.Sends = int(e.attempts)
-		e.state, e.out = settled, outcome{res: res, err: err}
+		e.deliver(&e.out, res, err)
+		e.state = settled
 		l.retry.push(e)
 		return
 	}

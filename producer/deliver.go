@@ -10,16 +10,12 @@ import (
 
 // decide gives an entry its result, the only one. Whoever waits for it is told
 // when mu is released; a callback is queued.
-func (p *Producer) decide(e *entry, res Result, err error) {
-	res.Sends = int(e.attempts)
-	if res.Attempts == nil {
-		res.Attempts = e.out.res.Attempts
-	}
-	out := outcome{res: res, err: err}
+func (p *Producer) decide(e *entry, res *Result, err error) {
 	switch e.state {
 	case inRoom: // was never counted
 		p.room.remove(e)
-		p.tell(e.w, e.index, out)
+		e.deliver(&e.w.out[e.index], res, err)
+		p.told(e.w)
 		return
 	case queued, settled:
 		if e.in != nil {
@@ -55,20 +51,29 @@ func (p *Producer) decide(e *entry, res Result, err error) {
 	}
 	switch {
 	case e.w != nil:
-		p.tell(e.w, e.index, out)
+		e.deliver(&e.w.out[e.index], res, err)
+		p.told(e.w)
 		p.finish(e)
 	case e.done == nil:
 		p.finish(e)
 	default:
-		e.out = out
+		e.deliver(&e.out, res, err)
 		p.outbox.push(e)
 	}
 }
 
-// tell gives a waiter one of its results.
-func (p *Producer) tell(w *waiter, index int, out outcome) {
-	out.set = true
-	w.out[index] = out
+// deliver puts the result of an entry to where it is wanted.
+func (e *entry) deliver(to *outcome, res *Result, err error) {
+	attempts := e.out.res.Attempts
+	to.set, to.res, to.err = true, *res, err
+	to.res.Sends = int(e.attempts)
+	if to.res.Attempts == nil {
+		to.res.Attempts = attempts
+	}
+}
+
+// told counts a result that a waiter got.
+func (p *Producer) told(w *waiter) {
 	if w.left--; w.left == 0 {
 		w.next, p.wakes = p.wakes, w
 	}
@@ -85,9 +90,10 @@ func (p *Producer) finish(e *entry) {
 	p.recycle(e)
 }
 
-// delivery is the work of a goroutine that runs callbacks.
+// delivery is the work of a goroutine that runs callbacks: of a chain of
+// entries, first to next were called, the rest is still to be.
 type delivery struct {
-	pending, called list
+	first, next *entry
 }
 
 // deliverySize is how many callbacks run before the room of their records is
@@ -107,23 +113,25 @@ func (p *Producer) dispatch(d *delivery) {
 	p.mu.Lock()
 	p.dispatcher = id
 	for {
-		for e := d.called.head; e != nil; e = d.called.head {
-			d.called.remove(e)
+		for d.first != d.next {
+			e := d.first
+			d.first = e.next
+			e.next = nil
 			p.finish(e)
 		}
-		for e := p.outbox.head; e != nil && d.pending.n < deliverySize; e = p.outbox.head {
-			p.outbox.remove(e)
-			d.pending.push(e)
+		if d.first == nil {
+			d.first = p.outbox.take(deliverySize)
+			d.next = d.first
 		}
-		if d.pending.n == 0 {
+		if d.first == nil {
 			break
 		}
 		p.advance(p.now())
 		p.unlock()
 		calling = true
-		for e := d.pending.head; e != nil; e = d.pending.head {
-			d.pending.remove(e)
-			d.called.push(e)
+		for d.next != nil {
+			e := d.next
+			d.next = e.next
 			p.callback(e)
 		}
 		calling = false
@@ -148,11 +156,20 @@ func (p *Producer) callbackPanicked(v any) {
 	err := &PanicError{Value: v, Stack: debug.Stack()}
 	p.mu.Lock()
 	p.stats.panics++
+	p.unlock()
+	p.notePanic(err)
+	p.log(func(l *slog.Logger) {
+		l.Error("a callback panicked", slog.Any("panic", v), slog.String("stack", string(err.Stack)))
+	})
+}
+
+// notePanic keeps the first panic for Shutdown.
+func (p *Producer) notePanic(err *PanicError) {
+	p.mu.Lock()
 	if p.panicked == nil {
 		p.panicked = err
 	}
 	p.unlock()
-	p.opts.Logger.Error("a callback panicked", slog.Any("panic", v), slog.String("stack", string(err.Stack)))
 }
 
 // inside tells whether the caller is a callback. It releases mu meanwhile.

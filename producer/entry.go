@@ -1,6 +1,8 @@
 package producer
 
 import (
+	"time"
+
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kpl"
 )
@@ -10,7 +12,8 @@ type entry struct {
 	key     string
 	hashKey shardlog.HashKey // the record's own, or where it belongs: see explicit
 	data    []byte
-	more    *more // nil for most
+	chunk   *chunk // which data is in, if it is to be used again
+	more    *more  // nil for most
 	size    int
 	hash    uint64 // of the partition key
 	seq     uint64 // in the order of acceptance
@@ -131,6 +134,38 @@ func (l *list) remove(e *entry) {
 	l.bytes -= e.size
 }
 
+// chain is a queue of entries that are in no list.
+type chain struct {
+	head, tail *entry
+	n          int
+}
+
+func (c *chain) push(e *entry) {
+	if c.tail != nil {
+		c.tail.next = e
+	} else {
+		c.head = e
+	}
+	c.tail = e
+	c.n++
+}
+
+// take cuts off the first entries, at most some.
+func (c *chain) take(some int) *entry {
+	first := c.head
+	if c.n <= some {
+		*c = chain{}
+		return first
+	}
+	last := first
+	for range some - 1 {
+		last = last.next
+	}
+	c.head, last.next = last.next, nil
+	c.n -= some
+	return first
+}
+
 // prependAll moves the entries of o before those of l.
 func (l *list) prependAll(o *list) {
 	for e := o.tail; e != nil; e = o.tail {
@@ -236,8 +271,27 @@ func (h *laneHeap) Pop() any {
 	return l
 }
 
-// maxFree bounds what is kept for reuse while nothing is pending.
-const maxFree = 4096
+// maxFree bounds what is kept for reuse for longer than idleTime while nothing
+// is pending.
+const (
+	maxFree  = 4096
+	idleTime = time.Second
+)
+
+// trim drops what is kept for reuse if that is much for a producer with nothing
+// pending.
+func (p *Producer) trim() {
+	if p.live > 0 || p.freeCount <= maxFree {
+		return
+	}
+	p.freeEntries, p.freeCount, p.freeLanes, p.freeChunks = nil, 0, nil, nil
+	for b := p.freeRequests; b != nil; b = b.next {
+		if b.cancel != nil { // it was sent
+			b.cancel()
+		}
+	}
+	p.freeRequests = nil
+}
 
 func (p *Producer) newEntry() *entry {
 	e := p.freeEntries
@@ -252,15 +306,59 @@ func (p *Producer) newEntry() *entry {
 // recycle takes back an entry that is finished. One that a request still
 // carries is left to the garbage collector.
 func (p *Producer) recycle(e *entry) {
-	if p.live == 0 && p.freeCount > maxFree {
-		p.freeEntries, p.freeCount, p.freeLanes = nil, 0, nil
-	}
 	if e.req != nil {
 		return
+	}
+	if e.chunk != nil {
+		p.dropData(e.chunk)
 	}
 	*e = entry{next: p.freeEntries}
 	p.freeEntries = e
 	p.freeCount++
+}
+
+// Small payloads are copied into chunks, which are used again when no entry has
+// its data there. One whose data a sink may still be reading is never counted
+// out: its chunk goes to the garbage collector. A record that stays long keeps
+// its chunk, so chunks are small, too.
+const (
+	chunkSize = 1024
+	smallData = 256
+)
+
+type chunk struct {
+	buf  [chunkSize]byte
+	used int
+	live int // entries
+	next *chunk
+}
+
+// copyData copies data of 1 to smallData bytes.
+func (p *Producer) copyData(data []byte) ([]byte, *chunk) {
+	c := p.chunk
+	if c == nil || chunkSize-c.used < len(data) {
+		if c = p.freeChunks; c == nil {
+			c = new(chunk)
+		} else {
+			p.freeChunks, c.next = c.next, nil
+		}
+		p.chunk = c
+	}
+	from := c.used
+	c.used += copy(c.buf[from:], data)
+	c.live++
+	return c.buf[from:c.used:c.used], c
+}
+
+// dropData is told that an entry does not need its data in c any more.
+func (p *Producer) dropData(c *chunk) {
+	if c.live--; c.live > 0 {
+		return
+	}
+	c.used = 0
+	if c != p.chunk {
+		c.next, p.freeChunks = p.freeChunks, c
+	}
 }
 
 func (p *Producer) newLane(hash uint64) *lane {

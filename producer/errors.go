@@ -64,8 +64,8 @@ func (e *IncompleteError) Error() string {
 // Unwrap returns the cause.
 func (e *IncompleteError) Unwrap() error { return e.Err }
 
-// PanicError is a panic of a callback, which Shutdown returns, or of the sink,
-// which is then the error of the records in the request.
+// PanicError is a panic of a callback or of the logger, which Shutdown returns,
+// or of the sink, which is then the error of the records in the request.
 type PanicError struct {
 	// Value is what was given to panic.
 	Value any

@@ -7,12 +7,14 @@ import (
 
 // Hooks are functions that a producer calls, for tracing and metrics. Each may
 // be nil. They are called without a lock, from several goroutines at a time,
-// and hold up what they are called for. A panic of Request counts as one of the
-// sink; another one is logged. For figures, Producer.Stats costs less.
+// and hold up what they are called for, so they must not wait for the producer.
+// A panic of Request counts as one of the sink; another one is logged. One that
+// ends its goroutine, as t.FailNow does, ends no more than that. For figures,
+// Producer.Stats costs less.
 type Hooks struct {
 	// Request is called before each call of the sink. The context that it
-	// returns, which must come from ctx, is the call's; the function that it
-	// returns, unless nil, is called with the outcome.
+	// returns, which must come from ctx, is the call's, or ctx if it is nil; the
+	// function that it returns, unless nil, is called with the outcome.
 	Request func(ctx context.Context, r RequestInfo) (context.Context, func(RequestOutcome))
 	// Shards is called after the sink was asked for its shards, with how many
 	// open ones are known then.

@@ -69,11 +69,11 @@ func (p *Producer) fence(err error) {
 		switch {
 		case e.state == sending:
 		case e.state == settled:
-			p.decide(e, e.out.res, e.out.err)
+			p.decide(e, &e.out.res, e.out.err)
 		case e.maybe:
-			p.decide(e, Result{}, putError(both(shardlog.ErrUnknownOutcome, err)))
+			p.decide(e, &Result{}, putError(both(shardlog.ErrUnknownOutcome, err)))
 		default:
-			p.decide(e, Result{}, putError(err))
+			p.decide(e, &Result{}, putError(err))
 		}
 		e = next
 	}

@@ -89,8 +89,8 @@ func (p *Producer) Flush(ctx context.Context) error {
 // the producer is left. Calls that wait for room get shardlog.ErrClosed.
 //
 // When ctx ends first, the records without a result get one, as by Close, and
-// Shutdown returns an *IncompleteError at once. If a callback has panicked,
-// Shutdown returns a *PanicError.
+// Shutdown returns an *IncompleteError at once. If a callback or the logger has
+// panicked, Shutdown returns a *PanicError.
 //
 // From inside a callback Shutdown waits for the results, but for no callback.
 // It may be called more than once; after Close it waits for what is still
@@ -174,6 +174,8 @@ func (p *Producer) end() (left int) {
 
 func (p *Producer) reportEnd(left int) {
 	if left > 0 {
-		p.opts.Logger.Warn("closed with records that are not known to be stored", slog.Int("records", left))
+		p.log(func(l *slog.Logger) {
+			l.Warn("closed with records that are not known to be stored", slog.Int("records", left))
+		})
 	}
 }

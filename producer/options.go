@@ -91,7 +91,8 @@ type Options struct {
 	Hooks Hooks
 	// Logger is told of failed requests, of callbacks that panic, of shards
 	// that cannot be listed, of the loss of the identity, and of a sink that
-	// does not keep the order. Defaults to no logging.
+	// does not keep the order. If its handler panics, Shutdown returns that.
+	// Defaults to no logging.
 	Logger *slog.Logger
 }
 

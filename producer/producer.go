@@ -86,7 +86,7 @@ type Producer struct {
 	room      list // entries that wait to be accepted, in order
 	open      int  // accepted entries without a result
 
-	outbox      list   // entries that have a result and wait for their callback
+	outbox      chain  // entries that have a result and wait for their callback
 	dispatching bool   // a goroutine is running callbacks
 	dispatcher  uint64 // its number
 
@@ -99,7 +99,10 @@ type Producer struct {
 
 	freeEntries  *entry
 	freeCount    int
+	idle         uint64 // seq when nothing was left to do
 	freeLanes    *lane
+	chunk        *chunk // that takes more data
+	freeChunks   *chunk
 	freeRequests *request
 }
 
@@ -183,6 +186,7 @@ func (p *Producer) settle() {
 	}
 	p.state = stateClosed
 	p.disarm()
+	p.trim()
 	p.stop(shardlog.ErrClosed)
 	close(p.done)
 }

@@ -1,14 +1,13 @@
 package producer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"math/rand/v2"
 	"slices"
-	"sync"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
@@ -44,8 +43,9 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 	}
 	w.left, w.out = 1, w.one[:]
 
+	now := p.now()
 	p.mu.Lock()
-	e, err := p.enter(&r, &in, p.opts.WhenFull == Block)
+	e, err := p.enter(&r, &in, p.opts.WhenFull == Block, now)
 	if err != nil {
 		p.unlock()
 		p.waiters.Put(w)
@@ -92,7 +92,7 @@ func (p *Producer) abandon(e *entry, cause error) {
 	if e.state == sending || e.maybe {
 		err = both(shardlog.ErrUnknownOutcome, cause)
 	}
-	p.decide(e, Result{}, putError(err))
+	p.decide(e, &Result{}, putError(err))
 }
 
 // PutAsync takes one record into the buffer; done is called once with what
@@ -101,9 +101,9 @@ func (p *Producer) abandon(e *entry, cause error) {
 //
 // PutAsync blocks only while the buffer is full, and no longer than ctx; ctx
 // has no meaning for a record that was taken. When more than four requests'
-// worth of records wait for a sink that answers within 5 ms, it also waits for
-// that to go on. The errors are those of Put that
-// arise before a record is sent.
+// worth of records wait for a sink that answers within 5 ms, or for their
+// callbacks, it also waits for that to go on, until no request has been sent
+// for 5 ms. The errors are those of Put that arise before a record is sent.
 //
 // Callbacks run one at a time, for each partition key in the order in which
 // the records were put; for each shard, in the order of a request, and of all
@@ -132,8 +132,9 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 	}
 	in := p.own(&r, size)
 
+	now := p.now()
 	p.mu.Lock()
-	e, err := p.enter(&r, &in, block)
+	e, err := p.enter(&r, &in, block, now)
 	if err != nil {
 		p.unlock()
 		return putError(err)
@@ -216,16 +217,17 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 	if ctx.Err() != nil {
 		return 0, ended(ctx)
 	}
-	some := slices.Clone(records[i:min(i+p.opts.MaxBatchRecords, len(records))])
+	some := slices.Clone(records[i:min(i+p.opts.MaxBatchRecords, i+p.opts.BufferRecords, len(records))])
 	in := make([]intake, len(some))
 	for j := range some {
 		in[j] = p.own(&some[j], sizes[i+j])
 	}
+	now := p.now()
 	p.mu.Lock()
 	var last uint64
 	for n < len(some) {
 		r := &some[n]
-		e, err := p.enter(r, &in[n], p.opts.WhenFull == Block)
+		e, err := p.enter(r, &in[n], p.opts.WhenFull == Block, now)
 		if err != nil {
 			p.rush(last)
 			p.unlock()
@@ -263,7 +265,8 @@ func (p *Producer) refuseRest(w *waiter, i int, err error) {
 	p.mu.Lock()
 	defer p.unlock()
 	for j := i; j < len(w.out); j++ {
-		p.tell(w, j, outcome{err: err})
+		w.out[j] = outcome{set: true, err: err}
+		p.told(w)
 	}
 }
 
@@ -298,20 +301,24 @@ func (p *Producer) check(r *shardlog.Record) (int, error) {
 	if k == "" {
 		n += runKeyLength
 	}
-	most := p.opts.MaxRecordSize
-	if p.opts.Aggregation.Enabled && bytes.HasPrefix(r.Data, []byte(kpl.Magic)) {
-		most -= wrapping // alone, it is wrapped, see slot.raw
+	most, what := n, "with key and headers"
+	if p.opts.Aggregation.Enabled && hasMagic(r.Data) {
+		most, what = p.wrappedSize(r), "when it is wrapped as an aggregate, whose beginning it has"
 	}
-	if n > most {
-		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", most)}
+	if most > p.opts.MaxRecordSize {
+		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes %s", most, what), Limit: fmt.Sprintf("at most %d bytes", p.opts.MaxRecordSize)}
 	}
 	return n, nil
 }
 
-// wrapping bounds what an aggregate of one record has besides the record's key
-// and data: lengths and tags, its own partition key once more, an explicit
-// hash key, and two bytes and two lengths for each header.
-const wrapping = 2048 + 12*shardlog.MaxHeaders
+// wrappedSize is the size of a record that goes as an aggregate of one.
+func (p *Producer) wrappedSize(r *shardlog.Record) int {
+	u := kpl.UserRecord{PartitionKey: r.PartitionKey, HashKey: r.ExplicitHashKey, Data: r.Data, Headers: r.Headers}
+	if u.PartitionKey == "" {
+		u.PartitionKey, u.HashKey = strings.Repeat("k", runKeyLength), shardlog.MaxHashKey // as long as any that is made up
+	}
+	return kpl.Alone(u) + len(u.PartitionKey)
+}
 
 func (p *Producer) checkDedupID(id string) error {
 	switch {
@@ -336,12 +343,12 @@ type intake struct {
 	more              *more
 }
 
-// own makes r independent of what the caller may change, and finds out what
-// needs no lock.
+// own makes r independent of what the caller may change, but for small data,
+// and finds out what needs no lock.
 func (p *Producer) own(r *shardlog.Record, size int) intake {
 	in := intake{size: size, explicit: r.ExplicitHashKey.IsSet(), keyless: r.PartitionKey == ""}
-	if !p.opts.BorrowData {
-		r.Data = copyOf(r.Data)
+	if !p.opts.BorrowData && len(r.Data) > smallData {
+		r.Data = slices.Clone(r.Data) // smaller data is copied by enter
 	}
 	if r.Headers != nil || r.DedupID != "" {
 		in.more = &more{headers: r.Headers, dedupID: r.DedupID}
@@ -358,30 +365,4 @@ func (p *Producer) own(r *shardlog.Record, size int) intake {
 		r.ExplicitHashKey = shardlog.KeyHash(r.PartitionKey)
 	}
 	return in
-}
-
-// Small payloads are copied into chunks, one allocation for many. A record
-// that stays long keeps its chunk, so chunks are small, too.
-const (
-	chunkSize = 1024
-	smallData = 256
-)
-
-type chunk struct{ free []byte }
-
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
-
-func copyOf(data []byte) []byte {
-	if len(data) > smallData || len(data) == 0 {
-		return slices.Clone(data)
-	}
-	c := chunks.Get().(*chunk)
-	if len(c.free) < len(data) {
-		c.free = make([]byte, chunkSize)
-	}
-	n := copy(c.free, data)
-	out := c.free[:n:n]
-	c.free = c.free[n:]
-	chunks.Put(c)
-	return out
 }

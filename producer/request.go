@@ -3,7 +3,6 @@ package producer
 import (
 	"container/heap"
 	"context"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,9 +31,12 @@ type request struct {
 	epoch   uint64
 	done    uint64
 	unsent  bool  // an error of the last call came before the sink had the records
+	left    bool  // the sink may still be reading what it was given
 	sent    int64 // when it was taken, in nanoseconds since New
 	started time.Time
 	sends   int
+	results []shardlog.PutResult // of the last call
+	err     error
 
 	due   int64 // when a parked request may be sent again
 	index int   // in the parkHeap, when it is parked
@@ -48,13 +50,24 @@ type slot struct {
 	shard       *shardState        // on which it should land; nil when that is not known
 	span        shardlog.HashRange // of the hash keys of its entries; set with shard
 	build       *kpl.Builder       // until it is encoded; nil for an entry that is not to be aggregated
-	record      shardlog.Record    // of an aggregate, once it is encoded
+	record      *shardlog.Record   // the aggregate, once it is encoded
 	size        int
 	maybe       bool // an attempt ended in an unknown outcome
 }
 
 // builders are those of aggregates that are done.
 var builders = sync.Pool{New: func() any { return new(kpl.Builder) }}
+
+// addSlot appends an empty slot. Those behind the last one are.
+func (b *request) addSlot() *slot {
+	n := len(b.slots)
+	if n < cap(b.slots) {
+		b.slots = b.slots[:n+1]
+	} else {
+		b.slots = append(b.slots, slot{})
+	}
+	return &b.slots[n]
+}
 
 // newRequest returns an empty request.
 func (p *Producer) newRequest() *request {
@@ -74,7 +87,8 @@ func (p *Producer) endRequest(b *request) {
 	clear(b.lanes)
 	clear(b.slots)
 	b.lanes, b.slots = b.lanes[:0], b.slots[:0]
-	b.bytes, b.live, b.sends, b.noLanes = 0, 0, 0, false
+	b.bytes, b.live, b.sends, b.noLanes, b.left = 0, 0, 0, false, false
+	b.results, b.err = nil, nil
 	if p.lazy == b {
 		p.lazy = nil
 	}
@@ -158,15 +172,19 @@ func (p *Producer) compose(b *request) {
 	for i := range b.slots {
 		s := &b.slots[i]
 		p.encode(b, s)
-		r := s.record
-		if s.record.Data == nil {
+		if s.record != nil {
+			b.records = append(b.records, *s.record)
+		} else {
 			e := s.first
-			r = shardlog.Record{PartitionKey: e.key, Data: e.data, Headers: e.headers(), DedupID: e.dedupID()}
+			b.records = append(b.records, shardlog.Record{PartitionKey: e.key, Data: e.data})
+			r := &b.records[i]
+			if e.more != nil {
+				r.Headers, r.DedupID = e.more.headers, e.more.dedupID
+			}
 			if e.explicit || e.keyless || p.opts.Aggregation.Enabled {
 				r.ExplicitHashKey = e.hashKey
 			}
 		}
-		b.records = append(b.records, r)
 		if p.opts.ID != "" {
 			b.numbers = append(b.numbers, s.number)
 		}
@@ -178,8 +196,11 @@ func (p *Producer) compose(b *request) {
 
 // raw tells whether a record of an aggregate goes without: one alone does, if
 // nobody can take it for an aggregate.
-func (s *slot) raw() bool {
-	return s.n == 1 && !strings.HasPrefix(string(s.first.data[:min(len(kpl.Magic), len(s.first.data))]), kpl.Magic)
+func (s *slot) raw() bool { return s.n == 1 && !hasMagic(s.first.data) }
+
+// hasMagic tells whether data begins as an aggregate does.
+func hasMagic(data []byte) bool {
+	return len(data) >= len(kpl.Magic) && string(data[:len(kpl.Magic)]) == kpl.Magic
 }
 
 func (p *Producer) encode(b *request, s *slot) {
@@ -191,7 +212,9 @@ func (p *Producer) encode(b *request, s *slot) {
 		b.arena = s.build.Append(b.arena)
 		// The hash key says where the aggregate belongs, whatever hash the
 		// sink uses for partition keys.
-		s.record = shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)]}
+		s.record = &shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)], DedupID: s.first.dedupID()}
+	} else {
+		s.size = s.first.size
 	}
 	s.build.Reset()
 	builders.Put(s.build)
@@ -228,6 +251,7 @@ func (h *parkHeap) Pop() any {
 // park keeps a request whose outcome is not known for a second send. Its keys
 // stay in use meanwhile, so nothing can come before it.
 func (p *Producer) park(b *request, due int64) {
+	b.results, b.err = nil, nil
 	b.due = due
 	heap.Push(&p.parked, b)
 }

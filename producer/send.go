@@ -12,39 +12,36 @@ import (
 )
 
 // run sends requests one after the other until there is nothing to send. It is
-// counted in p.senders.
+// counted in p.senders, and, until it has taken its first request, in
+// p.starting.
 func (p *Producer) run() {
-	var b *request
-	calling := false
+	p.carryOn(nil, true)
+}
+
+// carryOn is run from some point on: with a request that has its answer, or,
+// without one, before a request is taken.
+func (p *Producer) carryOn(b *request, starting bool) {
+	finished := false
 	defer func() {
-		if calling { // the sink called runtime.Goexit
-			p.mu.Lock()
-			p.complete(b, nil, b.brokenOff(errExited))
-			p.starting++
-			go p.run()
-			p.unlock()
+		if !finished { // the sink, a hook or the logger called runtime.Goexit
+			go p.carryOn(b, starting)
 		}
 	}()
+	if b != nil {
+		p.settleAnswer(&b)
+	}
 	p.mu.Lock()
 	p.needMap()
-	p.starting--
-	for b = p.take(true); b != nil; b = p.take(false) {
+	if starting {
+		p.starting--
+	}
+	fresh := starting
+	starting = false
+	for b = p.take(fresh); b != nil; b = p.take(false) {
 		p.advance(p.now())
 		p.unlock()
-		calling = true
-		results, err := p.call(b)
-		calling = false
-		if p.outdated(b, results, err) {
-			p.learn(b.version)
-		}
-		p.mu.Lock()
-		f := p.complete(b, results, err)
-		p.grant(p.now())
-		woken := p.unlock()
-		p.report(&f)
-		if woken > 1 {
-			p.yield(woken)
-		}
+		p.call(b)
+		p.settleAnswer(&b)
 		p.mu.Lock()
 		p.needMap()
 	}
@@ -55,43 +52,75 @@ func (p *Producer) run() {
 	}
 	p.advance(p.now())
 	p.unlock()
+	finished = true
 	if callbacks {
 		p.dispatch(&delivery{})
 	}
 }
 
+// settleAnswer deals with the answer to a request, and sets b to nil once all
+// its records have got theirs.
+func (p *Producer) settleAnswer(b **request) {
+	r := *b
+	if p.outdated(r) {
+		p.learn(r.version)
+	}
+	p.mu.Lock()
+	f := p.complete(r, r.results, r.err)
+	*b = nil
+	p.grant(p.now())
+	waiting := p.ready.n
+	woken := p.unlock()
+	p.report(&f)
+	if woken > 1 {
+		p.yield(waiting + woken)
+	}
+}
+
+// yields is how often a sender lets others go first.
+const yields = 4
+
 // yield lets the writers that were told just now put their next records first,
-// so that these go together. A few turns suffice, and cost a lone sender
-// nothing.
-func (p *Producer) yield(woken int) {
-	for range 4 {
+// so that these go together with those that wait: expected is how many that
+// makes. A few turns suffice, and cost a lone sender nothing.
+func (p *Producer) yield(expected int) {
+	for range yields {
 		runtime.Gosched()
 		p.mu.Lock()
 		n := p.ready.n
 		p.mu.Unlock()
-		if n >= min(woken, p.opts.MaxBatchRecords) {
+		if n >= min(expected, p.opts.MaxBatchRecords) {
 			return
 		}
 	}
 }
 
-// call calls the sink.
-func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
+// call calls the sink, and keeps its answer in b.
+func (p *Producer) call(b *request) {
 	b.started = time.Now()
 	b.unsent = p.opts.ID != ""
 	var end func(RequestOutcome)
+	returned := false
 	defer func() {
 		if v := recover(); v != nil {
-			b.forget()
-			results, err = nil, b.brokenOff(&PanicError{Value: v, Stack: debug.Stack()})
-		}
-		if end != nil {
-			p.guard(func() { end(outcomeOf(b, results, err)) })
+			b.breakOff(&PanicError{Value: v, Stack: debug.Stack()})
+		} else if !returned {
+			b.breakOff(errExited)
 		}
 		if p.opts.RequestTimeout > 0 {
 			b.cancel()
 		}
+		if end != nil {
+			p.guard(func() { end(outcomeOf(b)) })
+		}
 	}()
+	b.results, b.err = p.exchange(b, &end)
+	returned = true
+}
+
+// exchange gives a request to the sink. End is set to the function of the hook
+// before the sink is called.
+func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []shardlog.PutResult, err error) {
 	if b.unsent {
 		if b.epoch, err = p.identify(b.ctx); err != nil {
 			return nil, err
@@ -101,7 +130,9 @@ func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 	p.compose(b)
 	ctx := b.ctx
 	if f := p.opts.Hooks.Request; f != nil {
-		ctx, end = f(ctx, b.info())
+		if ctx, *end = f(ctx, b.info()); ctx == nil {
+			ctx = b.ctx
+		}
 	}
 	n := len(b.records)
 	if p.opts.ID != "" || p.ranges {
@@ -125,22 +156,35 @@ func (p *Producer) call(b *request) (results []shardlog.PutResult, err error) {
 func (p *Producer) guard(hook func()) {
 	defer func() {
 		if v := recover(); v != nil {
-			p.opts.Logger.Error("a hook panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			stack := string(debug.Stack())
+			p.log(func(l *slog.Logger) { l.Error("a hook panicked", slog.Any("panic", v), slog.String("stack", stack)) })
 		}
 	}()
 	hook()
 }
 
-// brokenOff is the error of a call that did not return.
-func (b *request) brokenOff(why error) error {
-	if b.unsent {
-		return why
+// log calls the logger, whose handler is not ours. It is called without mu.
+func (p *Producer) log(f func(l *slog.Logger)) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.notePanic(&PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	f(p.opts.Logger)
+}
+
+// breakOff is told of a call that did not return, but panicked or exited.
+func (b *request) breakOff(why error) {
+	b.forget()
+	b.results, b.err = nil, why
+	if !b.unsent {
+		b.err = both(shardlog.ErrUnknownOutcome, why)
 	}
-	return both(shardlog.ErrUnknownOutcome, why)
 }
 
 // forget leaves what the sink was given to it.
 func (b *request) forget() {
+	b.left = true
 	b.records, b.ranges, b.numbers, b.arena = nil, nil, nil, nil
 }
 
@@ -154,13 +198,14 @@ func (b *request) info() RequestInfo {
 	return i
 }
 
-func outcomeOf(b *request, results []shardlog.PutResult, err error) RequestOutcome {
-	o := RequestOutcome{Duration: time.Since(b.started), Err: err}
-	if err != nil {
+func outcomeOf(b *request) RequestOutcome {
+	o := RequestOutcome{Duration: time.Since(b.started), Err: b.err}
+	if b.err != nil {
 		o.Failed = len(b.slots)
+		return o
 	}
-	for i := range results {
-		if e := results[i].Err; e != nil {
+	for i := range b.results {
+		if e := b.results[i].Err; e != nil {
 			o.Failed++
 			o.Err = cmp.Or(o.Err, e)
 		}
@@ -182,17 +227,22 @@ func (r *Retry) bound(attempts int) time.Duration {
 
 // report logs the failures of a request.
 func (p *Producer) report(f *failures) {
-	if f.reordered {
-		p.opts.Logger.Warn("the sink stored a record after it refused an earlier one of the key; from now on, requests have one record of a key",
-			slog.String("option", "Order"))
+	if f.failed == 0 && f.retried == 0 && !f.reordered && !f.fenced {
+		return
 	}
-	if f.fenced {
-		p.opts.Logger.Error("another producer has taken over the identity; this one stores nothing more", slog.String("id", p.opts.ID))
-	}
-	switch {
-	case f.failed > 0:
-		p.opts.Logger.Warn("records failed", slog.Int("failed", f.failed), slog.Int("retried", f.retried), slog.Any("error", f.first))
-	case f.retried > 0:
-		p.opts.Logger.Debug("records are retried", slog.Int("retried", f.retried), slog.Any("error", f.first))
-	}
+	p.log(func(l *slog.Logger) {
+		if f.reordered {
+			l.Warn("the sink stored a record after it refused an earlier one of the key; from now on, requests have one record of a key",
+				slog.String("option", "Order"))
+		}
+		if f.fenced {
+			l.Error("another producer has taken over the identity; this one stores nothing more", slog.String("id", p.opts.ID))
+		}
+		switch {
+		case f.failed > 0:
+			l.Warn("records failed", slog.Int("failed", f.failed), slog.Int("retried", f.retried), slog.Any("error", f.first))
+		case f.retried > 0:
+			l.Debug("records are retried", slog.Int("retried", f.retried), slog.Any("error", f.first))
+		}
+	})
 }

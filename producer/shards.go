@@ -32,12 +32,13 @@ type shardState struct {
 	free        int64
 }
 
-// The pause before the sink is asked for its shards again after it failed
-// (those of KPL).
+// The pause before the sink is asked for its shards again after it failed, and
+// how long it may take (those of KPL). Records wait meanwhile, so that is to be
+// much less than their time to live.
 const (
 	mapPause    = time.Second
 	mapPauseMax = 30 * time.Second
-	mapTimeout  = 30 * time.Second
+	mapTimeout  = 6 * time.Second
 )
 
 // find returns the open shard of a hash key; nil when the shards are not known.
@@ -87,7 +88,9 @@ func (p *Producer) learn(version uint64) {
 	open := len(m.open)
 	p.unlock()
 	if err != nil && p.ctx.Err() == nil {
-		p.opts.Logger.Warn("the sink's shards are not known", slog.Any("error", err), slog.Int("shards", open))
+		p.log(func(l *slog.Logger) {
+			l.Warn("the sink's shards are not known", slog.Any("error", err), slog.Int("shards", open))
+		})
 	}
 	if f := p.opts.Hooks.Shards; f != nil {
 		p.guard(func() { f(open, err) })
@@ -173,7 +176,7 @@ func (p *Producer) installShards(infos []shardlog.ShardInfo) error {
 // all of it, so that readers drop what is outside; it happens over sinks that
 // cannot refuse. When the shard is not known, it is not known to hold it.
 func (p *Producer) misplaced(s *slot, id string) bool {
-	if s.record.Data == nil || p.ranges || s.shard == nil || s.shard.id == id {
+	if s.record == nil || p.ranges || s.shard == nil || s.shard.id == id {
 		return false
 	}
 	on := p.shards.all[id]
@@ -181,18 +184,18 @@ func (p *Producer) misplaced(s *slot, id string) bool {
 }
 
 // outdated tells whether an answer of the sink contradicts the map.
-func (p *Producer) outdated(b *request, results []shardlog.PutResult, err error) bool {
+func (p *Producer) outdated(b *request) bool {
 	if !p.predict {
 		return false
 	}
 	moved := func(err error) bool {
 		return errors.Is(err, shardlog.ErrWrongShard) || errors.Is(err, shardlog.ErrShardClosed)
 	}
-	if err != nil {
-		return moved(err)
+	if b.err != nil {
+		return moved(b.err)
 	}
-	for i := range results {
-		r := &results[i]
+	for i := range b.results {
+		r := &b.results[i]
 		if r.Err != nil && moved(r.Err) {
 			return true
 		}

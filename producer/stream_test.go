@@ -54,8 +54,9 @@ func readAll(t testing.TB, st *stream.Stream) (out []userRecord) {
 			require.NoError(t, err)
 			for i := range page.Records {
 				r := &page.Records[i]
+				aggregate := kpl.IsAggregate(r.Data)
 				for j, u := range users(r) {
-					if h := u.Hash(); kpl.IsAggregate(r.Data) && (h.Compare(info.HashStart) < 0 || h.Compare(info.HashEnd) > 0) {
+					if h := u.Hash(); aggregate && (h.Compare(info.HashStart) < 0 || h.Compare(info.HashEnd) > 0) {
 						t.Errorf("%s is outside of %s", u.Data, info.ID)
 					}
 					out = append(out, userRecord{key: u.PartitionKey, data: string(u.Data), seq: r.Sequence, sub: uint32(j), shard: info.ID})
@@ -73,20 +74,24 @@ func readAll(t testing.TB, st *stream.Stream) (out []userRecord) {
 // record is there exactly once, in the order of its key, where its result says.
 func TestHundredReshardsUnderLoad(t *testing.T) {
 	for _, tt := range []producer.Options{
-		{},
-		{Aggregation: producer.Aggregation{Enabled: true, MaxCount: 20}},
-		{Aggregation: producer.Aggregation{Enabled: true}, ID: "p", Spread: true},
+		{TTL: -1},
+		{TTL: -1, Aggregation: producer.Aggregation{Enabled: true, MaxCount: 20}},
+		{TTL: -1, Aggregation: producer.Aggregation{Enabled: true}, ID: "p", Spread: true},
 	} {
 		t.Run(fmt.Sprintf("aggregation=%t/id=%s", tt.Aggregation.Enabled, tt.ID), func(t *testing.T) {
 			st := openStream(t, stream.Config{Shards: 2})
 			p := newProducer(t, st, &tt)
-			var stop atomic.Bool
+			const perReshard = 100 // so many records each writer puts while there is a reshard
+			var reshards atomic.Int64
 			var mu sync.Mutex
 			results := map[string]producer.Result{}
 			var wg sync.WaitGroup
 			for w := range 4 {
 				wg.Go(func() {
-					for i := 0; !stop.Load(); i++ {
+					for i := range perReshard * reshardsUnderLoad {
+						for int64(i) >= perReshard*(reshards.Load()+1) {
+							time.Sleep(100 * time.Microsecond) // for the next one
+						}
 						name := fmt.Sprintf("%d-%d", w, i)
 						r := rec(fmt.Sprintf("key%d/%d", w, i%5), name)
 						if tt.Spread && i%7 == 0 {
@@ -104,14 +109,10 @@ func TestHundredReshardsUnderLoad(t *testing.T) {
 							t.Error(err)
 							return
 						}
-						if i%50 == 49 {
-							time.Sleep(200 * time.Microsecond)
-						}
 					}
 				})
 			}
-			resharded(t, st, 100)
-			stop.Store(true)
+			resharded(t, st, reshardsUnderLoad, &reshards)
 			wg.Wait()
 			require.NoError(t, p.Shutdown(context.Background()))
 			all := readAll(t, st)
@@ -138,9 +139,11 @@ func TestHundredReshardsUnderLoad(t *testing.T) {
 	}
 }
 
-// resharded splits and merges shards n times.
-func resharded(t *testing.T, st *stream.Stream, n int) {
-	for done := 0; done < n; {
+const reshardsUnderLoad = 100
+
+// resharded splits and merges shards n times, which done counts.
+func resharded(t *testing.T, st *stream.Stream, n int64, done *atomic.Int64) {
+	for done.Load() < n {
 		infos, err := st.Shards(context.Background())
 		require.NoError(t, err)
 		var open []shardlog.ShardInfo
@@ -161,7 +164,7 @@ func resharded(t *testing.T, st *stream.Stream, n int) {
 			}
 		}
 		if err == nil {
-			done++
+			done.Add(1)
 		} else if !errors.Is(err, errNoNeighbour) {
 			require.NoError(t, err)
 		}

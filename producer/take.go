@@ -154,7 +154,7 @@ func (p *Producer) takeLane(f *filling, l *lane) bool {
 			if l.req == f.b {
 				return true // after the one before it
 			}
-			p.decide(e, e.out.res, e.out.err)
+			p.decide(e, &e.out.res, e.out.err)
 			continue
 		}
 		switch s, fit := p.add(f, e, l); {
@@ -314,13 +314,10 @@ func (p *Producer) join(f *filling, e *entry, l *lane, s *shardState) (int, fit)
 		return -1, later
 	}
 	before := sl.build.Size()
-	if f.b.bytes+e.size+kpl.Overhead > p.opts.MaxBatchBytes {
-		return -1, full
-	}
 	if p.limits(f, s, 0, e.size) {
 		return -1, limited
 	}
-	if !sl.build.Add(e.user(), p.opts.Aggregation.MaxSize) {
+	if !sl.build.Add(e.user(), min(p.opts.Aggregation.MaxSize, before+p.opts.MaxBatchBytes-f.b.bytes)) {
 		return -1, fits
 	}
 	sl.last.mate, sl.last = e, e
@@ -354,16 +351,18 @@ func (p *Producer) newSlot(f *filling, e *entry, l *lane, s *shardState) (int, f
 	if e.alone > 0 {
 		limit = min(limit, int(e.alone))
 	}
+	// Data that begins as an aggregate does is always wrapped, where readers
+	// take aggregates apart.
+	size, wrap := e.size, p.opts.Aggregation.Enabled && hasMagic(e.data)
+	if wrap {
+		size = kpl.Alone(e.user()) + len(e.key)
+	}
 	at := len(b.slots)
-	if at >= limit || at > 0 && b.bytes+e.size > p.opts.MaxBatchBytes || p.stuck() {
+	if at >= limit || at > 0 && b.bytes+size > p.opts.MaxBatchBytes || p.stuck() {
 		return -1, full
 	}
 	if p.strict && l.req == b {
 		return -1, later
-	}
-	sl := slot{first: e, last: e, n: 1, shard: s, size: e.size}
-	if p.predict {
-		sl.span = shardlog.HashRange{First: e.hashKey, Last: e.hashKey}
 	}
 	if s != nil {
 		if p.limits(f, s, 1, e.size) {
@@ -371,12 +370,25 @@ func (p *Producer) newSlot(f *filling, e *entry, l *lane, s *shardState) (int, f
 		}
 		s.slot = -1 // what comes behind must not be stored before it
 	}
-	if s != nil && p.aggregates(e) {
+	sl := b.addSlot()
+	sl.first, sl.last, sl.n, sl.shard, sl.size = e, e, 1, s, e.size
+	if p.predict {
+		sl.span = shardlog.HashRange{First: e.hashKey, Last: e.hashKey}
+	}
+	if more := s != nil && p.aggregates(e); more || wrap {
 		build := builders.Get().(*kpl.Builder)
-		if build.Add(e.user(), p.opts.Aggregation.MaxSize) {
-			sl.build, sl.size, s.slot = build, build.Size()+len(e.key), at
+		most := p.opts.Aggregation.MaxSize
+		if wrap {
+			most = math.MaxInt
+		}
+		if build.Add(e.user(), most) {
+			sl.build, sl.size = build, build.Size()+len(e.key)
 		} else {
 			builders.Put(build)
+			more = false
+		}
+		if more {
+			s.slot = at
 		}
 	}
 	if s != nil {
@@ -387,7 +399,6 @@ func (p *Producer) newSlot(f *filling, e *entry, l *lane, s *shardState) (int, f
 	}
 	b.limit = limit
 	b.bytes += sl.size
-	b.slots = append(b.slots, sl)
 	return at, fits
 }
 
