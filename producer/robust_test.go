@@ -26,6 +26,29 @@ func (h badHandler) Handle(context.Context, slog.Record) error { h.leave(); retu
 func (h badHandler) WithAttrs([]slog.Attr) slog.Handler        { return h }
 func (h badHandler) WithGroup(string) slog.Handler             { return h }
 
+// badHooks are hooks and a logger that do not return now and then.
+func badHooks(chance func(n int) bool) (producer.Hooks, *slog.Logger) {
+	leave := func() {
+		switch {
+		case chance(5):
+			exit()
+		case chance(5):
+			panic("a hook that panics")
+		}
+	}
+	logger := slog.New(badHandler{func() {
+		if chance(5) {
+			panic("a logger that panics")
+		}
+	}})
+	return producer.Hooks{
+		Request: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+			return ctx, func(producer.RequestOutcome) { leave() }
+		},
+		Shards: func(int, error) { leave() },
+	}, logger
+}
+
 // A test's hook that calls t.FailNow ends the goroutine it runs in. The
 // producer goes on all the same.
 func TestHooksThatEndTheirGoroutine(t *testing.T) {
@@ -319,5 +342,28 @@ func TestListingHangs(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []string{"a"}, c.names())
 		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
+// A sink, or a hook, may end the producer that is calling it.
+func TestCloseInsideTheSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &fakeSink{}
+		var p *producer.Producer
+		sink.on = func(_ context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
+			assert.NoError(t, p.Close())
+			return sink.store(records), nil
+		}
+		p = newProducer(t, sink, &producer.Options{Linger: time.Millisecond})
+		var o outcomes
+		o.put(t, p, "k", "a")
+		o.put(t, p, "l", "b")
+		require.NoError(t, p.Shutdown(t.Context()))
+		for _, n := range []string{"a", "b"} {
+			require.ErrorIs(t, o.err(t, n), shardlog.ErrUnknownOutcome, "was in flight")
+		}
+		_, err := p.Put(t.Context(), rec("k", "c"))
+		require.ErrorIs(t, err, shardlog.ErrClosed)
+		requireNoGoroutines(t)
 	})
 }
