@@ -47,7 +47,6 @@ type Batch struct {
 	over  bool // the handler has returned
 	keyed bool // one of several that are under way in the shard
 	inTx  *checkpoint.Lease
-	from  checkpoint.Lease // the row before inTx
 }
 
 // Prepared is an intention that was stored before it was carried out.

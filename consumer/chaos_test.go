@@ -35,7 +35,7 @@ var chaosFor = flag.Duration("chaos", 4*time.Second, "how long TestChaos disturb
 // TestMain lets the test binary be a worker, to be killed and stopped.
 func TestMain(m *testing.M) {
 	if url := os.Getenv("CONSUMER_CHAOS_URL"); url != "" {
-		if err := chaosWorker(url); err != nil {
+		if err := chaosWorker(url, os.Getenv("CONSUMER_CHAOS_EXACTLY") != ""); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			os.Exit(1)
 		}
@@ -117,8 +117,26 @@ func (r *remote) Delete(ctx context.Context, l checkpoint.Lease) error {
 	return r.call(ctx, "delete", l, new(any))
 }
 
-// chaosWorker tells the parent what it has handled, batch by batch.
-func chaosWorker(url string) error {
+// remoteTx is a transaction of the parent's: names are counted and the row is
+// written together, or neither.
+type remoteTx struct {
+	Names []string
+	Lease checkpoint.Lease
+}
+
+func (r *remote) UpdateTx(ctx context.Context, tx *remoteTx, l checkpoint.Lease) (checkpoint.Lease, error) {
+	row, err := r.Get(ctx, l.Key)
+	if err == nil && row.Version != l.Version {
+		err = shardlog.ErrConflict
+	}
+	tx.Lease = l
+	l.Version++
+	return l, err
+}
+
+// chaosWorker tells the parent what it has handled, batch by batch; exactly
+// says that it does so in transactions.
+func chaosWorker(url string, exactly bool) error {
 	r := &remote{url}
 	c, err := consumer.New(r, &consumer.Options{
 		Store: r, BatchSize: 20, LeaseTTL: time.Second, HandOff: time.Second, DiscoverEvery: time.Second, PollWait: time.Second,
@@ -135,7 +153,17 @@ func chaosWorker(url string) error {
 		for _, rec := range b.Records {
 			names = append(names, string(rec.Data))
 		}
-		return r.call(ctx, "done", names, new(any))
+		if !exactly || len(names) == 0 {
+			return r.call(ctx, "done", names, new(any))
+		}
+		tx := &remoteTx{Names: names}
+		if err := consumer.CheckpointIn(ctx, b, tx, shardlog.After(b.Records[len(b.Records)-1].Sequence)); err != nil {
+			return err
+		}
+		if rand.IntN(10) == 0 {
+			return errors.New("rolled back")
+		}
+		return r.call(ctx, "commit", tx, new(any))
 	}))
 }
 
@@ -144,6 +172,8 @@ type chaos struct {
 	st    *stream.Stream
 	store *checkpoint.Memory
 	down  atomic.Bool // the store
+
+	commits sync.Mutex
 
 	mu        sync.Mutex
 	put       map[string]int // records put of each key
@@ -209,7 +239,33 @@ func (c *chaos) handler() http.Handler {
 		c.note(names)
 		return nil, nil
 	})
+	serve("commit", true, func(_ context.Context, in []byte) (any, error) {
+		var tx remoteTx
+		if err := json.Unmarshal(in, &tx); err != nil {
+			return nil, err
+		}
+		switch rand.IntN(20) {
+		case 0:
+			time.AfterFunc(time.Duration(rand.IntN(50))*time.Millisecond, func() { _ = c.commit(tx) })
+			return nil, checkpoint.ErrUnavailable
+		case 1:
+			_ = c.commit(tx)
+			return nil, checkpoint.ErrUnavailable
+		}
+		return nil, c.commit(tx)
+	})
 	return mux
+}
+
+// commit counts the names if the row is as the transaction saw it.
+func (c *chaos) commit(tx remoteTx) error {
+	c.commits.Lock() // so that the ledger has the order of the commits
+	defer c.commits.Unlock()
+	if _, err := c.store.Update(context.Background(), tx.Lease); err != nil {
+		return err
+	}
+	c.note(tx.Names)
+	return nil
 }
 
 // note counts deliveries: each record of a key comes for the first time right
@@ -283,28 +339,90 @@ func (c *chaos) behind() int {
 
 // TestChaos runs a group of processes over a stream that is resharded, while
 // workers are killed and suspended and the store fails: everything arrives, and
-// in the order of each key. It runs in real time, because processes do.
+// in the order of each key; with checkpoints in the transactions that count the
+// records, of which some are rolled back and some committed with their answers
+// lost or late, everything counts once. It runs in real time, because processes
+// do.
 func TestChaos(t *testing.T) {
+	t.Run("at least once", func(t *testing.T) { runChaos(t, false) })
+	t.Run("exactly once", func(t *testing.T) { runChaos(t, true) })
+}
+
+// newChaos returns a parent with a stream of so many shards, and a function
+// that starts a worker, which the caller ends with kill.
+func newChaos(t *testing.T, shards int, exactly bool) (c *chaos, spawn func() *exec.Cmd) {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	require.NoError(t, err)
-	defer func() { require.NoError(t, db.Close()) }()
-	st, err := db.Create(t.Context(), "chaos", stream.Config{Shards: 3})
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	st, err := db.Create(t.Context(), "chaos", stream.Config{Shards: shards})
 	require.NoError(t, err)
-	c := &chaos{st: st, store: checkpoint.NewMemory(), put: map[string]int{}, delivered: map[string]int{}}
+	c = &chaos{st: st, store: checkpoint.NewMemory(), put: map[string]int{}, delivered: map[string]int{}}
 	server := httptest.NewServer(c.handler())
-	defer server.Close()
-	var workers []*exec.Cmd
-	spawn := func() *exec.Cmd {
+	t.Cleanup(server.Close)
+	return c, func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "CONSUMER_CHAOS_URL="+server.URL)
+		if exactly {
+			cmd.Env = append(cmd.Env, "CONSUMER_CHAOS_EXACTLY=1")
+		}
 		cmd.Stderr = os.Stderr
 		require.NoError(t, cmd.Start())
 		return cmd
 	}
-	kill := func(cmd *exec.Cmd) {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+}
+
+func kill(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// caughtUp waits until everything that was put has been delivered.
+func (c *chaos) caughtUp() {
+	for deadline := time.Now().Add(time.Minute); c.behind() > 0 && time.Now().Before(deadline); {
+		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// A process that was suspended for longer than its lease, as a virtual machine
+// that is moved: what it was about to store is refused when it wakes up, and it
+// goes on as a worker like any other.
+func TestScenario21SuspendedWorker(t *testing.T) {
+	c, spawn := newChaos(t, 2, true)
+	keys := []string{"a", "b", "c", "d"}
+	puts := func(d time.Duration) {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		defer cancel()
+		c.produce(ctx, keys)
+	}
+	first := spawn()
+	defer kill(first)
+	puts(200 * time.Millisecond)
+	c.caughtUp()
+	var wg sync.WaitGroup
+	wg.Go(func() { puts(300 * time.Millisecond) })
+	time.Sleep(100 * time.Millisecond) // so that it is in the middle of something
+	require.NoError(t, first.Process.Signal(syscall.SIGSTOP))
+	second := spawn()
+	defer kill(second)
+	wg.Wait()
+	c.caughtUp() // only the second one can do that
+	require.NoError(t, first.Process.Signal(syscall.SIGCONT))
+	puts(300 * time.Millisecond)
+	c.caughtUp()
+	kill(second)
+	puts(100 * time.Millisecond)
+	c.caughtUp() // and this only the first one
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	assert.Equal(t, c.put, c.delivered)
+	assert.Empty(t, c.wrong)
+	assert.Zero(t, c.twice)
+	assert.Positive(t, c.put["a"])
+}
+
+func runChaos(t *testing.T, exactly bool) {
+	c, spawn := newChaos(t, 3, exactly)
+	var workers []*exec.Cmd
 	for range 3 {
 		workers = append(workers, spawn())
 	}
@@ -346,13 +464,14 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	for deadline := time.Now().Add(time.Minute); c.behind() > 0 && time.Now().Before(deadline); {
-		time.Sleep(20 * time.Millisecond)
-	}
+	c.caughtUp()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	assert.Equal(t, c.put, c.delivered, "the set delivered is the set put")
 	assert.Empty(t, c.wrong, "the order of each key")
+	if exactly {
+		assert.Zero(t, c.twice, "counted again")
+	}
 	total := 0
 	for _, n := range c.put {
 		total += n

@@ -275,6 +275,55 @@ func TestScenario31CheckpointInTheUsersTransaction(t *testing.T) {
 	}
 }
 
+// A commit whose answer was lost may still be on its way when the batch comes
+// again: it counts, and what comes after it does not.
+func TestScenario31TransactionsThatAreCommittedLate(t *testing.T) {
+	for name, atCheckpoint := range map[string]bool{"before the next checkpoint": true, "before the next commit": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				src := newSource(1)
+				st := &txStore{store: newStore(), count: map[string]int{}}
+				src.put(0, 20)
+				var late *memTx
+				r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+					arrive := func() {
+						if late != nil && late.s != nil {
+							assert.NoError(t, late.commit())
+							late.s = nil
+						}
+					}
+					tx := &memTx{s: st, count: map[string]int{}}
+					for _, rec := range b.Records {
+						tx.count[string(rec.Data)]++
+					}
+					if atCheckpoint {
+						arrive()
+					}
+					if err := consumer.CheckpointIn(ctx, b, tx, shardlog.After(b.Records[len(b.Records)-1].Sequence)); err != nil {
+						assert.ErrorIs(t, err, shardlog.ErrConflict)
+						return err
+					}
+					arrive()
+					if late == nil {
+						late = tx
+						return errBroken
+					}
+					return tx.commit()
+				}), consumer.Options{Store: st, BatchSize: 10})
+				time.Sleep(time.Minute)
+				settle()
+				assert.Len(t, st.count, 20)
+				for k, n := range st.count {
+					assert.Equal(t, 1, n, k)
+				}
+				assert.Equal(t, shardlog.After(seq(0, 19)), st.row(t, 0).Checkpoint)
+				assert.Equal(t, uint64(20), r.stats(0).Delivered)
+				r.stop()
+			})
+		})
+	}
+}
+
 func TestCheckpointInNeedsATransactionalStore(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src := newSource(1)

@@ -218,8 +218,9 @@ func TestScenario07LostReplyOfCheckpoint(t *testing.T) {
 	})
 }
 
-// Scenarios 28 to 30: Batch.Checkpoint.
-func TestScenario28BatchCheckpoint(t *testing.T) {
+// Behind what is stored is refused (28), and ahead of what was delivered (29);
+// the same again writes nothing (30).
+func TestScenario28Scenario29Scenario30BatchCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st := newSource(1), newStore()
 		src.put(0, 10)

@@ -19,8 +19,10 @@ import (
 //
 // It may be called once in a call of the handler. Errors are those of
 // Batch.Checkpoint, and shardlog.ErrUnsupported when the store cannot do it.
-// After ErrLeaseLost the transaction must not be committed; if it is all the
-// same, the commit fails or changes nothing but the caller's own rows.
+// After an error the transaction must not be committed: after ErrLeaseLost
+// another worker has the shard, and after shardlog.ErrConflict an earlier
+// transaction of the batch, whose commit seemed to have failed, was made after
+// all; the handler returns the error, and what is done does not come again.
 func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Position) error {
 	const op = "checkpoint in transaction"
 	if err := b.usable(op, pos); err != nil {
@@ -46,7 +48,7 @@ func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Pos
 		advance(pos)(&next)
 		got, err := store.UpdateTx(ctx, tx, next)
 		if err == nil {
-			b.inTx, b.from = &got, t.lease.Clone()
+			b.inTx = &got
 			return nil
 		}
 		if !errors.Is(err, shardlog.ErrConflict) && !errors.Is(err, shardlog.ErrNotFound) {
@@ -61,6 +63,12 @@ func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Pos
 				t.lost = err
 			}
 			return b.fault(op, err)
+		}
+		if row.Checkpoint != t.lease.Checkpoint {
+			// Nobody else writes it: a transaction whose commit was thought to
+			// have failed was on its way. What it covers is done.
+			b.inTx = &row
+			return b.fault(op, fmt.Errorf("%w: an earlier transaction was committed after all, up to %v", shardlog.ErrConflict, row.Checkpoint))
 		}
 		t.adopt(row) // another worker asks for the shard
 	}

@@ -24,14 +24,20 @@ func (h *Handler) serveAdmin(w http.ResponseWriter, r *http.Request) {
 		h.health(w, path == "ready")
 		return
 	}
+	site := r.Header.Get("Sec-Fetch-Site") // browsers say in it who asks
 	switch {
 	case !h.opts.Admin:
 		adminError(w, http.StatusNotFound, "the admin paths are turned off")
 		return
-	case !h.opts.AdminRemote && !fromLoopback(r):
+	case !h.opts.AdminRemote && (!fromLoopback(r) || forwarded(r)):
 		adminError(w, http.StatusForbidden, "the admin paths are for this machine only")
 		return
-	case r.Header.Get("Origin") != "":
+	case !h.opts.AdminRemote && !localName(r):
+		// A page of a name that an attacker lets point at us is of the same
+		// origin to a browser, which therefore sends no Origin.
+		adminError(w, http.StatusForbidden, "the admin paths are for requests to localhost or to an address")
+		return
+	case r.Header.Get("Origin") != "" || site != "" && site != "none":
 		// A page in a browser is not to delete the streams of whom shows it.
 		adminError(w, http.StatusForbidden, "the admin paths are not for browsers")
 		return
@@ -109,6 +115,35 @@ func fromLoopback(r *http.Request) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
+// forwarded tells whether a proxy sends a request on, which may come from
+// anywhere then.
+func forwarded(r *http.Request) bool {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
+		if r.Header[name] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// localName tells whether a request was sent to localhost or to an address,
+// and not to a name that somebody else has given us.
+func localName(r *http.Request) bool {
+	if r.RemoteAddr == "pipe" {
+		return true
+	}
+	host := r.Host
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil
+}
+
 func writeAdmin(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", plainJSON)
 	w.WriteHeader(status)
@@ -151,13 +186,11 @@ func (h *Handler) Reset(ctx context.Context) error {
 	h.SetClockOffset(0)
 	for st, err := range h.db.Streams(ctx) {
 		if err == nil {
-			s := h.stateOf(st)
-			if err = h.db.Delete(ctx, st.Name()); err == nil || errors.Is(err, shardlog.ErrNotFound) {
-				h.forget(s)
-				continue
-			}
+			err = h.remove(ctx, h.stateOf(st))
 		}
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

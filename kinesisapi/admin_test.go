@@ -18,7 +18,7 @@ import (
 
 func (e *endpoint) admin(method, path, body string) (int, obj) {
 	e.t.Helper()
-	r := httptest.NewRequest(method, adminPrefix+path, strings.NewReader(body))
+	r := httptest.NewRequest(method, "http://localhost:4567"+adminPrefix+path, strings.NewReader(body))
 	r.RemoteAddr = "127.0.0.1:1"
 	w := e.do(r)
 	out := obj{}
@@ -79,7 +79,7 @@ func TestAdminIsGuarded(t *testing.T) {
 		require.Equal(t, 403, on.do(r).Code)
 	}
 	r := httptest.NewRequest("POST", adminPrefix+"reset", nil)
-	r.RemoteAddr = "[::1]:1"
+	r.RemoteAddr, r.Host = "[::1]:1", "[::1]:4567"
 	require.Equal(t, 200, on.do(r).Code)
 	r.Header.Set("Origin", "http://example.com")
 	require.Equal(t, 403, on.do(r).Code)
@@ -186,7 +186,7 @@ func TestRates(t *testing.T) {
 			e.iterator("s", "0", "LATEST")
 		}
 		e.fails("GetShardIterator", obj{"StreamName": "s", "ShardId": "0", "ShardIteratorType": "LATEST"}, codeThroughput,
-			"Rate exceeded for shard 0 in stream s under account 123456789012.")
+			"Rate exceeded for shard shardId-000000000000 in stream s under account 123456789012.")
 		time.Sleep(time.Second)
 		e.ok("DescribeStream", obj{"StreamName": "s"})
 		e.iterator("s", "0", "LATEST")

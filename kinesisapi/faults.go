@@ -1,6 +1,7 @@
 package kinesisapi
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -214,7 +215,7 @@ func (c *call) requestStream() string {
 	if c.put != nil {
 		name, arn = c.put.name, c.put.arn
 	} else {
-		name, arn = c.in.str("StreamName"), c.in.str("StreamARN")+c.in.str("ResourceARN")+c.in.str("ConsumerARN")
+		name, arn = c.in.str("StreamName"), cmp.Or(c.in.str("StreamARN"), c.in.str("ResourceARN"), c.in.str("ConsumerARN"))
 		if it, ok := c.h.openIterator(c.in.str("ShardIterator")); ok {
 			return it.stream
 		}

@@ -30,6 +30,7 @@ type Handler struct {
 	opts   Options
 	tokens cipher.AEAD // seals iterators and page tokens
 	bodies *budget
+	pieces *budget      // for the beginnings of bodies
 	pages  *budget      // for large answers
 	offset atomic.Int64 // of the clock, nanoseconds
 	faults faults
@@ -55,7 +56,7 @@ func NewHandler(db *stream.DB, opts *Options) (*Handler, error) {
 	if db == nil {
 		return nil, &shardlog.Error{Op: "new handler", Err: &shardlog.InvalidError{Field: "db", Value: nil, Limit: "not nil"}}
 	}
-	h := &Handler{db: db, opts: o, states: map[string]*streamState{}, bodies: newBudget(o.MaxBodiesBytes), pages: newBudget(max(o.MaxBodiesBytes, largePage))}
+	h := &Handler{db: db, opts: o, states: map[string]*streamState{}, bodies: newBudget(o.MaxBodiesBytes), pieces: newBudget(o.MaxBodiesBytes / 2), pages: newBudget(max(o.MaxBodiesBytes, largePage))}
 	h.quit, h.stop = context.WithCancel(context.Background())
 	if h.tokens, err = sealer(h.quit, db); err != nil {
 		h.stop()
@@ -104,6 +105,8 @@ type call struct {
 	name  string // of the stream, as far as known
 	fault *activeFault
 	after func() // called when the answer was sent
+	// release gives the memory of body back.
+	release func()
 	// streamed is set when the operation has answered itself.
 	streamed bool
 }
@@ -137,7 +140,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer release()
-	c := &call{h: h, ctx: r.Context(), w: w, r: r, body: body}
+	c := &call{h: h, ctx: r.Context(), w: w, r: r, body: body, release: release}
 	if c.preflight() {
 		return
 	}
@@ -199,7 +202,7 @@ func (c *call) serve(closed bool) error {
 	if c.op == nil {
 		return &apiError{code: "UnknownOperationException"}
 	}
-	c.scope = c.h.scopeOf(c.r)
+	c.scope = scope{c.h.opts.Account, c.h.opts.Region}
 	if err := c.authenticate(); err != nil {
 		return err
 	}
@@ -270,8 +273,8 @@ func (c *call) reply(status int) {
 	_, _ = c.w.Write(c.out.buf) // the client is gone then
 }
 
-// largeAnswer is one that does not fit into the buffers of a connection.
-const largeAnswer = 256 << 10
+// largeAnswer is one that may not fit into the buffers of a connection.
+const largeAnswer = 16 << 10
 
 func (c *call) fail(e *apiError) {
 	c.out = encoder{cbor: c.cbor, buf: c.out.buf[:0]}

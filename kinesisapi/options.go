@@ -64,7 +64,8 @@ type Options struct {
 	MaxBodyBytes int64
 	// MaxBodiesBytes bounds the bodies that are in memory at the same time, and
 	// apart from them the pages of GetRecords that are larger than 1 MiB;
-	// requests beyond it wait. Defaults to 16 x MaxBodyBytes.
+	// requests beyond it wait. The first 16 KiB of bodies are counted apart, up
+	// to half as much again. Defaults to 16 x MaxBodyBytes.
 	MaxBodiesBytes int64
 	// BodyTimeout is how long a client may take to send a body, and to take a
 	// large answer. Defaults to 30 s.
@@ -74,6 +75,13 @@ type Options struct {
 }
 
 var accountOK = regexp.MustCompile(`^\d{12}$`)
+
+// Validate tells whether NewHandler would take the options; o may be nil. The
+// error matches shardlog.ErrInvalid and joins all faults.
+func (o *Options) Validate() error {
+	_, err := o.withDefaults()
+	return err
+}
 
 // withDefaults returns a checked copy; the error joins all faults.
 func (o *Options) withDefaults() (Options, error) {

@@ -71,8 +71,26 @@ func (b *budget) give(n int64) {
 	b.mu.Unlock()
 }
 
+// firstPiece is how much of a body is read before memory is set aside for the
+// whole of it: a client that announces much and sends little holds up nobody.
+const firstPiece = 16 << 10
+
+// held is what a body holds of a budget.
+type held struct {
+	from *budget
+	n    int64
+}
+
+func (l *held) shrink(n int64) {
+	if l.n > n {
+		l.from.give(l.n - n)
+		l.n = n
+	}
+}
+
 // readBody reads the body within the limits. If status is not 0 there is
-// nothing to answer but it. The body is valid until release is called.
+// nothing to answer but it. The body is valid until release is called, which
+// may be called more than once.
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func(), status int) {
 	n := r.ContentLength
 	switch {
@@ -83,25 +101,32 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 	case n < 0:
 		n = h.opts.MaxBodyBytes
 	}
-	if err := h.bodies.take(r.Context(), n); err != nil {
+	mem := held{h.pieces, min(n, firstPiece)}
+	if err := mem.from.take(r.Context(), mem.n); err != nil {
 		return nil, nil, http.StatusServiceUnavailable
 	}
-	// A timer costs less than setting a deadline and taking it back. Not every
-	// ResponseWriter has deadlines; then the server's own hold.
-	late := time.AfterFunc(h.opts.BodyTimeout, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) })
 	buf := buffers.Get().(*[]byte)
-	body, err := readInto((*buf)[:0], r.Body, n, r.ContentLength >= 0)
-	if !late.Stop() {
-		w.Header().Set("Connection", "close") // the deadline may come yet
+	body, err := h.timed(w, func() ([]byte, error) { return readPiece((*buf)[:0], r.Body, n) })
+	if err == nil && len(body) == firstPiece && n > firstPiece {
+		if err = h.bodies.take(r.Context(), n); err == nil {
+			mem.shrink(0)
+			mem = held{h.bodies, n}
+			body, err = h.timed(w, func() ([]byte, error) { return readInto(body, r.Body, n, r.ContentLength >= 0) })
+		}
 	}
+	mem.shrink(int64(len(body)))
 	release = func() {
+		if buf == nil {
+			return
+		}
 		if cap(body) <= maxPooled {
 			*buf = body
 		}
 		buffers.Put(buf)
-		h.bodies.give(n)
+		buf = nil
+		mem.shrink(0)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) {
 		release()
 		if errors.Is(err, errTooLarge) {
 			return nil, nil, http.StatusRequestEntityTooLarge
@@ -111,6 +136,36 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 	return body, release, 0
 }
 
+// timed reads within BodyTimeout.
+func (h *Handler) timed(w http.ResponseWriter, read func() ([]byte, error)) ([]byte, error) {
+	// A timer costs less than setting a deadline and taking it back. Not every
+	// ResponseWriter has deadlines; then the server's own hold.
+	late := time.AfterFunc(h.opts.BodyTimeout, func() { _ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0)) })
+	body, err := read()
+	if !late.Stop() {
+		w.Header().Set("Connection", "close") // the deadline may come yet
+	}
+	return body, err
+}
+
+// readPiece reads a body of up to most bytes, or the first piece of one that
+// is longer.
+func readPiece(b []byte, r io.Reader, most int64) ([]byte, error) {
+	if most <= firstPiece {
+		return readInto(b, r, most, true)
+	}
+	if cap(b) < firstPiece {
+		b = make([]byte, 0, firstPiece)
+	}
+	for len(b) < firstPiece {
+		n, err := r.Read(b[len(b):firstPiece])
+		if b = b[:len(b)+n]; err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
 var errTooLarge = errors.New("the body is too large")
 
 // readInto reads up to most bytes. It trusts a length that was announced only
@@ -118,7 +173,7 @@ var errTooLarge = errors.New("the body is too large")
 func readInto(b []byte, r io.Reader, most int64, announced bool) ([]byte, error) {
 	for {
 		if len(b) == cap(b) {
-			grow := max(int64(cap(b)), 32<<10)
+			grow := max(int64(cap(b)), 2*firstPiece)
 			if left := most - int64(len(b)); announced && left < 4*grow {
 				grow = left + 1 // one more shows the end
 			}

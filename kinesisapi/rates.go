@@ -37,6 +37,9 @@ func (l *rates) admit(c *call) error {
 	iterator := c.op.name == "GetShardIterator"
 	if iterator {
 		key.stream, key.shard, perSecond = c.requestStream(), c.in.str("ShardId"), iteratorsPerSecond
+		if index, ok := shardIndex(key.shard); ok {
+			key.shard = shardID(index) // one shard, however it is written
+		}
 	}
 	if perSecond == 0 || l.allow(c, key, perSecond) {
 		return nil

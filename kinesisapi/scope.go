@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 	"strings"
 
@@ -42,18 +41,9 @@ func (sc scope) consumerARN(name string, c *consumer) string {
 	return fmt.Sprintf("%s/consumer/%s:%d", sc.arn(name), c.Name, c.Created/1000)
 }
 
-// scopeOf finds the account and the region that a request was signed for.
-func (h *Handler) scopeOf(r *http.Request) scope {
+// scopeOf finds the account and the region of a credential.
+func (h *Handler) scopeOf(credential string) scope {
 	sc := scope{h.opts.Account, h.opts.Region}
-	credential := ""
-	if auth := r.Header.Get("Authorization"); auth != "" {
-		if _, rest, ok := strings.Cut(auth, "Credential="); ok {
-			credential, _, _ = strings.Cut(rest, ",")
-			credential, _, _ = strings.Cut(credential, " ")
-		}
-	} else if r.URL.RawQuery != "" {
-		credential = r.URL.Query().Get("X-Amz-Credential")
-	}
 	parts := strings.Split(credential, "/")
 	if accountOK.MatchString(parts[0]) {
 		sc.account = parts[0]
@@ -111,6 +101,10 @@ func (sc scope) mangled(name string) string {
 	}
 	return full[:111] + "." + hex.EncodeToString(sum[:])
 }
+
+var mangledName = regexp.MustCompile(`^\d{12}\.[a-z0-9-]{1,32}\.`)
+
+func looksMangled(name string) bool { return mangledName.MatchString(name) }
 
 // find returns the stream with a name in a scope. The error matches
 // shardlog.ErrNotFound or is that of the database.

@@ -11,7 +11,10 @@ const (
 	maxHeaderBytes    = 64 << 10
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 3 * time.Minute
-	maxStreams        = 1000 // of one HTTP/2 connection
+	// answerTimeout is for clients that send requests and do not read answers;
+	// subscriptions have deadlines of their own.
+	answerTimeout = 10 * time.Minute
+	maxStreams    = 1000 // of one HTTP/2 connection
 )
 
 // Server returns a server for the handler that speaks HTTP/1.1 and HTTP/2, the
@@ -24,6 +27,7 @@ func (h *Handler) Server() *http.Server {
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
+		WriteTimeout:      answerTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		Protocols:         &http.Protocols{},

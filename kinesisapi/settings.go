@@ -90,12 +90,29 @@ func enableEnhancedMonitoring(c *call) error { return c.monitoring(true) }
 
 func disableEnhancedMonitoring(c *call) error { return c.monitoring(false) }
 
+// switchesPerDay is how often a stream may change its mode in 24 hours (API
+// reference, UpdateStreamMode). It holds with Options.ControlLimits.
+const switchesPerDay = 2
+
+// lastDay returns those of times, Unix milliseconds, that are less than 24
+// hours ago.
+func lastDay(times []int64, now time.Time) []int64 {
+	return slices.DeleteFunc(slices.Clone(times), func(ms int64) bool { return now.Sub(time.UnixMilli(ms)) >= 24*time.Hour })
+}
+
 func updateStreamMode(c *call) error {
 	return c.setting(func(_ *streamState, set *settings) error {
 		mode := get[params](c.in, "StreamModeDetails").str("StreamMode")
 		warm, given := c.in["WarmThroughputMiBps"].(int64)
 		if given && mode != modeOnDemand {
 			return invalid("WarmThroughputMiBps can only be specified for streams in %s mode.", modeOnDemand)
+		}
+		if mode != set.mode() {
+			recent := lastDay(set.Switches, c.h.now())
+			if c.h.opts.ControlLimits && len(recent) >= switchesPerDay {
+				return fault(codeLimit, "Stream %s under account %s has switched its mode %d times in the last 24 hours, which is the limit.", c.name, c.scope.account, len(recent))
+			}
+			set.Switches = append(recent, c.h.now().UnixMilli())
 		}
 		if set.Mode, set.Warm = mode, warm; mode == modeProvisioned {
 			set.Mode = ""
@@ -155,10 +172,10 @@ func putResourcePolicy(c *call) error {
 	defer s.control.Unlock()
 	policy := c.in.str("Policy")
 	switch doc := map[string]any{}; {
-	case json.Unmarshal([]byte(policy), &doc) != nil || doc["Statement"] == nil:
-		return invalid("Policy is not a valid policy document.")
 	case len(policy) > maxPolicy:
 		return invalid("Policy is larger than %d bytes.", maxPolicy)
+	case json.Unmarshal([]byte(policy), &doc) != nil || doc["Statement"] == nil:
+		return invalid("Policy is not a valid policy document.")
 	}
 	return s.st.SetAttributes(c.ctx, map[string]string{policyName(con): policy})
 }

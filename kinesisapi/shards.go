@@ -293,6 +293,9 @@ func splitShard(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := c.provisioned(s); err != nil {
+		return err
+	}
 	all, err := s.st.Shards(c.ctx)
 	if err != nil {
 		return err
@@ -333,6 +336,15 @@ func (c *call) resolvable(ids ...string) error {
 	return nil
 }
 
+// provisioned refuses to change the shards of an on-demand stream (API
+// reference, SplitShard, MergeShards and UpdateShardCount).
+func (c *call) provisioned(s *streamState) error {
+	if s.settings.Load().Mode == modeOnDemand {
+		return fault(codeValidation, "Request is invalid. Stream %s under account %s is in On-Demand mode.", c.name, c.scope.account)
+	}
+	return nil
+}
+
 func mergeShards(c *call) error {
 	given := []string{c.in.str("ShardToMerge"), c.in.str("AdjacentShardToMerge")}
 	if err := c.resolvable(given...); err != nil {
@@ -343,6 +355,9 @@ func mergeShards(c *call) error {
 		return err
 	}
 	defer s.control.Unlock()
+	if err := c.provisioned(s); err != nil {
+		return err
+	}
 	all, err := s.st.Shards(c.ctx)
 	if err != nil {
 		return err
@@ -380,9 +395,10 @@ func updateShardCount(c *call) error {
 	defer s.control.Unlock()
 	set, target := s.settings.Load(), int(c.in.integer("TargetShardCount"))
 	current := s.st.Info().OpenShards
+	if err := c.provisioned(s); err != nil {
+		return err
+	}
 	switch {
-	case set.Mode == modeOnDemand:
-		return fault(codeValidation, "Request is invalid. Stream %s under account %s is in On-Demand mode.", c.name, c.scope.account)
 	case target > 2*current:
 		return fault(codeLimit, "UpdateShardCount cannot scale up over double your current open shard count. Current open shard count: %d Target shard count: %d", current, target)
 	case 2*target < current:
@@ -396,7 +412,7 @@ func updateShardCount(c *call) error {
 		}
 	}
 	now := c.h.now()
-	recent := slices.DeleteFunc(slices.Clone(set.Scalings), func(ms int64) bool { return now.Sub(time.UnixMilli(ms)) >= 24*time.Hour })
+	recent := lastDay(set.Scalings, now)
 	if c.h.opts.ControlLimits && len(recent) >= scalingsPerDay {
 		return fault(codeLimit, "UpdateShardCount cannot be called more than %d times per stream in 24 hours.", scalingsPerDay)
 	}

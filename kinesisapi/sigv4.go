@@ -1,6 +1,7 @@
 package kinesisapi
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -24,8 +25,8 @@ const (
 
 // signature is what a request says about how it was signed.
 type signature struct {
-	credential, signed, signature, date string
-	query                               bool
+	algorithm, credential, signed, signature, date string
+	query                                          bool
 }
 
 // authenticate checks that a signature is there as a whole and, if there are
@@ -50,14 +51,21 @@ func (c *call) authenticate() error {
 	} else {
 		sig, err = c.headerSignature(header)
 	}
-	if err == nil && len(c.h.opts.Credentials) > 0 {
-		err = c.verify(sig, query)
+	if err != nil {
+		return err
 	}
-	return err
+	// The scope is that of the credential that is verified, and of no other
+	// that the header may name.
+	c.scope = c.h.scopeOf(sig.credential)
+	if len(c.h.opts.Credentials) > 0 {
+		return c.verify(sig, query)
+	}
+	return nil
 }
 
 func (c *call) headerSignature(header string) (sig signature, err error) {
-	_, rest, _ := strings.Cut(header, " ")
+	rest := ""
+	sig.algorithm, rest, _ = strings.Cut(header, " ")
 	for rest != "" {
 		var part string
 		if i := strings.IndexAny(rest, ", "); i >= 0 {
@@ -104,7 +112,7 @@ func querySignature(q url.Values) (sig signature, err error) {
 	if msg != "" {
 		return sig, fault("IncompleteSignatureException", "%s", msg+"Re-examine the query-string parameters.")
 	}
-	return signature{q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature"), q.Get("X-Amz-Date"), true}, nil
+	return signature{q.Get("X-Amz-Algorithm"), q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature"), q.Get("X-Amz-Date"), true}, nil
 }
 
 func badSignature(format string, args ...any) error {
@@ -113,6 +121,9 @@ func badSignature(format string, args ...any) error {
 
 // verify computes the signature anew and compares.
 func (c *call) verify(sig signature, query url.Values) error {
+	if sig.algorithm != algorithm {
+		return fault("IncompleteSignatureException", "Unsupported AWS 'algorithm': '%s'.", shorten(sig.algorithm))
+	}
 	scope := strings.Split(sig.credential, "/")
 	if len(scope) != 5 || scope[4] != "aws4_request" {
 		return fault("IncompleteSignatureException", "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%s'", sig.credential)
@@ -209,16 +220,21 @@ func (c *call) canonicalHeaders(signed string) (text string, ok bool) {
 
 // canonicalQuery returns the parameters, without the signature, in order.
 func canonicalQuery(q url.Values) string {
-	var parts []string
+	var list [][2]string
 	for k, values := range q {
 		if k == "X-Amz-Signature" {
 			continue
 		}
 		for _, v := range values {
-			parts = append(parts, uriEncode(k)+"="+uriEncode(v))
+			list = append(list, [2]string{uriEncode(k), uriEncode(v)})
 		}
 	}
-	slices.Sort(parts)
+	// By name and then by value; joined, "a-b=" would come before "a=".
+	slices.SortFunc(list, func(a, b [2]string) int { return cmp.Or(strings.Compare(a[0], b[0]), strings.Compare(a[1], b[1])) })
+	parts := make([]string, len(list))
+	for i, p := range list {
+		parts[i] = p[0] + "=" + p[1]
+	}
 	return strings.Join(parts, "&")
 }
 

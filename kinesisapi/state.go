@@ -37,6 +37,8 @@ type settings struct {
 	// Scalings are when UpdateShardCount was called in the last day, Unix
 	// milliseconds.
 	Scalings []int64 `json:"scalings,omitempty"`
+	// Switches are when the mode was changed in the last day.
+	Switches []int64 `json:"switches,omitempty"`
 }
 
 const (
@@ -65,6 +67,11 @@ func (s *settings) encryption() string {
 type streamState struct {
 	st *stream.Stream
 	id identity
+
+	// removal lets one deletion at a time go through; gone is set by the first,
+	// after which the name may be another stream's.
+	removal sync.Mutex
+	gone    bool
 
 	// control lets one operation at a time change the stream.
 	control  sync.Mutex
@@ -112,12 +119,27 @@ func (h *Handler) settle(ctx context.Context, s *streamState) (ok bool) {
 	if t == nil || t.status != statusDeleting || h.now().Before(t.until) {
 		return true
 	}
-	// Another call may have been quicker.
-	if err := h.db.Delete(ctx, s.st.Name()); err != nil && !errors.Is(err, shardlog.ErrNotFound) {
-		return !errors.Is(err, shardlog.ErrClosed)
+	return h.remove(ctx, s) != nil
+}
+
+// remove deletes a stream from the database unless it is gone already. The
+// name may be that of a newer stream by then, which is left alone.
+func (h *Handler) remove(ctx context.Context, s *streamState) error {
+	s.removal.Lock()
+	defer s.removal.Unlock()
+	if s.gone {
+		return nil
 	}
+	st, err := h.db.Stream(ctx, s.st.Name())
+	if err == nil && st == s.st {
+		err = h.db.Delete(ctx, s.st.Name())
+	}
+	if err != nil && !errors.Is(err, shardlog.ErrNotFound) {
+		return err
+	}
+	s.gone = true
 	h.forget(s)
-	return false
+	return nil
 }
 
 func (h *Handler) forget(s *streamState) {

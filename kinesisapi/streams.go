@@ -57,7 +57,13 @@ func createStream(c *call) error {
 // create makes the stream, under another name if its own is taken by another
 // account or region.
 func (c *call) create(name string, cfg stream.Config) error {
-	st, err := c.h.db.Create(c.ctx, name, cfg)
+	// A name that looks as if it were made for another account is stored as
+	// one that was, so that it does not take the place of the other's.
+	var st *stream.Stream
+	err := shardlog.ErrExists
+	if !looksMangled(name) {
+		st, err = c.h.db.Create(c.ctx, name, cfg)
+	}
 	if errors.Is(err, shardlog.ErrExists) {
 		if other, e := c.h.db.Stream(c.ctx, name); e == nil && c.h.stateOf(other).visible(c.scope, name) {
 			return c.exists(name)
@@ -137,12 +143,15 @@ func deleteStream(c *call) error {
 	if len(s.list(now)) > 0 && !get[bool](c.in, "EnforceConsumerDeletion") {
 		return fault(codeInUse, "Stream %s under account %s has active consumers. Deregister them or set EnforceConsumerDeletion.", c.name, c.scope.account)
 	}
-	lasts := c.h.opts.DeleteTime
+	lasts, before := c.h.opts.DeleteTime, s.change.Load()
 	s.change.Store(&transition{statusDeleting, now.Add(lasts)})
 	s.endAll()
 	if lasts <= 0 {
-		c.h.settle(c.ctx, s)
-		return nil
+		err := c.h.remove(context.WithoutCancel(c.ctx), s)
+		if err != nil {
+			s.change.Store(before) // it is as it was
+		}
+		return err
 	}
 	c.h.deleteLater(s, lasts)
 	return nil
@@ -167,8 +176,8 @@ func (h *Handler) deleteLater(s *streamState, lasts time.Duration) {
 		}
 		// The stream is to go, whatever a request thinks meanwhile; if the
 		// database fails it is there again when it is opened anew.
-		if err := h.db.Delete(context.Background(), s.st.Name()); err == nil {
-			h.forget(s)
+		if err := h.remove(context.Background(), s); err != nil && h.opts.Logger != nil {
+			h.opts.Logger.Error("kinesisapi: a stream was not deleted", "stream", s.st.Name(), "error", err)
 		}
 	}()
 }

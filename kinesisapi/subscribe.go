@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/shardlog/shardlog"
 )
 
@@ -45,7 +47,8 @@ func (s *streamState) enterSubscription(key subscriptionKey, now time.Time, canc
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old := s.subs[key]; old != nil {
-		if now.Sub(old.began) < resubscribe {
+		// One that began in the future did so before the clock was set back.
+		if age := now.Sub(old.began); age >= 0 && age < resubscribe {
 			return nil, false
 		}
 		old.cancel(errTakenOver)
@@ -136,6 +139,9 @@ func subscribeToShard(c *call) error {
 	defer c.h.wg.Done()
 	stop := context.AfterFunc(c.h.quit, func() { cancel(errHandlerGone) })
 	defer stop()
+	// What was asked for is known, and this lasts.
+	c.body = nil
+	c.release()
 	(&pusher{c: c, s: s, id: id, index: index, from: from, sub: sub}).run(ctx)
 	return nil
 }
@@ -161,6 +167,8 @@ type pusher struct {
 	sub   *subscription
 	rc    *http.ResponseController
 	last  shardlog.SequenceNumber // where the client would go on
+	// budget is what the stream's limits leave; nil without any.
+	budget *rate.Limiter
 }
 
 func (p *pusher) run(ctx context.Context) {
@@ -201,6 +209,10 @@ func (p *pusher) run(ctx context.Context) {
 		}
 		p.from = page.Next
 		if p.event(&page) != nil || page.End {
+			return
+		}
+		if err := p.pace(ctx, &page); err != nil {
+			p.fail(ctx, err)
 			return
 		}
 	}

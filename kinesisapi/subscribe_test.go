@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -298,6 +300,56 @@ func TestSubscriptionsHaveTheirOwnThroughput(t *testing.T) {
 		for range 5 {
 			e.ok("GetRecords", obj{"ShardIterator": it})
 		}
+	})
+}
+
+func TestSubscriptionsArePacedEachForItself(t *testing.T) {
+	inBubble(t, &Options{Limits: stream.Limits{ReadBytes: 2 << 20}}, func(e *endpoint) {
+		e.create("s", 1)
+		const records = 40
+		for range records {
+			e.put("s", "k", strings.Repeat("x", 256<<10-1))
+		}
+		var wg sync.WaitGroup
+		for _, name := range []string{"a", "b"} {
+			o := e.subscribe(e.register("s", name), "0", obj{"Type": "TRIM_HORIZON"})
+			wg.Go(func() {
+				defer o.hangUp()
+				began := time.Now()
+				for got := 0; got < records; {
+					_, out, ok := o.next()
+					require.True(e.t, ok)
+					if list, ok := out["Records"].([]any); ok {
+						got += len(list)
+					}
+				}
+				// Two of the ten MiB come at once.
+				require.InDelta(e.t, 4*time.Second, time.Since(began), float64(time.Second/4))
+			})
+		}
+		wg.Wait()
+	})
+}
+
+func TestPacedSubscriptionsGetHeartbeats(t *testing.T) {
+	inBubble(t, &Options{Limits: stream.Limits{ReadBytes: 32 << 10}}, func(e *endpoint) {
+		e.create("s", 1)
+		e.put("s", "k", strings.Repeat("x", 1<<20-1)) // 32 seconds' worth
+		e.put("s", "k", "y")
+		o := e.subscribe(e.register("s", "a"), "0", obj{"Type": "TRIM_HORIZON"})
+		defer o.hangUp()
+		began := time.Now()
+		for events, last := 0, began; ; events++ {
+			_, out, ok := o.next()
+			require.True(e.t, ok)
+			require.LessOrEqual(e.t, time.Since(last), 5*time.Second)
+			last = time.Now()
+			if list, ok := out["Records"].([]any); ok && len(list) > 0 && list[0].(obj)["Data"] == "eQ==" {
+				require.Greater(e.t, events, 6)
+				break
+			}
+		}
+		require.InDelta(e.t, 31*time.Second, time.Since(began), float64(time.Second))
 	})
 }
 

@@ -19,6 +19,10 @@ func (v *violations) add(path, value, constraint string) {
 	}
 }
 
+// maxPatternText is how long a text may be to be looked at for a pattern; the
+// longest that any allows has 2,048 characters.
+const maxPatternText = 16 << 10
+
 // validate checks the constraints of the model.
 func validate(s *shape, p params) error {
 	var v violations
@@ -55,8 +59,11 @@ func (v *violations) structure(s *shape, p params, parent string) {
 
 func (v *violations) value(s *shape, value any, path string) {
 	bad := func(constraint string) { v.add(path, "'"+shorten(printed(s, value))+"'", constraint) }
-	if s.pattern != nil && !s.pattern.MatchString(value.(string)) {
-		bad("Member must satisfy regular expression pattern: " + s.text)
+	if s.pattern != nil {
+		// Nothing that long is right, and matching it would take seconds.
+		if text := value.(string); len(text) > maxPatternText || !s.pattern.MatchString(text) {
+			bad("Member must satisfy regular expression pattern: " + s.text)
+		}
 	}
 	if s.enum != nil && !slices.Contains(s.enum, value.(string)) {
 		bad(enumText(s))

@@ -276,7 +276,10 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 			}
 			break
 		}
-		b, err := s.load(e, m, true)
+		// A block that the page will have whole is not kept for others: its
+		// memory becomes that of the records.
+		own := m == nil && at <= e.first && int(e.count) <= maxRecords-len(p.Records) && int(e.size) <= maxBytes
+		b, err := s.load(e, m, !own)
 		if err == nil {
 			err = s.checkGap(v, at, &b)
 		}
@@ -285,7 +288,7 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 			if p.Records == nil {
 				p.Records = make([]shardlog.Record, 0, room(&b, at, v.last, maxRecords, maxBytes))
 			}
-			next, maxBytes, err = s.fill(&p, &b, at, maxRecords, maxBytes)
+			next, maxBytes, err = s.fill(&p, &b, own, at, maxRecords, maxBytes)
 			if err == nil && next == at {
 				break // the next record does not fit
 			}
@@ -335,8 +338,9 @@ func (s *Shard) lostEnd(v *view, at uint64) error {
 	return s.corrupt(at, v.last+1, &block.DamageError{Offset: -1, Reason: "the last records of the shard are missing"})
 }
 
-// fill adds records of a block from the counter on, over a copy of their bytes.
-func (s *Shard) fill(p *shardlog.Page, b *block.Block, at uint64, maxRecords, maxBytes int) (next uint64, left int, err error) {
+// fill adds records of a block from the counter on, over a copy of their bytes
+// unless the block is the page's own.
+func (s *Shard) fill(p *shardlog.Page, b *block.Block, own bool, at uint64, maxRecords, maxBytes int) (next uint64, left int, err error) {
 	it, err := b.Seek(at)
 	if err != nil {
 		return at, maxBytes, s.corrupt(b.First, b.End(), err)
@@ -361,7 +365,9 @@ func (s *Shard) fill(p *shardlog.Page, b *block.Block, at uint64, maxRecords, ma
 		maxBytes -= size
 		n++
 	}
-	it.Own(stop)
+	if !own {
+		it.Own(stop)
+	}
 	var arrival arrivals
 	for range n {
 		if _, err := it.Next(&item); err != nil {

@@ -128,7 +128,7 @@ func TestModelOnDiskWithReopening(t *testing.T) {
 		// would leave; TestKill has the real one.
 		if kill {
 			next := t.TempDir()
-			for os.CopyFS(next, os.DirFS(dir)) != nil {
+			for before := tree(t, dir); os.CopyFS(next, os.DirFS(dir)) != nil || !slices.Equal(before, tree(t, dir)); before = tree(t, dir) {
 				next = t.TempDir() // a compaction came in between
 			}
 			_ = os.Remove(filepath.Join(next, "LOCK"))
@@ -140,6 +140,21 @@ func TestModelOnDiskWithReopening(t *testing.T) {
 		return openDB(t, dir, opts())
 	}
 	m.run(envInt(envSteps, 400) / 2)
+}
+
+// tree lists the tables and value logs of a database and the size of what names them, which
+// a copy must have of the same moment.
+func tree(t *testing.T, dir string) (files []string) {
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if name := e.Name(); filepath.Ext(name) == ".sst" || filepath.Ext(name) == ".vlog" {
+			files = append(files, name)
+		} else if info, err := e.Info(); err == nil && name == "MANIFEST" {
+			files = append(files, fmt.Sprint(name, info.Size()))
+		}
+	}
+	return files
 }
 
 func (m *model) run(steps int) {

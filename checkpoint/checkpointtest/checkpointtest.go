@@ -5,9 +5,11 @@
 //		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store { return mystore.Open(t.TempDir()) })
 //	}
 //
-// Run it with -race too. RunTx has the rules for stores with transactions, and
-// RunReopen those for stores that outlast the process. What needs a broken
-// network is outside the kit: what happens to a write whose answer is lost.
+// Run it with -race too. RunTx has the rules for stores with transactions,
+// RunReopen those for stores that outlast the process, RunShared those for
+// stores that several processes use, RunFaults those for what happens when a
+// request or its answer is lost or the server refuses for now, and RunMany
+// looks at a large group.
 package checkpointtest
 
 import (

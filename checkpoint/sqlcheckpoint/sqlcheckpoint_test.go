@@ -195,6 +195,30 @@ func TestOtherDatabasesConform(t *testing.T) {
 	}
 }
 
+func TestManyRows(t *testing.T) {
+	for name, open := range databases(t) {
+		t.Run(name, func(t *testing.T) {
+			checkpointtest.RunMany(t, func(t *testing.T) checkpoint.Store {
+				_, s := open(t)
+				return s
+			})
+		})
+	}
+}
+
+func TestTwoConnectionsToSQLite(t *testing.T) {
+	checkpointtest.RunShared(t, func(t *testing.T) (checkpoint.Store, checkpoint.Store) {
+		path := filepath.Join(t.TempDir(), "db")
+		var stores [2]checkpoint.Store
+		for i := range stores {
+			s, err := sqlcheckpoint.Open(t.Context(), openSQLite(t, path), sqlcheckpoint.SQLite, nil)
+			require.NoError(t, err)
+			stores[i] = s
+		}
+		return stores[0], stores[1]
+	})
+}
+
 func TestTransactionsConform(t *testing.T) {
 	for name, open := range databases(t) {
 		t.Run(name, func(t *testing.T) {

@@ -47,7 +47,7 @@ var commands []*command
 func init() {
 	commands = append(commands, serveCommand)
 	commands = append(commands, streamCommands...)
-	commands = append(commands, putCommand, tailCommand, completionCommand)
+	commands = append(commands, putCommand, tailCommand, costCommand, completionCommand)
 
 }
 

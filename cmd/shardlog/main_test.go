@@ -20,9 +20,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kpl"
 	"github.com/shardlog/shardlog/kinesistest"
 	"github.com/shardlog/shardlog/stream"
 )
@@ -112,6 +112,7 @@ func TestCommands(t *testing.T) {
 }
 
 func TestCommandLines(t *testing.T) {
+	untouched := filepath.Join(t.TempDir(), "untouched")
 	for _, c := range []struct {
 		args []string
 		code int
@@ -128,8 +129,18 @@ func TestCommandLines(t *testing.T) {
 		{[]string{"tail", "a", "-from", "whenever"}, exitUsage, `-from "whenever"`},
 		{[]string{"put"}, exitUsage, "expected NAME"},
 		{[]string{"serve", "-memory", "-dir", "x"}, exitUsage, "exclude each other"},
-		{[]string{"serve", "-account", "1", "-addr", "127.0.0.1:0"}, exitFail, "invalid Options.Account"},
-		{[]string{"serve", "-durability", "x", "-dir", "x"}, exitFail, "must be always, interval or never"},
+		{[]string{"serve", "-account", "1", "-dir", untouched}, exitUsage, "invalid Options.Account"},
+		{[]string{"serve", "-shards-per-stream", "-1", "-dir", untouched}, exitUsage, "invalid Options.DefaultShards"},
+		{[]string{"serve", "-create-time", "-1s", "-dir", untouched}, exitUsage, "invalid Options.CreateTime"},
+		{[]string{"serve", "-durability", "x", "-dir", untouched}, exitUsage, "must be always, interval or never"},
+		{[]string{"serve", "-durability", "x"}, exitUsage, "must be always, interval or never"},
+		{[]string{"serve", "-max-connections", "0", "-dir", untouched}, exitUsage, "-max-connections must be 1 or more"},
+		{[]string{"serve", "-drain", "-1s", "-dir", untouched}, exitUsage, "-drain must be 0 or more"},
+		{[]string{"serve", "-key", "k.pem", "-dir", untouched}, exitUsage, "-cert and -key go together"},
+		{[]string{"serve", "-cert", "c.pem", "-dir", untouched}, exitUsage, "-cert and -key go together"},
+		{[]string{"serve", "-credentials", filepath.Join(untouched, "none"), "-dir", untouched}, exitFail, "no such file"},
+		{[]string{"serve", "-addr", "127.0.0.1:99999"}, exitFail, "invalid port"},
+		{[]string{"serve", "-cert", "none.pem", "-key", "none.pem", "-addr", "127.0.0.1:0"}, exitFail, "none.pem"},
 		{[]string{"stream", "list", "-dir", filepath.Join(t.TempDir(), "none")}, exitFail, "no such file"},
 		{[]string{"completion", "csh"}, exitUsage, "no completion"},
 	} {
@@ -137,6 +148,7 @@ func TestCommandLines(t *testing.T) {
 		require.Equal(t, c.code, code, c.args)
 		require.Contains(t, errs, c.want)
 	}
+	require.NoDirExists(t, untouched, "made for a command line that is wrong")
 	for _, c := range commands {
 		code, out, _ := cli(t, "", append([]string{"help"}, strings.Fields(c.words)...)...)
 		require.Equal(t, exitOK, code)
@@ -183,26 +195,13 @@ func TestPutTriesThrottledRecordsAgain(t *testing.T) {
 	require.Equal(t, 600, strings.Count(mustCLI(t, "", "tail", "s", "-endpoint", srv.URL), "\n"))
 }
 
-// aggregate packs records as the KPL does.
-func aggregate(users ...userRecord) []byte {
-	var m []byte
-	for _, u := range users {
-		m = protowire.AppendBytes(protowire.AppendTag(m, 1, protowire.BytesType), []byte(u.key))
-	}
-	for i, u := range users {
-		r := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(i))
-		r = protowire.AppendBytes(protowire.AppendTag(r, 3, protowire.BytesType), u.data)
-		m = protowire.AppendBytes(protowire.AppendTag(m, 3, protowire.BytesType), r)
-	}
-	sum := md5.Sum(m)
-	return append(append(append([]byte{}, aggregateMagic...), m...), sum[:]...)
-}
-
 func TestTailTakesAggregatesApart(t *testing.T) {
 	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
 	st, err := srv.DB.Stream(t.Context(), "s")
 	require.NoError(t, err)
-	packed := aggregate(userRecord{"a", []byte("one")}, userRecord{"b", []byte("two")})
+	packed := append([]byte(kpl.Magic), "\n\x01a\n\x01b\x1a\x07\x08\x00\x1a\x03one\x1a\x07\x08\x01\x1a\x03two"...)
+	sum := md5.Sum(packed[len(kpl.Magic):])
+	packed = append(packed, sum[:]...)
 	for _, data := range [][]byte{packed, packed[:len(packed)-1], {0xff}} {
 		_, err = st.Put(t.Context(), shardlog.Record{PartitionKey: "k", Data: data})
 		require.NoError(t, err)
@@ -213,16 +212,6 @@ func TestTailTakesAggregatesApart(t *testing.T) {
 	require.Contains(t, out, `"key":"k","base64":"/w=="`)
 	require.Equal(t, 4, strings.Count(out, "\n"))
 	require.Equal(t, 3, strings.Count(mustCLI(t, "", "tail", "s", "-json", "-raw", "-endpoint", srv.URL), "\n"))
-}
-
-func FuzzDeaggregate(f *testing.F) {
-	f.Add(aggregate(userRecord{"a", []byte("one")}))
-	f.Add(aggregateMagic)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		sum := md5.Sum(b)
-		deaggregate(append(append(append([]byte{}, aggregateMagic...), b...), sum[:]...))
-		deaggregate(b)
-	})
 }
 
 // served is a process that serves.

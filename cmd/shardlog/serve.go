@@ -88,29 +88,41 @@ func serve(e *env, args []string) error {
 		return e.misused("-memory and -dir exclude each other")
 	case s.connections < 1:
 		return e.misused("-max-connections must be 1 or more")
+	case s.drain < 0:
+		return e.misused("-drain must be 0 or more")
+	case (s.cert == "") != (s.key == ""):
+		return e.misused("-cert and -key go together")
+	}
+	durability, ok := durabilities[s.durability]
+	if !ok {
+		return e.misused("-durability %q: must be always, interval or never", s.durability)
 	}
 	level := slog.LevelWarn
 	if s.verbose {
 		level = slog.LevelDebug
 	}
 	logger := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
-	db, err := s.open(logger)
+	// Nothing is opened, and no directory made, for a command line that is wrong.
+	opts, err := s.options(logger)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.serve(e, db, logger), db.Close())
+	if err := opts.Validate(); err != nil {
+		return e.misused("%v", err)
+	}
+	o := &stream.Options{InMemory: true, Logger: logger}
+	if s.dir != "" {
+		o = &stream.Options{Durability: durability, Logger: logger}
+	}
+	db, err := stream.Open(s.dir, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.serve(e, db, opts), db.Close())
 }
 
-func (s *serveFlags) open(logger *slog.Logger) (*stream.DB, error) {
-	if s.dir == "" {
-		return stream.Open("", &stream.Options{InMemory: true, Logger: logger})
-	}
-	for _, d := range []stream.Durability{stream.SyncAlways, stream.SyncInterval, stream.SyncNever} {
-		if d.String() == s.durability {
-			return stream.Open(s.dir, &stream.Options{Durability: d, Logger: logger})
-		}
-	}
-	return nil, fmt.Errorf("-durability %q: must be always, interval or never", s.durability)
+var durabilities = map[string]stream.Durability{
+	stream.SyncAlways.String(): stream.SyncAlways, stream.SyncInterval.String(): stream.SyncInterval, stream.SyncNever.String(): stream.SyncNever,
 }
 
 func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
@@ -134,11 +146,10 @@ func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
 	return o, nil
 }
 
-func (s *serveFlags) serve(e *env, db *stream.DB, logger *slog.Logger) error {
-	opts, err := s.options(logger)
-	if err != nil {
-		return err
-	}
+// settleTime is how long after the start memory is given back.
+const settleTime = 200 * time.Millisecond
+
+func (s *serveFlags) serve(e *env, db *stream.DB, opts *kinesisapi.Options) error {
 	h, err := kinesisapi.NewHandler(db, opts)
 	if err != nil {
 		return err
@@ -157,9 +168,10 @@ func (s *serveFlags) serve(e *env, db *stream.DB, logger *slog.Logger) error {
 		}
 	}
 	l = &limited{Listener: l, free: make(chan struct{}, s.connections), done: make(chan struct{})}
-	// What opening took is given back, so that an idle server is small.
-	debug.FreeOSMemory()
 	fmt.Fprintf(e.stdout, "listening on %s://%s\n", scheme, l.Addr())
+	// What opening took is given back, so that an idle server is small; that
+	// takes milliseconds which the first requests need not wait for.
+	defer time.AfterFunc(settleTime, debug.FreeOSMemory).Stop()
 	done := make(chan error, 1)
 	go func() {
 		if scheme == "https" {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 var tailCommand = &command{
@@ -243,10 +245,11 @@ func (t *tailer) print(shard string, r *record) error {
 	l := line{Shard: shard, Sequence: r.SequenceNumber, Key: r.PartitionKey,
 		Arrival: time.UnixMilli(int64(r.ApproximateArrivalTimestamp*1000 + 0.5)).UTC().Format("2006-01-02T15:04:05.000Z")}
 	if !t.raw {
-		if users, ok := deaggregate(r.Data); ok {
-			for i, u := range users {
-				l.SubSequence, l.Key = &i, u.key
-				if err := t.printLine(l, u.data); err != nil {
+		// What does not decode is printed as it is.
+		if users, err := kpl.Decode(r.Data, nil); err == nil {
+			for i := range users {
+				l.SubSequence, l.Key = &i, users[i].PartitionKey
+				if err := t.printLine(l, users[i].Data); err != nil {
 					return err
 				}
 			}

@@ -46,9 +46,11 @@ var modules = []string{
 // in it: they may import everything, and nothing can import them.
 var layers = map[string][]string{
 	".":                           {},
+	"benchmarks/patterns":         {".", "checkpoint", "consumer", "producer", "stream"},
 	"checkpoint":                  {"."},
 	"checkpoint/checkpointtest":   {".", "checkpoint"},
 	"checkpoint/badgercheckpoint": {".", "checkpoint"},
+	"cost":                        {"."},
 	"producer":                    {".", "internal/kpl"},
 	"consumer":                    {".", "checkpoint", "internal/kpl"},
 	"internal/block":              {"."},

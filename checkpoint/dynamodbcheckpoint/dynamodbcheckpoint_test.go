@@ -1,0 +1,278 @@
+package dynamodbcheckpoint_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/checkpoint/checkpointtest"
+	"github.com/shardlog/shardlog/checkpoint/dynamodbcheckpoint"
+)
+
+// The conformance test needs a server: SHARDLOG_DYNAMODB is the URL of one, or
+// the path of the command dynalite, which is started for the test. Without it
+// the test is not part of the suite.
+
+var server = sync.OnceValues(func() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	if err := l.Close(); err != nil {
+		return "", err
+	}
+	cmd := exec.Command(os.Getenv("SHARDLOG_DYNAMODB"), "--host", "127.0.0.1", "--port", port, "--createTableMs", "0")
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	stopServer = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	addr := "127.0.0.1:" + port
+	for range 400 {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			return "http://" + addr, c.Close()
+		}
+		time.Sleep(25 * time.Millisecond) // a real server starts in real time
+	}
+	return "", fmt.Errorf("dynalite does not listen on %s", addr)
+})
+
+var stopServer = func() {}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	stopServer()
+	os.Exit(code)
+}
+
+func newClient(url string, h aws.HTTPClient) *dynamodb.Client {
+	return dynamodb.New(dynamodb.Options{
+		Region: "us-east-1", BaseEndpoint: &url, HTTPClient: h,
+		Credentials: credentials.NewStaticCredentialsProvider("test", "test", ""),
+	})
+}
+
+var tables atomic.Int64
+
+func TestWithAServer(t *testing.T) {
+	url := os.Getenv("SHARDLOG_DYNAMODB")
+	if url == "" {
+		return
+	}
+	if !strings.HasPrefix(url, "http") {
+		var err error
+		url, err = server()
+		require.NoError(t, err)
+	}
+	openWith := func(t *testing.T, c *dynamodb.Client, o dynamodbcheckpoint.Options) *dynamodbcheckpoint.Store {
+		s, err := dynamodbcheckpoint.Open(t.Context(), c, &o)
+		require.NoError(t, err)
+		return s
+	}
+	table := func() string { return fmt.Sprintf("test-%d-%d", os.Getpid(), tables.Add(1)) }
+	open := func(t *testing.T, o dynamodbcheckpoint.Options) *dynamodbcheckpoint.Store {
+		o.Table = table()
+		return openWith(t, newClient(url, nil), o)
+	}
+	checkpointtest.RunShared(t, func(t *testing.T) (a, b checkpoint.Store) {
+		o := dynamodbcheckpoint.Options{Table: table()}
+		return openWith(t, newClient(url, nil), o), openWith(t, newClient(url, nil), o)
+	})
+	checkpointtest.RunMany(t, func(t *testing.T) checkpoint.Store { return open(t, dynamodbcheckpoint.Options{}) })
+	t.Run("faults", func(t *testing.T) {
+		checkpointtest.RunFaults(t, func(t *testing.T) checkpointtest.Faulty {
+			n := &network{}
+			return checkpointtest.Faulty{
+				Store:  openWith(t, newClient(url, n), dynamodbcheckpoint.Options{Table: table()}),
+				Inject: func(f checkpointtest.Fault) bool { n.next = f; return true },
+			}
+		})
+	})
+	t.Run("conforms", func(t *testing.T) {
+		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store { return open(t, dynamodbcheckpoint.Options{}) })
+	})
+	t.Run("conforms with the names of KCL", func(t *testing.T) {
+		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store {
+			return open(t, dynamodbcheckpoint.Options{Group: "group", Stream: "stream"})
+		})
+	})
+	t.Run("leaves the attributes of others", func(t *testing.T) {
+		ctx := t.Context()
+		o := dynamodbcheckpoint.Options{Group: "g", Stream: "s", Table: fmt.Sprintf("test-%d-others", os.Getpid())}
+		c := newClient(url, nil)
+		s, err := dynamodbcheckpoint.Open(ctx, c, &o)
+		require.NoError(t, err)
+		_, err = dynamodbcheckpoint.Open(ctx, c, &o)
+		require.NoError(t, err, "the table is there")
+		l, err := s.Create(ctx, checkpoint.Lease{Key: checkpoint.Key{Group: "g", Stream: "s", Shard: "x"}, Owner: "a"})
+		require.NoError(t, err)
+		key := map[string]types.AttributeValue{"leaseKey": &types.AttributeValueMemberS{Value: "x"}}
+		_, err = c.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+			TableName: &o.Table, Key: key, UpdateExpression: aws.String("SET throughputKBps = :n, leaseOwner = :o ADD leaseCounter :one"),
+			ExpressionAttributeValues: map[string]types.AttributeValue{
+				":n": &types.AttributeValueMemberN{Value: "7"}, ":o": &types.AttributeValueMemberS{Value: "kcl"}, ":one": &types.AttributeValueMemberN{Value: "1"},
+			},
+		})
+		require.NoError(t, err)
+		_, err = s.Update(ctx, l)
+		require.ErrorIs(t, err, shardlog.ErrConflict)
+		l, err = s.Get(ctx, l.Key)
+		require.NoError(t, err)
+		require.Equal(t, "kcl", l.Owner)
+		l.Owner = "b"
+		_, err = s.Update(ctx, l)
+		require.NoError(t, err)
+		out, err := c.GetItem(ctx, &dynamodb.GetItemInput{TableName: &o.Table, Key: key})
+		require.NoError(t, err)
+		require.Equal(t, &types.AttributeValueMemberN{Value: "7"}, out.Item["throughputKBps"])
+		require.Equal(t, &types.AttributeValueMemberS{Value: "b"}, out.Item["leaseOwner"])
+	})
+}
+
+// network is a way to the server that disturbs the next write.
+type network struct{ next checkpointtest.Fault }
+
+func (n *network) Do(r *http.Request) (*http.Response, error) {
+	f := n.next
+	if target := r.Header.Get("X-Amz-Target"); !strings.HasSuffix(target, ".UpdateItem") && !strings.HasSuffix(target, ".DeleteItem") {
+		f = 0
+	}
+	if f == 0 {
+		return http.DefaultClient.Do(r)
+	}
+	n.next = 0
+	switch f {
+	case checkpointtest.LostAnswer:
+		res, err := http.DefaultClient.Do(r)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+	case checkpointtest.Throttled:
+		return answers{"UpdateItem": always(400, throttled), "DeleteItem": always(400, throttled)}.Do(r)
+	}
+	return nil, errors.New("connection reset")
+}
+
+const throttled = `{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow"}`
+
+// answers is a DynamoDB that gives one answer to all requests of a kind.
+type answers map[string]func() (int, string, error)
+
+func (a answers) Do(r *http.Request) (*http.Response, error) {
+	_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	f, ok := a[op]
+	if !ok {
+		return nil, fmt.Errorf("unexpected %s", op)
+	}
+	status, body, err := f()
+	if err != nil {
+		return nil, err
+	}
+	return &http.Response{
+		StatusCode: status, Body: io.NopCloser(strings.NewReader(body)), Request: r,
+		Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+	}, nil
+}
+
+func always(status int, body string) func() (int, string, error) {
+	return func() (int, string, error) { return status, body, nil }
+}
+
+const active = `{"Table":{"TableStatus":"ACTIVE"}}`
+
+func TestErrorsOfTheServer(t *testing.T) {
+	ctx := t.Context()
+	k := checkpoint.Key{Group: "g", Stream: "s", Shard: "x"}
+	a := answers{"DescribeTable": always(200, active)}
+	s, err := dynamodbcheckpoint.Open(ctx, newClient("http://127.0.0.1", a), nil)
+	require.NoError(t, err)
+
+	n := 0
+	lost := func() (int, string, error) { n++; return 0, "", errors.New("connection reset") }
+	a["UpdateItem"], a["DeleteItem"] = lost, lost
+	_, err = s.Create(ctx, checkpoint.Lease{Key: k})
+	require.ErrorIs(t, err, checkpoint.ErrUnavailable)
+	_, err = s.Update(ctx, checkpoint.Lease{Key: k})
+	require.ErrorIs(t, err, checkpoint.ErrUnavailable)
+	require.ErrorIs(t, s.Delete(ctx, checkpoint.Lease{Key: k}), checkpoint.ErrUnavailable)
+	require.Equal(t, 3, n, "no write is sent twice")
+
+	a["UpdateItem"] = always(400, throttled)
+	_, err = s.Update(ctx, checkpoint.Lease{Key: k})
+	require.ErrorIs(t, err, checkpoint.ErrUnavailable, "throttled")
+
+	refused := always(400, `{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","message":"no"}`)
+	a["UpdateItem"], a["DeleteItem"], a["GetItem"] = refused, refused, always(200, `{}`)
+	_, err = s.Create(ctx, checkpoint.Lease{Key: k})
+	require.ErrorIs(t, err, shardlog.ErrExists)
+	_, err = s.Update(ctx, checkpoint.Lease{Key: k})
+	require.ErrorIs(t, err, shardlog.ErrNotFound)
+	require.ErrorIs(t, s.Delete(ctx, checkpoint.Lease{Key: k}), shardlog.ErrNotFound)
+	a["GetItem"] = always(200, `{"Item":{"leaseKey":{"S":"g/s/x"},"leaseCounter":{"N":"9"}}}`)
+	_, err = s.Update(ctx, checkpoint.Lease{Key: k})
+	require.ErrorIs(t, err, shardlog.ErrConflict)
+	require.ErrorContains(t, err, "version 0 given, the row has 9")
+	_, err = s.Update(ctx, checkpoint.Lease{Key: k, Version: 9})
+	require.ErrorIs(t, err, shardlog.ErrConflict)
+	a["Scan"] = always(200, `{"Items":[{"leaseKey":{"S":"g/s/x"},"leaseCounter":{"S":"9"}}]}`)
+	_, err = s.List(ctx, "g", "")
+	require.ErrorIs(t, err, shardlog.ErrCorrupt)
+	rows, err := s.List(ctx, "other", "")
+	require.NoError(t, err)
+	require.Empty(t, rows)
+
+	why := errors.New("no longer wanted")
+	cancelled, cancel := context.WithCancelCause(ctx)
+	a["UpdateItem"] = func() (int, string, error) { cancel(why); return 0, "", context.Canceled }
+	_, err = s.Update(cancelled, checkpoint.Lease{Key: k})
+	require.ErrorIs(t, err, why)
+}
+
+func TestTheTableIsMade(t *testing.T) {
+	missing := always(400, `{"__type":"com.amazonaws.dynamodb.v20120810#ResourceNotFoundException","message":"none"}`)
+	a := answers{"DescribeTable": missing}
+	made := 0
+	a["CreateTable"] = func() (int, string, error) {
+		made++
+		a["DescribeTable"] = always(200, active)
+		return 400, `{"__type":"com.amazonaws.dynamodb.v20120810#ResourceInUseException","message":"another made it"}`, nil
+	}
+	_, err := dynamodbcheckpoint.Open(t.Context(), newClient("http://127.0.0.1", a), nil)
+	require.NoError(t, err)
+	require.Equal(t, 1, made)
+	a["DescribeTable"] = missing
+	a["CreateTable"] = always(400, `{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"not you"}`)
+	_, err = dynamodbcheckpoint.Open(t.Context(), newClient("http://127.0.0.1", a), nil)
+	require.ErrorIs(t, err, checkpoint.ErrUnavailable)
+}
+
+func TestBadArguments(t *testing.T) {
+	_, err := dynamodbcheckpoint.Open(t.Context(), nil, &dynamodbcheckpoint.Options{Table: "a b", Group: "g"})
+	require.ErrorIs(t, err, shardlog.ErrInvalid)
+	for _, field := range []string{"Client", "Table", "Stream"} {
+		require.ErrorContains(t, err, "invalid "+field)
+	}
+}
