@@ -3,6 +3,7 @@ package producer_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -364,6 +365,44 @@ func TestCloseInsideTheSink(t *testing.T) {
 		}
 		_, err := p.Put(t.Context(), rec("k", "c"))
 		require.ErrorIs(t, err, shardlog.ErrClosed)
+		requireNoGoroutines(t)
+	})
+}
+
+func TestPutBatchContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &fakeSink{}
+		sink.on = func(_ context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
+			time.Sleep(time.Minute)
+			return sink.store(records), nil
+		}
+		p := newProducer(t, sink, &producer.Options{BufferRecords: 3, MaxBatchRecords: 2, MaxInFlight: 1, TTL: -1})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var batch []shardlog.Record
+		for _, n := range numbered("", 6) {
+			batch = append(batch, rec("k"+n, n))
+		}
+		start := time.Now()
+		_, err := p.PutBatch(ctx, batch)
+		assert.Equal(t, time.Second, time.Since(start))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		var failed *producer.BatchError
+		require.ErrorAs(t, err, &failed)
+		unknown := 0
+		for i, err := range failed.Errors {
+			require.ErrorIs(t, err, context.DeadlineExceeded, i)
+			if errors.Is(err, shardlog.ErrUnknownOutcome) {
+				unknown++
+			}
+		}
+		assert.Equal(t, 2, unknown, "those in flight")
+		assert.Zero(t, p.Stats().Pending, "the buffer is free again")
+		assert.Zero(t, p.Stats().Waiting)
+		require.NoError(t, p.TryPut(rec("k", "later"), nil))
+		require.NoError(t, p.Flush(t.Context()))
+		assert.Len(t, sink.names(), 3)
+		require.NoError(t, p.Shutdown(t.Context()))
 		requireNoGoroutines(t)
 	})
 }
