@@ -191,9 +191,8 @@ func TestLimitOfAWrappedRecord(t *testing.T) {
 	})
 }
 
-// With more waiting behind a request whose answer was lost than is moved out
-// of the way at a time, the producer waits, and does not ask itself again and
-// again whether there is something to send. In this bubble that would hang.
+// More records of a key than are moved out of the way at a time wait behind a
+// request whose answer was lost, and go in order once that is known.
 func TestMuchBehindALostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
