@@ -148,6 +148,9 @@ func (m *clusterModel) run() {
 	if m.chance(3) {
 		m.opts.Limits = producer.Limits{Records: float64(m.number(2) * (20 + m.number(100))), Bytes: float64(m.number(2) * (500 + m.number(5000)))}
 	}
+	if m.chance(3) {
+		m.opts.Hooks, m.opts.Logger = badHooks(m.chance)
+	}
 	var err error
 	m.p, err = producer.New(m.c, m.opts)
 	require.NoError(m.t, err)

@@ -8,9 +8,9 @@ import (
 // Hooks are functions that a producer calls, for tracing and metrics. Each may
 // be nil. They are called without a lock, from several goroutines at a time,
 // and hold up what they are called for, so they must not wait for the producer.
-// A panic of Request counts as one of the sink; another one is logged. One that
-// ends its goroutine, as t.FailNow does, ends no more than that. For figures,
-// Producer.Stats costs less.
+// A panic of Request, or the end of its goroutine, as by t.FailNow, counts as one
+// of the sink; of the others, a panic is logged, and nothing comes of an end. For
+// figures, Producer.Stats costs less.
 type Hooks struct {
 	// Request is called before each call of the sink. The context that it
 	// returns, which must come from ctx, is the call's, or ctx if it is nil; the

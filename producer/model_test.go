@@ -203,6 +203,9 @@ func (m *model) run() {
 		Retry:          producer.Retry{Initial: time.Duration(1+m.number(20)) * time.Millisecond},
 		WhenFull:       producer.WhenFull(m.number(2)), BorrowData: m.chance(2),
 	}
+	if m.chance(3) {
+		opts.Hooks, opts.Logger = badHooks(m.chance)
+	}
 	p, err := producer.New(m, opts)
 	require.NoError(t, err)
 	m.p = p

@@ -3,6 +3,7 @@ package producer_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -25,6 +26,29 @@ func (h badHandler) Enabled(context.Context, slog.Level) bool  { return true }
 func (h badHandler) Handle(context.Context, slog.Record) error { h.leave(); return nil }
 func (h badHandler) WithAttrs([]slog.Attr) slog.Handler        { return h }
 func (h badHandler) WithGroup(string) slog.Handler             { return h }
+
+// badHooks are hooks and a logger that do not return now and then.
+func badHooks(chance func(n int) bool) (producer.Hooks, *slog.Logger) {
+	leave := func() {
+		switch {
+		case chance(5):
+			exit()
+		case chance(5):
+			panic("a hook that panics")
+		}
+	}
+	logger := slog.New(badHandler{func() {
+		if chance(5) {
+			panic("a logger that panics")
+		}
+	}})
+	return producer.Hooks{
+		Request: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+			return ctx, func(producer.RequestOutcome) { leave() }
+		},
+		Shards: func(int, error) { leave() },
+	}, logger
+}
 
 // A test's hook that calls t.FailNow ends the goroutine it runs in. The
 // producer goes on all the same.
@@ -167,9 +191,8 @@ func TestLimitOfAWrappedRecord(t *testing.T) {
 	})
 }
 
-// With more waiting behind a request whose answer was lost than is moved out
-// of the way at a time, the producer waits, and does not ask itself again and
-// again whether there is something to send. In this bubble that would hang.
+// More records of a key than are moved out of the way at a time wait behind a
+// request whose answer was lost, and go in order once that is known.
 func TestMuchBehindALostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
@@ -319,5 +342,66 @@ func TestListingHangs(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, []string{"a"}, c.names())
 		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
+// A sink, or a hook, may end the producer that is calling it.
+func TestCloseInsideTheSink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &fakeSink{}
+		var p *producer.Producer
+		sink.on = func(_ context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
+			assert.NoError(t, p.Close())
+			return sink.store(records), nil
+		}
+		p = newProducer(t, sink, &producer.Options{Linger: time.Millisecond})
+		var o outcomes
+		o.put(t, p, "k", "a")
+		o.put(t, p, "l", "b")
+		require.NoError(t, p.Shutdown(t.Context()))
+		for _, n := range []string{"a", "b"} {
+			require.ErrorIs(t, o.err(t, n), shardlog.ErrUnknownOutcome, "was in flight")
+		}
+		_, err := p.Put(t.Context(), rec("k", "c"))
+		require.ErrorIs(t, err, shardlog.ErrClosed)
+		requireNoGoroutines(t)
+	})
+}
+
+func TestPutBatchContextEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &fakeSink{}
+		sink.on = func(_ context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
+			time.Sleep(time.Minute)
+			return sink.store(records), nil
+		}
+		p := newProducer(t, sink, &producer.Options{BufferRecords: 3, MaxBatchRecords: 2, MaxInFlight: 1, TTL: -1})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var batch []shardlog.Record
+		for _, n := range numbered("", 6) {
+			batch = append(batch, rec("k"+n, n))
+		}
+		start := time.Now()
+		_, err := p.PutBatch(ctx, batch)
+		assert.Equal(t, time.Second, time.Since(start))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		var failed *producer.BatchError
+		require.ErrorAs(t, err, &failed)
+		unknown := 0
+		for i, err := range failed.Errors {
+			require.ErrorIs(t, err, context.DeadlineExceeded, i)
+			if errors.Is(err, shardlog.ErrUnknownOutcome) {
+				unknown++
+			}
+		}
+		assert.Equal(t, 2, unknown, "those in flight")
+		assert.Zero(t, p.Stats().Pending, "the buffer is free again")
+		assert.Zero(t, p.Stats().Waiting)
+		require.NoError(t, p.TryPut(rec("k", "later"), nil))
+		require.NoError(t, p.Flush(t.Context()))
+		assert.Len(t, sink.names(), 3)
+		require.NoError(t, p.Shutdown(t.Context()))
+		requireNoGoroutines(t)
 	})
 }

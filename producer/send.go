@@ -69,11 +69,10 @@ func (p *Producer) settleAnswer(b **request) {
 	f := p.complete(r, r.results, r.err)
 	*b = nil
 	p.grant(p.now())
-	waiting := p.ready.n
 	woken := p.unlock()
 	p.report(&f)
 	if woken > 1 {
-		p.yield(waiting + woken)
+		p.yield(woken)
 	}
 }
 
@@ -81,15 +80,15 @@ func (p *Producer) settleAnswer(b **request) {
 const yields = 4
 
 // yield lets the writers that were told just now put their next records first,
-// so that these go together with those that wait: expected is how many that
-// makes. A few turns suffice, and cost a lone sender nothing.
-func (p *Producer) yield(expected int) {
+// so that these go together. A few turns suffice, and cost a lone sender
+// nothing.
+func (p *Producer) yield(woken int) {
 	for range yields {
 		runtime.Gosched()
 		p.mu.Lock()
 		n := p.ready.n
 		p.mu.Unlock()
-		if n >= min(expected, p.opts.MaxBatchRecords) {
+		if n >= min(woken, p.opts.MaxBatchRecords) {
 			return
 		}
 	}
