@@ -68,3 +68,12 @@ func TestSystems(t *testing.T) {
 		t.Error(left, err)
 	}
 }
+
+func TestEndpoint(t *testing.T) {
+	*quick = true
+	url, stop := serveOurs()
+	defer stop()
+	if r := (endpoint{"shardlog", url}).put(10, 2); r <= 0 {
+		t.Error(r)
+	}
+}

@@ -144,7 +144,7 @@ func TestCommandLines(t *testing.T) {
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		out := mustCLI(t, "", "completion", shell)
-		require.Contains(t, out, "serve stream put tail completion help")
+		require.Contains(t, out, "serve stream put tail cost completion help")
 		require.Contains(t, out, "create list describe split merge delete")
 	}
 }
