@@ -142,6 +142,8 @@ func (res *results) write(dir string) error {
 	}
 	b.WriteString("## Latency of a call with one record\n\nMicroseconds from the call to the acknowledgement, p50 / p99.\n\n")
 	res.latencies(&b)
+	b.WriteString("## From an append to a reader that waits\n\nMicroseconds, a record each half millisecond. Systems without a reader that can wait are not here.\n\n")
+	res.handOvers(&b)
 	b.WriteString("## Scan, disk and memory\n\n")
 	fmt.Fprintf(&b, "%d records in batches of 500 by one writer, then read from the beginning in the same process. Disk is bytes on disk after closing for each byte of keys and data. Memory is the most that the whole process had.\n\n", loaded())
 	res.resources(&b)
@@ -224,6 +226,17 @@ func (res *results) latencies(b *strings.Builder) {
 		rows = append(rows, row)
 	}
 	table(b, head, rows)
+}
+
+func (res *results) handOvers(b *strings.Builder) {
+	of := func(f figures) float64 { return f.HandOver99 }
+	var rows [][]string
+	for i, s := range res.Systems {
+		if v := res.each(i, of); v != nil {
+			rows = append(rows, []string{s.name, fmt.Sprintf("%.0f", median(res.each(i, func(f figures) float64 { return f.HandOver50 }))), fmt.Sprintf("%.0f", median(v)), spread(res.ratios(i, of))})
+		}
+	}
+	table(b, []string{"system", "p50", "p99", "ratio of p99; below 1, shardlog is faster"}, rows)
 }
 
 func (res *results) resources(b *strings.Builder) {

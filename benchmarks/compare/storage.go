@@ -53,6 +53,9 @@ type figures struct {
 	// DiskPerByte is bytes on the disk for each byte of keys and data, and
 	// PeakMB the most memory while loading, of a process that does nothing else.
 	DiskPerByte, PeakMB float64
+	// HandOver50 and HandOver99 are from an append to a reader that waits, in
+	// microseconds; 0 if there is no such reader.
+	HandOver50, HandOver99 float64
 }
 
 // span is how long an append of one work lasts, and cap how many records it
@@ -208,6 +211,7 @@ func play(name, part string) {
 		f := figures{Rate: map[string]float64{}, P50: map[string]float64{}, P99: map[string]float64{}}
 		if part == "load" {
 			load(s, &f)
+			f.HandOver50, f.HandOver99 = handOver(s)
 		} else {
 			for _, w := range works {
 				if w.sync && s.synced == "" || !w.sync && s.unsynced == "" {
@@ -240,7 +244,8 @@ func playRound(s system) figures {
 		if part == "append" {
 			f = g
 		} else {
-			f.Scan, f.DiskPerByte, f.PeakMB = g.Scan, g.DiskPerByte, g.PeakMB
+			g.Rate, g.P50, g.P99 = f.Rate, f.P50, f.P99
+			f = g
 		}
 	}
 	return f
