@@ -101,6 +101,7 @@ func (res *results) storage(want *regexp.Regexp) {
 	for round := range *rounds {
 		for i := range res.Systems {
 			k := (i + round) % len(res.Systems)
+			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, *rounds, res.Systems[k].name)
 			res.Figures[k] = append(res.Figures[k], playRound(res.Systems[k]))
 		}
 	}

@@ -72,7 +72,7 @@ func loaded() int {
 	if *quick {
 		return 5_000
 	}
-	return 500_000
+	return 200_000
 }
 
 // maker makes the records of one writer.
