@@ -90,14 +90,14 @@ func newMaker(writer int) *maker {
 	return m
 }
 
-// fill makes the next batch, in new memory because some systems keep it.
+// batch makes the next batch, in new memory because some systems keep it.
 func (m *maker) batch(n int) []record {
 	const size = keySize + dataSize
 	buf, out := make([]byte, n*size), make([]record, n)
 	for i := range out {
 		r := buf[i*size : (i+1)*size : (i+1)*size]
 		copy(r, keys[(m.writer*61+m.next)%len(keys)])
-		copy(r[keySize:], m.noise[m.next%(len(m.noise)-dataSize):])
+		copy(r[keySize:], m.noise[m.next*dataSize%(len(m.noise)-dataSize):])
 		binary.BigEndian.PutUint16(r[keySize:], uint16(m.writer))
 		binary.BigEndian.PutUint64(r[keySize+2:], uint64(m.next))
 		m.next++
