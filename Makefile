@@ -1,7 +1,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    := 30s
 
-.PHONY: all build test race lint fuzz bench cross ci
+.PHONY: all build test race lint fuzz bench bench-compare cross ci
 
 all: build lint test
 
@@ -24,6 +24,9 @@ fuzz:
 
 bench:
 	go run ./benchmarks
+
+bench-compare:
+	bash benchmarks/compare/run.sh
 
 cross:
 	bash .ci/run cross

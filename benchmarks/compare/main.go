@@ -1,12 +1,15 @@
-// Command compare runs the same work through the log's clients and through
-// what one would use in their place, side by side in one run, and prints the
-// ratios. It is a module of its own because of what it compares with.
+// Command compare runs the same work through the log and its clients and
+// through what one would use in their place, side by side in one run, and
+// prints ratios. It is a module of its own because of what it compares with.
 //
-//	go run ./benchmarks/compare          # from the root of the project
-//	go run ./benchmarks/compare -quick   # in short, for a check that it runs
+//	go run ./benchmarks/compare              # from the root of the project
+//	go run ./benchmarks/compare -quick       # in short, for a check that it runs
+//	go run ./benchmarks/compare -out docs    # and write BENCHMARKS.md and its charts there
 //
-// The two sides run in turn, several rounds, and the ratio is the median over
-// the rounds.
+// All sides run in turn, several rounds, and a ratio is the median of the
+// ratios within a round. Each system runs in a process of its own, with a fresh
+// directory for each work, and everything that it stored is read back and
+// checked: count, order by key, nothing twice, nothing missing.
 package main
 
 import (
@@ -23,6 +26,12 @@ var (
 	run    = flag.String("run", "", "run the comparisons whose name matches this expression")
 	quick  = flag.Bool("quick", false, "short runs, to see that everything works")
 	rounds = flag.Int("rounds", 3, "rounds of each pair")
+
+	dataDir = flag.String("dir", "", "directory for the data; the system's temporary one by default")
+	outDir  = flag.String("out", "", "write BENCHMARKS.md and its charts to this directory")
+	servers = flag.String("http", "", "Kinesis endpoints to compare with over HTTP, as name=url,name=url")
+	player  = flag.String("play", "", "internal: the system that this process plays")
+	part    = flag.String("part", "", "internal: and the part of it")
 )
 
 // pair is one line of the report; both sides return records a second.
@@ -39,11 +48,28 @@ var pairs = []pair{
 
 func main() {
 	flag.Parse()
+	if *player != "" {
+		play(*player, *part)
+		return
+	}
 	if *quick {
 		*rounds = 1
 	}
-	fmt.Printf("%s %s/%s, %d CPUs, %s\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	begin := time.Now()
+	fmt.Printf("%s\n\n", machine())
 	want := regexp.MustCompile(*run)
+	res := results{Machine: machine(), Rounds: *rounds}
+	res.storage(want)
+	res.clients(want)
+	res.http(want)
+	res.Took = time.Since(begin).Round(time.Second)
+	if *outDir != "" {
+		check(res.write(*outDir))
+	}
+}
+
+// clients runs the pairs.
+func (res *results) clients(want *regexp.Regexp) {
 	for _, p := range pairs {
 		if !want.MatchString(p.name) {
 			continue
@@ -59,17 +85,51 @@ func main() {
 		}
 		fmt.Printf("%-38s ratio %.2f (goal %s; %.2f to %.2f; ours %.0f, rival %.0f records/s)\n",
 			p.name, median(q), p.goal, slices.Min(q), slices.Max(q), median(a), median(b))
+		res.Pairs = append(res.Pairs, []string{p.name, si(median(a)), si(median(b)), spread(q)})
 	}
 }
 
+// storage runs all systems, round after round, each round beginning with
+// another one.
+func (res *results) storage(want *regexp.Regexp) {
+	for _, s := range systems {
+		if want.MatchString(s.name) {
+			res.Systems = append(res.Systems, s)
+		}
+	}
+	res.Figures = make([][]figures, len(res.Systems))
+	for round := range *rounds {
+		for i := range res.Systems {
+			k := (i + round) % len(res.Systems)
+			fmt.Fprintf(os.Stderr, "round %d of %d: %s\n", round+1, *rounds, res.Systems[k].name)
+			res.Figures[k] = append(res.Figures[k], playRound(res.Systems[k]))
+		}
+	}
+	for i, s := range res.Systems {
+		fmt.Println(s.name)
+		for _, w := range works {
+			if v := res.each(i, rateOf(w)); v != nil {
+				n := w.String()
+				fmt.Printf("  append %-18s %9s records/s, ours/rival %-24s call p50 %.0f us, p99 %.0f us\n", n, si(median(v)), spread(res.ratios(i, rateOf(w))),
+					median(res.each(i, func(f figures) float64 { return f.P50[n] })), median(res.each(i, func(f figures) float64 { return f.P99[n] })))
+			}
+		}
+		fmt.Printf("  scan %s records/s, %.2f bytes on disk for each, peak memory %.0f MB\n", si(median(res.each(i, scanOf))), median(res.each(i, diskOf)), median(res.each(i, memoryOf)))
+	}
+	fmt.Println()
+}
+
 func median(v []float64) float64 {
+	if len(v) == 0 {
+		return 0
+	}
 	s := slices.Sorted(slices.Values(v))
 	return s[len(s)/2]
 }
 
 // records is how many records a side moves.
 func records(size int) int {
-	n := 2_000_000 * 100 / size
+	n := 1_000_000 * 100 / size
 	if *quick {
 		n /= 100
 	}

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Runs the whole comparison and writes docs/BENCHMARKS.md and its charts. The
+# emulators of the Kinesis protocol come from npm and Python and are left out,
+# with a word, if they cannot be installed or do not start. EMULATORS is a
+# directory to keep them in from run to run.
+#
+#   bash benchmarks/compare/run.sh [flags of the program]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+tmp=$(mktemp -d)
+at=${EMULATORS:-$tmp/emulators}
+pids=()
+trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$tmp"' EXIT
+mkdir -p "$at"
+if [ ! -d "$at/node_modules/kinesis-local" ]; then
+  (cd "$at" && npm install --no-audit --no-fund --silent kinesalite@3.3.3 kinesis-local@0.6.2) || echo "no kinesalite, no kinesis-mock" >&2
+fi
+if [ ! -x "$at/venv/bin/moto_server" ]; then
+  { python3 -m venv "$at/venv" && "$at/venv/bin/pip" install -q --disable-pip-version-check 'moto[server,kinesis]'; } || echo "no moto" >&2
+fi
+if [ -x "$at/node_modules/.bin/kinesalite" ]; then
+  "$at/node_modules/.bin/kinesalite" --port 4571 --shardLimit 1000 >"$tmp/kinesalite.log" 2>&1 & pids+=($!)
+fi
+if [ -x "$at/venv/bin/moto_server" ]; then
+  "$at/venv/bin/moto_server" -H 127.0.0.1 -p 4572 >"$tmp/moto.log" 2>&1 & pids+=($!)
+fi
+if [ -d "$at/node_modules/kinesis-local" ]; then
+  (cd "$at/node_modules/kinesis-local" && KINESIS_MOCK_PLAIN_PORT=4573 KINESIS_MOCK_TLS_PORT=4574 SHARD_LIMIT=1000 LOG_LEVEL=ERROR exec node main.js) >"$tmp/mock.log" 2>&1 & pids+=($!)
+fi
+http=""
+for e in kinesalite=4571 moto=4572 kinesis-mock=4573; do
+  up=""
+  for _ in $(seq 100); do
+    if (exec 3<>"/dev/tcp/127.0.0.1/${e#*=}") 2>/dev/null; then up=1; break; fi
+    sleep 0.2
+  done
+  if [ -n "$up" ]; then http+=",${e%=*}=http://127.0.0.1:${e#*=}"; else echo "${e%=*} does not run" >&2; fi
+done
+go build -o "$tmp/compare" ./benchmarks/compare
+"$tmp/compare" -out docs -http "${http#,}" "$@"
