@@ -216,7 +216,7 @@ func TestScenario47HugeAggregateComesInPieces(t *testing.T) {
 }
 
 // The vector was made with a library of another language.
-func TestGoldenAggregate(t *testing.T) {
+func TestScenario76GoldenAggregate(t *testing.T) {
 	data, err := hex.DecodeString("f3899ac20a05616c6963650a03626f620a0ccebacebbceb5ceb9ceb4ceaf12273137303134313138333436303436393233313733313638373330333731353838343130353732381a0708001a036f6e651a0708011a0374776f1a06080010001a001a0808021a04f3899ac20f9ccb3b55a8c064191d48682d67ab84")
 	require.NoError(t, err)
 	bubble(t, func(t *testing.T) {

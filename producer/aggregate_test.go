@@ -145,7 +145,7 @@ func TestHeadersAndHashKeysInAggregates(t *testing.T) {
 
 // Scenario 45, over a sink that refuses: an aggregate for the parent is refused
 // before anything is written, taken apart, and sent to the children.
-func TestSplitWhileAnAggregateIsInFlight(t *testing.T) {
+func TestScenario45SplitWhileAnAggregateIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
 		p := newProducer(t, c, &producer.Options{Aggregation: aggregating, Linger: soon})
@@ -175,7 +175,7 @@ func TestSplitWhileAnAggregateIsInFlight(t *testing.T) {
 // Scenarios 45 and 72, over a sink that cannot refuse: an aggregate that is
 // stored where not all of it belongs is sent again whole, and none of it is
 // reported as stored there.
-func TestSplitOverASinkThatCannotRefuse(t *testing.T) {
+func TestScenario45Scenario72SplitOverASinkThatCannotRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, shardlog.Capabilities{})
 		p := newProducer(t, c, &producer.Options{Aggregation: aggregating, Linger: soon})
@@ -342,7 +342,7 @@ func TestStrictOrderInAggregates(t *testing.T) {
 }
 
 // Scenario 76, on the way through the producer: the golden vector.
-func TestGoldenAggregate(t *testing.T) {
+func TestScenario76GoldenAggregate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
 		p := newProducer(t, c, &producer.Options{Aggregation: aggregating, Linger: soon})
@@ -364,7 +364,7 @@ func TestGoldenAggregate(t *testing.T) {
 }
 
 // Scenario 47, the writer's part: as many records as fit are in one aggregate.
-func TestManyRecordsInOneAggregate(t *testing.T) {
+func TestScenario47ManyRecordsInOneAggregate(t *testing.T) {
 	c := newCluster(1, allCaps)
 	p := newProducer(t, c, &producer.Options{Aggregation: producer.Aggregation{Enabled: true, MaxSize: 10 << 20}, Linger: time.Hour, BufferRecords: 100_001})
 	for range 100_000 {

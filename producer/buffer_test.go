@@ -36,7 +36,7 @@ func blocked(ignoreContext bool) (sink *fakeSink, open func()) {
 }
 
 // Scenario 65.
-func TestBufferFull(t *testing.T) {
+func TestScenario65BufferFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, opts := range map[string]*producer.Options{
 			"records": {BufferRecords: 3},

@@ -16,7 +16,7 @@ import (
 )
 
 // Scenario 67, with an identity: stored once.
-func TestLostAnswerWithIdentity(t *testing.T) {
+func TestScenario67LostAnswerWithIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, agg := range []bool{false, true} {
 			c := newCluster(2, allCaps)
@@ -100,7 +100,7 @@ func TestResentRequestIsTheSame(t *testing.T) {
 }
 
 // Scenario 74.
-func TestTwoProducersWithOneIdentity(t *testing.T) {
+func TestScenario74TwoProducersWithOneIdentity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(2, allCaps)
 		older := newProducer(t, c, &producer.Options{ID: "p"})
@@ -303,7 +303,7 @@ func TestIdentityNeedsASinkThatKnowsIt(t *testing.T) {
 }
 
 // Scenario 75, as far as it is the producer's.
-func TestDedupID(t *testing.T) {
+func TestScenario75DedupID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(2, allCaps)
 		p := newProducer(t, c, nil)

@@ -19,7 +19,7 @@ import (
 )
 
 // Scenario 69.
-func TestShutdownWithDeadline(t *testing.T) {
+func TestScenario69ShutdownWithDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(ctx context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
@@ -60,7 +60,7 @@ func TestShutdownWithDeadline(t *testing.T) {
 }
 
 // Scenario 70.
-func TestPutAfterClose(t *testing.T) {
+func TestScenario70PutAfterClose(t *testing.T) {
 	for name, end := range map[string]func(*producer.Producer) error{
 		"close":    (*producer.Producer).Close,
 		"shutdown": func(p *producer.Producer) error { return p.Shutdown(t.Context()) },
@@ -83,7 +83,7 @@ func TestPutAfterClose(t *testing.T) {
 }
 
 // Scenario 70.
-func TestPutRacesClose(t *testing.T) {
+func TestScenario70PutRacesClose(t *testing.T) {
 	for i := range 200 {
 		sink := &fakeSink{}
 		p := newProducer(t, sink, &producer.Options{BufferRecords: 4})

@@ -146,7 +146,7 @@ func TestLinger(t *testing.T) {
 }
 
 // Scenario 71.
-func TestLimitsOfARecord(t *testing.T) {
+func TestScenario71LimitsOfARecord(t *testing.T) {
 	ctx := t.Context()
 	sink := &fakeSink{}
 	p := newProducer(t, sink, &producer.Options{MaxRecordSize: 1000})

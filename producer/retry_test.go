@@ -17,7 +17,7 @@ import (
 )
 
 // Scenario 66.
-func TestOneOf500Throttled(t *testing.T) {
+func TestScenario66OneOf500Throttled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(_ context.Context, n int, records []shardlog.Record) ([]shardlog.PutResult, error) {
@@ -54,7 +54,7 @@ func TestOneOf500Throttled(t *testing.T) {
 }
 
 // Scenario 67, without idempotence: a duplicate, never a loss.
-func TestRequestTimesOutButWasStored(t *testing.T) {
+func TestScenario67RequestTimesOutButWasStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, answer := range []func(context.Context) error{
 			func(ctx context.Context) error { return ctx.Err() },
@@ -83,7 +83,7 @@ func TestRequestTimesOutButWasStored(t *testing.T) {
 }
 
 // Scenario 68.
-func TestTTLPassesInFlight(t *testing.T) {
+func TestScenario68TTLPassesInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(ctx context.Context, n int, records []shardlog.Record) ([]shardlog.PutResult, error) {
@@ -272,7 +272,7 @@ func requireKeysInOrder(t *testing.T, sink *fakeSink) {
 }
 
 // Scenario 73.
-func TestResultCountDiffers(t *testing.T) {
+func TestScenario73ResultCountDiffers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, n := range []int{0, 1, 4} {
 			sink := &fakeSink{}

@@ -72,7 +72,7 @@ func readAll(t testing.TB, st *stream.Stream) (out []userRecord) {
 
 // Scenarios 45 and 72 over the log: a hundred reshards under load, and every
 // record is there exactly once, in the order of its key, where its result says.
-func TestHundredReshardsUnderLoad(t *testing.T) {
+func TestScenario45Scenario72HundredReshardsUnderLoad(t *testing.T) {
 	for _, tt := range []producer.Options{
 		{TTL: -1},
 		{TTL: -1, Aggregation: producer.Aggregation{Enabled: true, MaxCount: 20}},
@@ -175,7 +175,7 @@ func resharded(t *testing.T, st *stream.Stream, n int64, done *atomic.Int64) {
 var errNoNeighbour = errors.New("no neighbour")
 
 // Scenarios 67 and 74 over the log.
-func TestIdentityOverAStream(t *testing.T) {
+func TestScenario67Scenario74IdentityOverAStream(t *testing.T) {
 	st := openStream(t, stream.Config{Shards: 4})
 	lossy := &lossySink{Stream: st}
 	p := newProducer(t, lossy, &producer.Options{ID: "p", Aggregation: producer.Aggregation{Enabled: true, MaxCount: 7}, Retry: producer.Retry{Initial: time.Millisecond}})
@@ -216,7 +216,7 @@ func (s *lossySink) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([
 }
 
 // Scenario 75 over the log, with a restart between.
-func TestDedupIDOverAStream(t *testing.T) {
+func TestScenario75DedupIDOverAStream(t *testing.T) {
 	dir := t.TempDir()
 	var first producer.Result
 	for restart := range 2 {
@@ -269,7 +269,7 @@ func TestAggregationOverAnotherHash(t *testing.T) {
 
 // Scenario 65: what the producer holds stays within its bounds while the sink
 // stalls, whatever is put.
-func TestMemoryIsFlatWhileTheSinkStalls(t *testing.T) {
+func TestScenario65MemoryIsFlatWhileTheSinkStalls(t *testing.T) {
 	release := make(chan struct{})
 	sink := &fakeSink{on: func(_ context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
 		<-release
