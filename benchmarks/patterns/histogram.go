@@ -46,12 +46,19 @@ func latency(h *hdrhistogram.Histogram) Latency {
 	return l
 }
 
-// bucketOf returns the eighth of a doubling that ns is in.
+// bucketOf returns the eighth of a doubling that ns is in; on a logarithmic
+// axis all are of the same width, but for rounding.
 func bucketOf(ns int64) (from, to int64) {
 	if ns < 128 {
 		return 0, 128
 	}
-	e := math.Ilogb(float64(ns)) - 3 // ns has this many bits below its eighth
-	from = ns >> e << e
-	return from, from + 1<<e
+	edge := func(k int) int64 { return int64(math.Round(math.Exp2(float64(k) / 8))) }
+	k := int(math.Log2(float64(ns)) * 8)
+	for edge(k+1) <= ns { // rounding
+		k++
+	}
+	for edge(k) > ns {
+		k--
+	}
+	return edge(k), edge(k + 1)
 }

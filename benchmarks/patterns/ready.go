@@ -31,14 +31,24 @@ func Ready() []string {
 	return names
 }
 
-// Find returns the workload with the name, one of Ready, without its defaults
-// filled in. The error is a *shardlog.InvalidError if there is none.
-func Find(name string) (Workload, error) {
+// Text returns the YAML of the workload with the name, one of Ready. The error
+// is a *shardlog.InvalidError if there is none.
+func Text(name string) (string, error) {
 	data, err := readyFiles.ReadFile("workloads/" + name + ".yaml")
 	if err != nil {
-		return Workload{}, &shardlog.InvalidError{Field: "workload", Value: name, Limit: "one of " + strings.Join(Ready(), ", ")}
+		return "", &shardlog.InvalidError{Field: "workload", Value: name, Limit: "one of " + strings.Join(Ready(), ", ")}
 	}
-	return Parse(data)
+	return string(data), nil
+}
+
+// Find returns the workload with the name, one of Ready, without its defaults
+// filled in. The error is that of Text.
+func Find(name string) (Workload, error) {
+	text, err := Text(name)
+	if err != nil {
+		return Workload{}, err
+	}
+	return Parse([]byte(text))
 }
 
 // Parse reads a workload in YAML; JSON is YAML too. A field that is not known

@@ -15,10 +15,9 @@ import (
 // clock tells which part of a run a time is in. Times are in nanoseconds since
 // the start, on the monotonic clock.
 type clock struct {
-	start  time.Time
-	warm   int64        // where the measured time begins
-	end    atomic.Int64 // where it ends; far away until it is known
-	passed atomic.Bool  // set with end
+	start time.Time
+	warm  int64        // where the measured time begins
+	end   atomic.Int64 // where it ends; far away until it is known
 }
 
 func newClock(w *Workload) *clock {

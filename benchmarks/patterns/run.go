@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -255,18 +256,21 @@ func (r *run) failedRead(err error) {
 	r.readErr = err
 }
 
-// loadCost is what making a record takes, in nanoseconds.
+// loadCost is what making a record takes, in nanoseconds: the median of some
+// goes, because others may have the processor meanwhile.
 func loadCost(m *material) float64 {
+	const each = 64
 	g := newGenerator(m, 0, 0)
 	var buf []byte
-	n := 0
-	start := time.Now()
-	for time.Since(start) < 10*time.Millisecond {
-		for range 16 {
+	var goes []time.Duration
+	for start := time.Now(); len(goes) < 5 || len(goes) < 1000 && time.Since(start) < 10*time.Millisecond; {
+		begin := time.Now()
+		for range each {
 			rec, _ := g.make(buf, 0)
 			buf = rec.Data
-			n++
 		}
+		goes = append(goes, time.Since(begin))
 	}
-	return float64(time.Since(start)) / float64(n)
+	slices.Sort(goes)
+	return float64(goes[len(goes)/2]) / each
 }

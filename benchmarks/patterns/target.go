@@ -13,6 +13,9 @@ import (
 type Target interface {
 	// Name says what it is, for reports.
 	Name() string
+	// Exact tells whether records are stored once and in the order of their
+	// key even when calls fail, so that anything else is a fault.
+	Exact() bool
 	// Open makes a new and empty log for one run of w, whose defaults are
 	// filled in, with w.Shards open shards. What w asks for and the target
 	// does not have is a *shardlog.InvalidError, so that no run is taken for
@@ -51,6 +54,9 @@ type InProcess struct {
 
 // Name implements Target.
 func (t *InProcess) Name() string { return "in-process stream" }
+
+// Exact implements Target.
+func (t *InProcess) Exact() bool { return true }
 
 // Open implements Target.
 func (t *InProcess) Open(ctx context.Context, w *Workload) (Log, error) {

@@ -95,8 +95,9 @@ func (w *watch) finish() {
 // ended says that no more records come: if the run was to end by their number,
 // or was stopped, the measured time ends here.
 func (w *watch) ended() {
-	c := w.r.clock
-	if now := c.now(); now < c.end.Load() {
+	r, c := w.r, w.r.clock
+	all := r.w.Records > 0 && r.taken.Load() >= r.w.Records
+	if now := c.now(); now < c.end.Load() && (all || r.ctx.Err() != nil) {
 		c.end.Store(now)
 	}
 	w.finish()
@@ -114,7 +115,7 @@ func (w *watch) tick() {
 	w.mu.Lock()
 	w.maxHeap = max(w.maxHeap, int64(heap[0].Value.Uint64()))
 	phase := "measuring"
-	if w.draining {
+	if w.draining || now >= r.clock.end.Load() {
 		phase = "draining"
 	} else if now < r.clock.warm {
 		phase = "warm-up"
@@ -126,7 +127,7 @@ func (w *watch) tick() {
 	r.ledger.flush()
 	p := Progress{Workload: r.w.Name, Elapsed: time.Duration(now), Total: time.Duration(r.w.Duration),
 		Phase: phase, Acked: r.ledger.count(), Wanted: r.w.Records}
-	if second := r.clock.second(now) - 1; now >= r.clock.warm && second >= 0 {
+	if second := r.clock.second(now) - 1; second >= 0 && r.clock.measured(now-int64(time.Second)) {
 		s := r.ledger.last(second)
 		p.Last, p.HaveLast = s.summary(second, nil), true
 	}

@@ -144,8 +144,9 @@ func TestCommandLines(t *testing.T) {
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		out := mustCLI(t, "", "completion", shell)
-		require.Contains(t, out, "serve stream put tail completion help")
+		require.Contains(t, out, "serve stream put tail bench completion help")
 		require.Contains(t, out, "create list describe split merge delete")
+		require.Contains(t, out, "list show compare")
 	}
 }
 
