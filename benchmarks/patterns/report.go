@@ -59,7 +59,9 @@ type Host struct {
 }
 
 // Result is what one run of a workload was like. Everything is about the
-// measured time, without the warm-up, except the fields of Check.
+// measured time, without the warm-up, except the fields of Check. Counts are of
+// what was acknowledged, or delivered, in that time; Ack and Delivery are of
+// what was put in it, whenever that was acknowledged or delivered.
 type Result struct {
 	// Workload is what was run, with its defaults filled in.
 	Workload Workload `json:"workload"`
@@ -275,6 +277,6 @@ type Check struct {
 	// Misordered were delivered after a later record of the same producer and
 	// key.
 	Misordered int64 `json:"misordered"`
-	// Foreign were delivered and are not of this run, or are not what was put.
+	// Foreign were delivered and are not of this run.
 	Foreign int64 `json:"foreign"`
 }

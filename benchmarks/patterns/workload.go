@@ -33,19 +33,24 @@ const (
 	SizeLines     = "lines"     // records are the lines of Workload.Lines
 )
 
+// MinSize is the smallest size of a record's data, in bytes: all begin with
+// as many that say which record it is and when it was put. They take the place of the
+// first ones of a line, and a shorter one is filled up with spaces.
+const MinSize = 20
+
 // Sizes says how large the data of a record are, in bytes.
 type Sizes struct {
 	// Kind is SizeFixed, SizeLogNormal or SizeLines. Defaults to SizeFixed.
 	Kind string `json:"kind" yaml:"kind"`
 	// Bytes is the size of SizeFixed, and the median of SizeLogNormal. It
-	// means nothing with SizeLines. Defaults to 256.
+	// means nothing with SizeLines. Defaults to 256; at least MinSize.
 	Bytes int `json:"bytes,omitempty" yaml:"bytes"`
 	// Sigma is the standard deviation of the natural logarithm, with
 	// SizeLogNormal: with 0.5 the largest 1 % are more than 3.2 times the
 	// median, with 1 more than 10 times. Defaults to 0.5; at most 4.
 	Sigma float64 `json:"sigma,omitempty" yaml:"sigma"`
-	// Max bounds what SizeLogNormal makes. Defaults to 1 MiB less room for the
-	// key.
+	// Max bounds what SizeLogNormal makes. Defaults to 1 MiB less 256 bytes for
+	// the key, which is also the largest value for it and for Bytes.
 	Max int `json:"max,omitempty" yaml:"max"`
 }
 
@@ -62,7 +67,7 @@ type Keys struct {
 	// Kind is KeyUniform, KeyZipf, KeyHot or KeyLines. Defaults to KeyUniform.
 	Kind string `json:"kind" yaml:"kind"`
 	// Count is how many keys there are; not with KeyLines. Defaults to 10,000;
-	// at most 4,194,304.
+	// at most 1,048,576.
 	Count int `json:"count,omitempty" yaml:"count"`
 	// Exponent of KeyZipf. Defaults to 1; 0.01 to 10.
 	Exponent float64 `json:"exponent,omitempty" yaml:"exponent"`

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +24,7 @@ func completion(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	first, second := map[string]bool{}, []string{}
+	first, second := map[string]bool{}, map[string][]string{}
 	var words []string
 	for _, c := range append(commands, &command{words: "help"}) {
 		parts := strings.Fields(c.words)
@@ -31,10 +33,11 @@ func completion(e *env, args []string) error {
 			words = append(words, parts[0])
 		}
 		if len(parts) == 2 {
-			second = append(second, parts[1])
+			second[parts[0]] = append(second[parts[0]], parts[1])
 		}
 	}
-	top, sub := strings.Join(words, " "), strings.Join(second, " ")
+	top := strings.Join(words, " ")
+	groups := slices.Sorted(maps.Keys(second))
 	switch rest[0] {
 	case "bash", "zsh":
 		if rest[0] == "zsh" {
@@ -42,15 +45,20 @@ func completion(e *env, args []string) error {
 		}
 		fmt.Fprintf(e.stdout, `_shardlog() {
   local words="%s"
-  [ "$COMP_CWORD" -eq 2 ] && words=""
-  [ "$COMP_CWORD" -eq 2 ] && [ "${COMP_WORDS[1]}" = stream ] && words="%s"
-  [ "$COMP_CWORD" -gt 2 ] && words=""
-  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+  [ "$COMP_CWORD" -gt 1 ] && words=""
+`, top)
+		for _, g := range groups {
+			fmt.Fprintf(e.stdout, "  [ \"$COMP_CWORD\" -eq 2 ] && [ \"${COMP_WORDS[1]}\" = %s ] && words=\"%s\"\n", g, strings.Join(second[g], " "))
+		}
+		fmt.Fprint(e.stdout, `  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
 }
 complete -o default -F _shardlog shardlog
-`, top, sub)
+`)
 	case "fish":
-		fmt.Fprintf(e.stdout, "complete -c shardlog -n __fish_use_subcommand -a '%s'\ncomplete -c shardlog -n '__fish_seen_subcommand_from stream' -a '%s'\n", top, sub)
+		fmt.Fprintf(e.stdout, "complete -c shardlog -n __fish_use_subcommand -a '%s'\n", top)
+		for _, g := range groups {
+			fmt.Fprintf(e.stdout, "complete -c shardlog -n '__fish_seen_subcommand_from %s' -a '%s'\n", g, strings.Join(second[g], " "))
+		}
 	default:
 		return e.misused("no completion for %q; there are bash, zsh and fish", rest[0])
 	}

@@ -47,8 +47,9 @@ var commands []*command
 func init() {
 	commands = append(commands, serveCommand)
 	commands = append(commands, streamCommands...)
-	commands = append(commands, putCommand, tailCommand, costCommand, completionCommand)
-
+	commands = append(commands, putCommand, tailCommand)
+	commands = append(commands, benchCommands...)
+	commands = append(commands, costCommand, completionCommand)
 }
 
 func main() {

@@ -29,6 +29,10 @@ var modules = []string{
 	"golang.org/x/sys",
 	"golang.org/x/time",
 	"google.golang.org/protobuf",
+	// What workloads and their reports need, and nothing else may; see benchOnly.
+	"github.com/HdrHistogram/hdrhistogram-go",
+	"github.com/aclements/go-moremath",
+	"go.yaml.in/yaml/v3",
 	// What Badger needs.
 	"github.com/dgraph-io/ristretto/v2",
 	"github.com/dustin/go-humanize",
@@ -41,28 +45,33 @@ var modules = []string{
 	"go.opentelemetry.io/otel/trace",
 }
 
+// benchOnly are modules that only packages below benchmarks may be built from,
+// and the command. See docs/adr/0007-the-bench-command.md.
+var benchOnly = []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/aclements/go-moremath", "go.yaml.in/yaml/v3"}
+
 // layers says which of our packages each package may import, by the path
 // below the module; "." is the root package. Programs (package main) are not
 // in it: they may import everything, and nothing can import them.
 var layers = map[string][]string{
-	".":                           {},
-	"benchmarks/patterns":         {".", "checkpoint", "consumer", "producer", "stream"},
-	"checkpoint":                  {"."},
-	"checkpoint/checkpointtest":   {".", "checkpoint"},
-	"checkpoint/badgercheckpoint": {".", "checkpoint"},
-	"cost":                        {"."},
-	"producer":                    {".", "internal/kpl"},
-	"consumer":                    {".", "checkpoint", "internal/kpl"},
-	"internal/block":              {"."},
-	"internal/kpl":                {"."},
-	"internal/kv":                 {"."},
-	"internal/kv/badgerkv":        {".", "internal/kv"},
-	"internal/kv/kvtest":          {".", "internal/kv"},
-	"internal/lint":               {},
-	"kinesisapi":                  {".", "stream"},
-	"kinesistest":                 {".", "kinesisapi", "stream"},
-	"shard":                       {".", "internal/block", "internal/kv"},
-	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "shard"},
+	".":                            {},
+	"benchmarks/patterns":          {".", "checkpoint", "consumer", "internal/kpl", "producer", "stream"},
+	"benchmarks/patterns/benchcmd": {".", "benchmarks/patterns"},
+	"checkpoint":                   {"."},
+	"checkpoint/checkpointtest":    {".", "checkpoint"},
+	"checkpoint/badgercheckpoint":  {".", "checkpoint"},
+	"cost":                         {"."},
+	"producer":                     {".", "internal/kpl"},
+	"consumer":                     {".", "checkpoint", "internal/kpl"},
+	"internal/block":               {"."},
+	"internal/kpl":                 {"."},
+	"internal/kv":                  {"."},
+	"internal/kv/badgerkv":         {".", "internal/kv"},
+	"internal/kv/kvtest":           {".", "internal/kv"},
+	"internal/lint":                {},
+	"kinesisapi":                   {".", "stream"},
+	"kinesistest":                  {".", "kinesisapi", "stream"},
+	"shard":                        {".", "internal/block", "internal/kv"},
+	"stream":                       {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "shard"},
 }
 
 // badgerUsers import Badger themselves: the seam to it, and the benchmarks,
@@ -70,7 +79,7 @@ var layers = map[string][]string{
 var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "kinesisapi", "kinesistest", "stream"}
+var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "kinesisapi", "kinesistest", "stream"}
 
 // forTests are packages that may import testing and what helps with it.
 func forTests(path string) bool {
@@ -131,6 +140,8 @@ func TestDependencies(t *testing.T) {
 				for _, d := range p.Deps {
 					if d := all[d]; d != nil && !d.Standard && d.Module != nil && d.Module.Path != self && !slices.Contains(modules, d.Module.Path) {
 						t.Errorf("%s needs %s of module %s, which is not on the list", p.ImportPath, d.ImportPath, d.Module.Path)
+					} else if d != nil && d.Module != nil && slices.Contains(benchOnly, d.Module.Path) && !strings.HasPrefix(path, "benchmarks/") && path != "cmd/shardlog" {
+						t.Errorf("%s needs %s, which is for benchmarks", p.ImportPath, d.ImportPath)
 					}
 				}
 			}

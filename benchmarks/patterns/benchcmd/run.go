@@ -1,0 +1,184 @@
+package benchcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/benchmarks/patterns"
+)
+
+// Long is the help of the command, for programs that have it.
+const Long = `
+Runs workloads and reports throughput, latency from put to acknowledgement and
+to delivery, throttles, the balance of the shards, bytes on disk, processor time
+and allocations. A workload is one of those that "bench list" prints, a
+YAML file, or what the flags say; flags also change those that have a name.
+
+    bench clickstream
+    bench single-put batched -count 6 -json before.json -html before.html
+    bench -rate 5000 -size lognormal:400 -keys zipf:10000:1 -shards 4 -consumers 2
+    bench app-logs -lines access.log -keys lines:1
+    bench compare before.json after.json
+
+At a -rate, a record's latency begins when it was to be put, not when the log
+was ready for it, so that a stall shows in every record that had to wait.
+
+The command fails if a record that was acknowledged is not delivered.`
+
+// Run runs the workloads with these names, and the one of the flags, on a
+// target, and writes the report where the flags say. Progress is told on
+// stderr. It blocks until all is done; if ctx ends, what was run so far is
+// reported. The error matches shardlog.ErrInvalid for bad names and flags.
+func (b *Flags) Run(ctx context.Context, target patterns.Target, names []string, stdout, stderr io.Writer) error {
+	all, err := b.workloads(names, os.ReadFile)
+	if err != nil {
+		return err
+	}
+	var opts patterns.Options
+	if !b.quiet {
+		opts.Progress = func(p patterns.Progress) { fmt.Fprintln(stderr, progressLine(&p)) }
+	}
+	var results []patterns.Result
+	var problems []error
+	for range b.count { // in turn, so that what else the machine does hits all of them
+		for _, w := range all {
+			if ctx.Err() != nil {
+				break
+			}
+			res, err := patterns.Run(ctx, target, w, &opts)
+			if err != nil {
+				return fmt.Errorf("workload %s: %w", w.Name, err)
+			}
+			results = append(results, *res)
+			if p := res.Check.Problem(target.Exact()); p != "" && ctx.Err() == nil {
+				problems = append(problems, fmt.Errorf("workload %s: %s", w.Name, p))
+			}
+		}
+	}
+	return errors.Join(append([]error{b.write(patterns.NewReport(results...), stdout)}, problems...)...)
+}
+
+// write writes the report in the forms that were asked for.
+func (b *Flags) write(rep *patterns.Report, stdout io.Writer) error {
+	var err error
+	switch b.json {
+	case "-":
+		err = rep.Write(stdout)
+	case "":
+		err = rep.WriteText(stdout)
+	default:
+		err = errors.Join(rep.WriteText(stdout), toFile(b.json, rep.Write))
+	}
+	if b.html != "" {
+		err = errors.Join(err, toFile(b.html, func(w io.Writer) error {
+			return patterns.WriteHTML(w, []string{reportName(b.json)}, []*patterns.Report{rep})
+		}))
+	}
+	return err
+}
+
+// toFile writes a file as a whole: it is not there if f fails.
+func toFile(name string, f func(io.Writer) error) error {
+	w, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f(w), w.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return nil
+}
+
+func progressLine(p *patterns.Progress) string {
+	s := fmt.Sprintf("%s %s %.0fs", p.Workload, p.Phase, p.Elapsed.Seconds())
+	if p.Total > 0 {
+		s += fmt.Sprintf(" of %.0fs", p.Total.Seconds())
+	}
+	s += fmt.Sprintf(": %d records", p.Acked)
+	if p.Wanted > 0 {
+		s += fmt.Sprintf(" of %d", p.Wanted)
+	}
+	if p.HaveLast {
+		s += "; last second " + patterns.SecondLine(&p.Last)
+	}
+	return s
+}
+
+// List prints the workloads that have names.
+func List(w io.Writer) error {
+	for _, name := range patterns.Ready() {
+		wl, err := patterns.Find(name)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintf(w, "%-16s %s\n", name, wl.Description); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Show prints a workload that has a name as YAML, to begin one's own from.
+func Show(w io.Writer, name string) error {
+	text, err := patterns.Text(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, text)
+	return err
+}
+
+// Compare compares reports in files with the first of them, and prints which
+// differences are larger than the noise; as JSON if it is asked for. Html, if
+// it is not "", is a file for a page with charts side by side.
+func Compare(files []string, asJSON bool, html string, stdout io.Writer) error {
+	if len(files) < 2 && html == "" || len(files) == 0 {
+		return &shardlog.InvalidError{Field: "files", Value: len(files), Limit: "two or more reports"}
+	}
+	var names []string
+	var reports []*patterns.Report
+	for _, file := range files {
+		rep, err := readFile(file)
+		if err != nil {
+			return err
+		}
+		names, reports = append(names, reportName(file)), append(reports, rep)
+	}
+	if html != "" {
+		if err := toFile(html, func(w io.Writer) error { return patterns.WriteHTML(w, names, reports) }); err != nil {
+			return err
+		}
+	}
+	rows := patterns.Compare(reports...)
+	if asJSON {
+		return patterns.WriteJSON(stdout, rows)
+	}
+	return patterns.WriteComparison(stdout, names, rows)
+}
+
+func readFile(name string) (*patterns.Report, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	rep, err := patterns.Read(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return rep, nil
+}
+
+// reportName is what a report is called by its file.
+func reportName(file string) string {
+	if file == "" || file == "-" {
+		return "this run"
+	}
+	return strings.TrimSuffix(filepath.Base(file), ".json")
+}

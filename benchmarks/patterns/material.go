@@ -1,0 +1,176 @@
+package patterns
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/shardlog/shardlog"
+)
+
+// maxLinesBytes bounds what is read of Workload.Lines.
+const maxLinesBytes = 256 << 20
+
+// material is what all producers of a run make records from. It does not
+// change.
+type material struct {
+	w     *Workload
+	names []string // of the keys, by their number
+	text  []byte   // what data are cut from
+	lines [][]byte
+	keyOf []uint32 // the key of each line
+	alias *aliasTable
+}
+
+func newMaterial(w *Workload) (*material, error) {
+	m := &material{w: w}
+	if w.Lines != "" {
+		if err := m.readLines(); err != nil {
+			return nil, err
+		}
+	}
+	if w.Keys.Kind != KeyLines {
+		m.names = make([]string, w.Keys.Count)
+		for i := range m.names {
+			m.names[i] = fmt.Sprintf("key-%07d", i)
+		}
+	}
+	switch w.Keys.Kind {
+	case KeyZipf:
+		weights := make([]float64, w.Keys.Count)
+		for i := range weights {
+			weights[i] = math.Pow(float64(i+1), -w.Keys.Exponent)
+		}
+		m.alias = newAliasTable(weights)
+	}
+	if w.Sizes.Kind != SizeLines {
+		m.text = madeUpText(w.Seed)
+	}
+	return m, nil
+}
+
+// readLines reads the file, and the key of each line if lines have one.
+func (m *material) readLines() error {
+	f, err := os.Open(m.w.Lines)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxLinesBytes))
+	if err != nil {
+		return err
+	}
+	numbers := map[string]uint32{}
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			continue
+		}
+		if len(line) > maxData {
+			line = line[:maxData]
+		}
+		m.lines = append(m.lines, line)
+		if m.w.Keys.Kind != KeyLines {
+			continue
+		}
+		name := field(line, m.w.Keys.Field)
+		n, ok := numbers[name]
+		if !ok {
+			if len(m.names) == maxKeys {
+				return &shardlog.InvalidError{Field: "lines", Value: m.w.Lines, Limit: "a file with at most 1048576 different keys"}
+			}
+			n = uint32(len(m.names))
+			numbers[name], m.names = n, append(m.names, name)
+		}
+		m.keyOf = append(m.keyOf, n)
+	}
+	if len(m.lines) == 0 {
+		return &shardlog.InvalidError{Field: "lines", Value: m.w.Lines, Limit: "a file with lines"}
+	}
+	return nil
+}
+
+// field returns the n-th field of a line as a partition key; "-" if it has
+// none.
+func field(line []byte, n int) string {
+	for f := range strings.FieldsSeq(string(line)) {
+		if n--; n > 0 {
+			continue
+		}
+		f = strings.ToValidUTF8(f, "\uFFFD")
+		if utf8.RuneCountInString(f) > shardlog.MaxPartitionKeyLength {
+			f = string([]rune(f)[:shardlog.MaxPartitionKeyLength])
+		}
+		return f
+	}
+	return "-"
+}
+
+// textBytes is more than the caches of a processor core hold, and little
+// enough to be made in no time.
+const textBytes = 2 << 20
+
+// madeUpText is JSON such as programs log, about as compressible.
+func madeUpText(seed uint64) []byte {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	verbs := []string{"page_view", "add_to_cart", "search", "purchase", "login", "logout", "scroll", "click"}
+	paths := []string{"/", "/products/", "/cart", "/checkout/payment", "/account/orders/", "/help/contact"}
+	b := make([]byte, 0, textBytes+512)
+	for len(b) < textBytes {
+		b = fmt.Appendf(b, `{"id":"%016x","type":%q,"user":%d,"path":"%s%d","ms":%.3f,"ok":%t,"agent":"Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101"}`+"\n",
+			rng.Uint64(), verbs[rng.IntN(len(verbs))], rng.IntN(1_000_000), paths[rng.IntN(len(paths))], rng.IntN(10_000), rng.Float64()*1000, rng.IntN(50) > 0)
+	}
+	return b[:textBytes]
+}
+
+// aliasTable draws from a discrete distribution in constant time, by Walker's
+// alias method in the form of Vose.
+type aliasTable struct {
+	keep  []float64 // the probability of staying at a column
+	other []uint32  // where to go otherwise
+}
+
+func newAliasTable(weights []float64) *aliasTable {
+	n, sum := len(weights), 0.0
+	for _, w := range weights {
+		sum += w
+	}
+	t := &aliasTable{make([]float64, n), make([]uint32, n)}
+	var small, large []uint32
+	for i, w := range weights {
+		t.keep[i] = w * float64(n) / sum
+		if t.keep[i] < 1 {
+			small = append(small, uint32(i))
+		} else {
+			large = append(large, uint32(i))
+		}
+	}
+	for len(small) > 0 && len(large) > 0 {
+		s, l := small[len(small)-1], large[len(large)-1]
+		small = small[:len(small)-1]
+		t.other[s] = l
+		if t.keep[l] -= 1 - t.keep[s]; t.keep[l] < 1 {
+			large = large[:len(large)-1]
+			small = append(small, l)
+		}
+	}
+	for _, rest := range [][]uint32{small, large} {
+		for _, i := range rest { // 1, but for rounding
+			t.keep[i] = 1
+		}
+	}
+	return t
+}
+
+func (t *aliasTable) draw(rng *rand.Rand) uint32 {
+	i := rng.Uint32N(uint32(len(t.keep)))
+	if rng.Float64() < t.keep[i] {
+		return i
+	}
+	return t.other[i]
+}
