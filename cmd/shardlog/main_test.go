@@ -146,7 +146,7 @@ func TestCommandLines(t *testing.T) {
 		out := mustCLI(t, "", "completion", shell)
 		require.Contains(t, out, "serve stream put tail bench completion help")
 		require.Contains(t, out, "create list describe split merge delete")
-		require.Contains(t, out, "list show compare")
+		require.Contains(t, out, "list show merge compare")
 	}
 }
 
