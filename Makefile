@@ -1,7 +1,7 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    := 30s
 
-.PHONY: all build test race lint fuzz bench bench-compare cross ci
+.PHONY: all build test race lint fuzz bench bench-compare bench-commits cross ci
 
 all: build lint test
 
@@ -27,6 +27,12 @@ bench:
 
 bench-compare:
 	bash benchmarks/compare/run.sh
+
+# make bench-commits OLD=main [NEW=branch] [PKG=./shard BENCH=Append COUNT=8]
+# make bench-commits OLD=main WORKLOADS="clickstream batched"
+bench-commits:
+	OLD="$(OLD)" NEW="$(NEW)" PKG="$(PKG)" BENCH="$(BENCH)" COUNT="$(COUNT)" WORKLOADS="$(WORKLOADS)" FLAGS="$(FLAGS)" \
+		bash benchmarks/commits.sh $(OLD) $(NEW)
 
 cross:
 	bash .ci/run cross

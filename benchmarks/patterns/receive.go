@@ -89,34 +89,48 @@ func (r *run) receive(ctx context.Context, n int, done func(error)) (*receiver, 
 	if r.w.Consumers.Mode == ConsumeGroup {
 		return v, v.group(ctx, n, done)
 	}
-	read := r.log.Read
-	wait := time.Second
-	switch r.w.Consumers.Mode {
-	case ConsumeFanOut:
-		d, ok := r.log.(interface {
-			ReadDedicated(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
-		})
-		if !ok {
-			return nil, &shardlog.InvalidError{Field: "consumers.mode", Value: ConsumeFanOut, Limit: "another: the target has no dedicated reads"}
-		}
-		read = d.ReadDedicated
-	case ConsumePoll:
-		wait = 0
-	}
-	shards, err := r.log.Shards(ctx)
+	read, wait, err := r.reads(ctx, n)
 	if err != nil {
 		return nil, err
 	}
-	for i := range shards {
-		if !shards[i].Closed {
-			r.readers.Go(func() { done(v.shard(ctx, shards[i].ID, read, wait)) })
-		}
+	for i := range r.shards {
+		r.readers.Go(func() { done(v.shard(ctx, r.shards[i].ID, read, wait)) })
 	}
 	return v, nil
 }
 
+// read is a method of a source.
+type read = func(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
+
+// reads returns how the n-th consumer reads, and how long a read waits.
+func (r *run) reads(ctx context.Context, n int) (read, time.Duration, error) {
+	refuse := func(limit string) (read, time.Duration, error) {
+		return nil, 0, &shardlog.InvalidError{Field: "consumers.mode", Value: r.w.Consumers.Mode, Limit: limit}
+	}
+	switch r.w.Consumers.Mode {
+	case ConsumePoll:
+		return r.log.Read, 0, nil
+	case ConsumeFanOut:
+		if f, ok := r.log.(FanOut); ok {
+			read, err := f.Dedicated(ctx, n)
+			return read, time.Second, err
+		}
+		d, ok := r.log.(interface {
+			ReadDedicated(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
+		})
+		if !ok {
+			return refuse("another: the target has no dedicated reads")
+		}
+		return d.ReadDedicated, time.Second, nil
+	}
+	if !shardlog.CapabilitiesOf(r.log).Pushes {
+		return refuse("poll, fanout or group: reads of the target do not wait for records")
+	}
+	return r.log.Read, time.Second, nil
+}
+
 // shard reads one shard until ctx ends.
-func (v *receiver) shard(ctx context.Context, id string, read func(context.Context, shardlog.ReadRequest) (shardlog.Page, error), wait time.Duration) error {
+func (v *receiver) shard(ctx context.Context, id string, read read, wait time.Duration) error {
 	req := shardlog.ReadRequest{ShardID: id, Wait: wait}
 	for ctx.Err() == nil {
 		page, err := read(ctx, req)
@@ -132,6 +146,9 @@ func (v *receiver) shard(ctx context.Context, id string, read func(context.Conte
 			return fmt.Errorf("reading %s: %w", id, err)
 		default:
 			v.got(page.Records, now)
+			if page.End {
+				return nil
+			}
 			req.From = page.Next
 			if wait == 0 && page.Behind == 0 {
 				pause = time.Duration(v.run.w.Consumers.PollEvery)

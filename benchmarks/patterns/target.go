@@ -19,13 +19,14 @@ type Target interface {
 	// Open makes a new and empty log for one run of w, whose defaults are
 	// filled in, with w.Shards open shards. What w asks for and the target
 	// does not have is a *shardlog.InvalidError, so that no run is taken for
-	// what it is not.
+	// what it is not. It may empty fields of w that mean nothing to it.
 	Open(ctx context.Context, w *Workload) (Log, error)
 }
 
 // Log is what one run puts records on and reads them from. One with a method
-// ReadDedicated, as package stream's, can have consumers of ConsumeFanOut;
-// those of ConsumeGroup keep their checkpoints in its method Checkpoints, or
+// ReadDedicated, as package stream's, or that is a FanOut, can have consumers of
+// ConsumeFanOut; one whose reads return as soon as there is a record, as
+// its Capabilities tell with Pushes, those of ConsumeTail. Those of ConsumeGroup keep their checkpoints in its method Checkpoints, or
 // in memory if it has none. All methods but Close are safe for concurrent use.
 type Log interface {
 	shardlog.Sink
@@ -35,6 +36,15 @@ type Log interface {
 	// Close ends the log and removes what is stored. It blocks until that is
 	// done.
 	Close() error
+}
+
+// FanOut is a Log that has to know which consumer it is that reads with a
+// throughput of its own.
+type FanOut interface {
+	Log
+	// Dedicated returns the reads of the n-th consumer, from 0 on, which are as
+	// those of Source. They are called for different shards at a time.
+	Dedicated(ctx context.Context, n int) (func(context.Context, shardlog.ReadRequest) (shardlog.Page, error), error)
 }
 
 // Usage is what a log stores.

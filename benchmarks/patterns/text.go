@@ -66,13 +66,13 @@ func (w *Workload) describe() string {
 	add("%s", plural(w.Shards, "shard"))
 	if w.Memory {
 		add("in memory")
-	} else {
+	} else if w.Sync != "" {
 		add("sync %s", w.Sync)
 	}
-	if w.Compression != "none" {
+	if w.Compression != "none" && w.Compression != "" {
 		add("%s", w.Compression)
 	}
-	if w.Limits != "none" {
+	if w.Limits != "none" && w.Limits != "" {
 		add("limits of %s", w.Limits)
 	}
 	if c := w.Consumers; c.Count > 0 {

@@ -28,6 +28,19 @@ var benchCommands = []*command{{
 		return e.misusedIfInvalid(benchcmd.Show(e.stdout, rest[0]))
 	},
 }, {
+	words: "bench merge", args: "OUT.json A.json ...", short: "put the runs of several reports into one",
+	long: `Writes a report that has the runs of all the others, such as those of runs made in turn.`,
+	run: func(e *env, args []string) error {
+		rest, err := e.parse(e.flags(), args, -1)
+		if err != nil {
+			return err
+		}
+		if len(rest) < 2 {
+			return e.misused("expected OUT.json and one or more reports")
+		}
+		return e.misusedIfInvalid(benchcmd.Merge(rest[0], rest[1:]))
+	},
+}, {
 	words: "bench compare", args: "A.json B.json ...", short: "compare reports of benchmarks",
 	long: `
 Compares reports with the first one, and says which differences are larger than

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,17 @@ func TestBench(t *testing.T) {
 	data, err := os.ReadFile(page)
 	require.NoError(t, err)
 	require.Contains(t, string(data), "<h2>clickstream</h2>")
+	for _, r := range []string{"4", "8"} { // a and b, then both again
+		both := filepath.Join(dir, "both.json")
+		args := []string{"bench", "merge", both, a, b}
+		if r == "8" {
+			args = append(args, both)
+		}
+		require.Empty(t, mustCLI(t, "", args...))
+		data, err := os.ReadFile(both)
+		require.NoError(t, err)
+		require.Equal(t, r, fmt.Sprint(strings.Count(string(data), `"started"`)))
+	}
 	left, err := filepath.Glob(filepath.Join(dir, "shardlog-bench-*"))
 	require.NoError(t, err)
 	require.Empty(t, left)
@@ -40,6 +52,8 @@ func TestBench(t *testing.T) {
 		{[]string{"bench", "show"}, exitUsage, "expected 1 arguments"},
 		{[]string{"bench", "show", "x"}, exitUsage, "must be one of"},
 		{[]string{"bench", "list", "x"}, exitUsage, "expected 0 arguments"},
+		{[]string{"bench", "merge", a}, exitUsage, "one or more reports"},
+		{[]string{"bench", "merge", filepath.Join(dir, "x"), page}, exitUsage, "invalid argument: report"},
 		{[]string{"bench", "compare", a}, exitUsage, "two or more reports"},
 		{[]string{"bench", "compare", a, filepath.Join(dir, "none")}, exitFail, "no such file"},
 		{[]string{"bench", "-records", "1", "-dir", filepath.Join(dir, "none")}, exitFail, "no such file"},

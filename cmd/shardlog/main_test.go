@@ -158,7 +158,7 @@ func TestCommandLines(t *testing.T) {
 		out := mustCLI(t, "", "completion", shell)
 		require.Regexp(t, "serve stream put tail( [a-z]+)* completion help", out)
 		require.Contains(t, out, "create list describe split merge delete")
-		require.Contains(t, out, "list show compare")
+		require.Contains(t, out, "list show merge compare")
 	}
 }
 

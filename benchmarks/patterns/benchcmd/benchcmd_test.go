@@ -22,8 +22,8 @@ func parse(t *testing.T, args ...string) (*Flags, []string, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	b := Register(f)
-	err := f.Parse(args)
-	return b, f.Args(), err
+	names, err := Parse(f, args)
+	return b, names, err
 }
 
 // workload returns the one that a command line describes.
@@ -67,7 +67,7 @@ func TestFlagsChangeNamedWorkloads(t *testing.T) {
 	require.False(t, w.Poisson)
 	require.False(t, w.Aggregate)
 	require.Equal(t, 1, w.Batch)
-	w = workload(t, "-put", "batch", "single-put")
+	w = workload(t, "single-put", "-put", "batch")
 	require.Equal(t, 500, w.Batch)
 }
 

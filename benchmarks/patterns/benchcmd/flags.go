@@ -51,6 +51,20 @@ func Register(f *flag.FlagSet) *Flags {
 	return b
 }
 
+// Parse reads a command line whose flags may stand behind arguments, and
+// returns the arguments. The error is that of f.
+func Parse(f *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		if err := f.Parse(args); err != nil {
+			return nil, err
+		}
+		if args = f.Args(); len(args) == 0 {
+			return rest, nil
+		}
+		rest, args = append(rest, args[0]), args[1:]
+	}
+}
+
 func (b *Flags) registerPut(f *flag.FlagSet) {
 	f.Func("rate", "records a second, whether the log keeps up or not; 0 for a closed loop", func(s string) error {
 		v, err := strconv.ParseFloat(s, 64)

@@ -162,6 +162,27 @@ func Compare(files []string, asJSON bool, html string, stdout io.Writer) error {
 	return patterns.WriteComparison(stdout, names, rows)
 }
 
+// Merge writes the runs of several reports as one, such as those of runs that
+// were made in turn with others. The host is that of the first.
+func Merge(to string, files []string) error {
+	if len(files) == 0 {
+		return &shardlog.InvalidError{Field: "files", Value: 0, Limit: "one or more reports"}
+	}
+	var merged *patterns.Report
+	for _, file := range files {
+		rep, err := readFile(file)
+		if err != nil {
+			return err
+		}
+		if merged == nil {
+			merged = rep
+		} else {
+			merged.Results = append(merged.Results, rep.Results...)
+		}
+	}
+	return toFile(to, merged.Write)
+}
+
 func readFile(name string) (*patterns.Report, error) {
 	f, err := os.Open(name)
 	if err != nil {
