@@ -153,6 +153,9 @@ type losingLog struct {
 	calls int
 }
 
+// Capabilities are those of the log below.
+func (l *losingLog) Capabilities() shardlog.Capabilities { return shardlog.CapabilitiesOf(l.Log) }
+
 // PutRecords forgets the last record of the second call.
 func (l *losingLog) PutRecords(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
 	if l.calls++; l.calls != 2 {
