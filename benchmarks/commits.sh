@@ -55,4 +55,4 @@ for ((i = 1; i <= count; i++)); do
     (cd "$tmp/$side/" && go test -run '^$' -bench "${BENCH:-.}" -benchmem ${TIME:+-benchtime "$TIME"} ${PKG:-./...}) >>"$tmp/$side.txt"
   done
 done
-go run "$BENCHSTAT" "$tmp/old.txt" "$tmp/new.txt"
+go run "$BENCHSTAT" "old=$tmp/old.txt" "new=$tmp/new.txt"

@@ -194,8 +194,10 @@ func (f *fanOut) subscribe(ctx context.Context, req *shardlog.ReadRequest) (*kin
 	if err != nil {
 		return nil, err
 	}
-	// Its context is the subscription's, and ends with the run.
-	out, err := f.log.target.client.SubscribeToShard(ctx, &kinesis.SubscribeToShardInput{ConsumerARN: f.arn, ShardId: &req.ShardID,
+	// Its context is the subscription's, and ends with the run. The client is
+	// its own, because subscriptions of one client share the buffer that
+	// events are decoded from (smithy-go v1.28.8, internal/eventstream.Codec).
+	out, err := f.log.target.newClient().SubscribeToShard(ctx, &kinesis.SubscribeToShardInput{ConsumerARN: f.arn, ShardId: &req.ShardID,
 		StartingPosition: &types.StartingPosition{Type: typ, SequenceNumber: sequence, Timestamp: at}})
 	if err != nil {
 		// One that has just ended counts for some seconds still.

@@ -23,6 +23,7 @@ import (
 type target struct {
 	endpoint, region, prefix string
 	client                   *kinesis.Client
+	config                   aws.Config
 }
 
 // Bounds of a PutRecords request (Kinesis API reference, PutRecords).
@@ -55,12 +56,18 @@ func (t *target) connect(ctx context.Context) error {
 			cfg.Credentials = credentials.NewStaticCredentialsProvider("000000000000", "none", "")
 		}
 	}
-	t.client = kinesis.NewFromConfig(cfg, func(o *kinesis.Options) {
+	t.config = cfg
+	t.client = t.newClient()
+	return nil
+}
+
+// newClient makes a client, which shares its connections with the others.
+func (t *target) newClient() *kinesis.Client {
+	return kinesis.NewFromConfig(t.config, func(o *kinesis.Options) {
 		if t.endpoint != "" {
 			o.BaseEndpoint = aws.String(t.endpoint)
 		}
 	})
-	return nil
 }
 
 // Name implements patterns.Target.

@@ -50,12 +50,14 @@ type generator struct {
 	rng  *rand.Rand
 	run  uint64
 	line int
+	at   int // in the text
 	next stamp
 }
 
 func newGenerator(m *material, run uint64, producer int) *generator {
 	g := &generator{m: m, run: run, rng: rand.New(rand.NewPCG(m.w.Seed, uint64(producer)+2))}
 	g.next.producer = uint16(producer)
+	g.at = g.rng.IntN(textBytes)
 	if n := len(m.lines); n > 0 {
 		g.line = producer * (n / m.w.Producers)
 	}
@@ -117,16 +119,17 @@ func (g *generator) size() int {
 	return int(min(max(math.Round(v), MinSize), float64(s.Max)))
 }
 
-// cut appends n bytes of the text from a random place on.
+// cut appends the next n bytes of the text, again and again: what follows each
+// other differs, and the processor sees from where it will be read.
 func (g *generator) cut(dst []byte, n int) []byte {
-	from := int(g.rng.Uint32N(textBytes))
 	for n > 0 {
-		piece := g.m.text[from:]
+		piece := g.m.text[g.at:]
 		if len(piece) > n {
 			piece = piece[:n]
 		}
 		dst = append(dst, piece...)
-		n, from = n-len(piece), 0
+		n -= len(piece)
+		g.at = (g.at + len(piece)) % textBytes
 	}
 	return dst
 }

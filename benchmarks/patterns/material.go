@@ -111,8 +111,8 @@ func field(line []byte, n int) string {
 	return "-"
 }
 
-// textBytes is more than the caches of a processor core hold, and little
-// enough to be made in no time.
+// textBytes is more than what is compressed together, and little enough to be
+// made in no time.
 const textBytes = 2 << 20
 
 // madeUpText is JSON such as programs log, about as compressible.

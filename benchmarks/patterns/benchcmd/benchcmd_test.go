@@ -108,7 +108,10 @@ func TestRunAndCompare(t *testing.T) {
 	require.Contains(t, text, "200 records acknowledged, all delivered, once and in order")
 	require.Equal(t, 2, strings.Count(text, "batched on"))
 	require.Contains(t, progress, "mine draining")
-	run(t, append(common, "-json", b, "-quiet")...)
+	run(t, append(common, "-json", b, "-quiet", "-cpuprofile", filepath.Join(dir, "cpu"))...)
+	profile, err := os.Stat(filepath.Join(dir, "cpu"))
+	require.NoError(t, err)
+	require.Positive(t, profile.Size())
 
 	var rep patterns.Report
 	data, err := os.ReadFile(a)

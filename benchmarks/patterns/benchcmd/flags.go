@@ -17,6 +17,7 @@ import (
 // Flags are the flags of the command. Use Register.
 type Flags struct {
 	file, json, html string
+	profile          string
 	count            int
 	quiet            bool
 	changes          []func(*patterns.Workload)
@@ -30,6 +31,7 @@ func Register(f *flag.FlagSet) *Flags {
 	f.IntVar(&b.count, "count", 1, "run each workload so often; six or more tell differences from noise well")
 	f.StringVar(&b.json, "json", "", "write the report as JSON to this `file`; - is standard output, instead of the tables")
 	f.StringVar(&b.html, "html", "", "write the report as a page with charts to this `file`")
+	f.StringVar(&b.profile, "cpuprofile", "", "write a CPU profile of all runs to this `file`, for go tool pprof")
 	f.BoolVar(&b.quiet, "quiet", false, "print no progress")
 	b.text(f, "name", "`name` of the workload", func(w *patterns.Workload, v string) { w.Name = v })
 	b.time(f, "duration", "how long to put records, the warm-up included", func(w *patterns.Workload, v patterns.Duration) { w.Duration = v })

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 
 	"github.com/shardlog/shardlog"
@@ -40,6 +41,20 @@ func (b *Flags) Run(ctx context.Context, target patterns.Target, names []string,
 	if err != nil {
 		return err
 	}
+	if b.profile == "" {
+		return b.runAll(ctx, target, all, stdout, stderr)
+	}
+	return toFile(b.profile, func(w io.Writer) error {
+		if err := pprof.StartCPUProfile(w); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+		return b.runAll(ctx, target, all, stdout, stderr)
+	})
+}
+
+// runAll runs the workloads, each as often as it is to be.
+func (b *Flags) runAll(ctx context.Context, target patterns.Target, all []patterns.Workload, stdout, stderr io.Writer) error {
 	var opts patterns.Options
 	if !b.quiet {
 		opts.Progress = func(p patterns.Progress) { fmt.Fprintln(stderr, progressLine(&p)) }
