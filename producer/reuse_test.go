@@ -123,7 +123,7 @@ func TestIdleProducerKeepsLittle(t *testing.T) {
 		busy := heap() - before
 		time.Sleep(3 * time.Second)
 		idle := heap() - before
-		assert.Greater(t, busy, int64(10<<20))
+		assert.Greater(t, busy, int64(6<<20), "so that there is something to give back")
 		assert.Less(t, idle, int64(3<<20))
 		require.NoError(t, p.Shutdown(t.Context()))
 	})
