@@ -28,7 +28,7 @@ bench:
 bench-compare:
 	bash benchmarks/compare/run.sh
 
-# make bench-commits OLD=main [NEW=branch] [PKG=./shard BENCH=Append COUNT=8]
+# make bench-commits OLD=main [NEW=branch] [PKG=./internal/logstore BENCH=Append COUNT=8]
 # make bench-commits OLD=main WORKLOADS="clickstream batched"
 bench-commits:
 	OLD="$(OLD)" NEW="$(NEW)" PKG="$(PKG)" BENCH="$(BENCH)" COUNT="$(COUNT)" WORKLOADS="$(WORKLOADS)" FLAGS="$(FLAGS)" \

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // Bounds of attributes. They are kept in memory with the rest of the metadata.
@@ -93,7 +93,7 @@ func (db *DB) SetAttribute(ctx context.Context, name, value string) error {
 	}
 	err := checkAttribute(name, value)
 	if err == nil {
-		err = db.log.Do(ctx, func(tx *shard.Tx) error {
+		err = db.log.Do(ctx, func(tx *logstore.Tx) error {
 			tx.Set(append([]byte(prefixAttr), name...), []byte(value))
 			return nil
 		})

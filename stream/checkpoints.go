@@ -9,7 +9,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // prefixCheckpoint begins the keys of checkpoint rows.
@@ -98,7 +98,7 @@ func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, dec
 	if err := c.db.rows.lock(ctx, key, c.db.quit); err != nil {
 		return c.fail(op, k, err)
 	}
-	err := c.db.log.DoFinally(ctx, func(tx *shard.Tx) error {
+	err := c.db.log.DoFinally(ctx, func(tx *logstore.Tx) error {
 		r, err := getRow(tx.Get, key)
 		if err != nil {
 			return err

@@ -26,13 +26,13 @@ import (
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/badgerkv"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // DB is an open database. Use Open.
 type DB struct {
 	opts Options
-	log  *shard.Log
+	log  *logstore.Log
 
 	mu      sync.Mutex
 	streams map[string]*Stream
@@ -121,7 +121,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 			byID[id] = newStream(db, id, *sm)
 		}
 	}
-	var configs []shard.Config
+	var configs []logstore.Config
 	var stale [][]byte
 	for id, sm := range meta.shards {
 		st := byID[id.Stream]
@@ -137,10 +137,10 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 		}
 	}
 	var err error
-	db.log, err = shard.Open(store, shard.Options{
+	db.log, err = logstore.Open(store, logstore.Options{
 		SyncEvery: db.syncEvery(), TailBytes: db.opts.TailBytes, CacheBytes: db.opts.CacheBytes,
 		Logger: db.opts.Logger, Wake: db.wakeJanitor,
-	}, configs, shard.Recovery{Unsynced: strings.HasPrefix(meta.state, stateOpen) && meta.state != stateOpen+SyncAlways.String()})
+	}, configs, logstore.Recovery{Unsynced: strings.HasPrefix(meta.state, stateOpen) && meta.state != stateOpen+SyncAlways.String()})
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 // had them may be lost. Until that is on disk the database stays marked as one
 // that was not closed, so that the next Open looks again.
 func (db *DB) keepFloors(meta *stored) error {
-	var ids []shard.ID
+	var ids []logstore.ID
 	for id, sm := range meta.shards {
 		s := db.log.Shard(id)
 		if s == nil {
@@ -191,7 +191,7 @@ func (db *DB) keepFloors(meta *stored) error {
 		}
 	}
 	for part := range slices.Chunk(ids, shardsPerChange) {
-		err := db.log.Do(context.Background(), func(tx *shard.Tx) error {
+		err := db.log.Do(context.Background(), func(tx *logstore.Tx) error {
 			for _, id := range part {
 				tx.Set(shardKey(id), mustJSON(meta.shards[id]))
 			}
@@ -209,7 +209,7 @@ func (db *DB) keepFloors(meta *stored) error {
 
 // mark notes how the database is, or was left.
 func (db *DB) mark(state string) error {
-	return db.log.Do(context.Background(), func(tx *shard.Tx) error {
+	return db.log.Do(context.Background(), func(tx *logstore.Tx) error {
 		tx.Set(keyState, []byte(state))
 		return nil
 	})
@@ -243,7 +243,7 @@ func (db *DB) syncNow() error {
 func (db *DB) deleteKeys(ctx context.Context, keys [][]byte) error {
 	for len(keys) > 0 {
 		n := min(len(keys), 100)
-		err := db.log.Do(ctx, func(tx *shard.Tx) error {
+		err := db.log.Do(ctx, func(tx *logstore.Tx) error {
 			for _, k := range keys[:n] {
 				tx.Delete(k)
 			}
@@ -402,7 +402,7 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 		}
 	}
 	st.routes.Store(newRoutes(members))
-	return st, db.log.Do(ctx, func(tx *shard.Tx) error {
+	return st, db.log.Do(ctx, func(tx *logstore.Tx) error {
 		tx.Set(streamKey(id), mustJSON(st.meta.Load()))
 		return nil
 	})
@@ -410,7 +410,7 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 
 // nextStream takes a stream number, which is never used again.
 func (db *DB) nextStream(ctx context.Context) (id uint32, err error) {
-	err = db.log.Do(ctx, func(tx *shard.Tx) error {
+	err = db.log.Do(ctx, func(tx *logstore.Tx) error {
 		v, err := tx.Get(keyNext)
 		if err != nil {
 			return err

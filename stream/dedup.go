@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // Bounds of dedup IDs.
@@ -153,10 +153,10 @@ type dedupTicket struct {
 	claim  *claim
 }
 
-// Stage implements shard.Rider. The IDs are in the records.
-func (d *dedupIndex) Stage([]any, *shard.Tx) {}
+// Stage implements logstore.Rider. The IDs are in the records.
+func (d *dedupIndex) Stage([]any, *logstore.Tx) {}
 
-// Settle implements shard.Rider.
+// Settle implements logstore.Rider.
 func (d *dedupIndex) Settle(tickets []any, err error) {
 	window := d.st.meta.Load().DedupWindow
 	d.mu.Lock()

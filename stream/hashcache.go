@@ -7,7 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // hashCache remembers partition keys that were used lately: that they are
@@ -56,7 +56,7 @@ func (c *hashCache) keyHash(key string) (h shardlog.HashKey, ok bool) {
 // belongs to one call at a time, so it needs no lock, and a pool hands it on.
 type scratch struct {
 	hashes  hashCache
-	targets []*shard.Shard
+	targets []*logstore.Shard
 	keys    []shardlog.HashKey
 }
 
@@ -71,9 +71,9 @@ func (s *scratch) keysFor(n int) []shardlog.HashKey {
 }
 
 // targetsFor returns a slice of n shards with any contents.
-func (s *scratch) targetsFor(n int) []*shard.Shard {
+func (s *scratch) targetsFor(n int) []*logstore.Shard {
 	if cap(s.targets) < n {
-		s.targets = make([]*shard.Shard, n)
+		s.targets = make([]*logstore.Shard, n)
 	}
 	return s.targets[:n]
 }

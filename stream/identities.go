@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // Bounds of what a stream keeps of producers.
@@ -194,7 +194,7 @@ func (st *Stream) withoutLost(list []numbered) []numbered {
 	r := st.routes.Load()
 	kept := list[:0]
 	for i := range list {
-		m := r.find(shard.Name(list[i].seq.Shard()))
+		m := r.find(logstore.Name(list[i].seq.Shard()))
 		if m == nil || !m.s.Lost(list[i].seq.Counter()) {
 			kept = append(kept, list[i])
 		}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // identity is what a stream knows of a producer: its epoch, and the numbers
@@ -229,8 +229,8 @@ func (p *identity) unload() {
 	}
 }
 
-// Stage implements shard.Rider.
-func (p *identity) Stage(tickets []any, tx *shard.Tx) {
+// Stage implements logstore.Rider.
+func (p *identity) Stage(tickets []any, tx *logstore.Tx) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := &p.staged
@@ -274,7 +274,7 @@ func (p *identity) Stage(tickets []any, tx *shard.Tx) {
 	}
 }
 
-// Settle implements shard.Rider.
+// Settle implements logstore.Rider.
 func (p *identity) Settle(tickets []any, err error) {
 	p.mu.Lock()
 	s := &p.staged
@@ -327,9 +327,9 @@ func (p *identity) opened() {
 // of that kind at a time.
 func (p *identity) change(ctx context.Context, t *ticket) error {
 	joined := false
-	err := p.st.db.log.AppendWith(ctx, nil, nil, nil, &shard.Trip{
+	err := p.st.db.log.AppendWith(ctx, nil, nil, nil, &logstore.Trip{
 		Inline: len(p.id) + identityHeader + 64,
-		Join: func(_, _ int, ride func(shard.Rider, any)) {
+		Join: func(_, _ int, ride func(logstore.Rider, any)) {
 			joined = true
 			if t.kind == ticketForget {
 				t.epoch = math.MaxUint64 // no request has it

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // update replaces the stream's metadata; change edits a copy of it.
@@ -22,7 +22,7 @@ func (st *Stream) update(ctx context.Context, op string, change func(*streamMeta
 	if err := change(&meta); err != nil {
 		return st.fail(op, "", err)
 	}
-	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *shard.Tx) error {
+	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *logstore.Tx) error {
 		if st.deleted.Load() {
 			return shardlog.ErrNotFound
 		}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // formatVersion is the version of everything that is stored; docs/FORMAT.md
@@ -40,7 +40,7 @@ func streamKey(stream uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte(prefixStream), stream)
 }
 
-func shardKey(id shard.ID) []byte {
+func shardKey(id logstore.ID) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte(prefixShard), id.Stream), id.Shard)
 }
 
@@ -88,12 +88,12 @@ type stored struct {
 	state   string
 	next    uint32
 	streams map[uint32]*streamMeta
-	shards  map[shard.ID]*shardMeta
+	shards  map[logstore.ID]*shardMeta
 }
 
 // readMeta reads and checks the metadata of a store.
 func readMeta(store kv.Store) (*stored, error) {
-	m := &stored{streams: map[uint32]*streamMeta{}, shards: map[shard.ID]*shardMeta{}}
+	m := &stored{streams: map[uint32]*streamMeta{}, shards: map[logstore.ID]*shardMeta{}}
 	switch v, err := store.Get(keyFormat); {
 	case errors.Is(err, shardlog.ErrNotFound):
 		m.fresh = true
@@ -146,7 +146,7 @@ func (m *stored) readShards(store kv.Store) error {
 			return fmt.Errorf("%w: metadata of a shard, key %x: %v", shardlog.ErrCorrupt, k, err)
 		}
 		k = k[len(prefixShard):]
-		m.shards[shard.ID{Stream: binary.BigEndian.Uint32(k), Shard: binary.BigEndian.Uint32(k[4:])}] = &sm
+		m.shards[logstore.ID{Stream: binary.BigEndian.Uint32(k), Shard: binary.BigEndian.Uint32(k[4:])}] = &sm
 		return nil
 	})
 }

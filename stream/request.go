@@ -8,7 +8,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // Capabilities implements shardlog.Capable. DedupID is set while the stream has
@@ -154,7 +154,7 @@ type call struct {
 	copies  []sameID // records with the ID of one in todo
 	noted   []int    // records whose ID is stored already; their numbers are not
 	records []shardlog.Record
-	targets []*shard.Shard
+	targets []*logstore.Shard
 	out     []shardlog.PutResult
 	arrived []int64
 }
@@ -176,7 +176,7 @@ func (c *call) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	}
 	c.choose()
 	if len(c.todo) > 0 || len(c.noted) > 0 && c.ident != nil {
-		trip := &shard.Trip{Enter: c.enter, Join: c.join, Inline: c.inline(), Arrivals: c.arrived}
+		trip := &logstore.Trip{Enter: c.enter, Join: c.join, Inline: c.inline(), Arrivals: c.arrived}
 		err = st.db.log.AppendWith(ctx, c.records, c.targets, c.out, trip)
 	}
 	c.giveBack()
@@ -267,7 +267,7 @@ func (c *call) begin() (wait <-chan struct{}, err error) {
 }
 
 func duplicate(seq shardlog.SequenceNumber) shardlog.PutResult {
-	return shardlog.PutResult{ShardID: shard.Name(seq.Shard()), Sequence: seq, Duplicate: true}
+	return shardlog.PutResult{ShardID: logstore.Name(seq.Shard()), Sequence: seq, Duplicate: true}
 }
 
 // claimIDs claims the IDs of what is to be stored, and takes out of todo what
@@ -451,7 +451,7 @@ func (c *call) inline() int {
 }
 
 // join makes the tickets of what a group has taken.
-func (c *call) join(from, to int, ride func(shard.Rider, any)) {
+func (c *call) join(from, to int, ride func(logstore.Rider, any)) {
 	if c.claim == nil {
 		return
 	}

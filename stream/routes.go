@@ -8,12 +8,12 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // member is a shard of a stream. What of it changes, changes by replacement.
 type member struct {
-	s    *shard.Shard
+	s    *logstore.Shard
 	meta shardMeta
 	lim  *limiter
 	ctr  *counters
@@ -33,7 +33,7 @@ func (m *member) info() shardlog.ShardInfo {
 		}
 	}
 	for _, p := range m.meta.Parents {
-		info.Parents = append(info.Parents, shard.Name(p))
+		info.Parents = append(info.Parents, logstore.Name(p))
 	}
 	return info
 }
@@ -78,7 +78,7 @@ func (r *routes) route(k shardlog.HashKey) *member {
 }
 
 // member returns what the stream knows of one of its shards.
-func (r *routes) member(s *shard.Shard) *member {
+func (r *routes) member(s *logstore.Shard) *member {
 	i := sort.Search(len(r.all), func(i int) bool { return r.all[i].index() >= s.ID().Shard })
 	return r.all[i]
 }

@@ -7,21 +7,21 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // shardsPerChange bounds how many shards one transaction creates: their
 // metadata, some 300 bytes each, is kept in the store's tree.
 const shardsPerChange = 150
 
-func (st *Stream) shardConfig(id shard.ID, m *shardMeta) shard.Config {
-	return shard.Config{
+func (st *Stream) shardConfig(id logstore.ID, m *shardMeta) logstore.Config {
+	return logstore.Config{
 		ID: id, Created: m.Created, Base: m.Base, Codec: st.meta.Load().Compression.codec(),
 		Closed: m.Closed, Last: m.Last, Floor: m.Floor, Usage: &st.usage,
 	}
 }
 
-func (st *Stream) newMember(s *shard.Shard, m shardMeta) *member {
+func (st *Stream) newMember(s *logstore.Shard, m shardMeta) *member {
 	return &member{s: s, meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
 }
 
@@ -52,15 +52,15 @@ func (st *Stream) firstShards(n int, now time.Time) []shardMeta {
 
 // change describes the creation of shards with indexes from first on, and the
 // closing of others, as one change of the log.
-func (st *Stream) change(first uint32, metas []shardMeta, closing []*member, closed []shardMeta) shard.Change {
-	c := shard.Change{}
+func (st *Stream) change(first uint32, metas []shardMeta, closing []*member, closed []shardMeta) logstore.Change {
+	c := logstore.Change{}
 	for i := range metas {
-		c.Create = append(c.Create, st.shardConfig(shard.ID{Stream: st.id, Shard: first + uint32(i)}, &metas[i]))
+		c.Create = append(c.Create, st.shardConfig(logstore.ID{Stream: st.id, Shard: first + uint32(i)}, &metas[i]))
 	}
 	for _, m := range closing {
 		c.Close = append(c.Close, m.s)
 	}
-	c.Apply = func(tx *shard.Tx) error {
+	c.Apply = func(tx *logstore.Tx) error {
 		for i := range metas {
 			tx.Set(shardKey(c.Create[i].ID), mustJSON(&metas[i]))
 		}
@@ -307,7 +307,7 @@ func (st *Stream) reshape(ctx context.Context, steps []reshape) ([]string, error
 }
 
 // install makes a change of the shards visible.
-func (st *Stream) install(old *routes, metas []shardMeta, created []*shard.Shard, closing []*member, closed []shardMeta) []string {
+func (st *Stream) install(old *routes, metas []shardMeta, created []*logstore.Shard, closing []*member, closed []shardMeta) []string {
 	replaced := make(map[*member]*member, len(closing))
 	for i, m := range closing {
 		replaced[m] = &member{s: m.s, meta: closed[i], lim: m.lim, ctr: m.ctr}
@@ -336,7 +336,7 @@ func (st *Stream) delete(ctx context.Context) error {
 	st.shape.Lock()
 	meta := *st.meta.Load()
 	meta.Deleting = true
-	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *shard.Tx) error {
+	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *logstore.Tx) error {
 		tx.Set(streamKey(st.id), mustJSON(&meta))
 		return nil
 	})
@@ -359,14 +359,14 @@ func (st *Stream) delete(ctx context.Context) error {
 	if err := st.dropProducers(ctx); err != nil {
 		return err
 	}
-	return st.db.log.Do(ctx, func(tx *shard.Tx) error {
+	return st.db.log.Do(ctx, func(tx *logstore.Tx) error {
 		tx.Delete(streamKey(st.id))
 		return nil
 	})
 }
 
 func (st *Stream) dropShard(ctx context.Context, m *member) error {
-	return st.db.log.Drop(ctx, m.s, func(tx *shard.Tx) error {
+	return st.db.log.Drop(ctx, m.s, func(tx *logstore.Tx) error {
 		tx.Delete(shardKey(m.s.ID()))
 		return nil
 	})

@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // Stream is one stream of a DB. Use DB.Create or DB.Stream.
@@ -20,7 +20,7 @@ type Stream struct {
 	db    *DB
 	id    uint32
 	name  string
-	usage shard.Usage
+	usage logstore.Usage
 
 	// shape is read-held by writers and held by whatever changes the set of
 	// open shards, so that a writer never meets a shard that is being closed.
@@ -225,7 +225,7 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 }
 
 // putLimited appends those records that the shards' limits admit.
-func (st *Stream) putLimited(ctx context.Context, r *routes, records []shardlog.Record, targets []*shard.Shard, res []shardlog.PutResult) error {
+func (st *Stream) putLimited(ctx context.Context, r *routes, records []shardlog.Record, targets []*logstore.Shard, res []shardlog.PutResult) error {
 	now, over := time.Now(), map[*member]error{} // shards at their limit
 	admitted := len(records)
 	for i := range records {
@@ -249,12 +249,12 @@ func (st *Stream) putLimited(ctx context.Context, r *routes, records []shardlog.
 }
 
 // putSome appends the records that have no error yet.
-func (st *Stream) putSome(ctx context.Context, records []shardlog.Record, targets []*shard.Shard, res []shardlog.PutResult, n int) error {
+func (st *Stream) putSome(ctx context.Context, records []shardlog.Record, targets []*logstore.Shard, res []shardlog.PutResult, n int) error {
 	if n == 0 {
 		return nil
 	}
 	index := make([]int, 0, n)
-	some, on := make([]shardlog.Record, 0, n), make([]*shard.Shard, 0, n)
+	some, on := make([]shardlog.Record, 0, n), make([]*logstore.Shard, 0, n)
 	for i := range records {
 		if res[i].Err == nil {
 			index, some, on = append(index, i), append(some, records[i]), append(on, targets[i])
@@ -272,7 +272,7 @@ func (st *Stream) putSome(ctx context.Context, records []shardlog.Record, target
 }
 
 // wrapErrors tells in results where an error was.
-func (st *Stream) wrapErrors(targets []*shard.Shard, res []shardlog.PutResult) {
+func (st *Stream) wrapErrors(targets []*logstore.Shard, res []shardlog.PutResult) {
 	for i := range res {
 		if res[i].Err != nil {
 			res[i].Err = st.fail("put", targets[i].Name(), res[i].Err)
@@ -479,23 +479,23 @@ func checkRead(req *shardlog.ReadRequest) error {
 // which matches shardlog.ErrCorrupt: the iteration goes on behind it unless
 // the loop is left.
 func (st *Stream) Records(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "records", shardID, from, shard.Mode{})
+	return st.iterate(ctx, "records", shardID, from, logstore.Mode{})
 }
 
 // Scan is Records whose records are borrowed: their data and strings are valid
 // until the loop asks for the next one, and must not be changed or kept. It is
 // for reading very much very fast.
 func (st *Stream) Scan(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "scan", shardID, from, shard.Mode{Borrow: true})
+	return st.iterate(ctx, "scan", shardID, from, logstore.Mode{Borrow: true})
 }
 
 // Tail is Records that follows the shard: at the tail it waits for more. It
 // ends at the end of a closed shard, and when ctx ends, with its error.
 func (st *Stream) Tail(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "tail", shardID, from, shard.Mode{Follow: true})
+	return st.iterate(ctx, "tail", shardID, from, logstore.Mode{Follow: true})
 }
 
-func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog.Position, mode shard.Mode) iter.Seq2[shardlog.Record, error] {
+func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog.Position, mode logstore.Mode) iter.Seq2[shardlog.Record, error] {
 	return func(yield func(shardlog.Record, error) bool) {
 		err := st.enter(ctx, op)
 		var m *member

@@ -12,7 +12,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/kv"
-	"github.com/shardlog/shardlog/shard"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // Bounds of a transaction. They follow from those of one of the storage
@@ -286,14 +286,14 @@ func (rows *txRows) decide(want []checkpoint.Lease) error {
 	return nil
 }
 
-// Stage implements shard.Rider.
-func (rows *txRows) Stage(_ []any, tx *shard.Tx) {
+// Stage implements logstore.Rider.
+func (rows *txRows) Stage(_ []any, tx *logstore.Tx) {
 	for _, k := range rows.keys {
 		tx.Set(k, rows.values[string(k)])
 	}
 }
 
-// Settle implements shard.Rider.
+// Settle implements logstore.Rider.
 func (rows *txRows) Settle([]any, error) { rows.unlock() }
 
 // txTry is one attempt at a transaction: a call for each of its streams, in
@@ -341,9 +341,9 @@ func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	if err != nil || len(records) == 0 && len(t.rows.keys) == 0 {
 		return nil, err
 	}
-	err = t.rows.db.log.AppendWith(ctx, records, targets, out, &shard.Trip{
+	err = t.rows.db.log.AppendWith(ctx, records, targets, out, &logstore.Trip{
 		Whole: true, Inline: t.rows.inline, Arrivals: arrived,
-		Join: func(_, _ int, ride func(shard.Rider, any)) {
+		Join: func(_, _ int, ride func(logstore.Rider, any)) {
 			t.joined = true
 			ride(t.rows, nil)
 			for _, c := range t.calls {
@@ -390,7 +390,7 @@ func (t *txTry) giveBack() {
 
 // route finds the shards of the records and looks whether their limits admit
 // all of them.
-func (t *txTry) route() (records []shardlog.Record, targets []*shard.Shard, out []shardlog.PutResult, arrived []int64, err error) {
+func (t *txTry) route() (records []shardlog.Record, targets []*logstore.Shard, out []shardlog.PutResult, arrived []int64, err error) {
 	type load struct{ records, bytes int }
 	loads := map[*member]load{}
 	streams := map[*member]*Stream{}
@@ -400,7 +400,7 @@ func (t *txTry) route() (records []shardlog.Record, targets []*shard.Shard, out 
 	for _, c := range t.calls {
 		n += len(c.todo)
 	}
-	targets = make([]*shard.Shard, 0, n)
+	targets = make([]*logstore.Shard, 0, n)
 	whole := len(t.calls) == 1 && n == len(t.calls[0].req.Records)
 	if whole {
 		records = t.calls[0].req.Records

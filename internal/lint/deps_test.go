@@ -70,8 +70,8 @@ var layers = map[string][]string{
 	"internal/lint":                {},
 	"kinesisapi":                   {".", "stream"},
 	"kinesistest":                  {".", "kinesisapi", "stream"},
-	"shard":                        {".", "internal/block", "internal/kv"},
-	"stream":                       {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "shard"},
+	"internal/logstore":            {".", "internal/block", "internal/kv"},
+	"stream":                       {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore"},
 }
 
 // badgerUsers import Badger themselves: the seam to it, and the benchmarks,

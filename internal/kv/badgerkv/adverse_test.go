@@ -181,7 +181,7 @@ func TestLargeCommitsUnderReaders(t *testing.T) {
 		key.Store(&k)
 		b := smallBatch("x", 0)
 		b.Small = false
-		for i := range 14 { // 3.5 MiB, as a group of package shard
+		for i := range 14 { // 3.5 MiB, as a group of package logstore
 			b.Set(fmt.Append(nil, "b", i), make([]byte, 256<<10))
 		}
 		require.NoError(t, s.Commit(b))

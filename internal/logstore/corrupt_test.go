@@ -1,0 +1,146 @@
+package logstore
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+// blockKeys returns the keys of the stored blocks.
+func blockKeys(t *testing.T, store kv.Store) (keys [][]byte) {
+	require.NoError(t, store.Scan([]byte{prefixBlock}, func(k []byte, _ int64) bool {
+		keys = append(keys, append([]byte(nil), k...))
+		return true
+	}))
+	return keys
+}
+
+// damagedLog stores five blocks of ten records and lets damage spoil the third.
+func damagedLog(t *testing.T, damage func(store kv.Store, key []byte)) *Shard {
+	store := kv.NewMemory()
+	l, ss := openOn(t, store, 1, Options{})
+	for i := range 5 {
+		require.NoError(t, put(l, ss[0], numbers(10*i, 10*i+10, 2000)...))
+	}
+	keys := blockKeys(t, store)
+	require.Len(t, keys, 5)
+	damage(store, keys[2])
+	_, again := openOn(t, store, 1, Options{})
+	return again[0]
+}
+
+func TestDamageIsReportedAndTheRestIsReadable(t *testing.T) {
+	flip := func(store kv.Store, key []byte) {
+		v, err := store.Get(key)
+		require.NoError(t, err)
+		v[len(v)/2] ^= 1
+		var b kv.Batch
+		b.Set(key, v)
+		require.NoError(t, store.Commit(&b))
+	}
+	remove := func(store kv.Store, key []byte) {
+		var b kv.Batch
+		b.Delete(key)
+		require.NoError(t, store.Commit(&b))
+	}
+	for name, damage := range map[string]func(kv.Store, []byte){"a flipped bit": flip, "a block that is gone": remove} {
+		t.Run(name, func(t *testing.T) {
+			s := damagedLog(t, damage)
+			var got []string
+			var damages []*shardlog.CorruptError
+			for r, err := range s.Records(ctx, shardlog.TrimHorizon()) {
+				var c *shardlog.CorruptError
+				if errors.As(err, &c) {
+					damages = append(damages, c)
+					continue
+				}
+				require.NoError(t, err)
+				got = append(got, string(r.Data))
+			}
+			require.Equal(t, append(numbers(0, 20, 2000), numbers(30, 50, 2000)...), got)
+			require.Len(t, damages, 1)
+			requireDamage(t, damages[0])
+
+			// The same by pages.
+			got = nil
+			from := shardlog.TrimHorizon()
+			for {
+				p, err := s.Read(ctx, shardlog.ReadRequest{From: from, MaxRecords: 7})
+				var c *shardlog.CorruptError
+				if errors.As(err, &c) {
+					requireDamage(t, c)
+					from = c.Next
+					continue
+				}
+				require.NoError(t, err)
+				if len(p.Records) == 0 {
+					break
+				}
+				for _, r := range p.Records {
+					got = append(got, string(r.Data))
+				}
+				from = p.Next
+			}
+			require.Equal(t, append(numbers(0, 20, 2000), numbers(30, 50, 2000)...), got)
+		})
+	}
+}
+
+func requireDamage(t *testing.T, c *shardlog.CorruptError) {
+	t.Helper()
+	require.ErrorIs(t, c, shardlog.ErrCorrupt)
+	require.Equal(t, "shardId-000000000000", c.Shard)
+	require.EqualValues(t, base+1+20, c.First.Counter())
+	require.EqualValues(t, base+1+29, c.Last.Counter())
+	require.EqualValues(t, base+1+30, c.Next.Sequence().Counter())
+	require.NotEmpty(t, c.Reason)
+}
+
+func TestDamagedEndAfterPowerLossIsDropped(t *testing.T) {
+	store := kv.NewMemory()
+	l, ss := openOn(t, store, 1, Options{})
+	for i := range 3 {
+		require.NoError(t, put(l, ss[0], numbers(10*i, 10*i+10, 2000)...))
+	}
+	last := ss[0].Info().Last
+	keys := blockKeys(t, store)
+	var b kv.Batch
+	b.Set(keys[2], []byte("not a block"))
+	require.NoError(t, store.Commit(&b))
+
+	again, err := Open(store, Options{}, configs(1), Recovery{Unsynced: true})
+	require.NoError(t, err)
+	s := again.Shard(ID{1, 0})
+	require.Equal(t, numbers(0, 20, 2000), contents(t, s))
+	require.NoError(t, put(again, s, "new"))
+	require.Equal(t, append(numbers(0, 20, 2000), "new"), contents(t, s))
+	require.Positive(t, s.Info().Last.Compare(last), "numbers that readers may have seen are not used again")
+	require.NoError(t, again.Close())
+}
+
+func TestDamagedJournalValue(t *testing.T) {
+	store := kv.NewMemory()
+	l, ss := openOn(t, store, 2, Options{})
+	require.NoError(t, put(l, ss[0], "a"))
+	require.NoError(t, put(l, ss[0], "b"))
+	require.NoError(t, put(l, ss[1], "x"))
+	last := ss[0].Info().Last
+	v, err := store.Get(slotKey(1)) // "b"
+	require.NoError(t, err)
+	v[len(v)-1] ^= 1
+	var b kv.Batch
+	b.Set(slotKey(1), v)
+	require.NoError(t, store.Commit(&b))
+
+	again, err := Open(store, Options{}, configs(2), Recovery{})
+	require.NoError(t, err)
+	require.Equal(t, []string{"a"}, contents(t, again.Shard(ID{1, 0})))
+	require.Equal(t, []string{"x"}, contents(t, again.Shard(ID{1, 1})))
+	require.NoError(t, put(again, again.Shard(ID{1, 0}), "c"))
+	require.Positive(t, again.Shard(ID{1, 0}).Info().Last.Compare(last))
+	require.NoError(t, again.Close())
+}

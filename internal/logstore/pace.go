@@ -1,0 +1,63 @@
+package logstore
+
+import (
+	"context"
+	"time"
+)
+
+// Retention and space reclaiming run beside the writers, who could outrun them
+// and fill the disk with what is dead. So where they lag behind by more than a
+// little, each write first waits until the owner of the log has come round,
+// though never for long: then writers go about as fast as space is given back.
+
+// paceWait is the longest that a write is held up.
+const paceWait = 20 * time.Millisecond
+
+// Round is called by the owner when it has done what Wake asked for, as far as
+// it could: writers that wait for it go on.
+func (l *Log) Round() {
+	l.lagging.Store(false) // the next commit says whether it still does
+	l.mu.Lock()
+	if l.round != nil {
+		close(l.round)
+		l.round = nil
+	}
+	l.mu.Unlock()
+}
+
+// Lagging tells whether writers are held up because the owner does not keep up.
+func (l *Log) Lagging() bool { return l.lagging.Load() }
+
+// lag notes that the owner does not keep up, and calls for it.
+func (l *Log) lag() {
+	if !l.paced {
+		return
+	}
+	l.lagging.Store(true)
+	l.opts.Wake()
+}
+
+// pace waits for the owner if it lags behind. It is called with mu held, and
+// holds it again when it returns.
+func (l *Log) pace(ctx context.Context) {
+	if l.round == nil {
+		l.round = make(chan struct{})
+	}
+	round := l.round
+	l.mu.Unlock()
+	defer l.mu.Lock()
+	t := time.NewTimer(paceWait)
+	defer t.Stop()
+	select {
+	case <-round:
+	case <-t.C:
+	case <-l.quit:
+	case <-ctx.Done(): // for the caller to look at
+	}
+}
+
+// behind tells whether more is over a limit than the owner's way of working
+// explains.
+func (u *Usage) behind(total, limit int64) bool {
+	return limit > 0 && total > limit+max(paceOver, limit/8)
+}

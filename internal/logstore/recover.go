@@ -1,0 +1,285 @@
+package logstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+// Recovery says in what state a store was left.
+type Recovery struct {
+	// Unsynced says that the last writer did not close the store and did not
+	// sync each commit. After a power loss the newest blocks may then be
+	// missing or damaged, and readers may have seen them: damaged blocks at
+	// the end of a shard are dropped, and numbers skipped.
+	Unsynced bool
+}
+
+// skipCounters is how many numbers of a shard are skipped after an unclean end
+// that may have lost records: more than can have been written since the last
+// sync, and few enough for a billion such ends.
+const skipCounters = 1 << 32
+
+// Open starts a log over a store with the shards that it is known to hold;
+// what is stored of others is deleted. The log owns the store, unless Open
+// fails.
+func Open(store kv.Store, o Options, shards []Config, rec Recovery) (*Log, error) {
+	l := newLog(store, o)
+	r := &recovery{log: l, horizons: map[ID]uint64{}, loads: map[ID]*load{}}
+	for _, c := range shards {
+		s := l.newShard(c)
+		l.shards[c.ID] = s
+		r.loads[c.ID] = &load{config: c}
+	}
+	if err := r.run(rec); err != nil {
+		return nil, err
+	}
+	l.start()
+	// What is damaged must be gone before anything is written behind it.
+	if err := l.deleteKeys(context.Background(), r.dropped); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	if len(r.garbage) > 0 {
+		l.wg.Add(1)
+		go func() {
+			defer l.wg.Done()
+			// Should it fail or the log close, the next Open finds the rest.
+			if err := l.deleteKeys(context.Background(), r.garbage); err != nil {
+				l.logWarn("deleting stale blocks failed", "error", err)
+			}
+		}()
+	}
+	return l, nil
+}
+
+// Shard returns the shard with the numbers, or nil.
+func (l *Log) Shard(id ID) *Shard {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.shards[id]
+}
+
+// recovery rebuilds the shards' views from the keys, and the journal.
+type recovery struct {
+	log      *Log
+	horizons map[ID]uint64
+	loads    map[ID]*load
+	garbage  [][]byte
+	dropped  [][]byte // blocks that were not synced before a power loss
+	damaged  bool     // part of the journal cannot be read
+}
+
+// load is what was found of one shard.
+type load struct {
+	config Config
+	blocks []entry
+	mem    []*memBlock
+}
+
+func (ld *load) end() uint64 {
+	if n := len(ld.mem); n > 0 {
+		return ld.mem[n-1].b.End()
+	}
+	if n := len(ld.blocks); n > 0 {
+		return ld.blocks[n-1].end()
+	}
+	return 0
+}
+
+func (r *recovery) run(rec Recovery) error {
+	if err := r.readHorizons(); err != nil {
+		return err
+	}
+	if err := r.readBlocks(); err != nil {
+		return err
+	}
+	if rec.Unsynced {
+		if err := r.verifyTails(); err != nil {
+			return err
+		}
+	}
+	if err := r.readJournal(); err != nil {
+		return err
+	}
+	for id, ld := range r.loads {
+		r.finish(r.log.shards[id], ld, rec)
+	}
+	return nil
+}
+
+func (r *recovery) readHorizons() error {
+	var ids []ID
+	err := r.log.store.Scan([]byte{prefixHorizon}, func(k []byte, _ int64) bool {
+		id, ok := parseHorizonKey(k)
+		if _, known := r.loads[id]; ok && known {
+			ids = append(ids, id)
+		} else {
+			r.garbage = append(r.garbage, append([]byte(nil), k...))
+		}
+		return true
+	})
+	for _, id := range ids {
+		v, gerr := r.log.store.Get(horizonKey(id))
+		if gerr != nil {
+			return gerr
+		}
+		if len(v) != 8 {
+			return fmt.Errorf("%w: trim horizon of shard %v has %d bytes", shardlog.ErrCorrupt, id, len(v))
+		}
+		r.horizons[id] = binary.BigEndian.Uint64(v)
+	}
+	return err
+}
+
+// readBlocks builds the indexes. A block below the horizon is one that was
+// deleted and came back; one that overlaps the block before it, too.
+func (r *recovery) readBlocks() error {
+	return r.log.store.Scan([]byte{prefixBlock}, func(k []byte, size int64) bool {
+		id, e, ok := parseBlockKey(k)
+		ld := r.loads[id]
+		if !ok || ld == nil || e.end() <= r.horizons[id] || e.first < ld.end() {
+			r.garbage = append(r.garbage, append([]byte(nil), k...))
+			return true
+		}
+		e.size = uint32(size)
+		ld.blocks = append(ld.blocks, e)
+		return true
+	})
+}
+
+// verifyTails drops blocks at the ends of shards that are damaged.
+func (r *recovery) verifyTails() error {
+	for id, ld := range r.loads {
+		for n := len(ld.blocks); n > 0; n = len(ld.blocks) {
+			e := &ld.blocks[n-1]
+			key := blockKey(id, e)
+			value, err := r.log.store.Get(key)
+			if err != nil && !errors.Is(err, shardlog.ErrCorrupt) && !errors.Is(err, shardlog.ErrNotFound) {
+				return err // it may be intact
+			}
+			if err == nil {
+				_, err = r.log.coder.Decode(value)
+			}
+			if err == nil {
+				break
+			}
+			r.log.logWarn("dropping a block that was not synced before the end", "shard", id.String(), "first", e.first, "records", e.count, "error", err)
+			r.dropped = append(r.dropped, key)
+			ld.blocks = ld.blocks[:n-1]
+		}
+	}
+	return nil
+}
+
+// readJournal takes up the parts that are in no block yet. The others are what
+// is left in a slot that was not used again.
+func (r *recovery) readJournal() error {
+	c := &r.log.c
+	var numbers []uint32
+	err := r.log.store.Scan([]byte{prefixJournal}, func(k []byte, _ int64) bool {
+		if n, ok := parseSlotKey(k); ok {
+			numbers = append(numbers, n)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	type value struct {
+		group   uint64
+		slot    *slot
+		entries []journalEntry
+	}
+	var values []value
+	for _, n := range numbers {
+		c.nextSlot = max(c.nextSlot, n+1)
+		v, err := r.log.store.Get(slotKey(n))
+		if errors.Is(err, shardlog.ErrCorrupt) {
+			r.log.logError(fmt.Sprintf("journal value %d cannot be read", n), err)
+			r.damaged = true
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("journal slot %d: %w", n, err)
+		}
+		group, entries, err := decodeJournal(v)
+		if err != nil {
+			// Its records may all be in blocks. If not, the next one of the
+			// shard tells that they are missing; and their numbers must not
+			// be used again, whatever they were.
+			r.log.logError(fmt.Sprintf("journal value %d is damaged", n), err)
+			r.damaged = true
+		}
+		c.groupID = max(c.groupID, group)
+		values = append(values, value{group, &slot{number: n, bytes: int64(len(v))}, entries})
+	}
+	sort.Slice(values, func(i, j int) bool { return values[i].group < values[j].group })
+	used := map[uint32]bool{}
+	for _, v := range values {
+		for i := range v.entries {
+			r.addPart(v.slot, &v.entries[i])
+		}
+		if v.slot.refs > 0 {
+			used[v.slot.number] = true
+			c.slots = append(c.slots, v.slot)
+			r.log.live.Add(v.slot.bytes)
+		}
+	}
+	for n := range c.nextSlot {
+		if !used[n] {
+			c.freeSlot(n)
+		}
+	}
+	return nil
+}
+
+func (r *recovery) addPart(sl *slot, je *journalEntry) {
+	ld := r.loads[je.id]
+	if ld == nil || je.b.End() <= r.horizons[je.id] || je.b.First < ld.end() {
+		return
+	}
+	sl.refs++
+	size := int64(je.b.Size())
+	ld.mem = append(ld.mem, &memBlock{b: je.b, size: size, slot: sl})
+	r.log.c.journal += size
+}
+
+// finish publishes a shard's first view.
+func (r *recovery) finish(s *Shard, ld *load, rec Recovery) {
+	v := &view{horizon: max(s.base+1, r.horizons[s.id]), blocks: ld.blocks, mem: ld.mem}
+	v.last = v.horizon - 1
+	for i := range v.blocks {
+		e := &v.blocks[i]
+		e.ord = v.total
+		v.total += uint64(e.count)
+		v.last, v.lastMs = e.end()-1, e.lastMs
+		v.bytes += int64(e.size)
+		r.log.live.Add(int64(e.size))
+	}
+	for i, m := range v.mem {
+		if i > 0 && v.mem[i-1].b.End() != m.b.First {
+			v.gaps++
+		}
+		m.ord = v.total
+		v.total += uint64(m.b.Count)
+		v.last, v.lastMs = m.b.End()-1, m.b.LastMs
+		v.bytes += m.size
+		v.fresh++
+		v.freshBytes += m.b.Size()
+	}
+	if ld.config.Closed {
+		v.closed, s.closed = true, true
+		v.last = max(v.last, ld.config.Last)
+	}
+	s.lastAssigned, s.next, s.lastMs = v.last, max(v.last, ld.config.Floor)+1, v.lastMs
+	if (rec.Unsynced || r.damaged) && !v.closed {
+		s.next += skipCounters
+	}
+	s.usage.Bytes.Add(v.bytes)
+	s.view.Store(v)
+}

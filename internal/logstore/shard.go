@@ -1,0 +1,183 @@
+package logstore
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/shardlog/shardlog"
+)
+
+// Config describes a shard to the log. It is fixed while the shard exists,
+// but for what closing it changes.
+type Config struct {
+	ID      ID
+	Created int64 // Unix seconds, part of every sequence number
+	// Base is a counter below those of all records. It must not be lower
+	// than that of an earlier shard with the same numbers and creation.
+	Base  uint64
+	Codec Codec
+	// Closed and Last say that the shard takes no more records, and the
+	// counter of its last one.
+	Closed bool
+	Last   uint64
+	// Floor is a counter not to be given to a record any more, and neither is
+	// any below; see Shard.Floor. 0 if there is none.
+	Floor uint64
+	// Usage, if set, adds up the shards that share a limit.
+	Usage *Usage
+}
+
+// Usage adds up the stored bytes of several shards, such as those of a stream.
+type Usage struct {
+	Bytes atomic.Int64
+	// Limit is when the committer calls Options.Wake; 0 for never.
+	Limit atomic.Int64
+}
+
+// Shard is one ordered log. All methods are safe for concurrent use.
+type Shard struct {
+	log     *Log
+	id      ID
+	name    string
+	created int64
+	base    uint64
+	codec   Codec
+	usage   *Usage
+
+	// Guarded by log.mu.
+	next         uint64 // counter of the next record
+	lastAssigned uint64 // counter of the last record given one; not after a failed commit
+	lastMs       int64  // its arrival
+	closed       bool
+	part         *part // in the open group
+	filled       int   // bytes of its full parts in the open group
+	hint         int   // bytes of its parts in the last group, and some more
+
+	view    atomic.Pointer[view] // replaced by the committer only
+	pending pending              // the committer's, while it makes a transaction
+
+	waiters atomic.Int32
+	waitMu  sync.Mutex
+	changed chan struct{} // closed at the next change; nil if nobody waits
+
+	stats counters
+}
+
+type counters struct {
+	recordsIn, bytesIn, recordsOut, bytesOut, blocks atomic.Int64
+}
+
+// Name formats the ID by which users know a shard.
+func Name(shard uint32) string { return fmt.Sprintf("shardId-%012d", shard) }
+
+func (l *Log) newShard(c Config) *Shard {
+	s := &Shard{
+		log: l, id: c.ID, name: Name(c.ID.Shard), created: c.Created, base: c.Base, codec: c.Codec, usage: c.Usage,
+		next: c.Base + 1, lastAssigned: c.Base,
+	}
+	if s.usage == nil {
+		s.usage = &Usage{}
+	}
+	s.view.Store(&view{horizon: c.Base + 1, last: c.Base})
+	return s
+}
+
+// Floor returns the counter below the next one; skipped says that it is above
+// that of the last record because some were, or may have been, lost with the
+// power when the log was opened. It then has to be stored, for Config.Floor,
+// before anything says that the log was left in order.
+func (s *Shard) Floor() (floor uint64, skipped bool) {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.next - 1, !s.closed && s.next > s.lastAssigned+1
+}
+
+// ID returns the numbers of s in its database.
+func (s *Shard) ID() ID { return s.id }
+
+// Name returns the ID by which users know s, such as "shardId-000000000000".
+func (s *Shard) Name() string { return s.name }
+
+// sequence composes the number of the record with the counter.
+func (s *Shard) sequence(counter uint64, ms int64) shardlog.SequenceNumber {
+	return shardlog.NewSequenceNumber(s.created, s.id.Shard, counter, ms/1000)
+}
+
+// owns tells whether a number is of this shard.
+func (s *Shard) owns(n shardlog.SequenceNumber) bool {
+	return n.Shard() == s.id.Shard && n.Created().Unix() == s.created
+}
+
+// Info is the state of a shard at one moment.
+type Info struct {
+	// First is just below the numbers of all records, Last that of the last
+	// record; First if there never was one.
+	First, Last shardlog.SequenceNumber
+	Closed      bool
+	Empty       bool  // nothing is left to read
+	Records     int64 // that can be read
+	Bytes       int64 // stored
+	Blocks      int64 // stored blocks, and parts in the journal
+	// Oldest and Newest are the arrivals of the first and the last record.
+	Oldest, Newest time.Time
+	// RecordsIn and so on count since the database was opened.
+	RecordsIn, BytesIn, RecordsOut, BytesOut, BlocksWritten int64
+}
+
+// Info returns the state of s.
+func (s *Shard) Info() Info {
+	v := s.view.Load()
+	i := Info{
+		First: s.sequence(s.base, s.created*1000), Last: s.sequence(v.last, v.lastMs), Closed: v.closed,
+		Empty: v.after(v.horizon) == 0, Records: v.after(v.horizon), Bytes: v.bytes,
+		Blocks:    int64(len(v.blocks) + len(v.mem) - v.journaled()),
+		RecordsIn: s.stats.recordsIn.Load(), BytesIn: s.stats.bytesIn.Load(),
+		RecordsOut: s.stats.recordsOut.Load(), BytesOut: s.stats.bytesOut.Load(), BlocksWritten: s.stats.blocks.Load(),
+	}
+	if v.last <= s.base {
+		i.Last = i.First
+	}
+	if !i.Empty {
+		i.Newest = time.UnixMilli(v.lastMs)
+		if len(v.blocks) > 0 {
+			i.Oldest = time.UnixMilli(v.blocks[0].firstMs)
+		} else if len(v.mem) > 0 {
+			i.Oldest = time.UnixMilli(v.mem[0].b.FirstMs)
+		}
+	}
+	return i
+}
+
+// publish makes a new view visible and wakes the readers that wait. Only the
+// committer, and recovery before it starts, may call it.
+func (s *Shard) publish(v *view) {
+	s.view.Store(v)
+	s.notify()
+}
+
+func (s *Shard) notify() {
+	// A waiter counts itself before it looks at the view, so either it sees
+	// the new view or it is counted here.
+	if s.waiters.Load() == 0 {
+		return
+	}
+	s.waitMu.Lock()
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+	s.waitMu.Unlock()
+}
+
+// onChange returns a channel that is closed when a view after now is visible.
+// The caller must have added itself to waiters, and look at the view after.
+func (s *Shard) onChange() <-chan struct{} {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
+}

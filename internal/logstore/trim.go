@@ -1,0 +1,163 @@
+package logstore
+
+import (
+	"context"
+	"encoding/binary"
+)
+
+// Boundaries calls f for the stored pieces of s, oldest first, until it
+// returns false: the counter after the piece, the arrival of its last record
+// in Unix milliseconds, and its stored size. Records are removed by the piece.
+func (s *Shard) Boundaries(f func(end uint64, lastMs, size int64) bool) {
+	v := s.view.Load()
+	for i := range v.blocks {
+		if e := &v.blocks[i]; !f(e.end(), e.lastMs, int64(e.size)) {
+			return
+		}
+	}
+	for _, m := range v.mem[v.journaled():] {
+		if !f(m.b.End(), m.b.LastMs, m.size) {
+			return
+		}
+	}
+}
+
+// Trim removes the pieces of s that end at or below the counter. The horizon
+// that it leaves is as durable as any write and never goes back.
+func (s *Shard) Trim(ctx context.Context, upto uint64) error {
+	for {
+		t := &trim{s: s, upto: upto}
+		if err := s.log.submit(ctx, &op{apply: t.apply, commit: t.commit, small: true}); err != nil || !t.more {
+			return err
+		}
+	}
+}
+
+// trim is one step of Trim, at most one transaction's worth.
+type trim struct {
+	s       *Shard
+	upto    uint64
+	horizon uint64
+	more    bool
+}
+
+func (t *trim) apply(tx *Tx) error {
+	v := t.s.view.Load()
+	t.horizon = v.horizon
+	for i := range v.blocks {
+		e := &v.blocks[i]
+		if e.end() > t.upto {
+			break
+		}
+		if i == trimChanges {
+			t.more = true
+			break
+		}
+		tx.Delete(blockKey(t.s.id, e))
+		t.horizon = max(t.horizon, e.end())
+	}
+	if !t.more {
+		for _, m := range v.mem[v.journaled():] {
+			if m.b.End() <= t.upto {
+				t.horizon = max(t.horizon, m.b.End())
+			}
+		}
+	}
+	// Another trim in the same transaction may have gone further.
+	if stored, err := tx.Get(horizonKey(t.s.id)); err == nil && len(stored) == 8 {
+		t.horizon = max(t.horizon, binary.BigEndian.Uint64(stored))
+	}
+	if t.horizon > v.horizon {
+		tx.Set(horizonKey(t.s.id), binary.BigEndian.AppendUint64(nil, t.horizon))
+	}
+	return nil
+}
+
+// commit removes from the view what is now below the horizon. The view may
+// have grown since apply, by what the same transaction stored.
+func (t *trim) commit() {
+	s, c := t.s, &t.s.log.c
+	v := *s.view.Load()
+	before, freed := v.bytes, false
+	v.horizon = max(v.horizon, t.horizon)
+	n := 0
+	for n < len(v.blocks) && v.blocks[n].end() <= v.horizon {
+		size := int64(v.blocks[n].size)
+		v.bytes -= size
+		c.log.live.Add(-size)
+		c.log.dead.Add(size)
+		n++
+	}
+	v.blocks = v.blocks[n:]
+	n = 0
+	for n < len(v.mem) && v.mem[n].b.End() <= v.horizon {
+		if m := v.mem[n]; m.slot != nil {
+			v.bytes -= m.size
+			v.fresh--
+			v.freshBytes -= m.b.Size()
+			freed = c.release(m) || freed
+		}
+		n++
+	}
+	v.mem = v.mem[n:]
+	s.publish(&v)
+	s.usage.Bytes.Add(v.bytes - before)
+	if freed {
+		c.dropSlots()
+	}
+}
+
+// sweep deletes again what was deleted before and came back: Badger's value
+// log rewriting may store a block anew after its tombstone has been compacted
+// away. Such blocks are below the horizon, so no reader sees them, but they
+// take space.
+func (l *Log) sweep() error {
+	l.mu.Lock()
+	horizons := make(map[ID]uint64, len(l.shards))
+	for id, s := range l.shards {
+		horizons[id] = s.view.Load().horizon
+	}
+	l.mu.Unlock()
+	l.purgedMu.Lock()
+	for id := range l.purged {
+		horizons[id] = ^uint64(0)
+	}
+	l.purgedMu.Unlock()
+	for id, h := range horizons {
+		var stale [][]byte
+		err := l.store.Scan(appendID(nil, prefixBlock, id), func(k []byte, _ int64) bool {
+			_, e, ok := parseBlockKey(k)
+			if ok && e.end() > h {
+				return false
+			}
+			stale = append(stale, append([]byte(nil), k...))
+			return len(stale) < trimChanges
+		})
+		if err == nil && len(stale) > 0 {
+			err = l.deleteKeys(context.Background(), stale)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteKeys removes keys that no view refers to.
+func (l *Log) deleteKeys(ctx context.Context, keys [][]byte) error {
+	for len(keys) > 0 {
+		n := min(len(keys), trimChanges)
+		step := keys[:n]
+		keys = keys[n:]
+		err := l.submit(ctx, &op{small: true, apply: func(tx *Tx) error {
+			for _, k := range step {
+				tx.Delete(k)
+			}
+			return nil
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

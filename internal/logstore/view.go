@@ -1,0 +1,111 @@
+package logstore
+
+import (
+	"sort"
+
+	"github.com/shardlog/shardlog/internal/block"
+)
+
+// entry is one stored block in the index of a shard.
+type entry struct {
+	first           uint64
+	ord             uint64 // records of the shard before this block, since it was opened
+	firstMs, lastMs int64
+	count           uint32
+	size            uint32 // stored bytes
+}
+
+func (e *entry) end() uint64 { return e.first + uint64(e.count) }
+
+// memBlock is a block in memory: one that is only in the journal yet, or a
+// recent one kept for tail readers.
+type memBlock struct {
+	b    block.Block
+	ord  uint64
+	size int64 // stored bytes
+	slot *slot // where the journal has it; nil once it is a stored block
+}
+
+// view is the readable state of a shard at one moment. It never changes;
+// the committer replaces it, so readers need no lock and block nobody. Slices
+// of successive views share memory, which is sound because published elements
+// are only ever cut off at the front or appended to.
+type view struct {
+	blocks []entry     // stored blocks in order
+	mem    []*memBlock // the newest records, contiguous to the end: some of the
+	// last stored blocks, then the fresh ones that are in the journal only
+	fresh      int    // how many
+	freshBytes int    // their size in memory
+	gaps       int    // about how many of them do not follow the one before without a gap
+	horizon    uint64 // no record below it may be read
+	last       uint64 // counter of the last record; below the first if none ever was
+	lastMs     int64  // its arrival
+	total      uint64 // records since the shard was opened, with those found then
+	bytes      int64  // stored bytes of blocks and journal parts
+	closed     bool   // nothing will follow last
+}
+
+// find returns the block with the record c, or the first one after it; in
+// memory if it is there.
+func (v *view) find(c uint64) (e entry, m *memBlock, ok bool) {
+	if len(v.mem) > 0 && (c >= v.mem[0].b.First || len(v.blocks) == 0) {
+		i := sort.Search(len(v.mem), func(i int) bool { return v.mem[i].b.End() > c })
+		if i == len(v.mem) {
+			return entry{}, nil, false
+		}
+		return entry{}, v.mem[i], true
+	}
+	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].end() > c })
+	switch {
+	case i < len(v.blocks):
+		return v.blocks[i], nil, true
+	case len(v.mem) > 0:
+		return entry{}, v.mem[0], true
+	}
+	return entry{}, nil, false
+}
+
+// stored returns the stored blocks from the one that e is on, for a reader who
+// wants them in order: at most n, and at most about size bytes but at least one.
+func (v *view) stored(e *entry, n int, size int64) []entry {
+	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].first >= e.first })
+	j := i
+	for ; j < len(v.blocks) && j-i < n; j++ {
+		if size -= int64(v.blocks[j].size); size < 0 && j > i {
+			break
+		}
+	}
+	return v.blocks[i:j]
+}
+
+// findTime returns the first block whose last record arrived at ms or later.
+func (v *view) findTime(ms int64) (e entry, m *memBlock, ok bool) {
+	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].lastMs >= ms })
+	if i < len(v.blocks) {
+		return v.blocks[i], nil, true
+	}
+	j := sort.Search(len(v.mem), func(j int) bool { return v.mem[j].b.LastMs >= ms })
+	if j < len(v.mem) {
+		return entry{}, v.mem[j], true
+	}
+	return entry{}, nil, false
+}
+
+// after returns how many records have counter c or a later one.
+func (v *view) after(c uint64) int64 {
+	e, m, ok := v.find(max(c, v.horizon))
+	if !ok {
+		return 0
+	}
+	first, ord := e.first, e.ord
+	if m != nil {
+		first, ord = m.b.First, m.ord
+	}
+	if c > first {
+		ord += c - first
+	}
+	return int64(v.total - ord)
+}
+
+// journaled returns where in mem the records begin that only the journal has.
+func (v *view) journaled() int { return len(v.mem) - v.fresh }
