@@ -70,8 +70,8 @@ var layers = map[string][]string{
 	"internal/kv/kvtest":           {".", "internal/kv"},
 	"internal/lint":                {},
 	"internal/reentry":             {},
-	"kinesisapi":                   {".", "stream"},
-	"kinesistest":                  {".", "kinesisapi", "stream"},
+	"awsapi/kinesisapi":            {".", "stream"},
+	"kinesistest":                  {".", "awsapi/kinesisapi", "stream"},
 	"internal/logstore":            {".", "internal/block", "internal/kv"},
 	"stream":                       {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore"},
 }
@@ -81,7 +81,7 @@ var layers = map[string][]string{
 var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "kinesisapi", "kinesistest", "stream"}
+var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "awsapi/kinesisapi", "kinesistest", "stream"}
 
 // forTests are packages that may import testing and what helps with it.
 func forTests(path string) bool {
