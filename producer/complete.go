@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/backoff"
 )
 
 // failures are the failed records of a request, for the log.
@@ -241,7 +242,7 @@ func (p *Producer) pause(x *ending, e *entry, v verdict) int64 {
 	if (v.cause == causeWrongShard || v.cause == causeShardClosed) && p.shards.version > x.b.version {
 		return 0
 	}
-	return int64(max(time.Duration(x.jitter*float64(p.opts.Retry.bound(int(e.attempts)))), v.after)) + 1
+	return int64(backoff.Policy(p.opts.Retry).PauseAt(x.jitter, int(e.attempts), v.err))
 }
 
 // unanswered handles a record of an identity that may be stored or not. It
@@ -303,7 +304,6 @@ func (p *Producer) release(l *lane) {
 type verdict struct {
 	err            error
 	retry, unknown bool
-	after          time.Duration
 	cause          cause
 }
 
@@ -326,10 +326,6 @@ func (p *Producer) judge(err error, x *ending) verdict {
 		err = fmt.Errorf("%w: %w: %v", shardlog.ErrUnknownOutcome, errTimeout, err)
 	}
 	v := verdict{err: err, retry: shardlog.Retryable(err), unknown: errors.Is(err, shardlog.ErrUnknownOutcome), cause: causeOf(err)}
-	var e *shardlog.Error
-	if errors.As(err, &e) {
-		v.after = e.RetryAfter
-	}
 	switch {
 	case x.b.unsent:
 		v.unknown = false // of the call that opens the identity

@@ -1,11 +1,8 @@
 package producer
 
 import (
-	"bytes"
 	"log/slog"
-	"runtime"
 	"runtime/debug"
-	"strconv"
 )
 
 // decide gives an entry its result, the only one. Whoever waits for it is told
@@ -109,9 +106,8 @@ func (p *Producer) dispatch(d *delivery) {
 			go p.dispatch(d)
 		}
 	}()
-	id := goroutineID()
+	defer p.callbacks.Leave(p.callbacks.Enter())
 	p.mu.Lock()
-	p.dispatcher = id
 	for {
 		for d.first != d.next {
 			e := d.first
@@ -137,7 +133,7 @@ func (p *Producer) dispatch(d *delivery) {
 		calling = false
 		p.mu.Lock()
 	}
-	p.dispatching, p.dispatcher = false, 0
+	p.dispatching = false
 	p.advance(p.now())
 	p.unlock()
 }
@@ -178,19 +174,6 @@ func (p *Producer) inside() bool {
 		return false
 	}
 	p.unlock()
-	id := goroutineID()
-	p.mu.Lock()
-	return p.dispatcher == id
-}
-
-// goroutineID reads the number from the first line of the stack, "goroutine 7
-// [running]:"; there is no other way to ask. It decides only whether a call
-// from inside a callback waits. An unexpected line gives 0, which is no
-// goroutine's.
-func goroutineID() uint64 {
-	var buf [64]byte
-	s := bytes.TrimPrefix(buf[:runtime.Stack(buf[:], false)], []byte("goroutine "))
-	digits, _, _ := bytes.Cut(s, []byte(" "))
-	id, _ := strconv.ParseUint(string(digits), 10, 64)
-	return id
+	defer p.mu.Lock()
+	return p.callbacks.Inside()
 }

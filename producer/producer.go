@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/reentry"
 )
 
 // Producer puts records on a sink. Make one with New, and end it with Shutdown
@@ -50,6 +51,8 @@ type Producer struct {
 	// tell it the result. They are not shared by producers, because a channel
 	// that was made in a bubble of testing/synctest works only there.
 	waiters sync.Pool
+
+	callbacks reentry.Goroutines // the one that runs callbacks
 
 	// mu guards everything below. It is never held across a call of the sink,
 	// a callback, logging or any other wait.
@@ -86,9 +89,8 @@ type Producer struct {
 	room      list // entries that wait to be accepted, in order
 	open      int  // accepted entries without a result
 
-	outbox      chain  // entries that have a result and wait for their callback
-	dispatching bool   // a goroutine is running callbacks
-	dispatcher  uint64 // its number
+	outbox      chain // entries that have a result and wait for their callback
+	dispatching bool  // a goroutine is running callbacks
 
 	wakes    *waiter    // waiters to be told when mu is released
 	flushers []*flusher // calls of Flush

@@ -212,18 +212,6 @@ func outcomeOf(b *request) RequestOutcome {
 	return o
 }
 
-// bound is the longest pause after a number of attempts.
-func (r *Retry) bound(attempts int) time.Duration {
-	b := r.Initial
-	for i := 1; i < attempts && b < r.Max; i++ {
-		b *= 2
-	}
-	if b > r.Max || b <= 0 { // <= 0: the doubling overflowed
-		b = r.Max
-	}
-	return b
-}
-
 // report logs the failures of a request.
 func (p *Producer) report(f *failures) {
 	if f.failed == 0 && f.retried == 0 && !f.reordered && !f.fenced {

@@ -10,6 +10,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/consumer"
+	"github.com/shardlog/shardlog/internal/backoff"
 	"github.com/shardlog/shardlog/internal/kpl"
 )
 
@@ -139,7 +140,7 @@ func (v *receiver) shard(ctx context.Context, id string, read read, wait time.Du
 			return nil
 		case errors.Is(err, shardlog.ErrThroughputExceeded):
 			v.rec.readRefused(1)
-			pause = max(retryAfter(err), 5*time.Millisecond)
+			pause = max(backoff.RetryAfter(err), 5*time.Millisecond)
 		case err != nil:
 			return fmt.Errorf("reading %s: %w", id, err)
 		default:
