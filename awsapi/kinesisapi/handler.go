@@ -108,7 +108,7 @@ type call struct {
 	// loseAnswer is set by a fault: the operation is carried out, and then the
 	// connection is closed.
 	loseAnswer bool
-	after func() // called when the answer was sent
+	after      func() // called when the answer was sent
 	// release gives the memory of body back.
 	release func()
 	// streamed is set when the operation has answered itself.
