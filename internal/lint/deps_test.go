@@ -54,22 +54,24 @@ var benchOnly = []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/
 // in it: they may import everything, and nothing can import them.
 var layers = map[string][]string{
 	".":                            {},
-	"benchmarks/patterns":          {".", "checkpoint", "consumer", "internal/kpl", "producer", "stream"},
+	"benchmarks/patterns":          {".", "checkpoint", "consumer", "internal/backoff", "internal/kpl", "producer", "stream"},
 	"benchmarks/patterns/benchcmd": {".", "benchmarks/patterns"},
 	"checkpoint":                   {"."},
 	"checkpoint/checkpointtest":    {".", "checkpoint"},
 	"checkpoint/badgercheckpoint":  {".", "checkpoint"},
 	"cost":                         {"."},
-	"producer":                     {".", "internal/kpl"},
-	"consumer":                     {".", "checkpoint", "internal/kpl"},
+	"producer":                     {".", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"consumer":                     {".", "checkpoint", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"internal/backoff":             {"."},
 	"internal/block":               {"."},
 	"internal/kpl":                 {"."},
 	"internal/kv":                  {"."},
 	"internal/kv/badgerkv":         {".", "internal/kv"},
 	"internal/kv/kvtest":           {".", "internal/kv"},
 	"internal/lint":                {},
-	"kinesisapi":                   {".", "stream"},
-	"kinesistest":                  {".", "kinesisapi", "stream"},
+	"internal/reentry":             {},
+	"awsapi/kinesisapi":            {".", "stream"},
+	"kinesistest":                  {".", "awsapi/kinesisapi", "stream"},
 	"internal/logstore":            {".", "internal/block", "internal/kv"},
 	"stream":                       {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore"},
 }
@@ -79,7 +81,7 @@ var layers = map[string][]string{
 var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "kinesisapi", "kinesistest", "stream"}
+var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "awsapi/kinesisapi", "kinesistest", "stream"}
 
 // forTests are packages that may import testing and what helps with it.
 func forTests(path string) bool {
