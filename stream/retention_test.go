@@ -267,3 +267,31 @@ func TestRetentionWhileTailReadersRun(t *testing.T) {
 		}
 	})
 }
+
+// A reader at the end of a parent finds out there where to continue. So the
+// parent may not be listed longer than its children, whatever their ends and
+// the arrivals of the parent's records: here all of them are in one
+// millisecond.
+func TestAParentIsNotListedLongerThanItsChildren(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := create(t, openMem(t), "s", Config{Retention: time.Hour})
+		put(t, st, "a", "x")
+		children, err := st.Split(t.Context(), shardID(0), shardlog.HashKey{})
+		require.NoError(t, err)
+		for _, c := range children {
+			_, err := st.Split(t.Context(), c, shardlog.HashKey{})
+			require.NoError(t, err)
+		}
+		for range 3 {
+			if infos := shards(t, st); infos[0].ID == shardID(0) {
+				p, err := st.Read(t.Context(), shardlog.ReadRequest{ShardID: shardID(0)})
+				require.NoError(t, err)
+				require.True(t, p.End)
+				require.Equal(t, children, p.Children, "after %v", time.Since(infos[0].Created))
+			}
+			time.Sleep(time.Hour)
+			synctest.Wait()
+		}
+		require.Len(t, shards(t, st), 4, "the open ones")
+	})
+}

@@ -105,6 +105,16 @@ func (r *routes) children(index uint32) (ids []string) {
 	return ids
 }
 
+// hasParent reports whether a shard that m was made from is still listed.
+func (r *routes) hasParent(m *member) bool {
+	for _, p := range m.meta.Parents {
+		if r.find(logstore.Name(p)) != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // hashKey returns where a record belongs.
 func (h Hash) hashKey(r *shardlog.Record) shardlog.HashKey {
 	switch {
