@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/logstore"
 )
 
@@ -39,9 +40,12 @@ type Stream struct {
 }
 
 var (
-	_ shardlog.RequestSink = (*Stream)(nil)
-	_ shardlog.Source      = (*Stream)(nil)
-	_ shardlog.Capable     = (*Stream)(nil)
+	_ shardlog.RequestSink     = (*Stream)(nil)
+	_ shardlog.Source          = (*Stream)(nil)
+	_ shardlog.Capable         = (*Stream)(nil)
+	_ shardlog.Named           = (*Stream)(nil)
+	_ shardlog.DedicatedReader = (*Stream)(nil)
+	_ checkpoint.Provider      = (*Stream)(nil)
 )
 
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {

@@ -116,9 +116,7 @@ func (r *run) reads(ctx context.Context, n int) (read, time.Duration, error) {
 			read, err := f.Dedicated(ctx, n)
 			return read, time.Second, err
 		}
-		d, ok := r.log.(interface {
-			ReadDedicated(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
-		})
+		d, ok := r.log.(shardlog.DedicatedReader)
 		if !ok {
 			return refuse("another: the target has no dedicated reads")
 		}
@@ -165,7 +163,7 @@ func (v *receiver) shard(ctx context.Context, id string, read read, wait time.Du
 // group starts the workers of a consumer group.
 func (v *receiver) group(ctx context.Context, n int, done func(error)) error {
 	opts := consumer.Options{Group: fmt.Sprintf("bench-%d", n), Stream: "bench"}
-	if _, ok := v.run.log.(interface{ Checkpoints() checkpoint.Store }); !ok {
+	if _, ok := v.run.log.(checkpoint.Provider); !ok {
 		opts.Store = checkpoint.NewMemory()
 	}
 	for i := range v.run.w.Consumers.Workers {
