@@ -73,7 +73,8 @@ var layers = map[string][]string{
 	"awsapi/kinesisapi":            {".", "stream"},
 	"kinesistest":                  {".", "awsapi/kinesisapi", "stream"},
 	"internal/logstore":            {".", "internal/block", "internal/kv"},
-	"stream":                       {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore"},
+	"shard":                        {".", "internal/logstore"},
+	"stream":                       {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore", "shard"},
 }
 
 // badgerUsers import Badger themselves: the seam to it, and the benchmarks,
