@@ -36,6 +36,24 @@ func CapabilitiesOf(sinkOrSource any) Capabilities {
 	return Capabilities{}
 }
 
+// Named is implemented by sinks and sources that know the name of the stream
+// that they are. A consumer takes it for the stream's name in checkpoint rows
+// where its options give none.
+type Named interface {
+	// Name returns the stream's name. It does not block, and always returns
+	// the same.
+	Name() string
+}
+
+// DedicatedReader is implemented by a Source that has, for each reader that asks
+// for it, a throughput apart from the limits that its readers share, such as the
+// enhanced fan-out of Kinesis. A consumer uses it for its option FanOut.
+type DedicatedReader interface {
+	// ReadDedicated is Source.Read without the shared limits: they neither
+	// delay or refuse it, nor count what it reads.
+	ReadDedicated(ctx context.Context, req ReadRequest) (Page, error)
+}
+
 // RequestSink is a Sink that takes what exactly-once storage needs along with
 // the records.
 type RequestSink interface {

@@ -13,23 +13,6 @@ import (
 	"time"
 )
 
-// Limits of the log. Those of Kinesis are the same unless said otherwise.
-const (
-	// MaxPartitionKeyLength is the longest partition key, in Unicode code
-	// points (Kinesis API reference, PutRecord).
-	MaxPartitionKeyLength = 256
-	// MaxRecordSize is the largest value that a stream's own record limit may
-	// take, in bytes of data, partition key and headers together (Kinesis
-	// API reference, UpdateMaxRecordSize: 10,240 KiB).
-	MaxRecordSize = 10 << 20
-	// DefaultRecordSize is the record limit of a stream that sets none, in
-	// bytes (Kinesis: 1,024 KiB).
-	DefaultRecordSize = 1 << 20
-	// MaxHeaders is the largest number of headers on one record. Kinesis has
-	// no headers; inside an aggregated record they travel as tags.
-	MaxHeaders = 256
-)
-
 // Header is one pair of strings that travels with a record. Keys may repeat
 // and keep their order.
 type Header struct {

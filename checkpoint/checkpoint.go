@@ -159,3 +159,11 @@ type Watcher interface {
 	// none. It ends with ctx, and the channel is never closed.
 	Watch(ctx context.Context, group, stream string) <-chan struct{}
 }
+
+// Provider is implemented by a Source that comes with a Store, such as a stream
+// whose database has one. A consumer uses it where its options name no Store.
+type Provider interface {
+	// Checkpoints returns the Store. It does not block. The Store may be used
+	// as long as the Source is open.
+	Checkpoints() Store
+}

@@ -8,14 +8,9 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// dedicatedSource is a source that serves readers beside its shared limits.
-type dedicatedSource interface {
-	ReadDedicated(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error)
-}
-
 // checkFanOut refuses what the source cannot do.
 func (o *Options) checkFanOut(src shardlog.Source) error {
-	if _, ok := src.(dedicatedSource); o.FanOut && !ok && src != nil {
+	if _, ok := src.(shardlog.DedicatedReader); o.FanOut && !ok && src != nil {
 		return fmt.Errorf("%w: FanOut by a source of type %T", shardlog.ErrUnsupported, src)
 	}
 	return nil
@@ -24,7 +19,7 @@ func (o *Options) checkFanOut(src shardlog.Source) error {
 // readFunc is how pages are read: with the limits that all readers of the
 // source share, or beside them.
 func (r *run) readFunc() func(context.Context, shardlog.ReadRequest) (shardlog.Page, error) {
-	if d, ok := r.src.(dedicatedSource); ok && r.o.FanOut {
+	if d, ok := r.src.(shardlog.DedicatedReader); ok && r.o.FanOut {
 		return d.ReadDedicated
 	}
 	return r.src.Read

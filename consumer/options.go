@@ -20,13 +20,13 @@ type Options struct {
 	// Group names the consumer group: its members share progress, and groups
 	// do not affect each other. Defaults to "default".
 	Group string
-	// Stream names the stream in the store. Defaults to what the source's
-	// method Name() string returns; it has to be set when there is none.
+	// Stream names the stream in the store. Defaults to the source's Name if it
+	// is a shardlog.Named; it has to be set when it is not.
 	Stream string
-	// Store keeps the progress. Defaults to what the source's method
-	// Checkpoints() checkpoint.Store returns; it has to be set when there is
-	// none, because progress that ends with the process has to be asked for,
-	// with checkpoint.NewMemory.
+	// Store keeps the progress. Defaults to the source's own, if it is a
+	// checkpoint.Provider; it has to be set when it is not, because
+	// progress that ends with the process has to be asked for, with
+	// checkpoint.NewMemory.
 	Store checkpoint.Store
 	// WorkerID names this consumer in the store, in at most 200 bytes; every
 	// one that runs needs a name of its own. A second one with the same name
@@ -75,8 +75,8 @@ type Options struct {
 	PrefetchBytes int64
 	// FanOut reads beside the limits that all readers of the stream share, as
 	// an enhanced fan-out consumer of Kinesis does: other consumers do not slow
-	// this one down, nor it them. The source has to have the method
-	// ReadDedicated, as package stream's has; New fails with
+	// this one down, nor it them. The source has to be a
+	// shardlog.DedicatedReader, as package stream's is; New fails with
 	// shardlog.ErrUnsupported otherwise. Defaults to the shared limits.
 	FanOut bool
 	// FanOutRate bounds what FanOut reads of each shard, in bytes a second.
@@ -130,10 +130,19 @@ type Options struct {
 	// fail are delivered at any age. Defaults to 0: no bound.
 	MaxAge time.Duration
 	// DeadLetter takes records that are not tried again; see DeadLettersTo for
-	// one that puts them into a stream. Its ctx is that of the handler. As
-	// long as it fails, it is tried again and the shard waits. Defaults to
-	// none, and then no record is given up.
+	// one that puts them into a stream. Its ctx is that of the handler. While
+	// it fails, it is tried again and the shard waits, unless the error says
+	// that trying again cannot help: see OnRefused. Defaults to none, and then
+	// no record is given up.
 	DeadLetter func(ctx context.Context, d DeadLetter) error
+	// OnRefused decides about a record that DeadLetter will never take: its
+	// error is Permanent, or matches shardlog.ErrInvalid, ErrUnsupported,
+	// ErrNotFound, ErrClosed, or another one of package shardlog that does not
+	// heal. Nil means to go on without the record, which is lost then and
+	// counted in ShardStats.Dropped; an error stops the shard with that error,
+	// before the record, and the consumer too unless ParkFailed is set. It may
+	// block. Defaults to stopping with err.
+	OnRefused func(d DeadLetter, err error) error
 	// Drop gives up records without dead letters: they are counted, and told
 	// to OnEvent and Logger, but lost. It has to be set when attempts are
 	// limited and there is no DeadLetter. Defaults to giving up nothing.
@@ -301,10 +310,10 @@ func (o *Options) fillNames(src shardlog.Source) {
 	if o.Group == "" {
 		o.Group = "default"
 	}
-	if s, ok := src.(interface{ Name() string }); ok && o.Stream == "" {
+	if s, ok := src.(shardlog.Named); ok && o.Stream == "" {
 		o.Stream = s.Name()
 	}
-	if s, ok := src.(interface{ Checkpoints() checkpoint.Store }); ok && o.Store == nil {
+	if s, ok := src.(checkpoint.Provider); ok && o.Store == nil {
 		o.Store = s.Checkpoints()
 	}
 	if o.WorkerID == "" {

@@ -81,7 +81,7 @@ func Describe(d Description) (Pattern, error) {
 	switch {
 	case !(d.Records > 0 && d.Records <= maxRate):
 		return Pattern{}, &shardlog.InvalidError{Field: "Records", Value: d.Records, Limit: "above 0, at most 1e12"}
-	case d.Size < 1 || d.Size > 10<<20:
+	case d.Size < 1 || d.Size > shardlog.MaxRecordSize:
 		return Pattern{}, &shardlog.InvalidError{Field: "Size", Value: d.Size, Limit: "1 to 10485760"}
 	case !(d.Peak >= 1 && d.Peak <= 1e6):
 		return Pattern{}, &shardlog.InvalidError{Field: "Peak", Value: d.Peak, Limit: "1 to 1000000"}
@@ -103,7 +103,7 @@ func (p *Pattern) check() error {
 		name  string
 		value float64
 	}{{"Records", p.Records}, {"Bytes", p.Bytes}, {"PutUnits", p.PutUnits}, {"RoundedBytes", p.RoundedBytes}, {"PeakRecords", p.PeakRecords}, {"PeakBytes", p.PeakBytes}} {
-		if !(f.value > 0 && f.value <= maxRate*(10<<20)) {
+		if !(f.value > 0 && f.value <= maxRate*shardlog.MaxRecordSize) {
 			return &shardlog.InvalidError{Field: "Pattern." + f.name, Value: f.value, Limit: "above 0, and not too large"}
 		}
 	}

@@ -30,7 +30,7 @@ type load struct{ records, bytes float64 }
 // A size out of 0 to 10 MiB, and more keys than there is room for, are a
 // *shardlog.InvalidError.
 func (t *Trace) Add(at time.Time, key string, size int64) error {
-	if size < 0 || size > 10<<20 {
+	if size < 0 || size > shardlog.MaxRecordSize {
 		return &shardlog.InvalidError{Field: "size", Value: size, Limit: "0 to 10485760"}
 	}
 	if t.seconds == nil {

@@ -18,7 +18,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/shardlog/shardlog/kinesisapi"
+	"github.com/shardlog/shardlog/awsapi/kinesisapi"
 	"github.com/shardlog/shardlog/stream"
 )
 

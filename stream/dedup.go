@@ -153,11 +153,11 @@ type dedupTicket struct {
 	claim  *claim
 }
 
-// Stage implements logstore.Rider. The IDs are in the records.
-func (d *dedupIndex) Stage([]any, *logstore.Tx) {}
+// Prepare implements logstore.Participant. The IDs are in the records.
+func (d *dedupIndex) Prepare([]any, *logstore.Tx) {}
 
-// Settle implements logstore.Rider.
-func (d *dedupIndex) Settle(tickets []any, err error) {
+// Finish implements logstore.Participant.
+func (d *dedupIndex) Finish(tickets []any, err error) {
 	window := d.st.meta.Load().DedupWindow
 	d.mu.Lock()
 	for _, t := range tickets {
@@ -192,7 +192,7 @@ func (st *Stream) loadIDs() error {
 	var all []found
 	after := windowStart(time.Now(), window)
 	for _, m := range st.routes.Load().all {
-		err := m.s.IDs(after+1, func(id []byte, seq shardlog.SequenceNumber, ms int64) {
+		err := m.s.ScanDedupIDs(after+1, func(id []byte, seq shardlog.SequenceNumber, ms int64) {
 			all = append(all, found{dedupKeyOf(string(id)), dedupPlace{seq, ms}})
 		})
 		if errors.Is(err, shardlog.ErrCorrupt) {

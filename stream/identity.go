@@ -229,8 +229,8 @@ func (p *identity) unload() {
 	}
 }
 
-// Stage implements logstore.Rider.
-func (p *identity) Stage(tickets []any, tx *logstore.Tx) {
+// Prepare implements logstore.Participant.
+func (p *identity) Prepare(tickets []any, tx *logstore.Tx) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := &p.staged
@@ -274,8 +274,8 @@ func (p *identity) Stage(tickets []any, tx *logstore.Tx) {
 	}
 }
 
-// Settle implements logstore.Rider.
-func (p *identity) Settle(tickets []any, err error) {
+// Finish implements logstore.Participant.
+func (p *identity) Finish(tickets []any, err error) {
 	p.mu.Lock()
 	s := &p.staged
 	opened := false
@@ -327,15 +327,15 @@ func (p *identity) opened() {
 // of that kind at a time.
 func (p *identity) change(ctx context.Context, t *ticket) error {
 	joined := false
-	err := p.st.db.log.AppendWith(ctx, nil, nil, nil, &logstore.Trip{
-		Inline: len(p.id) + identityHeader + 64,
-		Join: func(_, _ int, ride func(logstore.Rider, any)) {
+	err := p.st.db.log.AppendWith(ctx, nil, nil, nil, &logstore.AppendOptions{
+		InlineBytes: len(p.id) + identityHeader + 64,
+		Joined: func(_, _ int, attach func(logstore.Participant, any)) {
 			joined = true
 			if t.kind == ticketForget {
 				t.epoch = math.MaxUint64 // no request has it
 			}
 			p.assigned.Store(t.epoch)
-			ride(p, t)
+			attach(p, t)
 		},
 	})
 	if !joined {

@@ -176,8 +176,8 @@ func (c *call) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	}
 	c.choose()
 	if len(c.todo) > 0 || len(c.noted) > 0 && c.ident != nil {
-		trip := &logstore.Trip{Enter: c.enter, Join: c.join, Inline: c.inline(), Arrivals: c.arrived}
-		err = st.db.log.AppendWith(ctx, c.records, c.targets, c.out, trip)
+		opts := &logstore.AppendOptions{Check: c.enter, Joined: c.join, InlineBytes: c.inline(), Arrivals: c.arrived}
+		err = st.db.log.AppendWith(ctx, c.records, c.targets, c.out, opts)
 	}
 	c.giveBack()
 	if errors.Is(err, errMoved) {
@@ -451,7 +451,7 @@ func (c *call) inline() int {
 }
 
 // join makes the tickets of what a group has taken.
-func (c *call) join(from, to int, ride func(logstore.Rider, any)) {
+func (c *call) join(from, to int, attach func(logstore.Participant, any)) {
 	if c.claim == nil {
 		return
 	}
@@ -494,11 +494,11 @@ func (c *call) join(from, to int, ride func(logstore.Rider, any)) {
 		}
 	}
 	if len(t.numbers) > 0 {
-		ride(c.ident, t)
+		attach(c.ident, t)
 	}
 	if len(ids.keys) > 0 {
 		ids.claim = c.claim
-		ride(&c.st.dedup, &ids)
+		attach(&c.st.dedup, &ids)
 	}
 }
 

@@ -46,7 +46,7 @@ func (db *DB) janitor() {
 		}
 		next := db.retain(ctx)
 		if dirty {
-			if wait := reclaimEvery - time.Since(lastReclaim); wait > 0 && !lastReclaim.IsZero() && !db.log.Lagging() {
+			if wait := reclaimEvery - time.Since(lastReclaim); wait > 0 && !lastReclaim.IsZero() && !db.log.Stalled() {
 				next = min(next, wait)
 			} else {
 				dirty = db.reclaim()
@@ -56,7 +56,7 @@ func (db *DB) janitor() {
 				}
 			}
 		}
-		db.log.Round()
+		db.log.CaughtUp()
 		timer.Reset(next)
 	}
 }
@@ -134,7 +134,7 @@ func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Dura
 	next = min(time.Hour, age) // what is written from now on lasts that long
 	for _, m := range st.routes.Load().all {
 		var upto uint64
-		m.s.Boundaries(func(end uint64, lastMs, _ int64) bool {
+		m.s.ScanPieces(func(end uint64, lastMs, _ int64) bool {
 			if lastMs >= cutoff {
 				next = min(next, time.UnixMilli(lastMs+1).Add(age).Sub(now))
 				return false
@@ -220,7 +220,7 @@ func (st *Stream) shrink(ctx context.Context, limit int64) error {
 	var pieces []piece
 	for _, m := range st.routes.Load().all {
 		var sum int64
-		m.s.Boundaries(func(end uint64, lastMs, size int64) bool {
+		m.s.ScanPieces(func(end uint64, lastMs, size int64) bool {
 			pieces = append(pieces, piece{m, end, lastMs, size})
 			sum += size
 			return sum < excess

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/logstore"
 )
 
@@ -39,9 +40,12 @@ type Stream struct {
 }
 
 var (
-	_ shardlog.RequestSink = (*Stream)(nil)
-	_ shardlog.Source      = (*Stream)(nil)
-	_ shardlog.Capable     = (*Stream)(nil)
+	_ shardlog.RequestSink     = (*Stream)(nil)
+	_ shardlog.Source          = (*Stream)(nil)
+	_ shardlog.Capable         = (*Stream)(nil)
+	_ shardlog.Named           = (*Stream)(nil)
+	_ shardlog.DedicatedReader = (*Stream)(nil)
+	_ checkpoint.Provider      = (*Stream)(nil)
 )
 
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
@@ -479,23 +483,23 @@ func checkRead(req *shardlog.ReadRequest) error {
 // which matches shardlog.ErrCorrupt: the iteration goes on behind it unless
 // the loop is left.
 func (st *Stream) Records(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "records", shardID, from, logstore.Mode{})
+	return st.iterate(ctx, "records", shardID, from, logstore.IterateOptions{})
 }
 
 // Scan is Records whose records are borrowed: their data and strings are valid
 // until the loop asks for the next one, and must not be changed or kept. It is
 // for reading very much very fast.
 func (st *Stream) Scan(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "scan", shardID, from, logstore.Mode{Borrow: true})
+	return st.iterate(ctx, "scan", shardID, from, logstore.IterateOptions{Borrow: true})
 }
 
 // Tail is Records that follows the shard: at the tail it waits for more. It
 // ends at the end of a closed shard, and when ctx ends, with its error.
 func (st *Stream) Tail(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "tail", shardID, from, logstore.Mode{Follow: true})
+	return st.iterate(ctx, "tail", shardID, from, logstore.IterateOptions{Follow: true})
 }
 
-func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog.Position, mode logstore.Mode) iter.Seq2[shardlog.Record, error] {
+func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog.Position, mode logstore.IterateOptions) iter.Seq2[shardlog.Record, error] {
 	return func(yield func(shardlog.Record, error) bool) {
 		err := st.enter(ctx, op)
 		var m *member

@@ -220,7 +220,7 @@ func (tx *Tx) check() error {
 	return errors.Join(errs...)
 }
 
-// txRows are the checkpoint rows of a transaction, locked. They ride with its
+// txRows are the checkpoint rows of a transaction, locked. They are stored with its
 // records.
 type txRows struct {
 	db     *DB
@@ -286,15 +286,15 @@ func (rows *txRows) decide(want []checkpoint.Lease) error {
 	return nil
 }
 
-// Stage implements logstore.Rider.
-func (rows *txRows) Stage(_ []any, tx *logstore.Tx) {
+// Prepare implements logstore.Participant.
+func (rows *txRows) Prepare(_ []any, tx *logstore.Tx) {
 	for _, k := range rows.keys {
 		tx.Set(k, rows.values[string(k)])
 	}
 }
 
-// Settle implements logstore.Rider.
-func (rows *txRows) Settle([]any, error) { rows.unlock() }
+// Finish implements logstore.Participant.
+func (rows *txRows) Finish([]any, error) { rows.unlock() }
 
 // txTry is one attempt at a transaction: a call for each of its streams, in
 // the order of their numbers, which is that of their locks.
@@ -341,13 +341,13 @@ func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	if err != nil || len(records) == 0 && len(t.rows.keys) == 0 {
 		return nil, err
 	}
-	err = t.rows.db.log.AppendWith(ctx, records, targets, out, &logstore.Trip{
-		Whole: true, Inline: t.rows.inline, Arrivals: arrived,
-		Join: func(_, _ int, ride func(logstore.Rider, any)) {
+	err = t.rows.db.log.AppendWith(ctx, records, targets, out, &logstore.AppendOptions{
+		Atomic: true, InlineBytes: t.rows.inline, Arrivals: arrived,
+		Joined: func(_, _ int, attach func(logstore.Participant, any)) {
 			t.joined = true
-			ride(t.rows, nil)
+			attach(t.rows, nil)
 			for _, c := range t.calls {
-				c.join(0, len(c.todo), ride)
+				c.join(0, len(c.todo), attach)
 			}
 		},
 	})

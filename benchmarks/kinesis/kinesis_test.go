@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/awsapi/kinesisapi"
 	"github.com/shardlog/shardlog/benchmarks/patterns"
-	"github.com/shardlog/shardlog/kinesisapi"
 	"github.com/shardlog/shardlog/kinesistest"
 	"github.com/shardlog/shardlog/stream"
 )

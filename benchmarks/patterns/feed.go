@@ -2,12 +2,12 @@ package patterns
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/backoff"
 	"github.com/shardlog/shardlog/producer"
 )
 
@@ -166,6 +166,9 @@ func (f *feeder) batches() {
 	}
 }
 
+// pauses are those between attempts of a request.
+var pauses = backoff.Policy{Initial: 5 * time.Millisecond, Max: time.Second}
+
 // put puts what was added until all of it is stored or has failed, and
 // returns when it was.
 func (f *feeder) put() (now int64) {
@@ -185,7 +188,7 @@ func (f *feeder) put() (now int64) {
 			case e == nil:
 				f.rec.acknowledged(&f.acked, &stamps[i], &records[i], now)
 			case shardlog.Retryable(e):
-				pause = max(pause, retryAfter(e))
+				pause = max(pause, backoff.RetryAfter(e))
 				// The order stays, and so do the buffers, which belong to places in bufs.
 				records[again], stamps[again] = records[i], stamps[i]
 				again++
@@ -195,7 +198,7 @@ func (f *feeder) put() (now int64) {
 			}
 		}
 		records, stamps = records[:again], stamps[:again]
-		if again == 0 || !sleep(ctx, max(pause, backOff(try))) {
+		if again == 0 || !sleep(ctx, max(pause, pauses.Pause(try+1, nil))) {
 			break
 		}
 	}
@@ -205,21 +208,6 @@ func (f *feeder) put() (now int64) {
 	}
 	f.records, f.stamps = f.records[:0], f.stamps[:0]
 	return now
-}
-
-// retryAfter is what an error says of when to try again.
-func retryAfter(err error) time.Duration {
-	var e *shardlog.Error
-	if errors.As(err, &e) {
-		return e.RetryAfter
-	}
-	return 0
-}
-
-// backOff is a random pause that grows with the tries.
-func backOff(try int) time.Duration {
-	limit := min(5*time.Millisecond<<min(try, 10), time.Second)
-	return rand.N(limit) + 1
 }
 
 // ticket is a record that package producer has; done is made once.

@@ -10,6 +10,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/consumer"
+	"github.com/shardlog/shardlog/internal/backoff"
 	"github.com/shardlog/shardlog/internal/kpl"
 )
 
@@ -115,9 +116,7 @@ func (r *run) reads(ctx context.Context, n int) (read, time.Duration, error) {
 			read, err := f.Dedicated(ctx, n)
 			return read, time.Second, err
 		}
-		d, ok := r.log.(interface {
-			ReadDedicated(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
-		})
+		d, ok := r.log.(shardlog.DedicatedReader)
 		if !ok {
 			return refuse("another: the target has no dedicated reads")
 		}
@@ -141,7 +140,7 @@ func (v *receiver) shard(ctx context.Context, id string, read read, wait time.Du
 			return nil
 		case errors.Is(err, shardlog.ErrThroughputExceeded):
 			v.rec.readRefused(1)
-			pause = max(retryAfter(err), 5*time.Millisecond)
+			pause = max(backoff.RetryAfter(err), 5*time.Millisecond)
 		case err != nil:
 			return fmt.Errorf("reading %s: %w", id, err)
 		default:
@@ -164,7 +163,7 @@ func (v *receiver) shard(ctx context.Context, id string, read read, wait time.Du
 // group starts the workers of a consumer group.
 func (v *receiver) group(ctx context.Context, n int, done func(error)) error {
 	opts := consumer.Options{Group: fmt.Sprintf("bench-%d", n), Stream: "bench"}
-	if _, ok := v.run.log.(interface{ Checkpoints() checkpoint.Store }); !ok {
+	if _, ok := v.run.log.(checkpoint.Provider); !ok {
 		opts.Store = checkpoint.NewMemory()
 	}
 	for i := range v.run.w.Consumers.Workers {

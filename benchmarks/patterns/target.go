@@ -23,11 +23,11 @@ type Target interface {
 	Open(ctx context.Context, w *Workload) (Log, error)
 }
 
-// Log is what one run puts records on and reads them from. One with a method
-// ReadDedicated, as package stream's, or that is a FanOut, can have consumers of
-// ConsumeFanOut; one whose reads return as soon as there is a record, as
-// its Capabilities tell with Pushes, those of ConsumeTail. Those of ConsumeGroup keep their checkpoints in its method Checkpoints, or
-// in memory if it has none. All methods but Close are safe for concurrent use.
+// Log is what one run puts records on and reads them from. A Log that is a
+// shardlog.DedicatedReader or a FanOut can have consumers of ConsumeFanOut. One
+// whose Capabilities have Pushes can have those of ConsumeTail. Consumers of
+// ConsumeGroup keep their checkpoints in the Log's own store if it is a
+// checkpoint.Provider, and in memory if not. All methods but Close are safe for concurrent use.
 type Log interface {
 	shardlog.Sink
 	shardlog.Source

@@ -236,7 +236,7 @@ func listComplete(ctx context.Context, s checkpoint.Store) error {
 		wg.Go(func() {
 			for i := w; i < rows && errs[w] == nil; i += writers {
 				// Backwards, so that the order of creation is not the answer.
-				_, errs[w] = s.Create(ctx, checkpoint.Lease{Key: key(fmt.Sprintf("shardId-%012d", rows-1-i))})
+				_, errs[w] = s.Create(ctx, checkpoint.Lease{Key: key(shardlog.ShardID(uint32(rows - 1 - i)))})
 			}
 		})
 	}

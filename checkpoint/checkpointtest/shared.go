@@ -109,7 +109,7 @@ func CheckMany(s checkpoint.Store) error {
 		wg.Go(func() {
 			for i := w; i < Many && errs[w] == nil; i += writers {
 				l := full()
-				l.Shard, l.PreparedState = fmt.Sprintf("shardId-%012d", i), nil
+				l.Shard, l.PreparedState = shardlog.ShardID(uint32(i)), nil
 				_, errs[w] = s.Create(ctx, l)
 			}
 		})
@@ -123,7 +123,7 @@ func CheckMany(s checkpoint.Store) error {
 		return fmt.Errorf("list: %w", err)
 	}
 	for i := range max(Many, len(rows)) {
-		if want := fmt.Sprintf("shardId-%012d", i); i >= len(rows) || rows[i].Shard != want {
+		if want := shardlog.ShardID(uint32(i)); i >= len(rows) || rows[i].Shard != want {
 			return fmt.Errorf("list has %d rows, want %d; it does not have %s in its place", len(rows), Many, want)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/shardlog/shardlog/kinesisapi"
+	"github.com/shardlog/shardlog/awsapi/kinesisapi"
 	"github.com/shardlog/shardlog/stream"
 )
 

@@ -22,7 +22,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/shardlog/shardlog/kinesisapi"
+	"github.com/shardlog/shardlog/awsapi/kinesisapi"
 	"github.com/shardlog/shardlog/stream"
 )
 

@@ -24,7 +24,7 @@ import (
 )
 
 // Magic begins every aggregate.
-const Magic = "\xf3\x89\x9a\xc2"
+const Magic = shardlog.AggregateMagic
 
 // Overhead is what an aggregate has besides its protobuf message, in bytes:
 // the magic and the digest.

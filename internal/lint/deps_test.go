@@ -45,29 +45,33 @@ var modules = []string{
 // below the module; "." is the root package. Programs (package main) are not
 // in it: they may import everything, and nothing can import them.
 var layers = map[string][]string{
-	".":                             {},
-	"benchmarks/patterns":           {".", "checkpoint", "consumer", "internal/kpl", "producer", "stream"},
+	".":                           {},
+	"checkpoint":                  {"."},
+	"checkpoint/checkpointtest":   {".", "checkpoint"},
+	"checkpoint/badgercheckpoint": {".", "checkpoint"},
+	"cost":                        {"."},
+	"producer":                    {".", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"consumer":                    {".", "checkpoint", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"internal/backoff":            {"."},
+	"internal/block":              {"."},
+	"internal/kpl":                {"."},
+	"internal/kv":                 {"."},
+	"internal/kv/badgerkv":        {".", "internal/kv"},
+	"internal/kv/kvtest":          {".", "internal/kv"},
+	"internal/lint":               {},
+	"internal/reentry":            {},
+	"awsapi/kinesisapi":           {".", "stream"},
+	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
+	"internal/logstore":           {".", "internal/block", "internal/kv"},
+	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore"},
+
+	// Nested modules.
+	"benchmarks/patterns":           {".", "checkpoint", "consumer", "internal/backoff", "internal/kpl", "producer", "stream"},
 	"benchmarks/patterns/benchcmd":  {".", "benchmarks/patterns"},
-	"checkpoint":                    {"."},
-	"checkpoint/checkpointtest":     {".", "checkpoint"},
-	"checkpoint/badgercheckpoint":   {".", "checkpoint"},
 	"checkpoint/dynamodbcheckpoint": {".", "checkpoint"},
 	"checkpoint/redischeckpoint":    {".", "checkpoint"},
 	"checkpoint/sqlcheckpoint":      {".", "checkpoint"},
-	"cost":                          {"."},
-	"producer":                      {".", "internal/kpl"},
-	"consumer":                      {".", "checkpoint", "internal/kpl"},
-	"internal/block":                {"."},
-	"internal/kpl":                  {"."},
-	"internal/kv":                   {"."},
-	"internal/kv/badgerkv":          {".", "internal/kv"},
-	"internal/kv/kvtest":            {".", "internal/kv"},
-	"internal/lint":                 {},
-	"kinesisapi":                    {".", "stream"},
-	"kinesistest":                   {".", "kinesisapi", "stream"},
-	"internal/logstore":             {".", "internal/block", "internal/kv"},
 	"sdktest/golang":                {},
-	"stream":                        {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore"},
 }
 
 // badgerUsers import Badger themselves: the seam to it, and the benchmarks,
@@ -75,7 +79,7 @@ var layers = map[string][]string{
 var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks", "benchmarks/compare"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "kinesisapi", "kinesistest", "stream"}
+var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "awsapi/kinesisapi", "kinesistest", "stream"}
 
 // importsInternal are nested modules that may import internal packages of the
 // main module. Such an import breaks a build that selects a newer main module

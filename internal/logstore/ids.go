@@ -8,12 +8,12 @@ import (
 	"github.com/shardlog/shardlog/internal/block"
 )
 
-// IDs calls f for each dedup ID among the records that arrived at since, Unix
+// ScanDedupIDs calls f for each dedup ID among the records that arrived at since, Unix
 // milliseconds, or later, in the order of the records. The ID is f's until it
 // returns. It reads the blocks that reach into that time, and no others. What
 // cannot be read because it is damaged is left out; the error, which matches
 // shardlog.ErrCorrupt then, comes at the end.
-func (s *Shard) IDs(since int64, f func(id []byte, seq shardlog.SequenceNumber, ms int64)) error {
+func (s *Shard) ScanDedupIDs(since int64, f func(id []byte, seq shardlog.SequenceNumber, ms int64)) error {
 	v := s.view.Load()
 	var errs []error
 	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].lastMs >= since })

@@ -16,25 +16,25 @@ import (
 // An error is yielded once and ends the iteration, except for a
 // *shardlog.CorruptError: to go on after the damage, keep iterating.
 func (s *Shard) Records(ctx context.Context, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return s.Iterate(ctx, from, Mode{})
+	return s.Iterate(ctx, from, IterateOptions{})
 }
 
 // Scan is Records whose records are borrowed: their data and strings are valid
 // until the loop asks for the next one, and must not be changed. It is for
 // reading very much very fast.
 func (s *Shard) Scan(ctx context.Context, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return s.Iterate(ctx, from, Mode{Borrow: true})
+	return s.Iterate(ctx, from, IterateOptions{Borrow: true})
 }
 
 // Tail is Records that follows the shard: at the tail it waits for more. It
 // ends when the shard is closed and read to its end, when ctx ends, with the
 // error of ctx, or when the log is closed.
 func (s *Shard) Tail(ctx context.Context, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return s.Iterate(ctx, from, Mode{Follow: true})
+	return s.Iterate(ctx, from, IterateOptions{Follow: true})
 }
 
-// Mode says how Iterate goes about it. The zero value is that of Records.
-type Mode struct {
+// IterateOptions says how Iterate goes about it. The zero value is that of Records.
+type IterateOptions struct {
 	Follow bool              // as Tail
 	Borrow bool              // as Scan
 	Wrap   func(error) error // applied to errors; nil for none
@@ -44,11 +44,11 @@ type Mode struct {
 }
 
 // Iterate is Records, Scan or Tail.
-func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, mode Mode) iter.Seq2[shardlog.Record, error] {
+func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, mode IterateOptions) iter.Seq2[shardlog.Record, error] {
 	return func(yield func(shardlog.Record, error) bool) { s.walk(ctx, from, mode, yield) }
 }
 
-func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode Mode, yield func(shardlog.Record, error) bool) {
+func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOptions, yield func(shardlog.Record, error) bool) {
 	// Errors are rare, so it is they that go the longer way.
 	fail := func(err error) bool {
 		if mode.Wrap != nil {

@@ -21,7 +21,7 @@ func readDamaged(t *testing.T, s *Shard) (data []string, damages []*shardlog.Cor
 	t.Helper()
 	c, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	for r, err := range s.Iterate(c, shardlog.TrimHorizon(), Mode{Follow: s.view.Load().closed}) {
+	for r, err := range s.Iterate(c, shardlog.TrimHorizon(), IterateOptions{Follow: s.view.Load().closed}) {
 		var d *shardlog.CorruptError
 		if errors.As(err, &d) {
 			damages = append(damages, d)

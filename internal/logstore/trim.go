@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 )
 
-// Boundaries calls f for the stored pieces of s, oldest first, until it
+// ScanPieces calls f for the stored pieces of s, oldest first, until it
 // returns false: the counter after the piece, the arrival of its last record
 // in Unix milliseconds, and its stored size. Records are removed by the piece.
-func (s *Shard) Boundaries(f func(end uint64, lastMs, size int64) bool) {
+func (s *Shard) ScanPieces(f func(end uint64, lastMs, size int64) bool) {
 	v := s.view.Load()
 	for i := range v.blocks {
 		if e := &v.blocks[i]; !f(e.end(), e.lastMs, int64(e.size)) {

@@ -20,13 +20,13 @@ type counter struct {
 	failed, stages int
 }
 
-func (c *counter) Stage(tickets []any, tx *Tx) {
+func (c *counter) Prepare(tickets []any, tx *Tx) {
 	c.stages++
 	c.staged = c.n + len(tickets)
 	tx.Set(c.key, []byte(fmt.Sprint(c.staged)))
 }
 
-func (c *counter) Settle(tickets []any, err error) {
+func (c *counter) Finish(tickets []any, err error) {
 	if err != nil {
 		c.failed += len(tickets)
 		return
@@ -35,8 +35,8 @@ func (c *counter) Settle(tickets []any, err error) {
 }
 
 // ride appends one record with a ticket of c.
-func rideWith(ctx context.Context, l *Log, s *Shard, c *counter, data string, trip Trip) error {
-	trip.Join = func(_, _ int, ride func(Rider, any)) { ride(c, data) }
+func rideWith(ctx context.Context, l *Log, s *Shard, c *counter, data string, trip AppendOptions) error {
+	trip.Joined = func(_, _ int, ride func(Participant, any)) { ride(c, data) }
 	res := make([]shardlog.PutResult, 1)
 	if err := l.AppendWith(ctx, []shardlog.Record{rec(data)}, []*Shard{s}, res, &trip); err != nil {
 		return err
@@ -55,7 +55,7 @@ func TestRidersAreStoredWithTheirRecords(t *testing.T) {
 		l.mu.Lock()
 		before := l.open.calls
 		l.mu.Unlock()
-		go func() { results <- rideWith(ctx, l, s, c, data, Trip{}) }()
+		go func() { results <- rideWith(ctx, l, s, c, data, AppendOptions{}) }()
 		for {
 			l.mu.Lock()
 			n := l.open.calls
@@ -67,7 +67,7 @@ func TestRidersAreStoredWithTheirRecords(t *testing.T) {
 	}
 	put := func(leave error) {
 		t.Helper()
-		go func() { results <- rideWith(ctx, l, s, a, "first", Trip{}) }()
+		go func() { results <- rideWith(ctx, l, s, a, "first", AppendOptions{}) }()
 		<-gate.enter
 		// These come into the next group together.
 		enqueue(a, "second")
@@ -134,7 +134,7 @@ func TestManyRiders(t *testing.T) {
 		wg.Go(func() {
 			c := &counter{key: []byte(fmt.Sprint("z", i))}
 			for range 5 {
-				require.NoError(t, rideWith(ctx, l, l.Shard(ID{1, uint32(i % 2)}), c, "x", Trip{Inline: 30 + i%200}))
+				require.NoError(t, rideWith(ctx, l, l.Shard(ID{1, uint32(i % 2)}), c, "x", AppendOptions{InlineBytes: 30 + i%200}))
 			}
 			require.Equal(t, 5, c.n)
 		})
@@ -154,20 +154,20 @@ func TestWhatAppendWithRefuses(t *testing.T) {
 	l, ss := openOn(t, kv.NewMemory(), 2, Options{})
 	c := &counter{key: []byte("z")}
 	why := errors.New("why")
-	require.ErrorIs(t, rideWith(ctx, l, ss[0], c, "x", Trip{Enter: func() error { return why }}), why)
+	require.ErrorIs(t, rideWith(ctx, l, ss[0], c, "x", AppendOptions{Check: func() error { return why }}), why)
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	require.ErrorIs(t, rideWith(ended, l, ss[0], c, "x", Trip{}), context.Canceled)
+	require.ErrorIs(t, rideWith(ended, l, ss[0], c, "x", AppendOptions{}), context.Canceled)
 	_, err := l.Change(ctx, Change{Close: []*Shard{ss[0]}})
 	require.NoError(t, err)
-	require.ErrorIs(t, rideWith(ctx, l, ss[0], c, "x", Trip{Whole: true}), shardlog.ErrShardClosed)
+	require.ErrorIs(t, rideWith(ctx, l, ss[0], c, "x", AppendOptions{Atomic: true}), shardlog.ErrShardClosed)
 	require.Zero(t, c.stages)
 	// A closed shard refuses its records only; whole calls are refused whole.
 	records, targets := []shardlog.Record{rec("a"), rec("b")}, []*Shard{ss[0], ss[1]}
 	for _, whole := range []bool{true, false} {
 		res := make([]shardlog.PutResult, 2)
 		arrivals := make([]int64, 2)
-		err := l.AppendWith(ctx, records, targets, res, &Trip{Whole: whole, Arrivals: arrivals})
+		err := l.AppendWith(ctx, records, targets, res, &AppendOptions{Atomic: whole, Arrivals: arrivals})
 		if whole {
 			require.ErrorIs(t, err, shardlog.ErrShardClosed)
 			require.Empty(t, contents(t, ss[1]))
@@ -180,7 +180,7 @@ func TestWhatAppendWithRefuses(t *testing.T) {
 		require.Equal(t, res[1].Sequence.Arrival().Unix(), arrivals[1]/1000)
 	}
 	res := make([]shardlog.PutResult, 1)
-	require.NoError(t, l.AppendWith(ctx, records[:1], targets[:1], res, &Trip{}))
+	require.NoError(t, l.AppendWith(ctx, records[:1], targets[:1], res, &AppendOptions{}))
 	require.ErrorIs(t, res[0].Err, shardlog.ErrShardClosed, "nothing joins a group, and nobody waits for it")
 }
 
@@ -203,7 +203,7 @@ func TestAppendWithOverSeveralGroups(t *testing.T) {
 		commits = 0
 		c := &counter{key: []byte("z")}
 		covered := 0
-		err := l.AppendWith(ctx, records, targets, make([]shardlog.PutResult, 11), &Trip{Whole: whole, Join: func(from, to int, ride func(Rider, any)) {
+		err := l.AppendWith(ctx, records, targets, make([]shardlog.PutResult, 11), &AppendOptions{Atomic: whole, Joined: func(from, to int, ride func(Participant, any)) {
 			require.Equal(t, covered, from)
 			covered = to
 			ride(c, nil)
@@ -254,10 +254,10 @@ func TestLostAndIDs(t *testing.T) {
 		require.Equal(t, seq.Arrival().Unix(), ms/1000)
 		got[string(id)] = seq
 	}
-	require.NoError(t, s.IDs(0, note))
+	require.NoError(t, s.ScanDedupIDs(0, note))
 	require.Equal(t, map[string]shardlog.SequenceNumber{"a": seqs[0], "c": seqs[2], "d": seqs[3], "e": seqs[4]}, got)
 	clear(got)
-	require.NoError(t, s.IDs(s.view.Load().lastMs+1, note))
+	require.NoError(t, s.ScanDedupIDs(s.view.Load().lastMs+1, note))
 	require.Empty(t, got)
 	for _, seq := range seqs {
 		require.False(t, s.Lost(seq.Counter()))

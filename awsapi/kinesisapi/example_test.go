@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 
-	"github.com/shardlog/shardlog/kinesisapi"
+	"github.com/shardlog/shardlog/awsapi/kinesisapi"
 	"github.com/shardlog/shardlog/stream"
 )
 

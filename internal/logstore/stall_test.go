@@ -40,7 +40,7 @@ func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 			require.NoError(t, err)
 			require.Zero(t, took, "within what the owner's way of working explains")
 		}
-		require.True(t, l.Lagging())
+		require.True(t, l.Stalled())
 		<-woken
 
 		took, err := put(t.Context())
@@ -49,13 +49,13 @@ func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 
 		go func() {
 			time.Sleep(time.Millisecond)
-			l.Round()
+			l.CaughtUp()
 		}()
 		took, err = put(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, time.Millisecond, took)
 
-		require.True(t, l.Lagging(), "it is still over the limit")
+		require.True(t, l.Stalled(), "it is still over the limit")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		took, err = put(ctx)
@@ -66,11 +66,11 @@ func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 		require.NoError(t, l.Do(t.Context(), func(tx *Tx) error { tx.Set([]byte("x"), nil); return nil }))
 		require.NoError(t, s.Trim(t.Context(), s.LastCounter()+1))
 		require.Zero(t, time.Since(start), "what makes room is not held up")
-		l.Round()
+		l.CaughtUp()
 		took, err = put(t.Context())
 		require.NoError(t, err)
 		require.Zero(t, took)
-		require.False(t, l.Lagging())
+		require.False(t, l.Stalled())
 	})
 }
 
@@ -87,5 +87,5 @@ func TestWithoutAnOwnerNobodyWaits(t *testing.T) {
 		_, err := l.AppendOne(t.Context(), l.Shard(cs[0].ID), &shardlog.Record{PartitionKey: "k", Data: make([]byte, 1<<20)})
 		require.NoError(t, err)
 	}
-	require.False(t, l.Lagging())
+	require.False(t, l.Stalled())
 }

@@ -13,9 +13,9 @@ import (
 // paceWait is the longest that a write is held up.
 const paceWait = 20 * time.Millisecond
 
-// Round is called by the owner when it has done what Wake asked for, as far as
+// CaughtUp is called by the owner when it has done what Wake asked for, as far as
 // it could: writers that wait for it go on.
-func (l *Log) Round() {
+func (l *Log) CaughtUp() {
 	l.lagging.Store(false) // the next commit says whether it still does
 	l.mu.Lock()
 	if l.round != nil {
@@ -25,8 +25,8 @@ func (l *Log) Round() {
 	l.mu.Unlock()
 }
 
-// Lagging tells whether writers are held up because the owner does not keep up.
-func (l *Log) Lagging() bool { return l.lagging.Load() }
+// Stalled tells whether writers are held up because the owner does not keep up.
+func (l *Log) Stalled() bool { return l.lagging.Load() }
 
 // lag notes that the owner does not keep up, and calls for it.
 func (l *Log) lag() {

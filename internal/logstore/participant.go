@@ -7,24 +7,24 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// Rider is state beside the records that must be stored in the same
+// Participant is state beside the records that must be stored in the same
 // transaction as some of them: what a producer has stored, for example. Its
 // tickets are what the rider made of each call; see Trip. The committer calls
 // both methods, without a lock held; they must be quick, must not fail and must
 // not call the log.
-type Rider interface {
-	// Stage adds what the tickets change to the transaction that stores their
+type Participant interface {
+	// Prepare adds what the tickets change to the transaction that stores their
 	// records. Nothing of it is certain yet: the transaction may fail.
-	Stage(tickets []any, tx *Tx)
-	// Settle tells the outcome of the tickets, nil if they are stored, before
+	Prepare(tickets []any, tx *Tx)
+	// Finish tells the outcome of the tickets, nil if they are stored, before
 	// those who wait for the group go on. Tickets of a group that was given
 	// up because the one before it failed were not staged.
-	Settle(tickets []any, err error)
+	Finish(tickets []any, err error)
 }
 
 // ride is a rider in a group, and its tickets in the order in which they came.
 type ride struct {
-	rider   Rider
+	rider   Participant
 	tickets []any
 }
 
@@ -37,21 +37,21 @@ const (
 	rideInline = 24 << 10
 )
 
-// Trip says what goes along with the records of AppendWith.
-type Trip struct {
-	// Enter, if set, is called with the log locked, before records join a
+// AppendOptions says what goes along with the records of AppendWith.
+type AppendOptions struct {
+	// Check, if set, is called with the log locked, before records join a
 	// group. Its error refuses them.
-	Enter func() error
-	// Join, if set, is called with the log locked when the records from up to
+	Check func() error
+	// Joined, if set, is called with the log locked when the records from up to
 	// and without to have joined a group: those that have no error in their
 	// results. It calls ride for each rider that goes along.
-	Join func(from, to int, ride func(Rider, any))
-	// Inline is how many bytes of keys and small values the riders of one call
+	Joined func(from, to int, ride func(Participant, any))
+	// InlineBytes is how many bytes of keys and small values the riders of one call
 	// may add to a transaction.
-	Inline int
-	// Whole puts all records into one group, whatever their size, so that they
+	InlineBytes int
+	// Atomic puts all records into one group, whatever their size, so that they
 	// are stored together or not at all; the call fails as a whole.
-	Whole bool
+	Atomic bool
 	// Arrivals, unless nil, gets the arrival of each record, in Unix
 	// milliseconds, before Join is called.
 	Arrivals []int64
@@ -60,7 +60,7 @@ type Trip struct {
 // AppendWith is Append for records that something goes along with. Without
 // records it stores what rides along alone. The results of records that joined
 // no group are errors, and so is the whole call's error if none did.
-func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, trip *Trip) error {
+func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, trip *AppendOptions) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
@@ -68,7 +68,7 @@ func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets
 		g, to, err := l.board(ctx, records, targets, res, from, trip)
 		if err == nil {
 			err = g.wait(ctx)
-			if err != nil && (trip.Whole || len(records) == 0) {
+			if err != nil && (trip.Atomic || len(records) == 0) {
 				return err
 			}
 			for i := from; i < to && err != nil; i++ {
@@ -91,13 +91,13 @@ func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets
 
 // board adds records to the open group until it is full, with what rides
 // along. It returns the group and the index of the first record left.
-func (l *Log) board(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int, trip *Trip) (*group, int, error) {
+func (l *Log) board(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int, trip *AppendOptions) (*group, int, error) {
 	l.mu.Lock()
 	for {
 		if err := l.awaitRoom(ctx); err != nil {
 			return nil, from, err
 		}
-		if n := len(l.open.rides); n == 0 || n < maxRides && l.open.riding+trip.Inline <= rideInline {
+		if n := len(l.open.rides); n == 0 || n < maxRides && l.open.riding+trip.InlineBytes <= rideInline {
 			break
 		}
 		if err := l.awaitNext(ctx); err != nil {
@@ -105,12 +105,12 @@ func (l *Log) board(ctx context.Context, records []shardlog.Record, targets []*S
 		}
 	}
 	defer l.mu.Unlock()
-	if trip.Enter != nil {
-		if err := trip.Enter(); err != nil {
+	if trip.Check != nil {
+		if err := trip.Check(); err != nil {
 			return nil, from, err
 		}
 	}
-	for i := from; i < len(records) && trip.Whole; i++ {
+	for i := from; i < len(records) && trip.Atomic; i++ {
 		if targets[i].closed {
 			return nil, from, shardlog.ErrShardClosed
 		}
@@ -118,7 +118,7 @@ func (l *Log) board(ctx context.Context, records []shardlog.Record, targets []*S
 	g := l.open
 	ms := time.Now().UnixMilli()
 	i := from
-	for ; i < len(records) && (trip.Whole || g.bytes < groupBytes); i++ {
+	for ; i < len(records) && (trip.Atomic || g.bytes < groupBytes); i++ {
 		s := targets[i]
 		if s.closed {
 			res[i] = shardlog.PutResult{Err: shardlog.ErrShardClosed}
@@ -129,13 +129,13 @@ func (l *Log) board(ctx context.Context, records []shardlog.Record, targets []*S
 			trip.Arrivals[i] = s.lastMs
 		}
 	}
-	if trip.Join != nil {
-		trip.Join(from, i, g.ride)
+	if trip.Joined != nil {
+		trip.Joined(from, i, g.ride)
 	}
 	if g.empty() {
 		return settledGroup, i, nil // a group of nothing is never committed
 	}
-	g.riding += trip.Inline
+	g.riding += trip.InlineBytes
 	g.calls++
 	l.wakeCommitter()
 	return g, i, nil
@@ -162,7 +162,7 @@ func (l *Log) awaitNext(ctx context.Context) error {
 }
 
 // ride adds a ticket to the group.
-func (g *group) ride(r Rider, ticket any) {
+func (g *group) ride(r Participant, ticket any) {
 	for _, x := range g.rides {
 		if x.rider == r {
 			x.tickets = append(x.tickets, ticket)
@@ -180,7 +180,7 @@ func (w *write) stage(g *group) {
 	before := w.c.batch.Bytes
 	tx := &Tx{store: w.c.log.store, batch: &w.c.batch}
 	for _, r := range g.rides {
-		r.rider.Stage(r.tickets, tx)
+		r.rider.Prepare(r.tickets, tx)
 	}
 	// As for operations: it is small, and overwritten in the end.
 	w.c.log.dead.Add(int64(w.c.batch.Bytes - before))
@@ -189,7 +189,7 @@ func (w *write) stage(g *group) {
 // settle tells the riders of a group its outcome.
 func (g *group) settle(err error) {
 	for _, r := range g.rides {
-		r.rider.Settle(r.tickets, err)
+		r.rider.Finish(r.tickets, err)
 	}
 }
 
