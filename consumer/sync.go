@@ -261,7 +261,7 @@ func lostTo(row checkpoint.Lease) error {
 	if owner == "" {
 		owner = "another worker"
 	}
-	return fmt.Errorf("%w: %s has it, or had it, in epoch %d", ErrLeaseLost, owner, row.Epoch)
+	return fmt.Errorf("%w: held by %s since epoch %d", ErrLeaseLost, owner, row.Epoch)
 }
 
 // cleanUp removes rows that nobody needs any more: those of shards that have

@@ -20,14 +20,14 @@ type failures struct {
 	first           error
 }
 
-func (f *failures) note(err error) {
+func (f *failures) noteError(err error) {
 	if f.first == nil {
 		f.first = err
 	}
 }
 
-// ending is a request while it is taken apart.
-type ending struct {
+// completion is a request while it is taken apart.
+type completion struct {
 	b        *request
 	now      int64
 	clock    time.Time
@@ -45,22 +45,22 @@ type ending struct {
 // outcome of some of its records is not known, and they are sent again as they
 // are, which stores none twice.
 func (p *Producer) complete(b *request, results []shardlog.PutResult, err error) failures {
-	x := &ending{b: b, now: p.now(), clock: time.Now(), jitter: rand.Float64()}
+	x := &completion{b: b, now: p.now(), clock: time.Now(), jitter: rand.Float64()}
 	x.attempt = Attempt{Time: b.started, Duration: x.clock.Sub(b.started)}
 	x.stored = []Attempt{x.attempt}
 	x.timedOut = b.ctx.Err() != nil && errors.Is(context.Cause(b.ctx), errTimeout)
 	p.stats.requestTime.add(x.attempt.Duration)
-	p.crowded = 0
-	x.lost, x.fenced = p.identityLost(b, err)
-	whole := p.judge(err, x)
+	p.contendedUntil = 0
+	x.lost, x.fenced = p.onIdentityError(b, err)
+	whole := p.classify(err, x)
 	// A request is refused whole when one of its records has a fault that only
 	// the sink knows of. It is found by halving.
 	x.split = err != nil && len(b.slots) > 1 && errors.Is(err, shardlog.ErrInvalid) && !whole.unknown
 	all := p.allStored(b, results, err)
 	if !all {
-		p.register(b)
+		p.createQueues(b)
 	}
-	if b.left {
+	if b.sinkMayRead {
 		b.keepData()
 	}
 	due, live := int64(0), 0
@@ -70,30 +70,30 @@ func (p *Producer) complete(b *request, results []shardlog.PutResult, err error)
 		var v verdict
 		if !all {
 			if v = whole; err == nil {
-				v = p.judgeOne(s, &results[i], x)
+				v = p.classifyOne(s, &results[i], x)
 			}
 		}
 		if v.err == nil {
-			p.succeeded(x, s, &results[i])
-		} else if s.maybe = s.maybe || v.unknown; p.keep(x, s, v, err != nil) {
-			d, n := p.unanswered(x, s, v)
+			p.onStored(x, s, &results[i])
+		} else if s.inDoubt = s.inDoubt || v.unknown; p.mustResend(x, s, v, err != nil) {
+			d, n := p.onInDoubt(x, s, v)
 			if n > 0 {
 				due, live = max(due, d), live+n
 				kept = append(kept, *s)
 				continue
 			}
 		} else {
-			p.refused(x, s, v)
+			p.onRefused(x, s, v)
 		}
 		if p.opts.ID != "" {
-			p.numbers.settle(s.number)
+			p.numbers.retire(s.number)
 		}
 	}
-	b.records, b.ranges, b.numbers = recycled(b.records), b.ranges[:0], b.numbers[:0]
+	b.records, b.ranges, b.numbers = cleared(b.records), b.ranges[:0], b.numbers[:0]
 	clear(b.slots[len(kept):])
-	b.slots, b.live = kept, live
+	b.slots, b.undecided = kept, live
 	if len(kept) > 0 {
-		p.park(b, due)
+		p.holdForResend(b, due)
 	} else {
 		b.arena = b.arena[:0]
 		p.endRequest(b)
@@ -104,12 +104,12 @@ func (p *Producer) complete(b *request, results []shardlog.PutResult, err error)
 	return x.failures
 }
 
-// keep tells whether a record has to be sent again as it is, because it may be
+// mustResend tells whether a record has to be sent again as it is, because it may be
 // stored: now, or by an earlier attempt. It is not if the sink, which looks for
 // stored numbers first, has refused this record; if it has refused the call as a
 // whole, it may not have looked.
-func (p *Producer) keep(x *ending, s *slot, v verdict, whole bool) bool {
-	return p.opts.ID != "" && v.retry && !x.lost && (v.unknown && v.cause != causeWrongShard || s.maybe && whole)
+func (p *Producer) mustResend(x *completion, s *slot, v verdict, whole bool) bool {
+	return p.opts.ID != "" && v.retry && !x.lost && (v.unknown && v.cause != causeWrongShard || s.inDoubt && whole)
 }
 
 // allStored tells whether no record of a request needs anything but its result.
@@ -118,7 +118,7 @@ func (p *Producer) allStored(b *request, results []shardlog.PutResult, err error
 		return false
 	}
 	for i := range results {
-		if results[i].Err != nil || p.misplaced(&b.slots[i], results[i].ShardID) {
+		if results[i].Err != nil || p.isMisplaced(&b.slots[i], results[i].ShardID) {
 			return false
 		}
 	}
@@ -128,175 +128,175 @@ func (p *Producer) allStored(b *request, results []shardlog.PutResult, err error
 // keepData leaves the data of all entries to who may still be reading it.
 func (b *request) keepData() {
 	for i := range b.slots {
-		for e := b.slots[i].first; e != nil; e = e.mate {
+		for e := b.slots[i].first; e != nil; e = e.nextInSlot {
 			e.chunk = nil
 		}
 	}
 }
 
-func recycled(records []shardlog.Record) []shardlog.Record {
+func cleared(records []shardlog.Record) []shardlog.Record {
 	clear(records)
 	return records[:0]
 }
 
-// succeeded gives the entries of a stored record their results.
-func (p *Producer) succeeded(x *ending, s *slot, r *shardlog.PutResult) {
-	p.stats.records++
-	p.stats.recordBytes += uint64(s.size)
-	p.stats.userRecords.add(int64(s.n))
+// onStored gives the entries of a stored record their results.
+func (p *Producer) onStored(x *completion, s *slot, r *shardlog.PutResult) {
+	p.stats.stored++
+	p.stats.storedBytes += uint64(s.size)
+	p.stats.recordsPerSlot.add(int64(s.n))
 	res := Result{ShardID: r.ShardID, Sequence: r.Sequence, Duplicate: r.Duplicate}
 	for e := s.first; e != nil; res.SubSequence++ {
-		next := e.mate
-		e.req, e.mate = nil, nil
+		next := e.nextInSlot
+		e.carrier, e.nextInSlot = nil, nil
 		if e.state != decided { // else while it was in flight
-			if e.lane != nil && e.lane.due > 0 { // an earlier record of the key was refused
+			if e.queue != nil && e.queue.retryAt > 0 { // an earlier record of the key was refused
 				p.stats.reordered++
 				x.reordered = x.reordered || !p.strict
 				p.strict = true
 			}
 			res.Attempts = x.stored
-			if e.out.res.Attempts != nil {
-				res.Attempts = append(e.out.res.Attempts, x.attempt)
+			if e.outcome.res.Attempts != nil {
+				res.Attempts = append(e.outcome.res.Attempts, x.attempt)
 			}
-			p.conclude(e, &res, nil)
+			p.decideInOrder(e, &res, nil)
 		}
 		e = next
 	}
 }
 
-// refused handles a record that is not to be sent again as it is.
-func (p *Producer) refused(x *ending, s *slot, v verdict) {
+// onRefused handles a record that is not to be sent again as it is.
+func (p *Producer) onRefused(x *completion, s *slot, v verdict) {
 	if v.cause == causeThroughput && s.shard != nil {
-		s.shard.limit.refused(x.clock)
+		s.shard.limit.onRefused(x.clock)
 	}
 	// A record with a fault may be one of many in its aggregate.
 	apart := v.cause == causeInvalid && s.n > 1 && !v.unknown
 	// What may be stored must not be sent under other numbers.
-	split := x.split && !(p.opts.ID != "" && s.maybe)
+	split := x.split && !(p.opts.ID != "" && s.inDoubt)
 	for e := s.first; e != nil; {
-		next := e.mate
-		e.req, e.mate = nil, nil
+		next := e.nextInSlot
+		e.carrier, e.nextInSlot = nil, nil
 		switch {
 		case e.state == decided:
 		case split, apart && !x.split:
 			e.attempts--
-			if e.solo = e.solo || apart; split {
-				e.alone = int32((len(x.b.slots) + 1) / 2)
+			if e.notAggregated = e.notAggregated || apart; split {
+				e.maxSlots = int32((len(x.b.slots) + 1) / 2)
 			}
-			p.again(e)
+			p.requeue(e)
 		default:
-			p.failed(x, e, v)
+			p.onFailed(x, e, v)
 		}
 		e = next
 	}
 }
 
-// failed handles a failed attempt of e.
-func (p *Producer) failed(x *ending, e *entry, v verdict) {
-	p.attempted(x, e, v)
-	retry := v.retry && !(x.lost && e.maybe) // whether it is stored cannot be found out any more
+// onFailed handles a failed attempt of e.
+func (p *Producer) onFailed(x *completion, e *entry, v verdict) {
+	p.recordAttempt(x, e, v)
+	retry := v.retry && !(x.lost && e.inDoubt) // whether it is stored cannot be found out any more
 	if retry && p.mayRetry(e) {
 		x.retried++
 		p.stats.retries++
 		if pause := p.pause(x, e, v); pause > 0 {
-			e.lane.due = max(e.lane.due, x.now+pause)
+			e.queue.retryAt = max(e.queue.retryAt, x.now+pause)
 		}
-		p.again(e)
+		p.requeue(e)
 		return
 	}
 	x.failures.failed++
-	p.conclude(e, &Result{Attempts: e.out.res.Attempts}, e.final(v))
+	p.decideInOrder(e, &Result{Attempts: e.outcome.res.Attempts}, e.final(v))
 }
 
 // final is the error of an entry that gets no further attempt after v.
 func (e *entry) final(v verdict) error {
-	if e.maybe && !v.unknown {
+	if e.inDoubt && !v.unknown {
 		return putError(fmt.Errorf("%w of an earlier attempt: %w", shardlog.ErrUnknownOutcome, v.err))
 	}
 	return putError(v.err)
 }
 
-// attempted counts a failed attempt.
-func (p *Producer) attempted(x *ending, e *entry, v verdict) {
-	x.note(v.err)
+// recordAttempt counts a failed attempt.
+func (p *Producer) recordAttempt(x *completion, e *entry, v verdict) {
+	x.noteError(v.err)
 	p.stats.errors[v.cause]++
 	if v.unknown {
-		e.maybe, e.chunk = true, nil // the sink may still be reading the data
+		e.inDoubt, e.chunk = true, nil // the sink may still be reading the data
 	}
-	list := e.out.res.Attempts
+	list := e.outcome.res.Attempts
 	if len(list) == maxFailures {
 		list = append(make([]Attempt, 0, maxFailures+1), list[1:]...)
 	}
 	a := x.attempt
 	a.Err = v.err
-	e.out.res.Attempts = append(list, a)
+	e.outcome.res.Attempts = append(list, a)
 }
 
 func (p *Producer) mayRetry(e *entry) bool {
-	return p.ended == nil && (p.opts.MaxAttempts == 0 || int(e.attempts) < p.opts.MaxAttempts)
+	return p.fatal == nil && (p.opts.MaxAttempts == 0 || int(e.attempts) < p.opts.MaxAttempts)
 }
 
 // pause is how long the next attempt has to wait. A record that went to the
 // wrong shard may go to the right one at once when that is known meanwhile.
-func (p *Producer) pause(x *ending, e *entry, v verdict) int64 {
+func (p *Producer) pause(x *completion, e *entry, v verdict) int64 {
 	if (v.cause == causeWrongShard || v.cause == causeShardClosed) && p.shards.version > x.b.version {
 		return 0
 	}
 	return int64(backoff.Policy(p.opts.Retry).PauseAt(x.jitter, int(e.attempts), v.err))
 }
 
-// unanswered handles a record of an identity that may be stored or not. It
+// onInDoubt handles a record of an identity that may be stored or not. It
 // returns when it is to be sent again, and for how many entries: those without
 // a result. All stay with it, since its bytes must not change.
-func (p *Producer) unanswered(x *ending, s *slot, v verdict) (due int64, live int) {
-	for e := s.first; e != nil; e = e.mate {
+func (p *Producer) onInDoubt(x *completion, s *slot, v verdict) (due int64, live int) {
+	for e := s.first; e != nil; e = e.nextInSlot {
 		if e.state == decided {
 			continue
 		}
-		p.attempted(x, e, v)
+		p.recordAttempt(x, e, v)
 		if !p.mayRetry(e) {
 			x.failures.failed++
-			p.conclude(e, &Result{Attempts: e.out.res.Attempts}, e.final(v))
+			p.decideInOrder(e, &Result{Attempts: e.outcome.res.Attempts}, e.final(v))
 			continue
 		}
 		x.retried++
 		p.stats.retries++
-		e.state = parked
+		e.state = awaitsResend
 		due = max(due, x.now+p.pause(x, e, v))
 		live++
 	}
 	return due, live
 }
 
-// again queues an entry for a further attempt.
-func (p *Producer) again(e *entry) {
+// requeue queues an entry for a further attempt.
+func (p *Producer) requeue(e *entry) {
 	e.state = queued
-	e.lane.retry.push(e)
+	e.queue.retries.push(e)
 }
 
-// conclude gives an entry its result, unless a callback of an earlier record of
+// decideInOrder gives an entry its result, unless a callback of an earlier record of
 // the key has to come first.
-func (p *Producer) conclude(e *entry, res *Result, err error) {
-	if l := e.lane; l != nil && e.done != nil && l.retry.n > 0 {
-		e.deliver(&e.out, res, err)
-		e.state = settled
-		l.retry.push(e)
+func (p *Producer) decideInOrder(e *entry, res *Result, err error) {
+	if l := e.queue; l != nil && e.callback != nil && l.retries.n > 0 {
+		e.deliver(&e.outcome, res, err)
+		e.state = resultHeld
+		l.retries.push(e)
 		return
 	}
 	p.decide(e, res, err)
 }
 
 // release ends the use of a key by a request.
-func (p *Producer) release(l *lane) {
-	l.req = nil
-	l.waiting.prependAll(&l.retry)
+func (p *Producer) release(l *keyQueue) {
+	l.carrier = nil
+	l.entries.prependAll(&l.retries)
 	switch {
-	case l.waiting.n == 0:
-		p.dropLane(l)
-	case l.due > 0:
-		heap.Push(&p.backoff, l)
+	case l.entries.n == 0:
+		p.dropKeyQueue(l)
+	case l.retryAt > 0:
+		heap.Push(&p.retries, l)
 	default:
-		p.sendq.push(l)
+		p.runnable.push(l)
 	}
 }
 
@@ -309,15 +309,15 @@ type verdict struct {
 
 var errMisplaced = fmt.Errorf("%w: the aggregate is on a shard that does not hold all of it", shardlog.ErrWrongShard)
 
-// judgeOne says what became of one record of a request.
-func (p *Producer) judgeOne(s *slot, r *shardlog.PutResult, x *ending) verdict {
-	if r.Err == nil && p.misplaced(s, r.ShardID) {
+// classifyOne says what became of one record of a request.
+func (p *Producer) classifyOne(s *slot, r *shardlog.PutResult, x *completion) verdict {
+	if r.Err == nil && p.isMisplaced(s, r.ShardID) {
 		return verdict{err: errMisplaced, retry: true, unknown: true, cause: causeWrongShard}
 	}
-	return p.judge(r.Err, x)
+	return p.classify(r.Err, x)
 }
 
-func (p *Producer) judge(err error, x *ending) verdict {
+func (p *Producer) classify(err error, x *completion) verdict {
 	if err == nil {
 		return verdict{}
 	}
@@ -327,12 +327,12 @@ func (p *Producer) judge(err error, x *ending) verdict {
 	}
 	v := verdict{err: err, retry: shardlog.Retryable(err), unknown: errors.Is(err, shardlog.ErrUnknownOutcome), cause: causeOf(err)}
 	switch {
-	case x.b.unsent:
+	case x.b.notSent:
 		v.unknown = false // of the call that opens the identity
 	case x.lost:
 		v.retry, v.unknown = true, false
 	case v.cause == causeWrongShard || v.cause == causeShardClosed:
-		v.retry = v.retry || p.predict // another shard may take it
+		v.retry = v.retry || p.needsShards // another shard may take it
 	}
 	if v.cause == causePanic {
 		v.retry = false // would panic again

@@ -9,31 +9,31 @@ import (
 // when mu is released; a callback is queued.
 func (p *Producer) decide(e *entry, res *Result, err error) {
 	switch e.state {
-	case inRoom: // was never counted
-		p.room.remove(e)
-		e.deliver(&e.w.out[e.index], res, err)
-		p.told(e.w)
+	case awaitsRoom: // was never counted
+		p.waiting.remove(e)
+		e.deliver(&e.waiter.out[e.outIndex], res, err)
+		p.noteResult(e.waiter)
 		return
-	case queued, settled:
+	case queued, resultHeld:
 		if e.in != nil {
 			e.in.remove(e)
 		}
-	case sending:
-		if b := e.req; b != nil {
-			if b.live--; b.live == 0 {
+	case inRequest:
+		if b := e.carrier; b != nil {
+			if b.undecided--; b.undecided == 0 {
 				b.cancel() // nobody waits for it any more
 			}
 		}
-	case parked:
-		if b := e.req; b.live > 1 {
-			b.live--
+	case awaitsResend:
+		if b := e.carrier; b.undecided > 1 {
+			b.undecided--
 		} else {
-			defer p.unpark(b)
+			defer p.dropInDoubt(b)
 		}
 	}
 	e.state = decided
 	p.age.remove(e)
-	p.open--
+	p.undecided--
 	if e.attempts > 1 {
 		p.stats.retried.add(int64(e.attempts - 1))
 	}
@@ -43,25 +43,25 @@ func (p *Producer) decide(e *entry, res *Result, err error) {
 	} else {
 		p.stats.failed++
 	}
-	if len(p.flushers) > 0 {
-		p.flushed(e.seq, true)
+	if len(p.flushes) > 0 {
+		p.noteFlushed(e.seq, true)
 	}
 	switch {
-	case e.w != nil:
-		e.deliver(&e.w.out[e.index], res, err)
-		p.told(e.w)
-		p.finish(e)
-	case e.done == nil:
-		p.finish(e)
+	case e.waiter != nil:
+		e.deliver(&e.waiter.out[e.outIndex], res, err)
+		p.noteResult(e.waiter)
+		p.freeEntry(e)
+	case e.callback == nil:
+		p.freeEntry(e)
 	default:
-		e.deliver(&e.out, res, err)
+		e.deliver(&e.outcome, res, err)
 		p.outbox.push(e)
 	}
 }
 
 // deliver puts the result of an entry to where it is wanted.
 func (e *entry) deliver(to *outcome, res *Result, err error) {
-	attempts := e.out.res.Attempts
+	attempts := e.outcome.res.Attempts
 	to.set, to.res, to.err = true, *res, err
 	to.res.Sends = int(e.attempts)
 	if to.res.Attempts == nil {
@@ -69,20 +69,20 @@ func (e *entry) deliver(to *outcome, res *Result, err error) {
 	}
 }
 
-// told counts a result that a waiter got.
-func (p *Producer) told(w *waiter) {
+// noteResult counts a result that a waiter got.
+func (p *Producer) noteResult(w *waiter) {
 	if w.left--; w.left == 0 {
-		w.next, p.wakes = p.wakes, w
+		w.next, p.notify = p.notify, w
 	}
 }
 
-// finish makes the room of an entry free; callers see to it that p.grant is
+// freeEntry makes the room of an entry free; callers see to it that p.admitWaiting is
 // called.
-func (p *Producer) finish(e *entry) {
-	p.live--
-	p.liveBytes -= int64(e.size)
-	if len(p.flushers) > 0 {
-		p.flushed(e.seq, false)
+func (p *Producer) freeEntry(e *entry) {
+	p.records--
+	p.bytes -= int64(e.size)
+	if len(p.flushes) > 0 {
+		p.noteFlushed(e.seq, false)
 	}
 	p.recycle(e)
 }
@@ -97,13 +97,13 @@ type delivery struct {
 // free again.
 const deliverySize = 256
 
-// dispatch runs callbacks until none is left. Only one goroutine does at a
+// runCallbacks runs callbacks until none is left. Only one goroutine does at a
 // time, which p.dispatching says.
-func (p *Producer) dispatch(d *delivery) {
+func (p *Producer) runCallbacks(d *delivery) {
 	calling := false
 	defer func() {
 		if calling { // a callback called runtime.Goexit
-			go p.dispatch(d)
+			go p.runCallbacks(d)
 		}
 	}()
 	defer p.callbacks.Leave(p.callbacks.Enter())
@@ -113,10 +113,10 @@ func (p *Producer) dispatch(d *delivery) {
 			e := d.first
 			d.first = e.next
 			e.next = nil
-			p.finish(e)
+			p.freeEntry(e)
 		}
 		if d.first == nil {
-			d.first = p.outbox.take(deliverySize)
+			d.first = p.outbox.cut(deliverySize)
 			d.next = d.first
 		}
 		if d.first == nil {
@@ -128,24 +128,24 @@ func (p *Producer) dispatch(d *delivery) {
 		for d.next != nil {
 			e := d.next
 			d.next = e.next
-			p.callback(e)
+			p.runCallback(e)
 		}
 		calling = false
 		p.mu.Lock()
 	}
-	p.dispatching = false
+	p.callbacksRun = false
 	p.advance(p.now())
 	p.unlock()
 }
 
-// callback runs the callback of e.
-func (p *Producer) callback(e *entry) {
+// runCallback runs the callback of e.
+func (p *Producer) runCallback(e *entry) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.callbackPanicked(v)
 		}
 	}()
-	e.done(e.out.res, e.out.err)
+	e.callback(e.outcome.res, e.outcome.err)
 }
 
 func (p *Producer) callbackPanicked(v any) {
@@ -170,7 +170,7 @@ func (p *Producer) notePanic(err *PanicError) {
 
 // inside tells whether the caller is a callback. It releases mu meanwhile.
 func (p *Producer) inside() bool {
-	if !p.dispatching {
+	if !p.callbacksRun {
 		return false
 	}
 	p.unlock()

@@ -12,29 +12,29 @@ type entry struct {
 	key     string
 	hashKey shardlog.HashKey // the record's own, or where it belongs: see explicit
 	data    []byte
-	chunk   *chunk // which data is in, if it is to be used again
-	more    *more  // nil for most
+	chunk   *chunk  // which data is in, if it is to be used again
+	extras  *extras // nil for most
 	size    int
 	hash    uint64 // of the partition key
 	seq     uint64 // in the order of acceptance
 	born    int64  // when it was accepted
 
-	state    entryState
-	maybe    bool  // an attempt ended in an unknown outcome
-	explicit bool  // hashKey was given by the caller
-	keyless  bool  // may go to any shard; key and hashKey are made up
-	solo     bool  // is not to be aggregated
-	attempts int32 // how often it was sent
-	alone    int32 // when not 0, the largest request that it may be in
-	lane     *lane
-	req      *request // that carries it, also when its result came before the request's end
-	mate     *entry   // the next one in its aggregate
+	state         entryState
+	inDoubt       bool  // an attempt ended in an unknown outcome
+	explicit      bool  // hashKey was given by the caller
+	keyless       bool  // may go to any shard; key and hashKey are made up
+	notAggregated bool  // is not to be aggregated
+	attempts      int32 // how often it was sent
+	maxSlots      int32 // when not 0, the largest request that it may be in
+	queue         *keyQueue
+	carrier       *request // that carries it, also when its result came before the request's end
+	nextInSlot    *entry   // the next one in its aggregate
 
 	// Who is told: a waiter, a callback, or nobody.
-	w     *waiter
-	index int // in w.out
-	done  func(Result, error)
-	out   outcome // its Attempts are collected from the first failure on
+	waiter   *waiter
+	outIndex int // in w.out
+	callback func(Result, error)
+	outcome  outcome // its Attempts are collected from the first failure on
 
 	admit chan error // when set, is told once whether the entry was accepted
 
@@ -43,28 +43,28 @@ type entry struct {
 	older, younger *entry // in the ageList
 }
 
-// more is what few records have.
-type more struct {
+// extras is what few records have.
+type extras struct {
 	headers []shardlog.Header
 	dedupID string
 }
 
 func (e *entry) headers() []shardlog.Header {
-	if e.more == nil {
+	if e.extras == nil {
 		return nil
 	}
-	return e.more.headers
+	return e.extras.headers
 }
 
 func (e *entry) dedupID() string {
-	if e.more == nil {
+	if e.extras == nil {
 		return ""
 	}
-	return e.more.dedupID
+	return e.extras.dedupID
 }
 
-// user is the entry as a part of an aggregate.
-func (e *entry) user() kpl.UserRecord {
+// asUserRecord is the entry as a part of an aggregate.
+func (e *entry) asUserRecord() kpl.UserRecord {
 	r := kpl.UserRecord{PartitionKey: e.key, Data: e.data, Headers: e.headers()}
 	if e.explicit || e.keyless {
 		r.HashKey = e.hashKey
@@ -75,12 +75,12 @@ func (e *entry) user() kpl.UserRecord {
 type entryState uint8
 
 const (
-	inRoom  entryState = iota // waits for room in the buffer
-	queued                    // in ready or in a lane
-	sending                   // in a request at the sink
-	parked                    // in a request that has no answer and will be sent again
-	settled                   // in a lane with its result, behind an entry that has none
-	decided                   // has its result
+	awaitsRoom   entryState = iota // waits for room in the buffer
+	queued                         // in ready or in a key queue
+	inRequest                      // in a request at the sink
+	awaitsResend                   // in a request that has no answer and will be sent again
+	resultHeld                     // in a key queue with its result, behind an entry that has none
+	decided                        // has its result
 )
 
 // outcome is the result of an entry.
@@ -150,8 +150,8 @@ func (c *chain) push(e *entry) {
 	c.n++
 }
 
-// take cuts off the first entries, at most some.
-func (c *chain) take(some int) *entry {
+// cut cuts off the first entries, at most some.
+func (c *chain) cut(some int) *entry {
 	first := c.head
 	if c.n <= some {
 		*c = chain{}
@@ -209,22 +209,22 @@ func (l *ageList) remove(e *entry) {
 	e.older, e.younger = nil, nil
 }
 
-// lane is a partition key with a record in flight or in back-off. Entries of
+// keyQueue is a partition key with a record in flight or in back-off. Entries of
 // the key that come meanwhile wait in it.
-type lane struct {
-	hash    uint64
-	waiting list
-	retry   list     // collected while a request is being completed
-	req     *request // that has records of the key
-	slot    int      // of these, the last one's
-	due     int64    // when the retry may go; 0 without one
-	next    *lane    // in the laneQueue, or free
+type keyQueue struct {
+	hash     uint64
+	entries  list
+	retries  list      // collected while a request is being completed
+	carrier  *request  // that has records of the key
+	lastSlot int       // of these, the last one's
+	retryAt  int64     // when the retry may go; 0 without one
+	next     *keyQueue // in the keyQueueList, or free
 }
 
-// laneQueue is a queue of lanes.
-type laneQueue struct{ head, tail *lane }
+// keyQueueList is a queue of key queues.
+type keyQueueList struct{ head, tail *keyQueue }
 
-func (q *laneQueue) push(l *lane) {
+func (q *keyQueueList) push(l *keyQueue) {
 	l.next = nil
 	if q.tail != nil {
 		q.tail.next = l
@@ -234,7 +234,7 @@ func (q *laneQueue) push(l *lane) {
 	q.tail = l
 }
 
-func (q *laneQueue) pushFront(l *lane) {
+func (q *keyQueueList) pushFront(l *keyQueue) {
 	l.next = q.head
 	q.head = l
 	if q.tail == nil {
@@ -242,7 +242,7 @@ func (q *laneQueue) pushFront(l *lane) {
 	}
 }
 
-func (q *laneQueue) pop() *lane {
+func (q *keyQueueList) pop() *keyQueue {
 	l := q.head
 	q.head = l.next
 	if q.head == nil {
@@ -252,18 +252,18 @@ func (q *laneQueue) pop() *lane {
 	return l
 }
 
-// laneHeap is a container/heap of lanes by due time.
-type laneHeap []*lane
+// retryHeap is a container/heap of key queues by due time.
+type retryHeap []*keyQueue
 
-func (h laneHeap) Len() int           { return len(h) }
-func (h laneHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h laneHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h retryHeap) Len() int           { return len(h) }
+func (h retryHeap) Less(i, j int) bool { return h[i].retryAt < h[j].retryAt }
+func (h retryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 
 // Push implements heap.Interface.
-func (h *laneHeap) Push(x any) { *h = append(*h, x.(*lane)) }
+func (h *retryHeap) Push(x any) { *h = append(*h, x.(*keyQueue)) }
 
 // Pop implements heap.Interface.
-func (h *laneHeap) Pop() any {
+func (h *retryHeap) Pop() any {
 	n := len(*h) - 1
 	l := (*h)[n]
 	(*h)[n] = nil
@@ -281,10 +281,10 @@ const (
 // trim drops what is kept for reuse if that is much for a producer with nothing
 // pending.
 func (p *Producer) trim() {
-	if p.live > 0 || p.freeCount <= maxFree {
+	if p.records > 0 || p.freeCount <= maxFree {
 		return
 	}
-	p.freeEntries, p.freeCount, p.freeLanes, p.freeChunks = nil, 0, nil, nil
+	p.freeEntries, p.freeCount, p.freeKeyQueues, p.freeChunks = nil, 0, nil, nil
 	for b := p.freeRequests; b != nil; b = b.next {
 		if b.cancel != nil { // it was sent
 			b.cancel()
@@ -306,11 +306,11 @@ func (p *Producer) newEntry() *entry {
 // recycle takes back an entry that is finished. One that a request still
 // carries is left to the garbage collector.
 func (p *Producer) recycle(e *entry) {
-	if e.req != nil {
+	if e.carrier != nil {
 		return
 	}
 	if e.chunk != nil {
-		p.dropData(e.chunk)
+		p.releaseData(e.chunk)
 	}
 	*e = entry{next: p.freeEntries}
 	p.freeEntries = e
@@ -327,10 +327,10 @@ const (
 )
 
 type chunk struct {
-	buf  [chunkSize]byte
-	used int
-	live int // entries
-	next *chunk
+	buf   [chunkSize]byte
+	used  int
+	users int // entries
+	next  *chunk
 }
 
 // copyData copies data of 1 to smallData bytes.
@@ -346,13 +346,13 @@ func (p *Producer) copyData(data []byte) ([]byte, *chunk) {
 	}
 	from := c.used
 	c.used += copy(c.buf[from:], data)
-	c.live++
+	c.users++
 	return c.buf[from:c.used:c.used], c
 }
 
-// dropData is told that an entry does not need its data in c any more.
-func (p *Producer) dropData(c *chunk) {
-	if c.live--; c.live > 0 {
+// releaseData is told that an entry does not need its data in c any more.
+func (p *Producer) releaseData(c *chunk) {
+	if c.users--; c.users > 0 {
 		return
 	}
 	c.used = 0
@@ -361,21 +361,21 @@ func (p *Producer) dropData(c *chunk) {
 	}
 }
 
-func (p *Producer) newLane(hash uint64) *lane {
-	l := p.freeLanes
+func (p *Producer) newKeyQueue(hash uint64) *keyQueue {
+	l := p.freeKeyQueues
 	if l == nil {
-		l = &lane{}
+		l = &keyQueue{}
 	} else {
-		p.freeLanes = l.next
+		p.freeKeyQueues = l.next
 	}
 	l.hash, l.next = hash, nil
 	p.keys[hash] = l
 	return l
 }
 
-// dropLane forgets a key that has nothing in flight and nothing waiting.
-func (p *Producer) dropLane(l *lane) {
+// dropKeyQueue forgets a key that has nothing in flight and nothing waiting.
+func (p *Producer) dropKeyQueue(l *keyQueue) {
 	delete(p.keys, l.hash)
-	*l = lane{next: p.freeLanes}
-	p.freeLanes = l
+	*l = keyQueue{next: p.freeKeyQueues}
+	p.freeKeyQueues = l
 }

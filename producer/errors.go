@@ -94,8 +94,8 @@ func both(what, why error) error {
 	return fmt.Errorf("%w: %w", what, why)
 }
 
-// ended is why ctx ended; it matches ctx.Err() also when there is a cause.
-func ended(ctx context.Context) error {
+// endOf is why ctx ended; it matches ctx.Err() also when there is a cause.
+func endOf(ctx context.Context) error {
 	err, cause := ctx.Err(), context.Cause(ctx)
 	if errors.Is(cause, err) {
 		return cause
@@ -119,19 +119,19 @@ func closedError(e *entry) error {
 }
 
 func (e *entry) lastCause() error {
-	if list := e.out.res.Attempts; len(list) > 0 {
+	if list := e.outcome.res.Attempts; len(list) > 0 {
 		return list[len(list)-1].Err
 	}
 	return nil
 }
 
-// unstored is the error of an entry that gets no further attempt: why, or, if
+// notStoredError is the error of an entry that gets no further attempt: why, or, if
 // the record may be stored, shardlog.ErrUnknownOutcome, with why as text.
-func (e *entry) unstored(why error) error {
+func (e *entry) notStoredError(why error) error {
 	switch {
-	case e.state == sending:
+	case e.state == inRequest:
 		return putError(fmt.Errorf("%w: a request is in flight: %v", shardlog.ErrUnknownOutcome, why))
-	case e.maybe:
+	case e.inDoubt:
 		return putError(fmt.Errorf("%w of an earlier attempt: %v", shardlog.ErrUnknownOutcome, why))
 	}
 	return putError(why)

@@ -7,9 +7,9 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// identify opens the producer's identity before the first request, and returns
+// openIdentity opens the producer's identity before the first request, and returns
 // its epoch. It is called without mu; one call at a time asks the sink.
-func (p *Producer) identify(ctx context.Context) (uint64, error) {
+func (p *Producer) openIdentity(ctx context.Context) (uint64, error) {
 	select {
 	case p.opening <- struct{}{}:
 	case <-ctx.Done():
@@ -17,7 +17,7 @@ func (p *Producer) identify(ctx context.Context) (uint64, error) {
 	}
 	defer func() { <-p.opening }()
 	p.mu.Lock()
-	epoch := p.epochNumber
+	epoch := p.epoch
 	p.unlock()
 	if epoch != 0 {
 		return epoch, nil
@@ -27,26 +27,26 @@ func (p *Producer) identify(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	p.mu.Lock()
-	p.epochNumber = epoch
+	p.epoch = epoch
 	p.unlock()
 	return epoch, nil
 }
 
-// identityLost handles what an error of a request says of the identity.
+// onIdentityError handles what an error of a request says of the identity.
 // Forgotten tells that the sink knows nothing of it any more, which it may do
 // after a long time without a request: it is opened again then.
-func (p *Producer) identityLost(b *request, err error) (forgotten, fenced bool) {
-	if p.opts.ID == "" || b.unsent || err == nil {
+func (p *Producer) onIdentityError(b *request, err error) (forgotten, fenced bool) {
+	if p.opts.ID == "" || b.notSent || err == nil {
 		return false, false
 	}
-	current := p.epochNumber == b.epoch
+	current := p.epoch == b.epoch
 	switch {
 	case errors.Is(err, shardlog.ErrFenced):
 		// By nobody else, if the identity was opened again meanwhile.
 		return !current, current
 	case errors.Is(err, shardlog.ErrNotFound):
 		if current {
-			p.epochNumber = 0
+			p.epoch = 0
 		}
 		return true, false
 	}
@@ -56,10 +56,10 @@ func (p *Producer) identityLost(b *request, err error) (forgotten, fenced bool) 
 // fence ends a producer whose identity another one has taken over. What is at
 // the sink gets its result from there.
 func (p *Producer) fence(err error) {
-	if p.ended != nil {
+	if p.fatal != nil {
 		return
 	}
-	p.ended = err
+	p.fatal = err
 	if p.state == stateOpen {
 		p.state = stateDraining
 	}
@@ -67,10 +67,10 @@ func (p *Producer) fence(err error) {
 	for e := p.age.oldest; e != nil; {
 		next := e.younger
 		switch {
-		case e.state == sending:
-		case e.state == settled:
-			p.decide(e, &e.out.res, e.out.err)
-		case e.maybe:
+		case e.state == inRequest:
+		case e.state == resultHeld:
+			p.decide(e, &e.outcome.res, e.outcome.err)
+		case e.inDoubt:
 			p.decide(e, &Result{}, putError(both(shardlog.ErrUnknownOutcome, err)))
 		default:
 			p.decide(e, &Result{}, putError(err))

@@ -9,32 +9,32 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// flusher is a call that waits for the entries up to a number.
-type flusher struct {
-	seq      uint64
-	left     int
-	decision bool // waits for results only, not for callbacks
-	ch       chan struct{}
+// flush is a call that waits for the entries up to a number.
+type flush struct {
+	seq         uint64
+	left        int
+	resultsOnly bool // waits for results only, not for callbacks
+	ch          chan struct{}
 }
 
-// awaitAll makes a flusher for what is in the buffer.
-func (p *Producer) awaitAll(decision bool) *flusher {
-	f := &flusher{seq: p.seq, left: p.live, decision: decision, ch: make(chan struct{})}
+// addFlush makes a flusher for what is in the buffer.
+func (p *Producer) addFlush(decision bool) *flush {
+	f := &flush{seq: p.seq, left: p.records, resultsOnly: decision, ch: make(chan struct{})}
 	if decision {
-		f.left = p.open
+		f.left = p.undecided
 	}
 	if f.left == 0 {
 		close(f.ch)
 	} else {
-		p.flushers = append(p.flushers, f)
+		p.flushes = append(p.flushes, f)
 	}
 	return f
 }
 
-// flushed counts an entry that has its result or is finished.
-func (p *Producer) flushed(seq uint64, decision bool) {
-	p.flushers = slices.DeleteFunc(p.flushers, func(f *flusher) bool {
-		if f.decision != decision || seq > f.seq {
+// noteFlushed counts an entry that has its result or is finished.
+func (p *Producer) noteFlushed(seq uint64, decision bool) {
+	p.flushes = slices.DeleteFunc(p.flushes, func(f *flush) bool {
+		if f.resultsOnly != decision || seq > f.seq {
 			return false
 		}
 		f.left--
@@ -45,8 +45,8 @@ func (p *Producer) flushed(seq uint64, decision bool) {
 	})
 }
 
-func (p *Producer) forget(f *flusher) {
-	p.flushers = slices.DeleteFunc(p.flushers, func(o *flusher) bool { return o == f })
+func (p *Producer) removeFlush(f *flush) {
+	p.flushes = slices.DeleteFunc(p.flushes, func(o *flush) bool { return o == f })
 }
 
 // Flush sends what is in the buffer without lingering, and returns when every
@@ -64,8 +64,8 @@ func (p *Producer) Flush(ctx context.Context) error {
 		p.unlock()
 		return &shardlog.Error{Op: "flush", Err: shardlog.ErrClosed}
 	}
-	p.urgent = max(p.urgent, p.seq)
-	f := p.awaitAll(inside)
+	p.flushUpTo = max(p.flushUpTo, p.seq)
+	f := p.addFlush(inside)
 	p.advance(p.now())
 	p.unlock()
 	select {
@@ -79,9 +79,9 @@ func (p *Producer) Flush(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	p.mu.Lock()
-	p.forget(f)
+	p.removeFlush(f)
 	p.unlock()
-	return &shardlog.Error{Op: "flush", Err: ended(ctx)}
+	return &shardlog.Error{Op: "flush", Err: endOf(ctx)}
 }
 
 // Shutdown takes no more records, sends what is in the buffer, and returns when
@@ -100,13 +100,13 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 	inside := p.inside()
 	if p.state == stateOpen {
 		p.state = stateDraining
-		p.urgent = math.MaxUint64
+		p.flushUpTo = math.MaxUint64
 		p.refuseWaiting()
 	}
-	ended := p.done
-	var f *flusher
+	ended := p.finished
+	var f *flush
 	if inside {
-		f = p.awaitAll(true)
+		f = p.addFlush(true)
 		ended = f.ch
 	}
 	p.advance(p.now())
@@ -123,11 +123,11 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 	}
 	p.mu.Lock()
 	if f != nil {
-		p.forget(f)
+		p.removeFlush(f)
 	}
-	left := p.end()
+	left := p.closeNow()
 	p.unlock()
-	p.reportEnd(left)
+	p.logIncomplete(left)
 	return &IncompleteError{Left: left, Err: context.Cause(ctx)}
 }
 
@@ -147,32 +147,32 @@ func (p *Producer) panicError() error {
 // waits for them. Close always returns nil and may be called more than once.
 func (p *Producer) Close() error {
 	p.mu.Lock()
-	left := p.end()
+	left := p.closeNow()
 	p.unlock()
-	p.reportEnd(left)
+	p.logIncomplete(left)
 	return nil
 }
 
-// end gives every record without a result one, and returns how many these were.
-func (p *Producer) end() (left int) {
+// closeNow gives every record without a result one, and returns how many these were.
+func (p *Producer) closeNow() (left int) {
 	if p.state == stateClosed {
 		return 0
 	}
 	p.state = stateClosed
 	p.refuseWaiting()
 	for e := p.age.oldest; e != nil; e = p.age.oldest {
-		if e.state != settled || e.out.err != nil {
+		if e.state != resultHeld || e.outcome.err != nil {
 			left++
 		}
 		p.giveUp(e, closedError(e))
 	}
 	p.disarm()
-	p.stop(shardlog.ErrClosed)
+	p.cancel(shardlog.ErrClosed)
 	p.advance(p.now())
 	return left
 }
 
-func (p *Producer) reportEnd(left int) {
+func (p *Producer) logIncomplete(left int) {
 	if left > 0 {
 		p.log(func(l *slog.Logger) {
 			l.Warn("closed with records that are not known to be stored", slog.Int("records", left))

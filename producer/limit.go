@@ -28,18 +28,18 @@ type Limits struct {
 
 // Of a limiter that adapts to refusals.
 const (
-	limitCut      = 0.5  // what a refusal leaves of the rate
-	limitFloor    = 0.01 // of the limit is always left
-	limitStep     = 0.1  // of the limit is added each limitInterval
-	limitInterval = time.Second
-	limitPause    = 20 * time.Millisecond  // the shortest wait, so that records go together
-	limitCutPause = 100 * time.Millisecond // refusals within that are one
+	cutFactor     = 0.5  // what a refusal leaves of the rate
+	minScale      = 0.01 // of the limit is always left
+	raiseStep     = 0.1  // of the limit is added each limitInterval
+	raiseInterval = time.Second
+	minDelay      = 20 * time.Millisecond  // the shortest wait, so that records go together
+	cutInterval   = 100 * time.Millisecond // refusals within that are one
 )
 
 // limiter is what may go to a shard. It has no goroutine and never waits: it
 // says how long it takes.
 type limiter struct {
-	limits         Limits
+	full           Limits
 	records, bytes *rate.Limiter // nil without a limit
 	scale          float64       // of the limits
 	cut, raised    time.Time     // when scale changed
@@ -55,24 +55,24 @@ func newLimiter(l Limits) *limiter {
 		}
 		return rate.NewLimiter(rate.Limit(v), max(int(v), 1))
 	}
-	return &limiter{limits: l, records: bucket(l.Records), bytes: bucket(l.Bytes), scale: 1}
+	return &limiter{full: l, records: bucket(l.Records), bytes: bucket(l.Bytes), scale: 1}
 }
 
-// wait returns how long it takes until a number of records and bytes may go; 0
+// delay returns how long it takes until a number of records and bytes may go; 0
 // if they may now.
-func (l *limiter) wait(now time.Time, records, bytes int) time.Duration {
+func (l *limiter) delay(now time.Time, records, bytes int) time.Duration {
 	if l == nil {
 		return 0
 	}
-	l.recover(now)
+	l.raise(now)
 	return max(shortfall(l.records, now, records), shortfall(l.bytes, now, bytes))
 }
 
-// use counts what goes.
-func (l *limiter) use(now time.Time, records, bytes int) {
+// consume counts what goes.
+func (l *limiter) consume(now time.Time, records, bytes int) {
 	if l != nil {
-		use(l.records, now, records)
-		use(l.bytes, now, bytes)
+		consumeTokens(l.records, now, records)
+		consumeTokens(l.bytes, now, bytes)
 	}
 }
 
@@ -86,41 +86,41 @@ func shortfall(b *rate.Limiter, now time.Time, n int) time.Duration {
 	if missing <= 0 {
 		return 0
 	}
-	return max(time.Duration(missing/float64(b.Limit())*float64(time.Second)), limitPause)
+	return max(time.Duration(missing/float64(b.Limit())*float64(time.Second)), minDelay)
 }
 
-func use(b *rate.Limiter, now time.Time, n int) {
+func consumeTokens(b *rate.Limiter, now time.Time, n int) {
 	if b != nil && n > 0 {
 		b.ReserveN(now, min(n, b.Burst())) // may go below 0, by what an aggregate grew
 	}
 }
 
-// refused is told that the shard refused a record as one too many.
-func (l *limiter) refused(now time.Time) {
-	if l == nil || now.Sub(l.cut) < limitCutPause {
+// onRefused is told that the shard refused a record as one too many.
+func (l *limiter) onRefused(now time.Time) {
+	if l == nil || now.Sub(l.cut) < cutInterval {
 		return
 	}
-	l.recover(now)
+	l.raise(now)
 	l.cut, l.raised = now, now
-	l.set(now, max(l.scale*limitCut, limitFloor))
+	l.set(now, max(l.scale*cutFactor, minScale))
 }
 
-func (l *limiter) recover(now time.Time) {
+func (l *limiter) raise(now time.Time) {
 	if l.scale == 1 {
 		return
 	}
-	if steps := now.Sub(l.raised) / limitInterval; steps > 0 {
-		l.raised = l.raised.Add(steps * limitInterval)
-		l.set(now, min(l.scale+limitStep*float64(steps), 1))
+	if steps := now.Sub(l.raised) / raiseInterval; steps > 0 {
+		l.raised = l.raised.Add(steps * raiseInterval)
+		l.set(now, min(l.scale+raiseStep*float64(steps), 1))
 	}
 }
 
 func (l *limiter) set(now time.Time, scale float64) {
 	l.scale = scale
 	if l.records != nil {
-		l.records.SetLimitAt(now, rate.Limit(l.limits.Records*scale))
+		l.records.SetLimitAt(now, rate.Limit(l.full.Records*scale))
 	}
 	if l.bytes != nil {
-		l.bytes.SetLimitAt(now, rate.Limit(l.limits.Bytes*scale))
+		l.bytes.SetLimitAt(now, rate.Limit(l.full.Bytes*scale))
 	}
 }

@@ -32,20 +32,20 @@ import (
 //
 // A Producer has no goroutine while nothing is pending.
 type Producer struct {
-	sink     shardlog.Sink
-	requests shardlog.RequestSink // sink, where more than PutRecords is needed
-	predict  bool                 // the shard of each record has to be known
-	ranges   bool                 // the sink refuses what is on the wrong shard
-	batch    int                  // as many waiting records fill a request
-	learning chan struct{}        // holds a value while a goroutine asks for the shards
-	opening  chan struct{}        // holds a value while a goroutine opens the identity
-	opts     Options
-	ttl      int64 // nanoseconds; 0 for none
-	seed     maphash.Seed
-	epoch    time.Time // what the nanoseconds of now count from
-	stop     context.CancelCauseFunc
-	ctx      context.Context // of every request; ends with Close
-	done     chan struct{}   // closed when nothing is left after Shutdown or Close
+	sink        shardlog.Sink
+	requests    shardlog.RequestSink // sink, where more than PutRecords is needed
+	needsShards bool                 // the shard of each record has to be known
+	sendsRanges bool                 // the sink refuses what is on the wrong shard
+	fullRequest int                  // as many waiting records fill a request
+	learning    chan struct{}        // holds a value while a goroutine asks for the shards
+	opening     chan struct{}        // holds a value while a goroutine opens the identity
+	opts        Options
+	ttl         int64 // nanoseconds; 0 for none
+	seed        maphash.Seed
+	started     time.Time // what the nanoseconds of now count from
+	cancel      context.CancelCauseFunc
+	ctx         context.Context // of every request; ends with Close
+	finished    chan struct{}   // closed when nothing is left after Shutdown or Close
 
 	// waiters are those of Put that no one uses; entries drop theirs when they
 	// tell it the result. They are not shared by producers, because a channel
@@ -61,51 +61,51 @@ type Producer struct {
 	seq   uint64 // number of the last accepted entry
 
 	// Where an accepted entry without a result is: in ready, which holds what
-	// arrived, in the lane of its key, or in a request. Entries in a lane are
+	// arrived, in the key queue of its key, or in a request. Entries in a key queue are
 	// older than those of the same key in ready.
-	ready        list
-	keys         map[uint64]*lane // of every key in flight, in back-off or with waiting entries
-	sendq        laneQueue        // lanes that may go at once
-	backoff      laneHeap         // lanes that wait for a retry, by when
-	age          ageList          // accepted entries without a result, oldest first
-	urgent       uint64           // entries up to this number do not linger
-	strict       bool             // at most one record of a key in a request
-	parked       parkHeap         // requests without an answer, until they are sent again
-	shards       shardMap
-	sticky       run    // where records without a key go
-	blockedUntil int64  // when lanes that wait for a shard's limit may go; 0 without any
-	epochNumber  uint64 // of the identity; 0 before it is opened
-	numbers      numbers
-	ended        error    // why the producer ended by itself
-	senders      int      // requests in flight or about to be
-	lazy         *request // in flight with keys that have no lanes
-	lastSent     int64    // when the last request was taken
-	crowded      int64    // until then, most keys are taken to be in use by requests in flight
-	starting     int      // of these, those that have not taken their records yet
+	ready          list
+	keys           map[uint64]*keyQueue // of every key in flight, in back-off or with waiting entries
+	runnable       keyQueueList         // key queues that may go at once
+	retries        retryHeap            // key queues that wait for a retry, by when
+	age            ageList              // accepted entries without a result, oldest first
+	flushUpTo      uint64               // entries up to this number do not linger
+	strict         bool                 // at most one record of a key in a request
+	inDoubt        resendHeap           // requests without an answer, until they are sent again
+	shards         shardMap
+	sticky         stickyPlace // where records without a key go
+	limitedUntil   int64       // when key queues that wait for a shard's limit may go; 0 without any
+	epoch          uint64      // of the identity; 0 before it is opened
+	numbers        numbers
+	fatal          error    // why the producer ended by itself
+	senders        int      // requests in flight or about to be
+	withoutQueues  *request // in flight with keys that have no key queues
+	lastSentAt     int64    // when the last request was taken
+	contendedUntil int64    // until then, most keys are taken to be in use by requests in flight
+	starting       int      // of these, those that have not taken their records yet
 
 	// What the bounds of the buffer count: entries that are not finished.
-	live      int
-	liveBytes int64
-	room      list // entries that wait to be accepted, in order
-	open      int  // accepted entries without a result
+	records   int
+	bytes     int64
+	waiting   list // entries that wait to be accepted, in order
+	undecided int  // accepted entries without a result
 
-	outbox      chain // entries that have a result and wait for their callback
-	dispatching bool  // a goroutine is running callbacks
+	outbox       chain // entries that have a result and wait for their callback
+	callbacksRun bool  // a goroutine is running callbacks
 
-	wakes    *waiter    // waiters to be told when mu is released
-	flushers []*flusher // calls of Flush
+	notify   *waiter  // waiters to be told when mu is released
+	flushes  []*flush // calls of Flush
 	timer    *time.Timer
-	wake     int64 // when the timer fires; 0 when it is not set
+	wakeAt   int64 // when the timer fires; 0 when it is not set
 	stats    counters
 	panicked *PanicError // the first of a callback
 
-	freeEntries  *entry
-	freeCount    int
-	idle         uint64 // seq when nothing was left to do
-	freeLanes    *lane
-	chunk        *chunk // that takes more data
-	freeChunks   *chunk
-	freeRequests *request
+	freeEntries   *entry
+	freeCount     int
+	idleSeq       uint64 // seq when nothing was left to do
+	freeKeyQueues *keyQueue
+	chunk         *chunk // that takes more data
+	freeChunks    *chunk
+	freeRequests  *request
 }
 
 type lifeState uint8
@@ -126,32 +126,32 @@ func New(sink shardlog.Sink, opts *Options) (*Producer, error) {
 		return nil, err
 	}
 	p := &Producer{
-		sink: sink, opts: o, seed: maphash.MakeSeed(), epoch: time.Now(),
-		done: make(chan struct{}), keys: make(map[uint64]*lane), strict: o.Order == OrderStrict,
+		sink: sink, opts: o, seed: maphash.MakeSeed(), started: time.Now(),
+		finished: make(chan struct{}), keys: make(map[uint64]*keyQueue), strict: o.Order == OrderStrict,
 		ttl: max(int64(o.TTL), 0), learning: make(chan struct{}, 1), opening: make(chan struct{}, 1),
-		predict: o.Aggregation.Enabled || o.Spread || o.Limits != (Limits{}),
-		batch:   o.MaxBatchRecords,
+		needsShards: o.Aggregation.Enabled || o.Spread || o.Limits != (Limits{}),
+		fullRequest: o.MaxBatchRecords,
 	}
 	p.requests, _ = sink.(shardlog.RequestSink)
-	p.ranges = o.Aggregation.Enabled && p.requests != nil && shardlog.CapabilitiesOf(sink).RefusesMisrouted
+	p.sendsRanges = o.Aggregation.Enabled && p.requests != nil && shardlog.CapabilitiesOf(sink).RefusesMisrouted
 	if a := o.Aggregation; a.Enabled {
 		// As many as there may be in a full request; its bytes come first.
-		p.batch = 1 << 30
-		if a.MaxCount > 0 && a.MaxCount < p.batch/o.MaxBatchRecords {
-			p.batch = a.MaxCount * o.MaxBatchRecords
+		p.fullRequest = 1 << 30
+		if a.MaxCount > 0 && a.MaxCount < p.fullRequest/o.MaxBatchRecords {
+			p.fullRequest = a.MaxCount * o.MaxBatchRecords
 		}
 	}
-	p.ctx, p.stop = context.WithCancelCause(context.Background())
+	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	return p, nil
 }
 
 // now is the time in nanoseconds since New, never 0.
-func (p *Producer) now() int64 { return int64(time.Since(p.epoch)) + 1 }
+func (p *Producer) now() int64 { return int64(time.Since(p.started)) + 1 }
 
 // unlock releases mu and then tells those whose result came meanwhile.
 func (p *Producer) unlock() (woken int) {
-	w := p.wakes
-	p.wakes = nil
+	w := p.notify
+	p.notify = nil
 	p.mu.Unlock()
 	for w != nil {
 		next := w.next
@@ -166,29 +166,29 @@ func (p *Producer) unlock() (woken int) {
 // advance starts what the state asks for, after something other than the
 // arrival of a record has changed it.
 func (p *Producer) advance(now int64) {
-	p.grant(now)
-	p.kick(now)
-	if p.outbox.n > 0 && !p.dispatching {
-		p.dispatching = true
-		go p.dispatch(&delivery{})
+	p.admitWaiting(now)
+	p.startSender(now)
+	if p.outbox.n > 0 && !p.callbacksRun {
+		p.callbacksRun = true
+		go p.runCallbacks(&delivery{})
 	}
-	p.plan()
-	p.settle()
+	p.planTimer()
+	p.finishIfIdle()
 }
 
-// settle marks the end of a producer that was shut down or closed.
-func (p *Producer) settle() {
-	if p.state == stateOpen || p.live > 0 || p.senders > 0 || p.dispatching || p.outbox.n > 0 {
+// finishIfIdle marks the end of a producer that was shut down or closed.
+func (p *Producer) finishIfIdle() {
+	if p.state == stateOpen || p.records > 0 || p.senders > 0 || p.callbacksRun || p.outbox.n > 0 {
 		return
 	}
 	select {
-	case <-p.done:
+	case <-p.finished:
 		return
 	default:
 	}
 	p.state = stateClosed
 	p.disarm()
 	p.trim()
-	p.stop(shardlog.ErrClosed)
-	close(p.done)
+	p.cancel(shardlog.ErrClosed)
+	close(p.finished)
 }

@@ -34,9 +34,9 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 		return Result{}, putError(err)
 	}
 	if ctx.Err() != nil {
-		return Result{}, putError(ended(ctx))
+		return Result{}, putError(endOf(ctx))
 	}
-	in := p.own(&r, size)
+	in := p.prepare(&r, size)
 	w, ok := p.waiters.Get().(*waiter)
 	if !ok {
 		w = &waiter{ch: make(chan struct{}, 1)}
@@ -51,22 +51,22 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 		p.waiters.Put(w)
 		return Result{}, putError(err)
 	}
-	e.w = w
-	if e.state != inRoom {
-		p.urgent = max(p.urgent, e.seq)
-		p.arrived(e)
+	e.waiter = w
+	if e.state != awaitsRoom {
+		p.flushUpTo = max(p.flushUpTo, e.seq)
+		p.onArrival(e)
 	}
 	p.unlock()
 
-	p.await(ctx, w, func(cause error) { p.abandon(e, cause) })
+	p.awaitResult(ctx, w, func(cause error) { p.abandon(e, cause) })
 	out := w.one[0]
 	w.one[0], w.out = outcome{}, nil
 	p.waiters.Put(w)
 	return out.res, out.err
 }
 
-// await blocks until w was told, which it is soon after abandon was called.
-func (p *Producer) await(ctx context.Context, w *waiter, abandon func(cause error)) {
+// awaitResult blocks until w was told, which it is soon after abandon was called.
+func (p *Producer) awaitResult(ctx context.Context, w *waiter, abandon func(cause error)) {
 	if ctx.Done() == nil {
 		<-w.ch
 		return
@@ -78,7 +78,7 @@ func (p *Producer) await(ctx context.Context, w *waiter, abandon func(cause erro
 	}
 	p.mu.Lock()
 	if w.left > 0 {
-		abandon(ended(ctx))
+		abandon(endOf(ctx))
 	}
 	p.advance(p.now())
 	p.unlock()
@@ -89,7 +89,7 @@ func (p *Producer) await(ctx context.Context, w *waiter, abandon func(cause erro
 // knows that it has none yet.
 func (p *Producer) abandon(e *entry, cause error) {
 	err := cause
-	if e.state == sending || e.maybe {
+	if e.state == inRequest || e.inDoubt {
 		err = both(shardlog.ErrUnknownOutcome, cause)
 	}
 	p.decide(e, &Result{}, putError(err))
@@ -128,9 +128,9 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 		return putError(err)
 	}
 	if ctx.Err() != nil {
-		return putError(ended(ctx))
+		return putError(endOf(ctx))
 	}
-	in := p.own(&r, size)
+	in := p.prepare(&r, size)
 
 	now := p.now()
 	p.mu.Lock()
@@ -139,9 +139,9 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 		p.unlock()
 		return putError(err)
 	}
-	e.done = done
-	if e.state != inRoom {
-		p.arrived(e)
+	e.callback = done
+	if e.state != awaitsRoom {
+		p.onArrival(e)
 		p.unlock()
 		return nil
 	}
@@ -186,11 +186,11 @@ func (p *Producer) PutBatch(ctx context.Context, records []shardlog.Record) ([]R
 	for i := 0; i < len(records); {
 		n, err := p.enterSome(ctx, w, i, records, sizes, entries)
 		if i += n; err != nil {
-			p.refuseRest(w, i, putError(err))
+			p.refuseFrom(w, i, putError(err))
 			break
 		}
 	}
-	p.await(ctx, w, func(cause error) {
+	p.awaitResult(ctx, w, func(cause error) {
 		for i, e := range entries {
 			if !w.out[i].set {
 				p.abandon(e, cause)
@@ -215,12 +215,12 @@ func (p *Producer) PutBatch(ctx context.Context, records []shardlog.Record) ([]R
 // is room. It returns how many were taken.
 func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []shardlog.Record, sizes []int, entries []*entry) (n int, err error) {
 	if ctx.Err() != nil {
-		return 0, ended(ctx)
+		return 0, endOf(ctx)
 	}
 	some := slices.Clone(records[i:min(i+p.opts.MaxBatchRecords, i+p.opts.BufferRecords, len(records))])
-	in := make([]intake, len(some))
+	in := make([]prepared, len(some))
 	for j := range some {
-		in[j] = p.own(&some[j], sizes[i+j])
+		in[j] = p.prepare(&some[j], sizes[i+j])
 	}
 	now := p.now()
 	p.mu.Lock()
@@ -229,15 +229,15 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 		r := &some[n]
 		e, err := p.enter(r, &in[n], p.opts.WhenFull == Block, now)
 		if err != nil {
-			p.rush(last)
+			p.flushThrough(last)
 			p.unlock()
 			return n, err
 		}
-		entries[i+n], e.w, e.index = e, w, i+n
-		if e.state == inRoom {
+		entries[i+n], e.waiter, e.outIndex = e, w, i+n
+		if e.state == awaitsRoom {
 			admit := make(chan error, 1)
 			e.admit = admit
-			p.rush(last)
+			p.flushThrough(last)
 			p.unlock()
 			if err := p.awaitRoom(ctx, e, admit); err != nil {
 				return n, err
@@ -247,26 +247,26 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 		last = e.seq
 		n++
 	}
-	p.rush(last)
+	p.flushThrough(last)
 	p.unlock()
 	return n, nil
 }
 
-// rush sends what was accepted up to a number without lingering.
-func (p *Producer) rush(seq uint64) {
-	p.urgent = max(p.urgent, seq)
-	p.kick(p.now())
-	p.plan()
+// flushThrough sends what was accepted up to a number without lingering.
+func (p *Producer) flushThrough(seq uint64) {
+	p.flushUpTo = max(p.flushUpTo, seq)
+	p.startSender(p.now())
+	p.planTimer()
 }
 
-// refuseRest gives the records from index i on, which were not taken, their
+// refuseFrom gives the records from index i on, which were not taken, their
 // error.
-func (p *Producer) refuseRest(w *waiter, i int, err error) {
+func (p *Producer) refuseFrom(w *waiter, i int, err error) {
 	p.mu.Lock()
 	defer p.unlock()
 	for j := i; j < len(w.out); j++ {
 		w.out[j] = outcome{set: true, err: err}
-		p.told(w)
+		p.noteResult(w)
 	}
 }
 
@@ -299,7 +299,7 @@ func (p *Producer) check(r *shardlog.Record) (int, error) {
 	}
 	n := r.Size()
 	if k == "" {
-		n += runKeyLength
+		n += madeUpKeyLength
 	}
 	most, what := n, "with key and headers"
 	if p.opts.Aggregation.Enabled && hasMagic(r.Data) {
@@ -315,7 +315,7 @@ func (p *Producer) check(r *shardlog.Record) (int, error) {
 func (p *Producer) wrappedSize(r *shardlog.Record) int {
 	u := kpl.UserRecord{PartitionKey: r.PartitionKey, HashKey: r.ExplicitHashKey, Data: r.Data, Headers: r.Headers}
 	if u.PartitionKey == "" {
-		u.PartitionKey, u.HashKey = strings.Repeat("k", runKeyLength), shardlog.MaxHashKey // as long as any that is made up
+		u.PartitionKey, u.HashKey = strings.Repeat("k", madeUpKeyLength), shardlog.MaxHashKey // as long as any that is made up
 	}
 	return kpl.Alone(u) + len(u.PartitionKey)
 }
@@ -335,25 +335,25 @@ func (p *Producer) checkDedupID(id string) error {
 // maxDedupID is what shardlog.Record.DedupID says.
 const maxDedupID = 256
 
-// intake is what a record becomes an entry with, besides itself.
-type intake struct {
+// prepared is what a record becomes an entry with, besides itself.
+type prepared struct {
 	size              int
 	hash              uint64
 	explicit, keyless bool
-	more              *more
+	extras            *extras
 }
 
-// own makes r independent of what the caller may change, but for small data,
+// prepare makes r independent of what the caller may change, but for small data,
 // and finds out what needs no lock.
-func (p *Producer) own(r *shardlog.Record, size int) intake {
-	in := intake{size: size, explicit: r.ExplicitHashKey.IsSet(), keyless: r.PartitionKey == ""}
+func (p *Producer) prepare(r *shardlog.Record, size int) prepared {
+	in := prepared{size: size, explicit: r.ExplicitHashKey.IsSet(), keyless: r.PartitionKey == ""}
 	if !p.opts.BorrowData && len(r.Data) > smallData {
 		r.Data = slices.Clone(r.Data) // smaller data is copied by enter
 	}
 	if r.Headers != nil || r.DedupID != "" {
-		in.more = &more{headers: r.Headers, dedupID: r.DedupID}
+		in.extras = &extras{headers: r.Headers, dedupID: r.DedupID}
 		if !p.opts.BorrowData {
-			in.more.headers = slices.Clone(r.Headers)
+			in.extras.headers = slices.Clone(r.Headers)
 		}
 	}
 	if in.keyless {
@@ -361,7 +361,7 @@ func (p *Producer) own(r *shardlog.Record, size int) intake {
 		return in
 	}
 	in.hash = maphash.String(p.seed, r.PartitionKey)
-	if p.predict && !in.explicit {
+	if p.needsShards && !in.explicit {
 		r.ExplicitHashKey = shardlog.KeyHash(r.PartitionKey)
 	}
 	return in

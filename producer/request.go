@@ -12,34 +12,34 @@ import (
 
 // request is a call of the sink, or more than one if answers are lost.
 type request struct {
-	ctx     context.Context
-	cancel  context.CancelFunc
-	slots   []slot
-	lanes   []*lane // of the entries' keys
-	bytes   int
-	limit   int // of slots, which entries that must be alone lower
-	live    int // entries without a result
-	version uint64
-	noLanes bool // its keys have no lanes, unless they had one before
-	next    *request
+	ctx       context.Context
+	cancel    context.CancelFunc
+	slots     []slot
+	queues    []*keyQueue // of the entries' keys
+	bytes     int
+	maxSlots  int // of slots, which entries that must be alone lower
+	undecided int // entries without a result
+	version   uint64
+	noQueues  bool // its keys have no key queues, unless they had one before
+	next      *request
 
 	// What the sink is given; the slices are used again.
-	records []shardlog.Record
-	ranges  []shardlog.HashRange
-	numbers []uint64
-	arena   []byte // holds the aggregates
-	epoch   uint64
-	done    uint64
-	unsent  bool  // an error of the last call came before the sink had the records
-	left    bool  // the sink may still be reading what it was given
-	sent    int64 // when it was taken, in nanoseconds since New
-	started time.Time
-	sends   int
-	results []shardlog.PutResult // of the last call
-	err     error
+	records     []shardlog.Record
+	ranges      []shardlog.HashRange
+	numbers     []uint64
+	arena       []byte // holds the aggregates
+	epoch       uint64
+	doneBelow   uint64
+	notSent     bool  // an error of the last call came before the sink had the records
+	sinkMayRead bool  // the sink may still be reading what it was given
+	sent        int64 // when it was taken, in nanoseconds since New
+	started     time.Time
+	sends       int
+	results     []shardlog.PutResult // of the last call
+	err         error
 
-	due   int64 // when a parked request may be sent again
-	index int   // in the parkHeap, when it is parked
+	resendAt  int64 // when a parked request may be sent again
+	heapIndex int   // in the parkHeap, when it is parked
 }
 
 // slot is a record of a request: one entry, or the aggregate of a chain.
@@ -49,10 +49,10 @@ type slot struct {
 	number      uint64
 	shard       *shardState        // on which it should land; nil when that is not known
 	span        shardlog.HashRange // of the hash keys of its entries; set with shard
-	build       *kpl.Builder       // until it is encoded; nil for an entry that is not to be aggregated
-	record      *shardlog.Record   // the aggregate, once it is encoded
+	builder     *kpl.Builder       // until it is encoded; nil for an entry that is not to be aggregated
+	aggregate   *shardlog.Record   // the aggregate, once it is encoded
 	size        int
-	maybe       bool // an attempt ended in an unknown outcome
+	inDoubt     bool // an attempt ended in an unknown outcome
 }
 
 // builders are those of aggregates that are done.
@@ -73,7 +73,7 @@ func (b *request) addSlot() *slot {
 func (p *Producer) newRequest() *request {
 	b := p.freeRequests
 	if b == nil {
-		return &request{index: -1}
+		return &request{heapIndex: -1}
 	}
 	p.freeRequests, b.next = b.next, nil
 	return b
@@ -81,16 +81,16 @@ func (p *Producer) newRequest() *request {
 
 // endRequest ends the use of a request: keys are free again.
 func (p *Producer) endRequest(b *request) {
-	for _, l := range b.lanes {
+	for _, l := range b.queues {
 		p.release(l)
 	}
-	clear(b.lanes)
+	clear(b.queues)
 	clear(b.slots)
-	b.lanes, b.slots = b.lanes[:0], b.slots[:0]
-	b.bytes, b.live, b.sends, b.noLanes, b.left = 0, 0, 0, false, false
+	b.queues, b.slots = b.queues[:0], b.slots[:0]
+	b.bytes, b.undecided, b.sends, b.noQueues, b.sinkMayRead = 0, 0, 0, false, false
 	b.results, b.err = nil, nil
-	if p.lazy == b {
-		p.lazy = nil
+	if p.withoutQueues == b {
+		p.withoutQueues = nil
 	}
 	if cap(b.arena) > maxFreeArena {
 		b.arena = nil
@@ -98,72 +98,72 @@ func (p *Producer) endRequest(b *request) {
 	b.next, p.freeRequests = p.freeRequests, b
 }
 
-// register makes the lanes of a request that went without. That is done only
+// createQueues makes the key queues of a request that went without. That is done only
 // when there is a need, since most requests have none: there is no other one
 // beside them, and no record fails.
-func (p *Producer) register(b *request) {
-	if !b.noLanes {
+func (p *Producer) createQueues(b *request) {
+	if !b.noQueues {
 		return
 	}
-	b.noLanes = false
-	if p.lazy == b {
-		p.lazy = nil
+	b.noQueues = false
+	if p.withoutQueues == b {
+		p.withoutQueues = nil
 	}
 	for i := range b.slots {
-		for e := b.slots[i].first; e != nil; e = e.mate {
-			if e.lane != nil {
+		for e := b.slots[i].first; e != nil; e = e.nextInSlot {
+			if e.queue != nil {
 				continue
 			}
 			l := p.keys[e.hash]
 			if l == nil {
-				l = p.newLane(e.hash)
+				l = p.newKeyQueue(e.hash)
 			}
-			p.enterLane(b, e, l, i)
+			p.attach(b, e, l, i)
 		}
 	}
 }
 
-// enterLane notes that e, in a slot of b, has the key of a lane.
-func (p *Producer) enterLane(b *request, e *entry, l *lane, slot int) {
-	if l.req != b {
-		l.req = b
-		b.lanes = append(b.lanes, l)
+// attach notes that e, in a slot of b, has the key of a key queue.
+func (p *Producer) attach(b *request, e *entry, l *keyQueue, slot int) {
+	if l.carrier != b {
+		l.carrier = b
+		b.queues = append(b.queues, l)
 	}
-	l.slot = slot
-	e.lane = l
+	l.lastSlot = slot
+	e.queue = l
 }
 
 // maxFreeArena bounds the memory for aggregates that an idle request keeps.
 const maxFreeArena = 1 << 20
 
-// begin makes b ready for a call of the sink.
-func (p *Producer) begin(b *request) {
+// onSend makes b ready for a call of the sink.
+func (p *Producer) onSend(b *request) {
 	if t := p.opts.RequestTimeout; t > 0 {
 		b.ctx, b.cancel = context.WithTimeoutCause(p.ctx, t, errTimeout)
 	} else if b.ctx == nil || b.ctx.Err() != nil {
 		// One that did not end serves the next request, too.
 		b.ctx, b.cancel = context.WithCancel(p.ctx)
 	}
-	b.epoch, b.done = p.epochNumber, p.numbers.done
+	b.epoch, b.doneBelow = p.epoch, p.numbers.doneBelow
 	b.sends++
 	b.sent = p.now()
-	p.lastSent = b.sent
+	p.lastSentAt = b.sent
 	p.stats.requests++
 	n := 0
 	for i := range b.slots {
 		n += b.slots[i].n
 	}
-	p.stats.storedPerRequest.add(int64(len(b.slots)))
-	p.stats.perRequest.add(int64(n))
+	p.stats.slotsPerRequest.add(int64(len(b.slots)))
+	p.stats.recordsPerRequest.add(int64(n))
 }
 
-// compose makes the records of a request, aggregates included. It is called
+// encode makes the records of a request, aggregates included. It is called
 // without mu, because the digests take their time.
-func (p *Producer) compose(b *request) {
+func (p *Producer) encode(b *request) {
 	total := 0
 	for i := range b.slots {
-		if s := &b.slots[i]; s.build != nil && !s.raw() {
-			total += s.build.Size()
+		if s := &b.slots[i]; s.builder != nil && !s.goesPlain() {
+			total += s.builder.Size()
 		}
 	}
 	if free := cap(b.arena) - len(b.arena); free < total {
@@ -171,15 +171,15 @@ func (p *Producer) compose(b *request) {
 	}
 	for i := range b.slots {
 		s := &b.slots[i]
-		p.encode(b, s)
-		if s.record != nil {
-			b.records = append(b.records, *s.record)
+		p.encodeSlot(b, s)
+		if s.aggregate != nil {
+			b.records = append(b.records, *s.aggregate)
 		} else {
 			e := s.first
 			b.records = append(b.records, shardlog.Record{PartitionKey: e.key, Data: e.data})
 			r := &b.records[i]
-			if e.more != nil {
-				r.Headers, r.DedupID = e.more.headers, e.more.dedupID
+			if e.extras != nil {
+				r.Headers, r.DedupID = e.extras.headers, e.extras.dedupID
 			}
 			if e.explicit || e.keyless || p.opts.Aggregation.Enabled {
 				r.ExplicitHashKey = e.hashKey
@@ -188,97 +188,97 @@ func (p *Producer) compose(b *request) {
 		if p.opts.ID != "" {
 			b.numbers = append(b.numbers, s.number)
 		}
-		if p.ranges {
+		if p.sendsRanges {
 			b.ranges = append(b.ranges, s.span)
 		}
 	}
 }
 
-// raw tells whether a record of an aggregate goes without: one alone does, if
+// goesPlain tells whether a record of an aggregate goes without: one alone does, if
 // nobody can take it for an aggregate.
-func (s *slot) raw() bool { return s.n == 1 && !hasMagic(s.first.data) }
+func (s *slot) goesPlain() bool { return s.n == 1 && !hasMagic(s.first.data) }
 
 // hasMagic tells whether data begins as an aggregate does.
 func hasMagic(data []byte) bool {
 	return len(data) >= len(kpl.Magic) && string(data[:len(kpl.Magic)]) == kpl.Magic
 }
 
-func (p *Producer) encode(b *request, s *slot) {
-	if s.build == nil {
+func (p *Producer) encodeSlot(b *request, s *slot) {
+	if s.builder == nil {
 		return
 	}
-	if !s.raw() {
+	if !s.goesPlain() {
 		from := len(b.arena)
-		b.arena = s.build.Append(b.arena)
+		b.arena = s.builder.Append(b.arena)
 		// The hash key says where the aggregate belongs, whatever hash the
 		// sink uses for partition keys.
-		s.record = &shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)], DedupID: s.first.dedupID()}
+		s.aggregate = &shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)], DedupID: s.first.dedupID()}
 	} else {
 		s.size = s.first.size
 	}
-	s.build.Reset()
-	builders.Put(s.build)
-	s.build = nil
+	s.builder.Reset()
+	builders.Put(s.builder)
+	s.builder = nil
 }
 
-// parkHeap is a container/heap of requests by when they may be sent again.
-type parkHeap []*request
+// resendHeap is a container/heap of requests by when they may be sent again.
+type resendHeap []*request
 
-func (h parkHeap) Len() int           { return len(h) }
-func (h parkHeap) Less(i, j int) bool { return h[i].due < h[j].due }
-func (h parkHeap) Swap(i, j int) {
+func (h resendHeap) Len() int           { return len(h) }
+func (h resendHeap) Less(i, j int) bool { return h[i].resendAt < h[j].resendAt }
+func (h resendHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+	h[i].heapIndex, h[j].heapIndex = i, j
 }
 
 // Push implements heap.Interface.
-func (h *parkHeap) Push(x any) {
+func (h *resendHeap) Push(x any) {
 	b := x.(*request)
-	b.index = len(*h)
+	b.heapIndex = len(*h)
 	*h = append(*h, b)
 }
 
 // Pop implements heap.Interface.
-func (h *parkHeap) Pop() any {
+func (h *resendHeap) Pop() any {
 	n := len(*h) - 1
 	b := (*h)[n]
 	(*h)[n] = nil
 	*h = (*h)[:n]
-	b.index = -1
+	b.heapIndex = -1
 	return b
 }
 
-// park keeps a request whose outcome is not known for a second send. Its keys
+// holdForResend keeps a request whose outcome is not known for a second send. Its keys
 // stay in use meanwhile, so nothing can come before it.
-func (p *Producer) park(b *request, due int64) {
+func (p *Producer) holdForResend(b *request, due int64) {
 	b.results, b.err = nil, nil
-	b.due = due
-	heap.Push(&p.parked, b)
+	b.resendAt = due
+	heap.Push(&p.inDoubt, b)
 }
 
-// unpark ends a parked request that no one waits for any more.
-func (p *Producer) unpark(b *request) {
-	heap.Remove(&p.parked, b.index)
+// dropInDoubt ends a parked request that no one waits for any more.
+func (p *Producer) dropInDoubt(b *request) {
+	heap.Remove(&p.inDoubt, b.heapIndex)
 	for i := range b.slots {
-		p.numbers.settle(b.slots[i].number)
+		p.numbers.retire(b.slots[i].number)
 	}
 	p.endRequest(b)
 }
 
-// resume takes a parked request whose time has come.
-func (p *Producer) resume(now int64) *request {
-	if len(p.parked) == 0 || p.parked[0].due > now {
+// nextResend takes a parked request whose time has come.
+func (p *Producer) nextResend(now int64) *request {
+	if len(p.inDoubt) == 0 || p.inDoubt[0].resendAt > now {
 		return nil
 	}
-	b := heap.Pop(&p.parked).(*request)
+	b := heap.Pop(&p.inDoubt).(*request)
 	for i := range b.slots {
-		for e := b.slots[i].first; e != nil; e = e.mate {
-			if e.state == parked {
-				e.state = sending
+		for e := b.slots[i].first; e != nil; e = e.nextInSlot {
+			if e.state == awaitsResend {
+				e.state = inRequest
 				e.attempts++
 			}
 		}
 	}
-	p.begin(b)
+	p.onSend(b)
 	return b
 }

@@ -11,79 +11,79 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// run sends requests one after the other until there is nothing to send. It is
+// runSender sends requests one after the other until there is nothing to send. It is
 // counted in p.senders, and, until it has taken its first request, in
 // p.starting.
-func (p *Producer) run() {
-	p.carryOn(nil, true)
+func (p *Producer) runSender() {
+	p.resumeSender(nil, true)
 }
 
-// carryOn is run from some point on: with a request that has its answer, or,
+// resumeSender is run from some point on: with a request that has its answer, or,
 // without one, before a request is taken.
-func (p *Producer) carryOn(b *request, starting bool) {
+func (p *Producer) resumeSender(b *request, starting bool) {
 	finished := false
 	defer func() {
 		if !finished { // the sink, a hook or the logger called runtime.Goexit
-			go p.carryOn(b, starting)
+			go p.resumeSender(b, starting)
 		}
 	}()
 	if b != nil {
-		p.settleAnswer(&b)
+		p.handleAnswer(&b)
 	}
 	p.mu.Lock()
-	p.needMap()
+	p.ensureShards()
 	if starting {
 		p.starting--
 	}
 	fresh := starting
 	starting = false
-	for b = p.take(fresh); b != nil; b = p.take(false) {
+	for b = p.nextRequest(fresh); b != nil; b = p.nextRequest(false) {
 		p.advance(p.now())
 		p.unlock()
-		p.call(b)
-		p.settleAnswer(&b)
+		p.callSink(b)
+		p.handleAnswer(&b)
 		p.mu.Lock()
-		p.needMap()
+		p.ensureShards()
 	}
 	p.senders--
-	callbacks := p.outbox.n > 0 && !p.dispatching
+	callbacks := p.outbox.n > 0 && !p.callbacksRun
 	if callbacks {
-		p.dispatching = true
+		p.callbacksRun = true
 	}
 	p.advance(p.now())
 	p.unlock()
 	finished = true
 	if callbacks {
-		p.dispatch(&delivery{})
+		p.runCallbacks(&delivery{})
 	}
 }
 
-// settleAnswer deals with the answer to a request, and sets b to nil once all
+// handleAnswer deals with the answer to a request, and sets b to nil once all
 // its records have got theirs.
-func (p *Producer) settleAnswer(b **request) {
+func (p *Producer) handleAnswer(b **request) {
 	r := *b
-	if p.outdated(r) {
-		p.learn(r.version)
+	if p.contradictsMap(r) {
+		p.learnShards(r.version)
 	}
 	p.mu.Lock()
 	f := p.complete(r, r.results, r.err)
 	*b = nil
-	p.grant(p.now())
+	p.admitWaiting(p.now())
 	woken := p.unlock()
-	p.report(&f)
+	p.logFailures(&f)
 	if woken > 1 {
-		p.yield(woken)
+		p.letWritersRun(woken)
 	}
 }
 
 // yields is how often a sender lets others go first.
-const yields = 4
+const maxYields = 4
 
-// yield lets the writers that were told just now put their next records first,
+// letWritersRun lets the writers that were told just now put their next records first,
 // so that these go together. A few turns suffice, and cost a lone sender
 // nothing.
-func (p *Producer) yield(woken int) {
-	for range yields {
+func (p *Producer) letWritersRun(woken int) {
+	for range maxYields {
 		runtime.Gosched()
 		p.mu.Lock()
 		n := p.ready.n
@@ -94,23 +94,23 @@ func (p *Producer) yield(woken int) {
 	}
 }
 
-// call calls the sink, and keeps its answer in b.
-func (p *Producer) call(b *request) {
+// callSink calls the sink, and keeps its answer in b.
+func (p *Producer) callSink(b *request) {
 	b.started = time.Now()
-	b.unsent = p.opts.ID != ""
+	b.notSent = p.opts.ID != ""
 	var end func(RequestOutcome)
 	returned := false
 	defer func() {
 		if v := recover(); v != nil {
-			b.breakOff(&PanicError{Value: v, Stack: debug.Stack()})
+			b.onAbort(&PanicError{Value: v, Stack: debug.Stack()})
 		} else if !returned {
-			b.breakOff(errExited)
+			b.onAbort(errExited)
 		}
 		if p.opts.RequestTimeout > 0 {
 			b.cancel()
 		}
 		if end != nil {
-			p.guard(func() { end(outcomeOf(b)) })
+			p.callHook(func() { end(outcomeOf(b)) })
 		}
 	}()
 	b.results, b.err = p.exchange(b, &end)
@@ -120,13 +120,13 @@ func (p *Producer) call(b *request) {
 // exchange gives a request to the sink. End is set to the function of the hook
 // before the sink is called.
 func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []shardlog.PutResult, err error) {
-	if b.unsent {
-		if b.epoch, err = p.identify(b.ctx); err != nil {
+	if b.notSent {
+		if b.epoch, err = p.openIdentity(b.ctx); err != nil {
 			return nil, err
 		}
-		b.unsent = false
+		b.notSent = false
 	}
-	p.compose(b)
+	p.encode(b)
 	ctx := b.ctx
 	if f := p.opts.Hooks.Request; f != nil {
 		if ctx, *end = f(ctx, b.info()); ctx == nil {
@@ -134,15 +134,15 @@ func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []sh
 		}
 	}
 	n := len(b.records)
-	if p.opts.ID != "" || p.ranges {
-		req := &shardlog.PutRequest{Records: b.records, Ranges: b.ranges, Producer: p.opts.ID, Epoch: b.epoch, Numbers: b.numbers, Done: b.done}
+	if p.opts.ID != "" || p.sendsRanges {
+		req := &shardlog.PutRequest{Records: b.records, Ranges: b.ranges, Producer: p.opts.ID, Epoch: b.epoch, Numbers: b.numbers, Done: b.doneBelow}
 		results, err = p.requests.PutRequest(ctx, req)
 	} else {
 		results, err = p.sink.PutRecords(ctx, b.records)
 	}
 	if b.ctx.Err() != nil {
 		// What the sink left behind when it was cut off may still be reading.
-		b.forget()
+		b.leaveToSink()
 	}
 	if err == nil && len(results) != n {
 		// Which result is whose is not known.
@@ -151,8 +151,8 @@ func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []sh
 	return results, err
 }
 
-// guard calls a hook whose panic has no other place to go than the log.
-func (p *Producer) guard(hook func()) {
+// callHook calls a hook whose panic has no other place to go than the log.
+func (p *Producer) callHook(hook func()) {
 	defer func() {
 		if v := recover(); v != nil {
 			stack := string(debug.Stack())
@@ -172,18 +172,18 @@ func (p *Producer) log(f func(l *slog.Logger)) {
 	f(p.opts.Logger)
 }
 
-// breakOff is told of a call that did not return, but panicked or exited.
-func (b *request) breakOff(why error) {
-	b.forget()
+// onAbort is told of a call that did not return, but panicked or exited.
+func (b *request) onAbort(why error) {
+	b.leaveToSink()
 	b.results, b.err = nil, why
-	if !b.unsent {
+	if !b.notSent {
 		b.err = both(shardlog.ErrUnknownOutcome, why)
 	}
 }
 
-// forget leaves what the sink was given to it.
-func (b *request) forget() {
-	b.left = true
+// leaveToSink leaves what the sink was given to it.
+func (b *request) leaveToSink() {
+	b.sinkMayRead = true
 	b.records, b.ranges, b.numbers, b.arena = nil, nil, nil, nil
 }
 
@@ -212,8 +212,8 @@ func outcomeOf(b *request) RequestOutcome {
 	return o
 }
 
-// report logs the failures of a request.
-func (p *Producer) report(f *failures) {
+// logFailures logs the failures of a request.
+func (p *Producer) logFailures(f *failures) {
 	if f.failed == 0 && f.retried == 0 && !f.reordered && !f.fenced {
 		return
 	}

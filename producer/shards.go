@@ -16,7 +16,7 @@ import (
 type shardMap struct {
 	version uint64        // grows with each answer of the sink
 	open    []*shardState // by hash key, without gaps; nil when not known
-	all     map[string]*shardState
+	byID    map[string]*shardState
 	retryAt int64 // not before this time after a failure
 	pause   int64
 	err     error // of the last try
@@ -24,12 +24,12 @@ type shardMap struct {
 
 // shardState is a shard and what goes to it.
 type shardState struct {
-	id          string
-	first, last shardlog.HashKey
-	slot        int // the aggregate that takes more, in the request being filled; -1 for none
-	limit       *limiter
-	blocked     laneQueue // lanes that wait for the limiter, until free
-	free        int64
+	id           string
+	first, last  shardlog.HashKey
+	openSlot     int // the aggregate that takes more, in the request being filled; -1 for none
+	limit        *limiter
+	limited      keyQueueList // key queues that wait for the limiter, until free
+	limitedUntil int64
 }
 
 // The pause before the sink is asked for its shards again after it failed, and
@@ -55,9 +55,9 @@ func (s *shardState) holds(r shardlog.HashRange) bool {
 	return s.first.Compare(r.First) <= 0 && r.Last.Compare(s.last) <= 0
 }
 
-// learn asks the sink for its shards, unless the answer is newer than version
+// learnShards asks the sink for its shards, unless the answer is newer than version
 // or the sink failed just before. It blocks, and is called without mu.
-func (p *Producer) learn(version uint64) {
+func (p *Producer) learnShards(version uint64) {
 	select {
 	case p.learning <- struct{}{}:
 	case <-p.ctx.Done():
@@ -93,7 +93,7 @@ func (p *Producer) learn(version uint64) {
 		})
 	}
 	if f := p.opts.Hooks.Shards; f != nil {
-		p.guard(func() { f(open, err) })
+		p.callHook(func() { f(open, err) })
 	}
 }
 
@@ -118,15 +118,15 @@ func (p *Producer) listShards(ctx context.Context) ([]shardlog.ShardInfo, error)
 	return a.infos, a.err
 }
 
-// needMap asks for the shards when they are not known. It releases mu
+// ensureShards asks for the shards when they are not known. It releases mu
 // meanwhile.
-func (p *Producer) needMap() {
-	if !p.predict || p.shards.open != nil || p.now() < p.shards.retryAt {
+func (p *Producer) ensureShards() {
+	if !p.needsShards || p.shards.open != nil || p.now() < p.shards.retryAt {
 		return
 	}
 	version := p.shards.version
 	p.unlock()
-	p.learn(version)
+	p.learnShards(version)
 	p.mu.Lock()
 }
 
@@ -134,14 +134,14 @@ var errNoShards = errors.New("the open shards do not cover the hash keys")
 
 // installShards makes a map of the sink's answer; a bad one changes nothing.
 func (p *Producer) installShards(infos []shardlog.ShardInfo) error {
-	m := shardMap{version: p.shards.version + 1, all: make(map[string]*shardState, len(infos))}
+	m := shardMap{version: p.shards.version + 1, byID: make(map[string]*shardState, len(infos))}
 	for i := range infos {
 		info := &infos[i]
-		s := p.shards.all[info.ID]
+		s := p.shards.byID[info.ID]
 		if s == nil || s.first != info.HashStart || s.last != info.HashEnd {
-			s = &shardState{id: info.ID, first: info.HashStart, last: info.HashEnd, slot: -1, limit: newLimiter(p.opts.Limits)}
+			s = &shardState{id: info.ID, first: info.HashStart, last: info.HashEnd, openSlot: -1, limit: newLimiter(p.opts.Limits)}
 		}
-		m.all[s.id] = s
+		m.byID[s.id] = s
 		if !info.Closed {
 			m.open = append(m.open, s)
 		}
@@ -163,29 +163,29 @@ func (p *Producer) installShards(infos []shardlog.ShardInfo) error {
 	}
 	// Whose records may go to other shards now is decided anew.
 	for _, s := range p.shards.open {
-		for s.blocked.head != nil {
-			p.sendq.push(s.blocked.pop())
+		for s.limited.head != nil {
+			p.runnable.push(s.limited.pop())
 		}
 	}
-	p.blockedUntil = 0
+	p.limitedUntil = 0
 	p.shards = m
 	return nil
 }
 
-// misplaced tells whether a stored aggregate is on a shard that does not hold
+// isMisplaced tells whether a stored aggregate is on a shard that does not hold
 // all of it, so that readers drop what is outside; it happens over sinks that
 // cannot refuse. When the shard is not known, it is not known to hold it.
-func (p *Producer) misplaced(s *slot, id string) bool {
-	if s.record == nil || p.ranges || s.shard == nil || s.shard.id == id {
+func (p *Producer) isMisplaced(s *slot, id string) bool {
+	if s.aggregate == nil || p.sendsRanges || s.shard == nil || s.shard.id == id {
 		return false
 	}
-	on := p.shards.all[id]
+	on := p.shards.byID[id]
 	return on == nil || !on.holds(s.span)
 }
 
-// outdated tells whether an answer of the sink contradicts the map.
-func (p *Producer) outdated(b *request) bool {
-	if !p.predict {
+// contradictsMap tells whether an answer of the sink contradicts the map.
+func (p *Producer) contradictsMap(b *request) bool {
+	if !p.needsShards {
 		return false
 	}
 	moved := func(err error) bool {

@@ -100,17 +100,17 @@ func (d *Distribution[T]) add(v T) {
 
 // counters are what Stats does not take from the state.
 type counters struct {
-	received, rejected   uint64
-	put, putBytes        uint64
-	records, recordBytes uint64
-	failed, expired      uint64
-	requests, retries    uint64
-	reordered, panics    uint64
-	errors               [causes]uint64
+	received, rejected  uint64
+	put, putBytes       uint64
+	stored, storedBytes uint64
+	failed, expired     uint64
+	requests, retries   uint64
+	reordered, panics   uint64
+	errors              [causes]uint64
 
-	buffering, requestTime       Distribution[time.Duration]
-	retried, userRecords         Distribution[int64]
-	storedPerRequest, perRequest Distribution[int64]
+	buffering, requestTime             Distribution[time.Duration]
+	retried, recordsPerSlot            Distribution[int64]
+	slotsPerRequest, recordsPerRequest Distribution[int64]
 }
 
 // cause is a kind of error.
@@ -184,12 +184,12 @@ func (p *Producer) Stats() Stats {
 	p.mu.Lock()
 	c := p.stats
 	s := Stats{
-		Pending: p.live, PendingBytes: p.liveBytes, Waiting: p.room.n, InFlight: p.senders - p.starting,
+		Pending: p.records, PendingBytes: p.bytes, Waiting: p.waiting.n, InFlight: p.senders - p.starting,
 		Received: c.received, Rejected: c.rejected, Put: c.put, PutBytes: c.putBytes, Failed: c.failed, Expired: c.expired,
-		Stored: c.records, StoredBytes: c.recordBytes,
+		Stored: c.stored, StoredBytes: c.storedBytes,
 		Requests: c.requests, Retries: c.retries, Reordered: c.reordered, CallbackPanics: c.panics,
-		Buffering: c.buffering, RequestTime: c.requestTime, RetriesPerRecord: c.retried, RecordsPerStored: c.userRecords,
-		StoredPerRequest: c.storedPerRequest, RecordsPerRequest: c.perRequest,
+		Buffering: c.buffering, RequestTime: c.requestTime, RetriesPerRecord: c.retried, RecordsPerStored: c.recordsPerSlot,
+		StoredPerRequest: c.slotsPerRequest, RecordsPerRequest: c.recordsPerRequest,
 	}
 	if e := p.age.oldest; e != nil {
 		s.OldestAge = time.Duration(p.now() - e.born)

@@ -23,7 +23,7 @@ func (st *Stream) ReadDedicated(ctx context.Context, req shardlog.ReadRequest) (
 	}
 	p, err := m.s.Read(ctx, req)
 	if err == nil && p.End {
-		if err = st.reshaped(); err == nil {
+		if err = st.reshaped(ctx); err == nil {
 			p.Children = st.routes.Load().children(m.index())
 		}
 	}

@@ -166,7 +166,9 @@ type sameID struct{ index, of int }
 // nothing and returns what to wait for.
 func (c *call) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	st := c.st
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return nil, err
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return nil, shardlog.ErrNotFound

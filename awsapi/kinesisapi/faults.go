@@ -80,9 +80,6 @@ type faults struct {
 	list []*injected
 }
 
-// activeFault is one that shows its effect when the operation is done.
-type activeFault struct{}
-
 // InjectFault adds a fault and returns its ID. The error matches
 // shardlog.ErrInvalid.
 func (h *Handler) InjectFault(f Fault) (id int, err error) {
@@ -254,12 +251,12 @@ func (c *call) happen(f *Fault, shard string) error {
 	case Internal:
 		return internalError()
 	case Drop:
-		panic(http.ErrAbortHandler)
+		abort()
 	case Lost:
-		c.fault = &activeFault{}
+		c.loseAnswer = true
 	}
 	return nil
 }
 
-// afterwards lets the answer of what was done be lost.
-func (c *call) afterwards() error { panic(http.ErrAbortHandler) }
+// abort closes the connection in place of an answer.
+func abort() { panic(http.ErrAbortHandler) }

@@ -39,6 +39,8 @@ type Handler struct {
 	stop   context.CancelFunc
 	wg     sync.WaitGroup // deletions under way, subscriptions
 
+	accounts sync.Mutex // held while the settings of an account are changed
+
 	mu     sync.RWMutex
 	states map[string]*streamState // by name in the database
 	closed bool
@@ -103,8 +105,10 @@ type call struct {
 	arena *[]byte   // that put refers to
 	out   encoder
 	name  string // of the stream, as far as known
-	fault *activeFault
-	after func() // called when the answer was sent
+	// loseAnswer is set by a fault: the operation is carried out, and then the
+	// connection is closed.
+	loseAnswer bool
+	after      func() // called when the answer was sent
 	// release gives the memory of body back.
 	release func()
 	// streamed is set when the operation has answered itself.
@@ -226,8 +230,8 @@ func (c *call) run() error {
 		return err
 	}
 	err := c.op.run(c)
-	if err == nil && c.fault != nil {
-		err = c.afterwards()
+	if err == nil && c.loseAnswer {
+		abort()
 	}
 	return err
 }

@@ -3,7 +3,6 @@ package kinesisapi
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
 	"unicode/utf8"
 
@@ -434,7 +433,12 @@ func (e *encoder) records(list []shardlog.Record, encryption string) {
 	e.endList()
 }
 
-// keyFits tells whether a partition key has an allowed length.
+// maxKeyRunes is how long a partition key may be, in characters (API
+// reference, PutRecord).
+const maxKeyRunes = 256
+
+// keyFits reports whether a partition key has an allowed length. Keys that are
+// short in bytes are short in characters, and need no counting.
 func keyFits(key []byte) bool {
-	return len(key) > 0 && (len(key) <= 256 || len(key) <= 4*256 && utf8.RuneCount(key) <= 256) && len(key) < math.MaxInt32
+	return len(key) > 0 && (len(key) <= maxKeyRunes || len(key) <= utf8.UTFMax*maxKeyRunes && utf8.RuneCount(key) <= maxKeyRunes)
 }

@@ -280,6 +280,10 @@ func describeAccountSettings(c *call) error {
 }
 
 func updateAccountSettings(c *call) error {
+	// Two updates at the same time would each work on what was there before,
+	// and one would be lost.
+	c.h.accounts.Lock()
+	defer c.h.accounts.Unlock()
 	a, err := c.account()
 	if err != nil {
 		return err

@@ -1,8 +1,10 @@
 package kinesisapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -140,5 +142,29 @@ func TestModel(t *testing.T) {
 		require.Equal(t, name, op.name)
 		require.NotNil(t, op.run, name)
 		require.Equal(t, kindStructure, op.input.kind, name)
+	}
+}
+
+// A commitment that several requests begin at the same time begins once: all of
+// them are answered with the same beginning.
+func TestAccountUpdatesAtTheSameTime(t *testing.T) {
+	body, err := json.Marshal(obj{"MinimumThroughputBillingCommitment": obj{"Status": "ENABLED"}})
+	require.NoError(t, err)
+	for range 20 {
+		e := newEndpoint(t, nil)
+		var wg sync.WaitGroup
+		begin, answers := make(chan struct{}), make([]string, 8)
+		for i := range answers {
+			wg.Go(func() {
+				<-begin
+				e.h.SetClockOffset(time.Duration(i) * time.Minute) // so that beginnings differ
+				answers[i] = e.do(newRequest("UpdateAccountSettings", typeJSON, body)).Body.String()
+			})
+		}
+		close(begin)
+		wg.Wait()
+		for _, a := range answers {
+			require.Equal(t, answers[0], a)
+		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -20,8 +21,15 @@ import (
 
 const attrKey = "kinesis.key"
 
-// sealer returns the cipher of a database, and makes its key the first time.
+// keyCreation is held while a key is looked for and created, so that handlers
+// that are opened at the same time on a new database agree on one. One process
+// at a time has a database open, so a lock of the process is enough.
+var keyCreation sync.Mutex
+
+// sealer returns the cipher of a database, and creates its key the first time.
 func sealer(ctx context.Context, db *stream.DB) (cipher.AEAD, error) {
+	keyCreation.Lock()
+	defer keyCreation.Unlock()
 	text, err := db.Attribute(ctx, attrKey)
 	if err != nil {
 		return nil, err

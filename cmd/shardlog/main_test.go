@@ -98,7 +98,7 @@ func TestCommands(t *testing.T) {
 		require.Len(t, s.Shards, 5)
 		var l line
 		require.NoError(t, json.Unmarshal([]byte(strings.SplitN(do("", "tail", "orders", "-json"), "\n", 2)[0]), &l))
-		require.Equal(t, []string{"one", "key", "shardId-000000000000"}, []string{l.Data, l.Key, l.Shard})
+		require.Equal(t, []string{"one", "key", "shardId-000000000000"}, []string{*l.Data, l.Key, l.Shard})
 		var p placed
 		require.NoError(t, json.Unmarshal([]byte(do("", "put", "orders", "x", "-hash-key", shardlog.MaxHashKey.String(), "-json")), &p))
 		require.Equal(t, "shardId-000000000001", p.ShardID)
@@ -213,6 +213,18 @@ func TestTailTakesAggregatesApart(t *testing.T) {
 	require.Contains(t, out, `"key":"k","base64":"/w=="`)
 	require.Equal(t, 4, strings.Count(out, "\n"))
 	require.Equal(t, 3, strings.Count(mustCLI(t, "", "tail", "s", "-json", "-raw", "-endpoint", srv.URL), "\n"))
+}
+
+// Every line has one of the members that hold data, that of an empty record
+// as well.
+func TestTailPrintsEmptyRecords(t *testing.T) {
+	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
+	st, err := srv.DB.Stream(t.Context(), "s")
+	require.NoError(t, err)
+	_, err = st.Put(t.Context(), shardlog.Record{PartitionKey: "k"})
+	require.NoError(t, err)
+	out := mustCLI(t, "", "tail", "s", "-json", "-endpoint", srv.URL)
+	require.Contains(t, out, `"key":"k","data":""}`)
 }
 
 // served is a process that serves.

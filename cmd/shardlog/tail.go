@@ -230,15 +230,16 @@ func (t *tailer) sleep(ctx context.Context) error {
 	}
 }
 
-// line is a record as JSON. Data that is not text is in base64.
+// line is a record as JSON. Each has one of data and base64, also where the
+// record is empty: data that is text stands in Data, any other in Binary.
 type line struct {
-	Shard       string `json:"shard"`
-	Sequence    string `json:"sequence"`
-	SubSequence *int   `json:"subSequence,omitempty"`
-	Arrival     string `json:"arrival"`
-	Key         string `json:"key"`
-	Data        string `json:"data,omitempty"`
-	Binary      []byte `json:"base64,omitempty"`
+	Shard       string  `json:"shard"`
+	Sequence    string  `json:"sequence"`
+	SubSequence *int    `json:"subSequence,omitempty"`
+	Arrival     string  `json:"arrival"`
+	Key         string  `json:"key"`
+	Data        *string `json:"data,omitempty"`
+	Binary      []byte  `json:"base64,omitempty"`
 }
 
 func (t *tailer) print(shard string, r *record) error {
@@ -269,7 +270,8 @@ func (t *tailer) printLine(l line, data []byte) error {
 	switch {
 	case t.json:
 		if utf8.Valid(data) {
-			l.Data = string(data)
+			text := string(data)
+			l.Data = &text
 		} else {
 			l.Binary = data
 		}

@@ -12,41 +12,41 @@ import (
 // another one is chosen (the size of franz-go's UniformBytesPartitioner by
 // default): enough for large requests and aggregates, too little for an uneven
 // load.
-const spreadRun = 64 << 10
+const stickyBytes = 64 << 10
 
 // runKeyLength is how long the partition keys of such records are.
-const runKeyLength = 16
+const madeUpKeyLength = 16
 
-// run is the place to which records without a key go for a while.
-type run struct {
-	key  string
-	hash shardlog.HashKey
-	left int
-	on   *shardState
+// stickyPlace is the place to which records without a key go for a while.
+type stickyPlace struct {
+	key     string
+	hashKey shardlog.HashKey
+	left    int
+	shard   *shardState
 }
 
-// spread gives a record without a key the place of the run.
-func (p *Producer) spread(e *entry) {
+// placeKeyless gives a record without a key the place of the run.
+func (p *Producer) placeKeyless(e *entry) {
 	r := &p.sticky
-	if r.left <= 0 || p.shards.open != nil && p.shards.find(r.hash) != r.on {
-		p.newRun()
+	if r.left <= 0 || p.shards.open != nil && p.shards.find(r.hashKey) != r.shard {
+		p.chooseSticky()
 	}
 	r.left -= e.size
-	e.key, e.hashKey = r.key, r.hash
+	e.key, e.hashKey = r.key, r.hashKey
 }
 
-// newRun chooses a shard by chance, but not the same again, and a place on it:
+// chooseSticky chooses a shard by chance, but not the same again, and a place on it:
 // the shard may have been split when the record gets there.
-func (p *Producer) newRun() {
-	r := run{key: fmt.Sprintf("%016x", rand.Uint64()), left: spreadRun}
-	r.hash = shardlog.KeyHash(r.key)
+func (p *Producer) chooseSticky() {
+	r := stickyPlace{key: fmt.Sprintf("%016x", rand.Uint64()), left: stickyBytes}
+	r.hashKey = shardlog.KeyHash(r.key)
 	if n := len(p.shards.open); n > 0 {
 		i := rand.IntN(n)
-		if p.shards.open[i] == p.sticky.on && n > 1 {
+		if p.shards.open[i] == p.sticky.shard && n > 1 {
 			i = (i + 1 + rand.IntN(n-1)) % n
 		}
-		r.on = p.shards.open[i]
-		r.hash = between(r.on.first, r.on.last)
+		r.shard = p.shards.open[i]
+		r.hashKey = between(r.shard.first, r.shard.last)
 	}
 	p.sticky = r
 }

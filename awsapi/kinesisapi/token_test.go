@@ -1,0 +1,40 @@
+package kinesisapi
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog/stream"
+)
+
+// Handlers that are opened at the same time on a new database seal with the
+// same key: each opens what the others have sealed.
+func TestHandlersAtTheSameTimeShareAKey(t *testing.T) {
+	for range 10 {
+		db, err := stream.Open("", &stream.Options{InMemory: true})
+		require.NoError(t, err)
+		handlers := make([]*Handler, 8)
+		var wg sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range handlers {
+			wg.Go(func() {
+				<-begin
+				handlers[i], _ = NewHandler(db, nil)
+			})
+		}
+		close(begin)
+		wg.Wait()
+		for _, h := range handlers {
+			require.NotNil(t, h)
+		}
+		token := handlers[0].sealPage(page{kind: pageStreams, after: "s"})
+		for _, h := range handlers {
+			_, err := h.openPage(token, pageStreams)
+			require.NoError(t, err)
+			require.NoError(t, h.Close())
+		}
+		require.NoError(t, db.Close())
+	}
+}
