@@ -52,7 +52,7 @@ func permanent(err error) bool {
 	}
 	for _, target := range []error{
 		ErrLeaseLost, shardlog.ErrInvalid, shardlog.ErrNotFound, shardlog.ErrClosed, shardlog.ErrConflict,
-		shardlog.ErrCorrupt, shardlog.ErrVersion, shardlog.ErrStorage, shardlog.ErrExpired,
+		shardlog.ErrCorrupt, shardlog.ErrVersion, shardlog.ErrStorage, shardlog.ErrExpired, shardlog.ErrUnsupported,
 	} {
 		if errors.Is(err, target) {
 			return true

@@ -21,6 +21,9 @@ type committer struct {
 	epoch   uint64
 	lease   checkpoint.Lease // as last written
 	storing context.Context  // ends when the shard is lost, or the run has no time left
+	// inDoubt: a write failed in a way that does not tell whether it was made,
+	// and the row has not been seen since.
+	inDoubt bool
 }
 
 // advance is the change of a row that stores pos as done. It never goes back.
@@ -92,6 +95,7 @@ func (c *committer) once(ctx context.Context, change func(*checkpoint.Lease)) er
 			return fmt.Errorf("%w: its row was deleted", ErrLeaseLost)
 		}
 		if !errors.Is(err, shardlog.ErrConflict) {
+			c.inDoubt = c.inDoubt || !notWritten(err)
 			return err
 		}
 		// Either an earlier write of our own was made although its answer was
@@ -111,6 +115,26 @@ func (c *committer) once(ctx context.Context, change func(*checkpoint.Lease)) er
 		c.adopt(row)
 	}
 	return fmt.Errorf("%w: the row is changed again and again: %v", checkpoint.ErrUnavailable, conflict)
+}
+
+// notWritten tells whether an error of Store.Update means that nothing was
+// written.
+func notWritten(err error) bool {
+	for _, target := range []error{shardlog.ErrInvalid, shardlog.ErrClosed, shardlog.ErrUnsupported} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// withOutcome adds to an error of a write that the outcome is unknown, if it
+// is: the caller must not take the error to mean that nothing was written.
+func (c *committer) withOutcome(err error) error {
+	if err == nil || !c.inDoubt {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, shardlog.ErrUnknownOutcome)
 }
 
 // refresh reads the row. The error matches ErrLeaseLost when another worker
@@ -138,7 +162,7 @@ func same(row, want checkpoint.Lease) bool {
 // adopt notes a row that somebody else has written without taking the shard:
 // that worker asks for it.
 func (c *committer) adopt(row checkpoint.Lease) {
-	c.lease = row
+	c.lease, c.inDoubt = row, false
 	if row.Next != "" {
 		c.r.poke()
 	}

@@ -148,6 +148,9 @@ func (t *task) newBatch(p *piece, attempt int) *Batch {
 		Records: p.records, ShardID: t.id, Behind: p.behind, BehindRecords: p.behindRecords,
 		Epoch: t.epoch, ShardEnd: p.shardEnd, Attempt: attempt, task: t, piece: p,
 	}
+	<-t.lock
+	defer t.free()
+	b.seeks = t.seeks
 	if l := &t.lease; l.Prepared != nil {
 		b.Prepared = &Prepared{Position: *l.Prepared, State: append([]byte(nil), l.PreparedState...)}
 	}

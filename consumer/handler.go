@@ -15,7 +15,7 @@ import (
 var (
 	// ErrLeaseLost: another worker has taken the shard. Nothing that this one
 	// does to it is stored any more.
-	ErrLeaseLost = errors.New("lease lost to another worker")
+	ErrLeaseLost = errors.New("lease lost")
 	// ErrShutdown: the consumer is shutting down and its patience is over.
 	ErrShutdown = errors.New("consumer is shutting down")
 	// ErrHandlerStuck: a handler did not return after its context had ended.

@@ -224,7 +224,9 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 	}
 	t.r.emit(Event{Kind: kind, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(cur.records[0].Sequence), Attempt: b.Attempt, Wait: res.pause, Err: err})
 	if poison > 0 {
-		res.n += t.bury(b, cur, poison, err)
+		var buried int
+		buried, res.err = t.bury(b, cur, poison, err)
+		res.n += buried
 	} else if !res.halve {
 		t.blocked(fmt.Sprintf("handler, key %q, attempt %d: %v", q.key, b.Attempt, err))
 	}
@@ -232,16 +234,15 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 
 // bury gives the first n records to the dead letters and returns how many they
 // took before the reading was stopped.
-func (t *task) bury(b *Batch, cur *piece, n int, cause error) (buried int) {
+func (t *task) bury(b *Batch, cur *piece, n int, cause error) (buried int, err error) {
 	for i := range n {
-		rec := cur.records[i]
-		if !t.toDeadLetters(rec, b.Attempt, cause) {
-			break
+		taken, err := t.toDeadLetters(cur.records[i], b.Attempt, cause)
+		if err != nil || !taken {
+			return buried, err
 		}
 		buried++
-		t.noteDeadLetter(rec, b.Attempt, cause)
 	}
-	return buried
+	return buried, nil
 }
 
 // take counts the end of a call.

@@ -130,10 +130,19 @@ type Options struct {
 	// fail are delivered at any age. Defaults to 0: no bound.
 	MaxAge time.Duration
 	// DeadLetter takes records that are not tried again; see DeadLettersTo for
-	// one that puts them into a stream. Its ctx is that of the handler. As
-	// long as it fails, it is tried again and the shard waits. Defaults to
-	// none, and then no record is given up.
+	// one that puts them into a stream. Its ctx is that of the handler. While
+	// it fails, it is tried again and the shard waits, unless the error says
+	// that trying again cannot help: see OnRefused. Defaults to none, and then
+	// no record is given up.
 	DeadLetter func(ctx context.Context, d DeadLetter) error
+	// OnRefused decides about a record that DeadLetter will never take: its
+	// error is Permanent, or matches shardlog.ErrInvalid, ErrUnsupported,
+	// ErrNotFound, ErrClosed, or another one of package shardlog that does not
+	// heal. Nil means to go on without the record, which is lost then and
+	// counted in ShardStats.Dropped; an error stops the shard with that error,
+	// before the record, and the consumer too unless ParkFailed is set. It may
+	// block. Defaults to stopping with err.
+	OnRefused func(d DeadLetter, err error) error
 	// Drop gives up records without dead letters: they are counted, and told
 	// to OnEvent and Logger, but lost. It has to be set when attempts are
 	// limited and there is no DeadLetter. Defaults to giving up nothing.

@@ -40,6 +40,7 @@ type task struct {
 	pos   shardlog.Position // everything before it is done, or was delivered if checkpoints are explicit
 	lost  error             // set when a Batch.Checkpoint found the shard lost
 	over  bool              // the task has ended
+	seeks int               // how many were carried out
 	moved chan struct{}     // has a token when an explicit checkpoint was stored
 
 	inHandler int // calls of the handler that are under way; guarded by run.mu
@@ -285,10 +286,12 @@ func (t *task) end(c *chunk) error {
 	if rank(t.pos) > 0 {
 		t.advance(c.next)
 	} // else nothing of the shard was read, which decides where its children start
+	<-t.lock
 	err := t.release(func(l *checkpoint.Lease) {
 		advance(t.pos)(l)
 		l.Ended, l.Children = true, c.children
 	})
+	t.free()
 	if err != nil {
 		return err
 	}
@@ -324,7 +327,9 @@ func (t *task) awaitExplicit() error {
 
 // advance notes that everything before pos is done.
 func (t *task) advance(pos shardlog.Position) {
+	<-t.lock // explicit checkpoints may come at any time
 	t.pos = later(pos, t.pos)
+	t.free()
 }
 
 // dirty tells whether more is done than the store knows.

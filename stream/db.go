@@ -467,10 +467,14 @@ func (db *DB) list() []*Stream {
 	return all
 }
 
-// Delete removes a stream with all its records, for good. Calls on it get
-// shardlog.ErrNotFound from then on. It blocks until the records are gone; if
-// ctx ends first the stream is gone all the same, and its space is given back
-// when the database is opened again.
+// Delete removes a stream with all its records, permanently. Calls on it get
+// shardlog.ErrNotFound from then on. It blocks until the records are removed.
+//
+// The error matches shardlog.ErrNotFound if there is no such stream. If it
+// matches shardlog.ErrUnknownOutcome, because ctx ended or the storage failed
+// after the deletion was stored, the stream is deleted, and its space is
+// reclaimed when the database is opened again. After any other error nothing was
+// changed.
 func (db *DB) Delete(ctx context.Context, name string) error {
 	fail := func(err error) error { return &shardlog.Error{Op: "delete", Stream: name, Err: err} }
 	if err := db.enter(ctx, "delete", name); err != nil {

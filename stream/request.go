@@ -166,7 +166,9 @@ type sameID struct{ index, of int }
 // nothing and returns what to wait for.
 func (c *call) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	st := c.st
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return nil, err
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return nil, shardlog.ErrNotFound
@@ -267,7 +269,7 @@ func (c *call) begin() (wait <-chan struct{}, err error) {
 }
 
 func duplicate(seq shardlog.SequenceNumber) shardlog.PutResult {
-	return shardlog.PutResult{ShardID: logstore.Name(seq.Shard()), Sequence: seq, Duplicate: true}
+	return shardlog.PutResult{ShardID: logstore.Name(shardOf(seq)), Sequence: seq, Duplicate: true}
 }
 
 // claimIDs claims the IDs of what is to be stored, and takes out of todo what

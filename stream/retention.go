@@ -190,7 +190,9 @@ func (m *streamMeta) closedAge() time.Duration {
 
 // forget removes a closed shard from the stream.
 func (st *Stream) forget(ctx context.Context, gone *member) error {
-	st.shape.Lock()
+	if err := st.shape.Lock(ctx); err != nil {
+		return err
+	}
 	if st.deleted.Load() {
 		st.shape.Unlock()
 		return shardlog.ErrNotFound

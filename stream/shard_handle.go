@@ -180,7 +180,7 @@ func (o *shardOwner) CountRead(p *shardlog.Page, dedicated bool) {
 	}
 }
 
-func (o *shardOwner) AwaitChange(context.Context) error { return o.st.reshaped() }
+func (o *shardOwner) AwaitChange(ctx context.Context) error { return o.st.reshaped(ctx) }
 
 func (o *shardOwner) Children() ([]string, error) {
 	r := o.st.routes.Load()
@@ -278,7 +278,9 @@ func (o *shardOwner) PutIf(ctx context.Context, expected shardlog.SequenceNumber
 	if size > maxAtomic {
 		return nil, st.fail(op, id, tooLarge(size))
 	}
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return nil, st.fail(op, id, err)
+	}
 	defer st.shape.RUnlock()
 	m, err := o.member()
 	if err != nil || st.deleted.Load() {

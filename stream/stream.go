@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -22,15 +21,18 @@ type Stream struct {
 	name  string
 	usage logstore.Usage
 
-	// shape is read-held by writers and held by whatever changes the set of
-	// open shards, so that a writer never meets a shard that is being closed.
-	shape   sync.RWMutex
-	routes  atomic.Pointer[routes]
-	meta    atomic.Pointer[streamMeta] // replaced under config
-	config  sync.Mutex
-	deleted atomic.Bool
-	// resharding has room for the one Reshard at a time.
-	resharding chan struct{}
+	// shape is read-held by writers until their records are committed, and held
+	// by whatever changes the set of open shards, so that a writer never meets
+	// a shard that is being closed. It and config are held across commits, so
+	// whoever waits for them respects its context.
+	shape   *ctxRWMutex
+	routes  atomic.Pointer[routes] // replaced with shape held
+	config  ctxMutex
+	meta    atomic.Pointer[streamMeta] // replaced with config held
+	deleted atomic.Bool                // set with config and shape held
+	// resharding is held by Reshard between its steps as well: two at the same
+	// time would undo each other's.
+	resharding ctxMutex
 
 	producers producers
 	dedup     dedupIndex
@@ -48,7 +50,7 @@ var (
 )
 
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
-	st := &Stream{db: db, id: id, name: meta.Name, resharding: make(chan struct{}, 1)}
+	st := &Stream{db: db, id: id, name: meta.Name, shape: newCtxRWMutex(), config: newCtxMutex(), resharding: newCtxMutex()}
 	st.meta.Store(&meta)
 	st.dedup.st, st.dedup.limit, st.dedup.pending = st, MaxDedupIDs, map[dedupKey]pendingID{}
 	st.usage.Limit.Store(meta.RetentionBytes)
@@ -117,7 +119,9 @@ func (st *Stream) Shards(ctx context.Context) ([]shardlog.ShardInfo, error) {
 	return infos, nil
 }
 
-// Put stores one record. It is PutRecords with one, a little cheaper.
+// Put stores one record. It is PutRecords with one, a little cheaper. The error
+// matches shardlog.ErrUnknownOutcome if ctx ends while the write is under way;
+// after any other error the record is not stored, and will not be.
 func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResult, error) {
 	if err := st.enter(ctx, "put"); err != nil {
 		return shardlog.PutResult{}, err
@@ -139,7 +143,9 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 	if invalid != nil {
 		return shardlog.PutResult{}, st.fail("put", "", invalid)
 	}
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return shardlog.PutResult{}, st.fail("put", "", err)
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return shardlog.PutResult{}, st.fail("put", "", shardlog.ErrNotFound)
@@ -197,7 +203,9 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 	meta := st.meta.Load()
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return nil, false, err
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return nil, false, shardlog.ErrNotFound
@@ -342,8 +350,10 @@ func checkRecord(r *shardlog.Record, maxSize int, ids idRule) *shardlog.InvalidE
 
 // reshaped waits until the change that closed a shard is visible as a whole,
 // with the children. It fails if that was the deletion of the stream.
-func (st *Stream) reshaped() error {
-	st.shape.RLock()
+func (st *Stream) reshaped(ctx context.Context) error {
+	if err := st.shape.RLock(ctx); err != nil {
+		return err
+	}
 	defer st.shape.RUnlock()
 	return st.orDeleted(nil)
 }

@@ -330,7 +330,9 @@ func newTxTry(tx *Tx, rows *txRows) *txTry {
 // returns what to wait for.
 func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	for _, c := range t.calls {
-		c.st.shape.RLock()
+		if err := c.st.shape.RLock(ctx); err != nil {
+			return nil, c.st.fail("commit", "", err)
+		}
 		defer c.st.shape.RUnlock()
 		if c.st.deleted.Load() {
 			return nil, c.st.fail("commit", "", shardlog.ErrNotFound)
