@@ -11,7 +11,7 @@ import (
 // Read returns one page of the records that follow req.From; req.ShardID may be
 // left empty. It blocks for at most req.Wait. The page belongs to the caller.
 //
-// Besides those of Shard, the error matches shardlog.ErrInvalid for a bad
+// In addition to those of Shard, the error matches shardlog.ErrInvalid for a bad
 // request or a position of another shard; shardlog.ErrExpired, as a
 // *shardlog.TrimmedError, if retention has removed records after the position;
 // shardlog.ErrCorrupt if the next record is damaged; and

@@ -123,7 +123,7 @@ func (s *Shard) Info(ctx context.Context) (Info, error) {
 // again; its result has Duplicate set and points to the first one. Results are
 // in the order of the records, and none has an error.
 //
-// Besides those of Shard, the error matches shardlog.ErrInvalid for records
+// In addition to those of Shard, the error matches shardlog.ErrInvalid for records
 // out of their limits, more than 16 MiB together or 100,000;
 // shardlog.ErrShardClosed once the shard was split or merged;
 // shardlog.ErrThroughputExceeded, with a time to wait, if the shard's limits do
