@@ -202,6 +202,10 @@ func TestRefusedReads(t *testing.T) {
 		other := create(t, db, "other", Config{Shards: 2})
 		foreign := put(t, other, "a", "x")
 		info := shards(t, st)
+		kafka, err := shardlog.ParseSequenceNumber("4711")
+		require.NoError(t, err)
+		kinesis, err := shardlog.ParseSequenceNumber("49" + strings.Repeat("3", 54))
+		require.NoError(t, err)
 		for field, req := range map[string]shardlog.ReadRequest{
 			"MaxRecords -1":    {ShardID: info[0].ID, MaxRecords: -1},
 			"MaxRecords 10001": {ShardID: info[0].ID, MaxRecords: 10_001},
@@ -211,6 +215,9 @@ func TestRefusedReads(t *testing.T) {
 			"Position \"at ":   {ShardID: info[0].ID, From: shardlog.At(info[1].First)},
 			"Position \"at":    {ShardID: info[0].ID, From: shardlog.At(shardlog.SequenceNumber{})},
 			"Position \"after": {ShardID: foreign.ShardID, From: shardlog.After(foreign.Sequence)},
+
+			`Position "after 4711"`: {ShardID: info[0].ID, From: shardlog.After(kafka)},
+			`Position "at 49333`:    {ShardID: info[0].ID, From: shardlog.At(kinesis)},
 		} {
 			_, err := st.Read(t.Context(), req)
 			requireInvalid(t, err, field)
