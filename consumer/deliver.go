@@ -45,14 +45,14 @@ func (p *piece) drop(n int) { p.records = p.records[n:] }
 func (t *task) batch() *piece {
 	c, o := t.chunk, t.r.o
 	p := &piece{records: t.rest, end: c.next, shardEnd: c.end, behind: c.behind, behindRecords: c.behindRecords}
-	n := min(len(t.rest), o.BatchSize)
+	n := min(len(t.rest), o.MaxBatchRecords)
 	if n == len(c.records) {
 		p.size = c.size
 	}
 	if o.BatchWindow > 0 {
 		size := 0
 		for i := range n {
-			if size += t.rest[i].Size(); size > o.BatchBytes && i > 0 {
+			if size += t.rest[i].Size(); size > o.MaxBatchBytes && i > 0 {
 				n = i
 				break
 			}

@@ -147,7 +147,7 @@ func (f *fetcher) read() (*shardlog.Page, error) {
 	for failures := 0; ; {
 		began := time.Now()
 		page, err := t.r.read(f.ctx, shardlog.ReadRequest{
-			ShardID: t.id, From: f.next, MaxRecords: o.BatchSize, MaxBytes: o.BatchBytes, Wait: o.PollWait,
+			ShardID: t.id, From: f.next, MaxRecords: o.MaxBatchRecords, MaxBytes: o.MaxBatchBytes, Wait: o.PollWait,
 		})
 		if f.ctx.Err() != nil {
 			return &shardlog.Page{Next: f.next}, nil

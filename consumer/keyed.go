@@ -96,7 +96,7 @@ func (k *keyed) finish() {
 // is paused, or when a Seek waits for everything to be done.
 func (k *keyed) full() bool {
 	o := k.t.r.o
-	return k.last != nil || len(k.items) >= window*o.BatchSize || k.bytes >= window*o.BatchBytes || k.t.r.pauses.wants(k.t.id)
+	return k.last != nil || len(k.items) >= window*o.MaxBatchRecords || k.bytes >= window*o.MaxBatchBytes || k.t.r.pauses.wants(k.t.id)
 }
 
 // wait waits for anything to happen.
@@ -182,7 +182,7 @@ func (k *keyed) dispatch() {
 	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.heart.fresh() {
 		q := k.ready[0]
 		k.ready = k.ready[1:]
-		n := min(len(q.items), k.t.r.o.BatchSize)
+		n := min(len(q.items), k.t.r.o.MaxBatchRecords)
 		if q.limit > 0 {
 			n = min(n, q.limit)
 		}

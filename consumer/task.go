@@ -183,7 +183,7 @@ func (t *task) gather() error {
 	}
 	timer := time.NewTimer(o.BatchWindow)
 	defer timer.Stop()
-	for size := t.chunk.size; len(t.rest) < o.BatchSize && size < int64(o.BatchBytes) && !t.chunk.end; {
+	for size := t.chunk.size; len(t.rest) < o.MaxBatchRecords && size < int64(o.MaxBatchBytes) && !t.chunk.end; {
 		select {
 		case c := <-t.fetch.chunks:
 			t.fetch.took(c)
