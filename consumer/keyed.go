@@ -179,7 +179,7 @@ func (k *keyed) dispatch() {
 			k.ready = append(k.ready, q)
 		}
 	}
-	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.heart.fresh() {
+	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.assigner.Valid() {
 		q := k.ready[0]
 		k.ready = k.ready[1:]
 		n := min(len(q.items), k.t.r.o.MaxBatchRecords)
@@ -201,7 +201,7 @@ func (k *keyed) dispatch() {
 // call makes one call of the handler and decides what follows.
 func (k *keyed) call(q *keyQueue, b *Batch) {
 	t := k.t
-	defer t.r.enter()()
+	defer t.r.goroutines.Leave(t.r.goroutines.Enter())
 	res := keyResult{q: q, err: errors.New("the handler ended its goroutine")}
 	defer func() { k.results <- res }()
 	n, err := t.handle(b)
@@ -219,7 +219,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 		kind, res.halve = EventBisected, true
 	default:
 		if poison = t.poison(b, cur, err, single); poison == 0 {
-			res.pause = t.r.o.Retry.delay(b.Attempt, nil)
+			res.pause = t.r.o.backoff().Pause(b.Attempt, nil)
 		}
 	}
 	t.r.emit(Event{Kind: kind, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(cur.records[0].Sequence), Attempt: b.Attempt, Wait: res.pause, Err: err})

@@ -12,6 +12,8 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
+	"github.com/shardlog/shardlog/internal/backoff"
 )
 
 // Options say how a Consumer works, in four groups: the group of workers that
@@ -193,6 +195,8 @@ type Retry struct {
 	Max time.Duration
 }
 
+func (o *Options) backoff() backoff.Policy { return backoff.Policy(o.Retry) }
+
 const (
 	mostBatchRecords = 10_000
 	mostBatchBytes   = 10 << 20
@@ -221,11 +225,11 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	}
 	if err := (checkpoint.Key{Group: o.Group, Stream: o.Stream, Shard: "any"}).Validate(); err != nil {
 		errs = append(errs, err)
-	} else if most := checkpoint.MaxNameLength - len(workersSuffix); len(o.Stream) > most {
+	} else if most := checkpoint.MaxNameLength - len(lease.WorkersSuffix); len(o.Stream) > most {
 		invalid("Stream", o.Stream, fmt.Sprintf("at most %d bytes", most))
 	}
-	if n := len(o.WorkerID); n > maxWorkerID {
-		invalid("WorkerID", o.WorkerID, fmt.Sprintf("at most %d bytes", maxWorkerID))
+	if n := len(o.WorkerID); n > lease.MaxWorkerID {
+		invalid("WorkerID", o.WorkerID, fmt.Sprintf("at most %d bytes", lease.MaxWorkerID))
 	} else if err := (checkpoint.Lease{Key: checkpoint.Key{Group: "any", Stream: "any", Shard: "any"}, Owner: o.WorkerID}).Validate(); err != nil {
 		invalid("WorkerID", o.WorkerID, "valid UTF-8")
 	}
@@ -309,9 +313,6 @@ func (o *Options) checkLimits(invalid func(field string, value any, limit string
 		invalid("ExplicitCheckpoints", o.ExplicitCheckpoints, "unset with PerKey")
 	}
 }
-
-// randomText makes names that nobody else has.
-func randomText() string { return rand.Text() }
 
 // fillNames sets what has no constant default.
 func (o *Options) fillNames(src shardlog.Source) {
