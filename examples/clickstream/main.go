@@ -54,10 +54,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	st, err := db.Stream(ctx, "clicks")
-	if errors.Is(err, shardlog.ErrNotFound) {
-		st, err = db.Create(ctx, "clicks", stream.Config{Shards: 4})
-	}
+	st, err := db.Ensure(ctx, "clicks", stream.Config{Shards: 4})
 	if err != nil {
 		return err
 	}

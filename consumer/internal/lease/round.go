@@ -241,10 +241,13 @@ func (g *Group) verify(v *snapshot) error {
 	}
 	for id, row := range v.rows {
 		at, first := row.Checkpoint.Sequence(), v.infos[id].First
-		if !at.IsZero() && !first.IsZero() && !at.Created().Equal(first.Created()) {
+		// Numbers of which the creation is not known say nothing of it.
+		atCreated, ok1 := at.Created()
+		created, ok2 := first.Created()
+		if ok1 && ok2 && !atCreated.Equal(created) {
 			return &shardlog.Error{Op: "consume", Stream: g.c.Stream, Shard: id, Err: fmt.Errorf(
 				"%w: the checkpoint is of a shard made at %v, but this one was made at %v: the stream was deleted and made again",
-				shardlog.ErrConflict, at.Created().UTC(), first.Created().UTC())}
+				shardlog.ErrConflict, atCreated.UTC(), created.UTC())}
 		}
 	}
 	return nil
