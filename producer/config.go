@@ -14,7 +14,7 @@ type config struct {
 func newConfig(sink shardlog.Sink, o Options) config {
 	c := config{
 		Options: o, ttl: max(int64(o.TTL), 0), fullRequest: o.MaxBatchRecords,
-		needsShards: o.Aggregation.Enabled || o.Spread || o.Limits != (Limits{}),
+		needsShards: o.Aggregation.Enabled || o.Keyless || o.ShardRate != (ShardRate{}),
 	}
 	if a := o.Aggregation; a.Enabled {
 		_, takesRanges := sink.(shardlog.RequestSink)

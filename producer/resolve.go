@@ -15,7 +15,7 @@ const (
 	maxInFlight     = 1024
 )
 
-// maxRate bounds Limits; it fits the token buckets.
+// maxRate bounds ShardRate; it fits the token buckets.
 const maxRate = 1 << 40
 
 // resolve returns a copy of opts with its defaults filled in, or all faults.
@@ -82,7 +82,7 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 		invalid("Order", o.Order, "OrderPerKey or OrderStrict")
 	}
 	resolveAggregation(&o, invalid)
-	for field, v := range map[string]float64{"Limits.Records": o.Limits.Records, "Limits.Bytes": o.Limits.Bytes} {
+	for field, v := range map[string]float64{"ShardRate.Records": o.ShardRate.Records, "ShardRate.Bytes": o.ShardRate.Bytes} {
 		if v != 0 && !(v >= 1 && v <= maxRate) { // also no NaN
 			invalid(field, v, fmt.Sprintf("1 to %d, or 0 for none", int64(maxRate)))
 		}

@@ -1,5 +1,6 @@
 package producer
 
+<<<<<<< Updated upstream
 import (
 	"context"
 	"time"
@@ -20,6 +21,9 @@ type Hooks struct {
 	// open ones are known then.
 	Shards func(open int, err error)
 }
+=======
+import "time"
+>>>>>>> Stashed changes
 
 // RequestInfo describes a request.
 type RequestInfo struct {
@@ -28,11 +32,19 @@ type RequestInfo struct {
 	Records, UserRecords int
 	// Bytes is the size of the records.
 	Bytes int
+<<<<<<< Updated upstream
 	// Resent is set when the request was sent before and had no answer.
 	Resent bool
 }
 
 // RequestOutcome is what a call of the sink led to.
+=======
+	// Resent is set when the request was sent before, with an unknown outcome.
+	Resent bool
+}
+
+// RequestOutcome is the outcome of a call of the sink.
+>>>>>>> Stashed changes
 type RequestOutcome struct {
 	// Duration is how long the call took.
 	Duration time.Duration
