@@ -351,9 +351,7 @@ func (p *Producer) openSlot(f *filling, e *entry, l *keyQueue, s *shardState) (i
 	if e.maxSlots > 0 {
 		limit = min(limit, int(e.maxSlots))
 	}
-	// Data that begins as an aggregate does is always wrapped, where readers
-	// take aggregates apart.
-	size, wrap := e.size, p.opts.Aggregation.Enabled && hasMagic(e.data)
+	size, wrap := e.size, p.mustWrap(e.data, e.headers())
 	if wrap {
 		size = kpl.Alone(e.asUserRecord()) + len(e.key)
 	}
@@ -371,7 +369,7 @@ func (p *Producer) openSlot(f *filling, e *entry, l *keyQueue, s *shardState) (i
 		s.openSlot = -1 // what comes behind must not be stored before it
 	}
 	sl := b.addSlot()
-	sl.first, sl.last, sl.n, sl.shard, sl.size = e, e, 1, s, e.size
+	sl.first, sl.last, sl.n, sl.shard, sl.size, sl.wrapped = e, e, 1, s, e.size, wrap
 	if p.needsShards {
 		sl.span = shardlog.HashRange{First: e.hashKey, Last: e.hashKey}
 	}

@@ -70,6 +70,7 @@ type Producer struct {
 	age            ageList              // accepted entries without a result, oldest first
 	flushUpTo      uint64               // entries up to this number do not linger
 	strict         bool                 // at most one record of a key in a request
+	wrapsHeaders   bool                 // the sink stores headers only inside aggregates
 	inDoubt        resendHeap           // requests without an answer, until they are sent again
 	shards         shardMap
 	sticky         stickyPlace // where records without a key go
@@ -127,12 +128,13 @@ func New(sink shardlog.Sink, opts *Options) (*Producer, error) {
 	}
 	p := &Producer{
 		sink: sink, opts: o, seed: maphash.MakeSeed(), started: time.Now(),
-		finished: make(chan struct{}), keys: make(map[uint64]*keyQueue), strict: o.Order == OrderStrict,
+		finished: make(chan struct{}), keys: make(map[uint64]*keyQueue), strict: o.keepsOrderSingly(sink),
 		ttl: max(int64(o.TTL), 0), learning: make(chan struct{}, 1), opening: make(chan struct{}, 1),
 		needsShards: o.Aggregation.Enabled || o.Spread || o.Limits != (Limits{}),
 		fullRequest: o.MaxBatchRecords,
 	}
 	p.requests, _ = sink.(shardlog.RequestSink)
+	p.wrapsHeaders = !shardlog.CapabilitiesOf(sink).Headers
 	p.sendsRanges = o.Aggregation.Enabled && p.requests != nil && shardlog.CapabilitiesOf(sink).RefusesMisrouted
 	if a := o.Aggregation; a.Enabled {
 		// As many as there may be in a full request; its bytes come first.

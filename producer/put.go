@@ -292,6 +292,9 @@ func (p *Producer) check(r *shardlog.Record) (int, error) {
 			return 0, &shardlog.InvalidError{Field: fmt.Sprintf("Headers[%d]", i), Value: h.Key, Limit: "valid UTF-8"}
 		}
 	}
+	if err := p.checkHeaders(r); err != nil {
+		return 0, err
+	}
 	if r.DedupID != "" {
 		if err := p.checkDedupID(r.DedupID); err != nil {
 			return 0, err
@@ -302,8 +305,8 @@ func (p *Producer) check(r *shardlog.Record) (int, error) {
 		n += madeUpKeyLength
 	}
 	most, what := n, "with key and headers"
-	if p.opts.Aggregation.Enabled && hasMagic(r.Data) {
-		most, what = p.wrappedSize(r), "when it is wrapped as an aggregate, whose beginning it has"
+	if p.mustWrap(r.Data, r.Headers) {
+		most, what = p.wrappedSize(r), "when it is wrapped as an aggregate"
 	}
 	if most > p.opts.MaxRecordSize {
 		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes %s", most, what), Limit: fmt.Sprintf("at most %d bytes", p.opts.MaxRecordSize)}

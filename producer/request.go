@@ -52,6 +52,7 @@ type slot struct {
 	builder     *kpl.Builder       // until it is encoded; nil for an entry that is not to be aggregated
 	aggregate   *shardlog.Record   // the aggregate, once it is encoded
 	size        int
+	wrapped     bool // the first entry must be inside an aggregate; see mustWrap
 	inDoubt     bool // an attempt ended in an unknown outcome
 }
 
@@ -195,8 +196,8 @@ func (p *Producer) encode(b *request) {
 }
 
 // goesPlain tells whether a record of an aggregate goes without: one alone does, if
-// nobody can take it for an aggregate.
-func (s *slot) goesPlain() bool { return s.n == 1 && !hasMagic(s.first.data) }
+// it need not be wrapped.
+func (s *slot) goesPlain() bool { return s.n == 1 && !s.wrapped }
 
 // hasMagic tells whether data begins as an aggregate does.
 func hasMagic(data []byte) bool {
