@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // readFunc is how pages are read: with the limits that all readers of the
@@ -31,5 +32,5 @@ func (f *fetcher) pace() {
 		f.paid = least
 	}
 	f.paid = f.paid.Add(cost)
-	sleep(f.ctx, f.paid.Sub(now))
+	lease.Sleep(f.ctx, f.paid.Sub(now))
 }

@@ -355,7 +355,9 @@ func (w *killWriter) makeStreams() {
 			_, err := st.Put(ctx, shardlog.Record{PartitionKey: fmt.Sprint(j), Data: make([]byte, 1000*j)})
 			w.fatal(err)
 		}
-		for old := range w.db.Streams(ctx) {
+		all, err := w.db.Streams(ctx)
+		w.fatal(err)
+		for _, old := range all {
 			if strings.HasPrefix(old.Name(), "other-") {
 				w.fatal(w.db.Delete(ctx, old.Name()))
 			}

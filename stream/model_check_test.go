@@ -21,8 +21,9 @@ func (m *model) verify() {
 	}
 	m.reconcile()
 	var names []string
-	for st, err := range m.db.Streams(context.Background()) {
-		require.NoError(m.t, err)
+	streams, err := m.db.Streams(context.Background())
+	require.NoError(m.t, err)
+	for _, st := range streams {
 		names = append(names, st.Name())
 	}
 	require.Len(m.t, names, len(m.streams))
