@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 // demand is something that options ask for, and whether the sink has it.
@@ -56,13 +57,13 @@ func atMost(def, sinkTakes int) int {
 // keepsOrderSingly reports whether at most one record of a key may be in a
 // request: because the user asks for it, or because the sink may store a later
 // record of a key although it refused an earlier one of the same request.
-func (o *Options) keepsOrderSingly(sink shardlog.Sink) bool {
-	return o.Order == OrderStrict || !shardlog.CapabilitiesOf(sink).OrderedRequest
+func (o *Options) keepsOrderSingly(caps shardlog.Capabilities) bool {
+	return o.Order == OrderStrict || !caps.OrderedRequest
 }
 
 // checkHeaders returns an error for headers that the sink would not store.
-func (p *Producer) checkHeaders(r *shardlog.Record) error {
-	if len(r.Headers) > 0 && p.wrapsHeaders && !p.opts.Aggregation.Enabled {
+func (c *config) checkHeaders(r *shardlog.Record) error {
+	if len(r.Headers) > 0 && c.wrapsHeaders && !c.Aggregation.Enabled {
 		return fmt.Errorf("%w: the sink stores headers only inside aggregates, and Options.Aggregation is off", shardlog.ErrUnsupported)
 	}
 	return nil
@@ -71,6 +72,6 @@ func (p *Producer) checkHeaders(r *shardlog.Record) error {
 // mustWrap reports whether a record goes inside an aggregate even if it is the
 // only one there: data that begins as an aggregate does, which readers would
 // take for one, and headers that the sink cannot store.
-func (p *Producer) mustWrap(data []byte, headers []shardlog.Header) bool {
-	return p.opts.Aggregation.Enabled && (hasMagic(data) || p.wrapsHeaders && len(headers) > 0)
+func (c *config) mustWrap(data []byte, headers []shardlog.Header) bool {
+	return c.Aggregation.Enabled && (kpl.BeginsAsAggregate(data) || c.wrapsHeaders && len(headers) > 0)
 }

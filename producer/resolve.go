@@ -13,10 +13,6 @@ const (
 	maxBatchRecords = 10_000
 	maxBatchBytes   = 64 << 20
 	maxInFlight     = 1024
-
-	// patience is how long a record waits for the requests in flight before a
-	// further one is started for it.
-	patience = 5 * time.Millisecond
 )
 
 // maxRate bounds Limits; it fits the token buckets.
@@ -92,8 +88,9 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 			invalid(field, v, fmt.Sprintf("1 to %d, or 0 for none", int64(maxRate)))
 		}
 	}
-	if o.ID != "" && shardlog.ValidateProducerID(o.ID) != nil {
-		invalid("ID", o.ID, fmt.Sprintf("up to %d bytes of valid UTF-8", shardlog.MaxProducerIDLength))
+	var bad *shardlog.InvalidError
+	if o.ID != "" && errors.As(shardlog.ValidateProducerID(o.ID), &bad) {
+		invalid("ID", bad.Value, bad.Limit)
 	}
 	if err := o.checkCapabilities(sink); err != nil {
 		errs = append(errs, err)
