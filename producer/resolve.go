@@ -83,11 +83,7 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 		invalid("Order", o.Order, "OrderPerKey or OrderStrict")
 	}
 	resolveAggregation(&o, caps, invalid)
-	for field, v := range map[string]float64{"Limits.Records": o.Limits.Records, "Limits.Bytes": o.Limits.Bytes} {
-		if v != 0 && !(v >= 1 && v <= maxRate) { // also no NaN
-			invalid(field, v, fmt.Sprintf("1 to %d, or 0 for none", int64(maxRate)))
-		}
-	}
+	o.Limits.check(invalid)
 	var bad *shardlog.InvalidError
 	if o.ID != "" && errors.As(shardlog.ValidateProducerID(o.ID), &bad) {
 		invalid("ID", bad.Value, bad.Limit)
@@ -120,3 +116,11 @@ const (
 	minAggregate = 64
 	maxAggregate = 10 << 20
 )
+
+func (l Limits) check(invalid func(field string, value any, limit string)) {
+	for field, v := range map[string]float64{"Limits.Records": l.Records, "Limits.Bytes": l.Bytes} {
+		if v != 0 && !(v >= 1 && v <= maxRate) { // also no NaN
+			invalid(field, v, fmt.Sprintf("1 to %d, or 0 for none", int64(maxRate)))
+		}
+	}
+}
