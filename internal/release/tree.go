@@ -23,6 +23,7 @@ var (
 	modulePath = regexp.MustCompile(`(?m)^module (\S+)$`)
 	// ourVersion finds our modules with their versions, in go.mod and go.work.
 	ourVersion  = regexp.MustCompile(`(` + regexp.QuoteMeta(self) + `(?:/[\w./-]+)?) (v\d\S*)`)
+	ourSums     = regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(self) + `[ /].*\n`)
 	versionForm = regexp.MustCompile(`^v[01]\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?$`)
 )
 
@@ -201,12 +202,7 @@ func (t *tree) setVersion(version string) {
 // of other versions. The order is that of the go command, by path.
 func (t *tree) setSums(m *module, byPath map[string]*module) {
 	name := path.Join(m.dir, "go.sum")
-	var lines []string
-	for line := range strings.Lines(string(t.files[name])) {
-		if p, _, _ := strings.Cut(line, " "); p != self && !strings.HasPrefix(p, self+"/") {
-			lines = append(lines, line)
-		}
-	}
+	lines := slices.Collect(strings.Lines(string(ourSums.ReplaceAll(t.files[name], nil))))
 	for _, r := range m.requires {
 		at := slices.IndexFunc(lines, func(line string) bool {
 			p, _, _ := strings.Cut(line, " ")
