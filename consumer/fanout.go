@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // checkFanOut refuses what the source cannot do.
@@ -40,5 +41,5 @@ func (f *fetcher) pace() {
 		f.paid = least
 	}
 	f.paid = f.paid.Add(cost)
-	sleep(f.ctx, f.paid.Sub(now))
+	lease.Sleep(f.ctx, f.paid.Sub(now))
 }

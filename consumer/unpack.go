@@ -73,7 +73,7 @@ type emitter struct {
 // add takes a record in, and sends a chunk first when it is full.
 func (e *emitter) add(r shardlog.Record) {
 	o := e.f.t.r.o
-	if n := len(e.records); n >= o.BatchSize || n > 0 && e.size+r.Size() > o.BatchBytes {
+	if n := len(e.records); n >= o.MaxBatchRecords || n > 0 && e.size+r.Size() > o.MaxBatchBytes {
 		e.stopped = e.stopped || !e.send(e.at, false)
 	}
 	if !e.stopped {

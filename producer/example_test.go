@@ -39,7 +39,8 @@ func ExampleProducer_Put() {
 	defer p.Close()
 
 	res, err := p.Put(context.Background(), shardlog.Record{PartitionKey: "alice", Data: []byte("signed in")})
-	fmt.Println(res.ShardID, res.Sequence.Counter(), err)
+	counter, _ := res.Sequence.Counter()
+	fmt.Println(res.ShardID, counter, err)
 	// Output: shardId-000000000000 1 <nil>
 }
 
@@ -53,7 +54,8 @@ func ExampleProducer_PutAsync() {
 	for i := range 3 {
 		r := shardlog.Record{PartitionKey: "alice", Data: fmt.Appendf(nil, "event %d", i)}
 		err := p.PutAsync(ctx, r, func(res producer.Result, err error) {
-			fmt.Println("stored as", res.Sequence.Counter(), err)
+			counter, _ := res.Sequence.Counter()
+			fmt.Println("stored as", counter, err)
 		})
 		if err != nil {
 			panic(err) // the record was not taken, and there is no callback

@@ -355,7 +355,7 @@ func (m *model) check() {
 		a := m.results[name][0]
 		n := times[name]
 		if a.err == nil {
-			i := int(a.res.Sequence.Counter()) - 1
+			i := int(counterOf(a.res.Sequence)) - 1
 			require.True(t, i >= 0 && i < len(m.log) && m.log[i].name == name, "seed %d: %s is not at %d", m.seed, name, i)
 		} else if !errors.Is(a.err, shardlog.ErrUnknownOutcome) {
 			require.Zero(t, n, "seed %d: %s is stored, but was told: %v", m.seed, name, a.err)

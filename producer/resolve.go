@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
 )
@@ -14,10 +13,6 @@ const (
 	maxBatchRecords = 10_000
 	maxBatchBytes   = 64 << 20
 	maxInFlight     = 1024
-
-	// patience is how long a record waits for the requests in flight before a
-	// further one is started for it.
-	patience = 5 * time.Millisecond
 )
 
 // maxRate bounds Limits; it fits the token buckets.
@@ -44,8 +39,8 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 			*v = def
 		}
 	}
-	number("MaxBatchRecords", &o.MaxBatchRecords, 500, maxBatchRecords)
-	number("MaxBatchBytes", &o.MaxBatchBytes, 10<<20, maxBatchBytes)
+	number("MaxBatchRecords", &o.MaxBatchRecords, shardlog.MaxRequestRecords, maxBatchRecords)
+	number("MaxBatchBytes", &o.MaxBatchBytes, shardlog.MaxRequestBytes, maxBatchBytes)
 	number("MaxInFlight", &o.MaxInFlight, 4, maxInFlight)
 	number("BufferRecords", &o.BufferRecords, 100_000, 1<<31-1)
 	number("MaxAttempts", &o.MaxAttempts, 0, 1<<31-1)
@@ -126,14 +121,12 @@ func resolveID(sink shardlog.Sink, id string, invalid func(field string, value a
 	if id == "" {
 		return nil
 	}
-	if len(id) > maxID || !utf8.ValidString(id) {
-		invalid("ID", id, fmt.Sprintf("up to %d bytes of valid UTF-8", maxID))
+	var bad *shardlog.InvalidError
+	if errors.As(shardlog.ValidateProducerID(id), &bad) {
+		invalid("ID", bad.Value, bad.Limit)
 	}
 	if _, ok := sink.(shardlog.RequestSink); sink != nil && (!ok || !shardlog.CapabilitiesOf(sink).Idempotent) {
 		return &shardlog.Error{Op: "new producer", Err: fmt.Errorf("%w: Options.ID needs a sink that stores numbered records once", shardlog.ErrUnsupported)}
 	}
 	return nil
 }
-
-// maxID is what shardlog.RequestSink says.
-const maxID = 256

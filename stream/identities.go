@@ -194,8 +194,8 @@ func (st *Stream) withoutLost(list []numbered) []numbered {
 	r := st.routes.Load()
 	kept := list[:0]
 	for i := range list {
-		m := r.find(logstore.Name(list[i].seq.Shard()))
-		if m == nil || !m.s.Lost(list[i].seq.Counter()) {
+		m := r.find(logstore.Name(shardOf(list[i].seq)))
+		if m == nil || !m.s.Lost(counterOf(list[i].seq)) {
 			kept = append(kept, list[i])
 		}
 	}

@@ -91,7 +91,7 @@ func (st *Stream) SetLimits(ctx context.Context, l Limits) error {
 	old := st.routes.Load()
 	all := make([]*member, len(old.all))
 	for i, m := range old.all {
-		all[i] = &member{s: m.s, meta: m.meta, lim: newLimiter(l), ctr: m.ctr}
+		all[i] = &member{s: m.s, handle: m.handle, meta: m.meta, lim: newLimiter(l), ctr: m.ctr}
 	}
 	st.routes.Store(newRoutes(all))
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/logstore"
+	"github.com/shardlog/shardlog/shard"
 )
 
 // shardsPerChange bounds how many shards one transaction creates: their
@@ -22,7 +23,7 @@ func (st *Stream) shardConfig(id logstore.ID, m *shardMeta) logstore.Config {
 }
 
 func (st *Stream) newMember(s *logstore.Shard, m shardMeta) *member {
-	return &member{s: s, meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
+	return &member{s: s, handle: shard.New(s, &shardOwner{st, s}), meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
 }
 
 // base returns the counter below those of a new shard. In a durable database
@@ -259,11 +260,14 @@ func (st *Stream) openShard(op, shardID string) (*member, error) {
 	if st.deleted.Load() {
 		return nil, st.fail(op, shardID, shardlog.ErrNotFound)
 	}
-	m, err := st.find(op, shardID)
-	if err == nil && m.meta.Closed {
-		err = st.fail(op, shardID, shardlog.ErrShardClosed)
+	m := st.routes.Load().find(shardID)
+	if m == nil {
+		return nil, st.fail(op, shardID, shardlog.ErrNotFound)
 	}
-	return m, err
+	if m.meta.Closed {
+		return nil, st.fail(op, shardID, shardlog.ErrShardClosed)
+	}
+	return m, nil
 }
 
 // reshape replaces parents by children that begin at starts.
@@ -313,7 +317,7 @@ func (st *Stream) reshape(ctx context.Context, steps []reshape) ([]string, error
 func (st *Stream) install(old *routes, metas []shardMeta, created []*logstore.Shard, closing []*member, closed []shardMeta) []string {
 	replaced := make(map[*member]*member, len(closing))
 	for i, m := range closing {
-		replaced[m] = &member{s: m.s, meta: closed[i], lim: m.lim, ctr: m.ctr}
+		replaced[m] = &member{s: m.s, handle: m.handle, meta: closed[i], lim: m.lim, ctr: m.ctr}
 	}
 	all := make([]*member, 0, len(old.all)+len(created))
 	for _, m := range old.all {

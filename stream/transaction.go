@@ -42,6 +42,8 @@ type Tx struct {
 	bytes   int
 	err     error // the first fault of a Put
 	over    bool
+	// only is the shard on which all records must belong; nil for any.
+	only *logstore.Shard
 }
 
 // txStream are the records of a stream.
@@ -300,6 +302,7 @@ func (rows *txRows) Finish([]any, error) { rows.unlock() }
 // the order of their numbers, which is that of their locks.
 type txTry struct {
 	rows   *txRows
+	only   *logstore.Shard
 	calls  []*call
 	of     []*call // of each of the transaction's streams, in its order
 	claim  *claim
@@ -307,7 +310,7 @@ type txTry struct {
 }
 
 func newTxTry(tx *Tx, rows *txRows) *txTry {
-	t := &txTry{rows: rows, claim: newClaim()}
+	t := &txTry{rows: rows, only: tx.only, claim: newClaim()}
 	for _, s := range tx.streams {
 		t.of = append(t.of, &call{st: s.st, meta: s.st.meta.Load(), req: &shardlog.PutRequest{Records: s.records}})
 	}
@@ -334,6 +337,9 @@ func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
 		if c.st.deleted.Load() {
 			return nil, c.st.fail("commit", "", shardlog.ErrNotFound)
 		}
+	}
+	if err := t.checkOnly(); err != nil {
+		return nil, err
 	}
 	if wait, err := t.begin(); wait != nil || err != nil {
 		return wait, err

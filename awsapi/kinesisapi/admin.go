@@ -184,11 +184,12 @@ func (h *Handler) health(w http.ResponseWriter, ready bool) {
 func (h *Handler) Reset(ctx context.Context) error {
 	h.ClearFaults()
 	h.SetClockOffset(0)
-	for st, err := range h.db.Streams(ctx) {
-		if err == nil {
-			err = h.remove(ctx, h.stateOf(st))
-		}
-		if err != nil {
+	streams, err := h.db.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	for _, st := range streams {
+		if err := h.remove(ctx, h.stateOf(st)); err != nil {
 			return err
 		}
 	}

@@ -84,7 +84,8 @@ func putRecord(c *call) error {
 	}
 	if given := c.in.str("SequenceNumberForOrdering"); given != "" {
 		seq, err := shardlog.ParseSequenceNumber(given)
-		if err != nil || seq.Arrival().After(c.h.now()) {
+		arrival, ours := seq.Arrival()
+		if err != nil || !ours || arrival.After(c.h.now()) {
 			return invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", given, c.name, c.scope.account)
 		}
 	}
@@ -236,7 +237,8 @@ func (c *call) atNumber(s *streamState, id string, index uint32, p start) (shard
 	var from shardlog.Position
 	where := fmt.Sprintf("StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid", p.number, c.op.name, id, c.name, c.scope.account)
 	seq, err := shardlog.ParseSequenceNumber(p.number)
-	if err != nil {
+	shard, ours := seq.Shard()
+	if err != nil || !ours {
 		if _, e := s.st.Resolve(c.ctx, id, from); errors.Is(e, shardlog.ErrNotFound) {
 			return from, c.scope.missingShard(id, c.name)
 		}
@@ -250,8 +252,8 @@ func (c *call) atNumber(s *streamState, id string, index uint32, p start) (shard
 	switch {
 	case errors.Is(err, shardlog.ErrNotFound):
 		return from, c.scope.missingShard(id, c.name)
-	case seq.Shard() != index:
-		return from, invalid("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", shardID(seq.Shard()), id)
+	case shard != index:
+		return from, invalid("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", shardID(shard), id)
 	case errors.Is(err, shardlog.ErrInvalid):
 		return from, invalid("%s because it did not come from this stream.", where)
 	case errors.Is(err, shardlog.ErrExpired):

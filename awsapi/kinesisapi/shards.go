@@ -102,7 +102,26 @@ func (e *encoder) shard(s *shardlog.ShardInfo) {
 // lastNumber is what AWS calls the last number of a closed shard: the largest
 // that it could have given.
 func lastNumber(s *shardlog.ShardInfo) shardlog.SequenceNumber {
-	return shardlog.NewSequenceNumber(s.Created.Unix(), s.First.Shard(), shardlog.MaxCounter, s.Last.Arrival().Unix())
+	index, _ := s.First.Shard()
+	return shardlog.NewSequenceNumber(s.Created.Unix(), index, shardlog.MaxCounter, arrivalOf(s.Last))
+}
+
+// The parts of a number that the log gave out, and which are therefore known.
+// Times are in seconds.
+
+func counterOf(n shardlog.SequenceNumber) uint64 {
+	c, _ := n.Counter()
+	return c
+}
+
+func createdOf(n shardlog.SequenceNumber) int64 {
+	t, _ := n.Created()
+	return t.Unix()
+}
+
+func arrivalOf(n shardlog.SequenceNumber) int64 {
+	t, _ := n.Arrival()
+	return t.Unix()
 }
 
 // children writes the member ChildShards.

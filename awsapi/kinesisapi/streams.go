@@ -115,11 +115,12 @@ func (c *call) checkShards(more int) error {
 
 // owned returns the streams of the request's account and region, by name.
 func (c *call) owned() ([]*streamState, error) {
+	streams, err := c.h.db.Streams(c.ctx)
+	if err != nil {
+		return nil, err
+	}
 	var all []*streamState
-	for st, err := range c.h.db.Streams(c.ctx) {
-		if err != nil {
-			return nil, err
-		}
+	for _, st := range streams {
 		s := c.h.stateOf(st)
 		if s.visible(c.scope, s.id.Name) && c.h.settle(c.ctx, s) {
 			all = append(all, s)

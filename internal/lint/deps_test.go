@@ -51,7 +51,8 @@ var layers = map[string][]string{
 	"checkpoint/badgercheckpoint": {".", "checkpoint"},
 	"cost":                        {"."},
 	"producer":                    {".", "internal/backoff", "internal/kpl", "internal/reentry"},
-	"consumer":                    {".", "checkpoint", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"consumer":                    {".", "checkpoint", "consumer/internal/lease", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"consumer/internal/lease":     {".", "checkpoint", "internal/backoff", "internal/reentry"},
 	"internal/backoff":            {"."},
 	"internal/block":              {"."},
 	"internal/kpl":                {"."},
@@ -63,7 +64,8 @@ var layers = map[string][]string{
 	"awsapi/kinesisapi":           {".", "stream"},
 	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
 	"internal/logstore":           {".", "internal/block", "internal/kv"},
-	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore"},
+	"shard":                       {".", "internal/logstore"},
+	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore", "shard"},
 
 	// Nested modules.
 	"benchmarks/patterns":           {".", "checkpoint", "consumer", "internal/backoff", "internal/kpl", "producer", "stream"},
