@@ -41,7 +41,7 @@ func newCoreTest(t *testing.T, opts Options) *coreTest {
 type anySink struct{ shardlog.RequestSink }
 
 func (anySink) Capabilities() shardlog.Capabilities {
-	return shardlog.Capabilities{RefusesMisrouted: true, Idempotent: true, DedupID: true}
+	return shardlog.Capabilities{RefusesMisrouted: true, Idempotent: true, DedupID: true, KeyRanges: true, OrderedRequest: true, Headers: true}
 }
 
 // put enters a record whose result is kept in the entry's outcome.

@@ -152,10 +152,11 @@ type Order uint8
 const (
 	// OrderPerKey stores the records of a key in order, also across retries: a
 	// key whose record waits for a retry waits with it, other keys do not. A
-	// request may hold several records of a key; the sink has to keep the order
-	// of these, and must not store one after it refused an earlier one of the
-	// key for the moment. When a sink is seen doing that, the producer counts
-	// it in Stats.Reordered, logs it, and continues as with OrderStrict.
+	// request may hold several records of a key if the sink says that it keeps
+	// their order (Capabilities.OrderedRequest), which includes that it does not
+	// store one after it refused an earlier one of the key for the moment. When
+	// a sink is seen doing that, the producer counts it in Stats.Reordered, logs
+	// it, and continues as with OrderStrict.
 	OrderPerKey Order = iota
 	// OrderStrict never puts two records of a key into one request. That keeps
 	// the order over any sink, such as Kinesis itself, and limits a key to one
