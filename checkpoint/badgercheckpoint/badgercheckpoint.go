@@ -159,7 +159,7 @@ func (s *Store) write(ctx context.Context, op string, k checkpoint.Key, decide f
 	}
 	key := s.key(k.Group, k.Stream, k.Shard)
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := shardlog.ContextError(ctx); err != nil {
 			return before, fault(op, k, err)
 		}
 		err := s.db.Update(func(tx *badger.Txn) (err error) {
@@ -223,7 +223,7 @@ func (s *Store) UpdateTx(ctx context.Context, tx *badger.Txn, l checkpoint.Lease
 	l = l.Clone()
 	err := l.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	var r row
 	key := s.key(l.Group, l.Stream, l.Shard)
@@ -264,7 +264,7 @@ func (s *Store) Delete(ctx context.Context, l checkpoint.Lease) error {
 func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
 	err := k.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	var r row
 	if err == nil {
@@ -296,7 +296,7 @@ func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Le
 		it := tx.NewIterator(o)
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
-			if err := ctx.Err(); err != nil {
+			if err := shardlog.ContextError(ctx); err != nil {
 				return err
 			}
 			var r row
@@ -311,7 +311,7 @@ func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Le
 				out = append(out, r.lease)
 			}
 		}
-		return ctx.Err()
+		return shardlog.ContextError(ctx)
 	})
 	if err != nil {
 		return nil, fault("list", k, err)
