@@ -26,6 +26,8 @@ type run struct {
 	o    *Options
 	h    Handler
 	read func(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
+	// keyRanges is Capabilities.KeyRanges of src.
+	keyRanges bool
 
 	reading, handling, storing             context.Context
 	stopReading, stopHandling, stopStoring context.CancelCauseFunc
@@ -70,6 +72,7 @@ func newRun(ctx context.Context, src shardlog.Source, o *Options, h Handler, p *
 		shards: map[string]*shard{}, running: map[*task]struct{}{},
 	}
 	r.read = r.readFunc()
+	r.keyRanges = shardlog.CapabilitiesOf(src).KeyRanges
 	// The end of ctx stops reading through Run; handlers and checkpoints go on
 	// for a while.
 	ctx = context.WithoutCancel(ctx)

@@ -169,7 +169,7 @@ func (e *emitter) allInside(r *shardlog.Record) bool {
 // of a straddling aggregate that are not are stored in the other shard too: its
 // producer sends the whole aggregate again.
 func (t *task) inside(u *kpl.UserRecord) bool {
-	if !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
+	if !t.r.keyRanges || !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
 		return true
 	}
 	h := u.Hash()

@@ -34,12 +34,15 @@ func (p *Producer) check(r *shardlog.Record) (int, error) {
 			return 0, &shardlog.InvalidError{Field: fmt.Sprintf("Headers[%d]", i), Value: h.Key, Limit: "valid UTF-8"}
 		}
 	}
+	if err := p.conf.checkHeaders(&v); err != nil {
+		return 0, err
+	}
 	if v.DedupID != "" && !shardlog.CapabilitiesOf(p.sink).DedupID { // may be turned on later
 		return 0, fmt.Errorf("%w: the sink does not look at DedupID", shardlog.ErrUnsupported)
 	}
-	if p.conf.Aggregation.Enabled && kpl.BeginsAsAggregate(v.Data) {
+	if p.conf.mustWrap(v.Data, v.Headers) {
 		if n := p.wrappedSize(v, r.PartitionKey == ""); n > p.conf.MaxRecordSize {
-			return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes when it is wrapped as an aggregate, because it begins as one", n),
+			return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes when it is wrapped as an aggregate", n),
 				Limit: fmt.Sprintf("at most %d bytes", p.conf.MaxRecordSize)}
 		}
 	}

@@ -9,16 +9,22 @@ type config struct {
 	fullRequest int   // as many ready records fill a request
 	needsShards bool  // the shard of each record has to be known
 	sendsRanges bool  // the sink refuses what is on the wrong shard
+	// strict is set if a request may have one record of a key only, by the
+	// options or by what the sink can do.
+	strict       bool
+	wrapsHeaders bool // the sink stores headers only inside aggregates
 }
 
 func newConfig(sink shardlog.Sink, o Options) config {
+	caps := shardlog.CapabilitiesOf(sink)
 	c := config{
 		Options: o, ttl: max(int64(o.TTL), 0), fullRequest: o.MaxBatchRecords,
 		needsShards: o.Aggregation.Enabled || o.Spread || o.Limits != (Limits{}),
+		strict:      o.keepsOrderSingly(caps), wrapsHeaders: !caps.Headers,
 	}
 	if a := o.Aggregation; a.Enabled {
 		_, takesRanges := sink.(shardlog.RequestSink)
-		c.sendsRanges = takesRanges && shardlog.CapabilitiesOf(sink).RefusesMisrouted
+		c.sendsRanges = takesRanges && caps.RefusesMisrouted
 		// As many as there may be in a full request; its bytes come first.
 		c.fullRequest = 1 << 30
 		if a.MaxCount > 0 && a.MaxCount < c.fullRequest/o.MaxBatchRecords {

@@ -30,8 +30,8 @@ type core struct {
 	ended bool  // nothing is left after Shutdown or Close
 	fatal error // why the producer has ended by itself
 
-	// strict is set when a request may have one record of a key only: by
-	// OrderStrict, or because the sink was seen to break the order.
+	// strict is set when a request may have one record of a key only: by the
+	// configuration, or because the sink was seen to break the order.
 	strict bool
 
 	buffer  buffer
@@ -77,7 +77,7 @@ type effects struct {
 
 func newCore(conf *config, start time.Time) core {
 	return core{
-		conf: conf, start: start, strict: conf.Order == OrderStrict,
+		conf: conf, start: start, strict: conf.strict,
 		buffer: buffer{maxRecords: conf.BufferRecords, maxBytes: conf.BufferBytes},
 		keys:   keyQueues{byHash: make(map[uint64]*keyQueue)},
 	}

@@ -2,7 +2,6 @@ package producer
 
 import (
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 // encode makes the records of a request, aggregates included. The sender calls
@@ -50,7 +49,7 @@ func plainRecord(e *entry, conf *config) shardlog.Record {
 // goesPlain reports whether a slot that could be an aggregate is stored as a
 // plain record: with one entry it is, unless readers would take that for an
 // aggregate.
-func (s *slot) goesPlain() bool { return s.n == 1 && !kpl.BeginsAsAggregate(s.first.data) }
+func (s *slot) goesPlain() bool { return s.n == 1 && !s.wrapped }
 
 // encodeSlot writes the slot's aggregate into the arena, if it has one that is
 // not written yet.

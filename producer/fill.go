@@ -319,9 +319,7 @@ func (f *filling) newSlot(e *entry, q *keyQueue, s *shardState) (int, fit) {
 	if e.maxSlots > 0 {
 		maxSlots = min(maxSlots, int(e.maxSlots))
 	}
-	// Readers take data that begins as an aggregate does for one, so it is
-	// always wrapped in one where aggregates are expected.
-	size, wrap := e.size, f.conf.Aggregation.Enabled && kpl.BeginsAsAggregate(e.data)
+	size, wrap := e.size, f.conf.mustWrap(e.data, e.headers())
 	if wrap {
 		size = kpl.Alone(e.asUserRecord()) + len(e.key)
 	}
@@ -339,7 +337,7 @@ func (f *filling) newSlot(e *entry, q *keyQueue, s *shardState) (int, fit) {
 		s.openSlot = -1 // what follows must not be stored before it
 	}
 	sl := b.addSlot()
-	sl.first, sl.last, sl.n, sl.shard, sl.size = e, e, 1, s, e.size
+	sl.first, sl.last, sl.n, sl.shard, sl.size, sl.wrapped = e, e, 1, s, e.size, wrap
 	if f.conf.needsShards {
 		sl.span = shardlog.HashRange{First: e.hashKey, Last: e.hashKey}
 	}

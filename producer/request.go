@@ -61,6 +61,7 @@ type slot struct {
 	builder     *kpl.Builder       // until it is encoded; nil for an entry that is not aggregated
 	aggregate   *shardlog.Record   // once it is encoded
 	size        int                // bytes as stored
+	wrapped     bool               // the first entry must be inside an aggregate; see config.mustWrap
 	inDoubt     bool               // an attempt ended in an unknown outcome
 }
 
