@@ -169,7 +169,7 @@ func (p *Producer) openIdentity(ctx context.Context) (uint64, error) {
 	select {
 	case p.opening <- struct{}{}:
 	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+		return 0, shardlog.ContextError(ctx)
 	}
 	defer func() { <-p.opening }()
 	p.mu.Lock()
