@@ -110,13 +110,12 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 	if ctx.Err() != nil {
 		return b.fault(op, context.Cause(ctx)) // before the store may have written
 	}
-	if !done || compare(pos, t.lease.Checkpoint) != 0 {
-		t.inDoubt = false
-		if err := t.once(ctx, change); err != nil {
+	if !done || compare(pos, t.lease.Row().Checkpoint) != 0 {
+		if err := t.lease.Update(ctx, change); err != nil {
 			if errors.Is(err, ErrLeaseLost) {
 				t.lost = err
 			}
-			return b.fault(op, t.withOutcome(err))
+			return b.fault(op, err)
 		}
 		t.saved = time.Now()
 	}
@@ -165,7 +164,7 @@ func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	explicit := t.r.o.ExplicitCheckpoints
 	low, high := t.pos, b.piece.end
 	if explicit {
-		low = t.lease.Checkpoint
+		low = t.lease.Row().Checkpoint
 	}
 	if explicit && (b.seeks != t.seeks || compare(t.pos, high) > 0) {
 		// Everything that was delivered. After a Seek back, what this batch had

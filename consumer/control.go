@@ -146,6 +146,9 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 	if r.inside(ctx) {
 		return fault(fmt.Errorf("%w: from inside a handler", shardlog.ErrUnsupported))
 	}
+	if err := checkSeek(c.src, pos); err != nil {
+		return fault(err)
+	}
 	page, err := c.src.Read(ctx, shardlog.ReadRequest{ShardID: shardID, From: pos, MaxRecords: 1})
 	if err != nil {
 		return fault(err)
@@ -157,7 +160,7 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 	}
 	var t *task
 	r.update(shardID, func(sh *shard) { t = sh.task })
-	if !t.has() {
+	if !t.working() {
 		return fault(ErrLeaseNotHeld)
 	}
 	s := &seek{t: t, pos: pos, done: make(chan struct{})}
@@ -237,15 +240,13 @@ func (t *task) obey() (again bool, err error) {
 // seekTo makes pos the checkpoint and reads from there.
 func (t *task) seekTo(pos shardlog.Position) error {
 	<-t.lock
-	t.inDoubt = false
-	err := t.commit(func(l *checkpoint.Lease) {
+	err := t.lease.Commit(func(l *checkpoint.Lease) {
 		l.Checkpoint, l.Switches, l.Prepared, l.PreparedState = pos, 0, nil, nil
 	})
 	if err == nil {
 		t.pos = pos
 		t.seeks++
 	}
-	err = t.withOutcome(err)
 	t.free()
 	if err != nil {
 		return err

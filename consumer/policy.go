@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // Permanent marks an error as one that trying again cannot mend, such as a
@@ -97,13 +98,13 @@ func (t *task) toDeadLetters(rec shardlog.Record, attempts int, cause error) (ta
 		if refusedForGood(err) {
 			return t.onRefused(d, err)
 		}
-		pause := o.Retry.delay(failures, err)
+		pause := o.backoff().Pause(failures, err)
 		t.blocked(fmt.Sprintf("dead letter, attempt %d: %v", failures, err))
 		t.r.emit(Event{
 			Kind: EventDeadLetterFailed, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(rec.Sequence),
 			Attempt: failures, Wait: pause, Err: err,
 		})
-		sleep(t.reading, pause)
+		lease.Sleep(t.reading, pause)
 	}
 	return false, nil
 }

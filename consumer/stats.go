@@ -114,7 +114,7 @@ func (c *Consumer) Stats() Stats {
 		if st.Blocked == "" {
 			st.Blocked = sh.trouble
 		}
-		if sh.task.has() {
+		if sh.task.working() {
 			s.CurrentLeases++
 			s.MillisBehindLatest = max(s.MillisBehindLatest, st.Behind.Milliseconds())
 		}

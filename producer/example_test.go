@@ -18,6 +18,11 @@ type memorySink struct {
 	data []string
 }
 
+// Capabilities say that the records of a key may be in one request.
+func (s *memorySink) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{OrderedRequest: true}
+}
+
 func (s *memorySink) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }
 
 func (s *memorySink) PutRecords(_ context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {

@@ -84,6 +84,10 @@ func (m *model) number(n int) int {
 	return m.rnd.IntN(n)
 }
 
+func (m *model) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{OrderedRequest: true, Headers: true}
+}
+
 func (m *model) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }
 
 // PutRecords fails in one of the ways that a Sink may.

@@ -1,4 +1,4 @@
-package consumer
+package lease
 
 import (
 	"context"
@@ -16,34 +16,34 @@ import (
 // begin makes sure that the row of the group exists before any row of a shard
 // does. Until it says that the group has begun, shards that are there start
 // where Options.Start says, whoever makes their rows.
-func (r *run) begin(ctx context.Context, v *view) error {
-	if g := r.peers.groupRow; g != nil {
+func (g *Group) begin(ctx context.Context, v *snapshot) error {
+	if g := g.peers.groupRow; g != nil {
 		v.begun = g.Ended
 		return nil
 	}
-	row, err := r.o.Store.Create(ctx, checkpoint.Lease{
-		Key:        checkpoint.Key{Group: r.o.Group, Stream: r.o.Stream + workersSuffix, Shard: groupRow},
-		Checkpoint: r.o.Start,
+	row, err := g.c.Store.Create(ctx, checkpoint.Lease{
+		Key:        checkpoint.Key{Group: g.c.Group, Stream: g.c.Stream + WorkersSuffix, Shard: groupRow},
+		Checkpoint: g.c.Start,
 		Ended:      len(v.rows) > 0, // it began without such a row
 	})
 	if errors.Is(err, shardlog.ErrExists) {
-		row, err = r.o.Store.Get(ctx, checkpoint.Key{Group: r.o.Group, Stream: r.o.Stream + workersSuffix, Shard: groupRow})
+		row, err = g.c.Store.Get(ctx, checkpoint.Key{Group: g.c.Group, Stream: g.c.Stream + WorkersSuffix, Shard: groupRow})
 	}
 	if err != nil {
 		return fmt.Errorf("begin the group: %w", err)
 	}
-	r.peers.groupRow, v.begun = &row, row.Ended
+	g.peers.groupRow, v.begun = &row, row.Ended
 	return nil
 }
 
 // finishBegin notes that every shard of the beginning has its row.
-func (r *run) finishBegin(ctx context.Context, v *view) error {
-	if v.begun || !r.peers.first(v.now) {
+func (g *Group) finishBegin(ctx context.Context, v *snapshot) error {
+	if v.begun || !g.peers.first(v.now) {
 		return nil
 	}
-	row := *r.peers.groupRow
+	row := *g.peers.groupRow
 	row.Ended = true
-	_, err := r.o.Store.Update(ctx, row)
+	_, err := g.c.Store.Update(ctx, row)
 	if err != nil && !errors.Is(err, shardlog.ErrConflict) && !errors.Is(err, shardlog.ErrNotFound) {
 		return fmt.Errorf("begin the group: %w", err)
 	}
@@ -54,8 +54,8 @@ func (r *run) finishBegin(ctx context.Context, v *view) error {
 // createRows adds the rows of shards that have none and whose parents are
 // done. When a group begins there may be many: then one worker makes them, and
 // the others wait for it as long as it lives.
-func (r *run) createRows(ctx context.Context, v *view) error {
-	if !v.begun && !r.peers.first(v.now) {
+func (g *Group) createRows(ctx context.Context, v *snapshot) error {
+	if !v.begun && !g.peers.first(v.now) {
 		return nil
 	}
 	var missing []checkpoint.Lease
@@ -64,13 +64,13 @@ func (r *run) createRows(ctx context.Context, v *view) error {
 			continue
 		}
 		info := v.infos[id]
-		row := checkpoint.Lease{Key: r.key(id), Parents: info.Parents, HashStart: info.HashStart, HashEnd: info.HashEnd}
-		r.update(id, func(s *shard) { row.Epoch = s.epoch }) // a lost row must not bring old tokens back
+		row := checkpoint.Lease{Key: g.key(id), Parents: info.Parents, HashStart: info.HashStart, HashEnd: info.HashEnd}
+		g.update(id, func(s *shardState) { row.Epoch = s.epoch }) // a lost row must not bring old tokens back
 		if children := v.childrenOf(id); v.begun && slices.ContainsFunc(children, v.known) {
 			// The store has lost the row of a shard that was done.
 			row.Ended, row.Children = true, children
 		} else {
-			from, ok, err := r.startOf(ctx, v, id)
+			from, ok, err := g.startOf(ctx, v, id)
 			if err != nil {
 				return err
 			}
@@ -82,8 +82,8 @@ func (r *run) createRows(ctx context.Context, v *view) error {
 		missing = append(missing, row)
 	}
 	created := make([]checkpoint.Lease, len(missing))
-	err := r.several(len(missing), func(i int) (err error) {
-		created[i], err = r.createRow(ctx, v, missing[i])
+	err := g.several(len(missing), func(i int) (err error) {
+		created[i], err = g.createRow(ctx, v, missing[i])
 		return err
 	})
 	owned := false
@@ -96,21 +96,21 @@ func (r *run) createRows(ctx context.Context, v *view) error {
 	if err == nil && owned {
 		// Somebody else made the row and has taken the shard; that worker may
 		// have come after the workers were listed, see look.
-		_, err = r.lookAtWorkers(ctx)
+		_, err = g.lookAtWorkers(ctx)
 		v.now = time.Now()
 	}
 	return err
 }
 
-func (r *run) createRow(ctx context.Context, v *view, row checkpoint.Lease) (checkpoint.Lease, error) {
-	created, err := r.o.Store.Create(ctx, row)
+func (g *Group) createRow(ctx context.Context, v *snapshot, row checkpoint.Lease) (checkpoint.Lease, error) {
+	created, err := g.c.Store.Create(ctx, row)
 	if errors.Is(err, shardlog.ErrExists) {
-		created, err = r.o.Store.Get(ctx, row.Key)
+		created, err = g.c.Store.Get(ctx, row.Key)
 		if errors.Is(err, shardlog.ErrNotFound) {
 			err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
 		}
 	} else if err == nil && v.begun && (row.Ended || row.Epoch > 0 || !slices.ContainsFunc(row.Parents, v.known)) {
-		r.emit(Event{Kind: EventRowMissing, ShardID: row.Shard, Epoch: row.Epoch, Position: row.Checkpoint})
+		g.c.Owner.Notify(Event{Kind: RowMissing, ShardID: row.Shard, Epoch: row.Epoch, Position: row.Checkpoint})
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fmt.Errorf("create the row of %s: %w", row.Shard, err)
@@ -124,7 +124,7 @@ const atOnce = 8
 
 // several calls f for 0 to n-1, some at a time, and returns the first error,
 // after which it begins no more.
-func (r *run) several(n int, f func(i int) error) error {
+func (g *Group) several(n int, f func(i int) error) error {
 	if n == 1 {
 		return f(0)
 	}
@@ -136,7 +136,7 @@ func (r *run) several(n int, f func(i int) error) error {
 	)
 	for range min(n, atOnce) {
 		wg.Go(func() {
-			defer r.enter()()
+			defer g.c.Goroutines.Leave(g.c.Goroutines.Enter())
 			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
 				if err := f(int(i)); err != nil {
 					next.Store(int64(n))
@@ -155,7 +155,7 @@ func (r *run) several(n int, f func(i int) error) error {
 }
 
 // childrenOf are the shards that continue id.
-func (v *view) childrenOf(id string) (children []string) {
+func (v *snapshot) childrenOf(id string) (children []string) {
 	for _, c := range v.order {
 		if slices.Contains(v.infos[c].Parents, id) {
 			children = append(children, c)
@@ -166,9 +166,9 @@ func (v *view) childrenOf(id string) (children []string) {
 
 // startOf says where a shard without a row begins; ok is false when that
 // cannot be said before its parents are done.
-func (r *run) startOf(ctx context.Context, v *view, id string) (from shardlog.Position, ok bool, err error) {
+func (g *Group) startOf(ctx context.Context, v *snapshot, id string) (from shardlog.Position, ok bool, err error) {
 	info := v.infos[id]
-	if r.o.Start.Kind() == shardlog.KindLatest && !v.descends(info) {
+	if g.c.Start.Kind() == shardlog.KindLatest && !v.descends(info) {
 		// Shards that are there when the group begins start at their own end,
 		// parents and children alike. But if the group has begun long ago, a
 		// shard whose ancestors are all forgotten is one that it has missed.
@@ -176,13 +176,13 @@ func (r *run) startOf(ctx context.Context, v *view, id string) (from shardlog.Po
 		if orphan && v.begun {
 			return shardlog.TrimHorizon(), true, nil
 		}
-		return r.resolveLatest(ctx, id)
+		return g.resolveLatest(ctx, id)
 	}
-	if r.blocker(v, info) != "" {
+	if g.blocker(v, info) != "" {
 		return from, false, nil
 	}
 	if !slices.ContainsFunc(info.Parents, v.known) {
-		return r.o.Start, true, nil
+		return g.c.Start, true, nil
 	}
 	// The shard goes on where its parents ended, at its beginning. When the
 	// group has read records before, the beginning is named by the number of
@@ -191,7 +191,7 @@ func (r *run) startOf(ctx context.Context, v *view, id string) (from shardlog.Po
 	// the time where the group starts, that time still holds.
 	for _, p := range info.Parents {
 		switch c := v.rows[p].Checkpoint; {
-		case rank(c) == 1 && !info.First.IsZero():
+		case !c.Sequence().IsZero() && !info.First.IsZero():
 			return shardlog.After(info.First), true, nil
 		case c.Kind() == shardlog.KindAtTime:
 			from = c
@@ -201,15 +201,15 @@ func (r *run) startOf(ctx context.Context, v *view, id string) (from shardlog.Po
 }
 
 // descends tells whether an ancestor of the shard has a row.
-func (v *view) descends(info shardlog.ShardInfo) bool {
+func (v *snapshot) descends(info shardlog.ShardInfo) bool {
 	return slices.ContainsFunc(info.Parents, func(p string) bool {
 		return v.known(p) || v.listed(p) && v.descends(v.infos[p])
 	})
 }
 
 // resolveLatest turns Latest into a position that stays where it is.
-func (r *run) resolveLatest(ctx context.Context, id string) (shardlog.Position, bool, error) {
-	page, err := r.src.Read(ctx, shardlog.ReadRequest{ShardID: id, From: shardlog.Latest(), MaxRecords: 1})
+func (g *Group) resolveLatest(ctx context.Context, id string) (shardlog.Position, bool, error) {
+	page, err := g.c.Source.Read(ctx, shardlog.ReadRequest{ShardID: id, From: shardlog.Latest(), MaxRecords: 1})
 	switch {
 	case errors.Is(err, shardlog.ErrNotFound), errors.Is(err, shardlog.ErrExpired):
 		return shardlog.Position{}, false, nil // gone since it was listed
@@ -226,15 +226,15 @@ func (r *run) resolveLatest(ctx context.Context, id string) (shardlog.Position, 
 // blocker returns a parent that has to be done first, "" when there is none. A
 // parent that the stream does not have any more does not block, unless a worker
 // that is alive still has it in hand.
-func (r *run) blocker(v *view, info shardlog.ShardInfo) string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (g *Group) blocker(v *snapshot, info shardlog.ShardInfo) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, p := range info.Parents {
 		row := v.rows[p]
-		if s := r.shards[p]; row.Ended || s != nil && (s.gone || s.stats.Ended) {
+		if s := g.shards[p]; row.Ended || s != nil && (s.gone || s.ended) {
 			continue
 		}
-		if v.listed(p) || v.known(p) && row.Owner != "" && r.peers.live(row.Owner, v.now) {
+		if v.listed(p) || v.known(p) && row.Owner != "" && g.peers.live(row.Owner, v.now) {
 			return p
 		}
 	}

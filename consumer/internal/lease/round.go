@@ -1,4 +1,4 @@
-package consumer
+package lease
 
 import (
 	"context"
@@ -10,9 +10,9 @@ import (
 	"github.com/shardlog/shardlog/checkpoint"
 )
 
-// view is the group's rows, the stream's shards and the group's workers at one
+// snapshot is the group's rows, the stream's shards and the group's workers at one
 // moment.
-type view struct {
+type snapshot struct {
 	rows  map[string]checkpoint.Lease
 	infos map[string]shardlog.ShardInfo
 	order []string // the keys of infos, parents before children
@@ -20,9 +20,9 @@ type view struct {
 	begun bool // see groupRow
 }
 
-func (v *view) listed(id string) bool { _, ok := v.infos[id]; return ok }
+func (v *snapshot) listed(id string) bool { _, ok := v.infos[id]; return ok }
 
-func (v *view) known(id string) bool { _, ok := v.rows[id]; return ok }
+func (v *snapshot) known(id string) bool { _, ok := v.rows[id]; return ok }
 
 // maxPoll bounds the time between two looks at the workers' rows. It is how
 // soon a worker that has left, or that asks for a shard, is noticed.
@@ -33,50 +33,46 @@ const watchPause = 5 * time.Millisecond
 
 // collect waits for more changes, because where there is one there are mostly
 // others: the longer, the more a look at everything costs.
-func (r *run) collect() {
-	t := time.NewTimer(min(max(watchPause, 4*r.syncTook), maxPoll))
+func (g *Group) collect(ctx context.Context) {
+	t := time.NewTimer(min(max(watchPause, 4*g.syncTook), maxPoll))
 	defer t.Stop()
 	select {
-	case <-r.reading.Done():
-	case <-r.wake:
+	case <-ctx.Done():
+	case <-g.wake:
 	case <-t.C:
 	}
 }
 
-// supervise joins the group, finds shards, takes this worker's part of them
-// and starts their tasks, until the run is stopped.
-func (r *run) supervise() {
-	if !r.join() {
-		return
-	}
+// supervise makes one round after another until ctx ends.
+func (g *Group) supervise(ctx context.Context) {
 	failures := 0
 	full := true
-	for r.reading.Err() == nil {
-		err := r.round(r.reading, full)
+	for ctx.Err() == nil {
+		err := g.round(ctx, full)
 		full = false
-		pause := r.pause()
+		pause := g.pause()
 		switch {
 		case err == nil:
 			failures = 0
-		case r.reading.Err() != nil:
+		case ctx.Err() != nil:
 			return
-		case permanent(err):
-			r.fail("", err)
+		case Permanent(err):
+			g.c.Owner.Failed(err)
 			return
 		default:
 			failures++
 			full = true
-			pause = r.o.Retry.delay(failures, err)
-			r.emit(Event{Kind: EventDiscoverFailed, Attempt: failures, Wait: pause, Err: err})
+			pause = g.c.Backoff.Pause(failures, err)
+			g.c.Owner.Notify(Event{Kind: DiscoverFailed, Attempt: failures, Wait: pause, Err: err})
 		}
 		t := time.NewTimer(pause)
 		select {
-		case <-r.reading.Done():
-		case <-r.wake:
+		case <-ctx.Done():
+		case <-g.wake:
 			full = true
-		case <-r.watch:
+		case <-g.watch:
 			full = true
-			r.collect()
+			g.collect(ctx)
 		case <-t.C:
 		}
 		t.Stop()
@@ -85,49 +81,49 @@ func (r *run) supervise() {
 
 // join registers the worker, however long the store takes to accept that. It
 // returns false when the run was stopped before.
-func (r *run) join() bool {
-	for failures := 1; r.reading.Err() == nil; failures++ {
-		err := r.heart.register(r.reading)
+func (g *Group) join(ctx context.Context) bool {
+	for failures := 1; ctx.Err() == nil; failures++ {
+		err := g.heartbeat.register(ctx)
 		if err == nil {
-			r.joined = true
-			go r.heart.beats(r.drained)
+			g.joined = true
+			go g.heartbeat.loop(g.left)
 			return true
 		}
-		if r.reading.Err() != nil {
+		if ctx.Err() != nil {
 			return false
 		}
-		if permanent(err) {
-			r.fail("", err)
+		if Permanent(err) {
+			g.c.Owner.Failed(err)
 			return false
 		}
-		pause := r.o.Retry.delay(failures, err)
-		r.emit(Event{Kind: EventDiscoverFailed, Attempt: failures, Wait: pause, Err: err})
-		sleep(r.reading, pause)
+		pause := g.c.Backoff.Pause(failures, err)
+		g.c.Owner.Notify(Event{Kind: DiscoverFailed, Attempt: failures, Wait: pause, Err: err})
+		Sleep(ctx, pause)
 	}
 	return false
 }
 
 // pause is how long until the next look at the workers.
-func (r *run) pause() time.Duration {
+func (g *Group) pause() time.Duration {
 	now := time.Now()
-	d := min(maxPoll, r.o.LeaseTTL/20, r.peers.nextExpiry(now), r.nextSync.Sub(now))
+	d := min(maxPoll, g.c.TTL/20, g.peers.nextExpiry(now), g.nextSync.Sub(now))
 	return max(d, time.Millisecond)
 }
 
 // round looks at the workers, and at everything else when that shows
 // something new or it is time.
-func (r *run) round(ctx context.Context, full bool) error {
-	if !r.heart.fresh() {
+func (g *Group) round(ctx context.Context, full bool) error {
+	if !g.heartbeat.valid() {
 		return nil // others may take this worker for dead; a beat wakes us
 	}
-	if !full && time.Now().Before(r.nextSync) {
-		changed, err := r.lookAtWorkers(ctx)
+	if !full && time.Now().Before(g.nextSync) {
+		changed, err := g.lookAtWorkers(ctx)
 		if err != nil || !changed {
 			return err
 		}
 	}
 	for {
-		again, err := r.syncOnce(ctx)
+		again, err := g.syncOnce(ctx)
 		if err != nil {
 			return err
 		}
@@ -138,44 +134,44 @@ func (r *run) round(ctx context.Context, full bool) error {
 }
 
 // lookAtWorkers reads the workers' rows.
-func (r *run) lookAtWorkers(ctx context.Context) (changed bool, err error) {
-	rows, err := r.o.Store.List(ctx, r.o.Group, r.o.Stream+workersSuffix)
+func (g *Group) lookAtWorkers(ctx context.Context) (changed bool, err error) {
+	rows, err := g.c.Store.List(ctx, g.c.Group, g.c.Stream+WorkersSuffix)
 	if err != nil {
 		return false, fmt.Errorf("list workers: %w", err)
 	}
-	return r.peers.observe(rows, time.Now()), nil
+	return g.peers.observe(rows, time.Now()), nil
 }
 
 // syncOnce brings rows and tasks up to date with the shards of the stream and
 // the workers of the group. It may be repeated after any error, and returns
 // again when it met a change by another worker.
-func (r *run) syncOnce(ctx context.Context) (again bool, err error) {
-	defer func(began time.Time) { r.syncTook = time.Since(began) }(time.Now())
-	v, err := r.look(ctx)
+func (g *Group) syncOnce(ctx context.Context) (again bool, err error) {
+	defer func(began time.Time) { g.syncTook = time.Since(began) }(time.Now())
+	v, err := g.look(ctx)
 	if err != nil {
 		return false, err
 	}
-	if err := r.verify(v); err != nil {
+	if err := g.verify(v); err != nil {
 		return false, err
 	}
-	if err := r.begin(ctx, v); err != nil {
+	if err := g.begin(ctx, v); err != nil {
 		return false, err
 	}
-	if err := r.createRows(ctx, v); err != nil {
+	if err := g.createRows(ctx, v); err != nil {
 		return false, err
 	}
-	if err := r.finishBegin(ctx, v); err != nil {
+	if err := g.finishBegin(ctx, v); err != nil {
 		return false, err
 	}
-	if again, err := r.share(ctx, v); again || err != nil {
+	if again, err := g.rebalance(ctx, v); again || err != nil {
 		return again, err
 	}
-	if err := r.cleanUp(ctx, v); err != nil {
+	if err := g.cleanUp(ctx, v); err != nil {
 		return false, err
 	}
-	r.nextSync = time.Now().Add(r.o.DiscoverEvery)
-	if d, ok := r.deadline(); ok && time.Now().Add(d).Before(r.nextSync) {
-		r.nextSync = time.Now().Add(d)
+	g.nextSync = time.Now().Add(g.c.DiscoverEvery)
+	if d, ok := g.deadline(); ok && time.Now().Add(d).Before(g.nextSync) {
+		g.nextSync = time.Now().Add(d)
 	}
 	return false, nil
 }
@@ -184,19 +180,19 @@ func (r *run) syncOnce(ctx context.Context) (again bool, err error) {
 // the list that was read afterwards does not exist any more; and an owner that
 // has no row in the list of workers, which is read last, is dead, because a
 // worker has its own row before it takes a shard.
-func (r *run) look(ctx context.Context) (*view, error) {
-	rows, err := r.o.Store.List(ctx, r.o.Group, r.o.Stream)
+func (g *Group) look(ctx context.Context) (*snapshot, error) {
+	rows, err := g.c.Store.List(ctx, g.c.Group, g.c.Stream)
 	if err != nil {
 		return nil, fmt.Errorf("list checkpoints: %w", err)
 	}
-	infos, err := r.src.Shards(ctx)
+	infos, err := g.c.Source.Shards(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list shards: %w", err)
 	}
-	if _, err := r.lookAtWorkers(ctx); err != nil {
+	if _, err := g.lookAtWorkers(ctx); err != nil {
 		return nil, err
 	}
-	v := &view{rows: map[string]checkpoint.Lease{}, infos: map[string]shardlog.ShardInfo{}, now: time.Now()}
+	v := &snapshot{rows: map[string]checkpoint.Lease{}, infos: map[string]shardlog.ShardInfo{}, now: time.Now()}
 	for _, l := range rows {
 		v.rows[l.Shard] = l
 	}
@@ -209,36 +205,39 @@ func (r *run) look(ctx context.Context) (*view, error) {
 
 // verify finds shards that another worker has taken, rows that belong to an
 // earlier stream of the same name, and shards that are gone.
-func (r *run) verify(v *view) error {
-	var gone []Event
-	r.mu.Lock()
-	for id, s := range r.shards {
+func (g *Group) verify(v *snapshot) error {
+	var events []Event
+	lost := map[*Lease]error{}
+	g.mu.Lock()
+	for id, s := range g.shards {
 		row, known := v.rows[id]
 		switch {
-		case s.task == nil:
+		case s.lease == nil:
 		case !known:
-			s.task.lose(fmt.Errorf("%w: its row was deleted", ErrLeaseLost))
-		case row.Epoch > s.task.epoch:
-			s.task.lose(lostTo(row))
+			lost[s.lease] = fmt.Errorf("%w: its row was deleted", ErrLost)
+		case row.Epoch > s.lease.epoch:
+			lost[s.lease] = LostTo(row)
 		}
 	}
 	for id, row := range v.rows {
-		s := r.shard(id)
+		s := g.shard(id)
 		s.epoch = max(s.epoch, row.Epoch)
 		if v.listed(id) {
 			s.gone = s.expired
 			continue
 		}
-		if row.Ended || s.gone || s.task != nil || row.Owner != "" && row.Owner != r.o.WorkerID && r.peers.live(row.Owner, v.now) {
+		if row.Ended || s.gone || s.lease != nil || row.Owner != "" && row.Owner != g.c.WorkerID && g.peers.live(row.Owner, v.now) {
 			continue
 		}
 		s.gone = true
-		s.stats.Blocked, s.stats.Checkpoint = goneFromStream, row.Checkpoint
-		gone = append(gone, Event{Kind: EventShardGone, ShardID: id, Epoch: row.Epoch, Position: row.Checkpoint})
+		events = append(events, Event{Kind: ShardGone, ShardID: id, Epoch: row.Epoch, Position: row.Checkpoint})
 	}
-	r.mu.Unlock()
-	for _, e := range gone {
-		r.emit(e)
+	g.mu.Unlock()
+	for l, cause := range lost {
+		l.lose(cause)
+	}
+	for _, e := range events {
+		g.c.Owner.Notify(e)
 	}
 	for id, row := range v.rows {
 		at, first := row.Checkpoint.Sequence(), v.infos[id].First
@@ -246,7 +245,7 @@ func (r *run) verify(v *view) error {
 		atCreated, ok1 := at.Created()
 		created, ok2 := first.Created()
 		if ok1 && ok2 && !atCreated.Equal(created) {
-			return &shardlog.Error{Op: "consume", Stream: r.o.Stream, Shard: id, Err: fmt.Errorf(
+			return &shardlog.Error{Op: "consume", Stream: g.c.Stream, Shard: id, Err: fmt.Errorf(
 				"%w: the checkpoint is of a shard made at %v, but this one was made at %v: the stream was deleted and made again",
 				shardlog.ErrConflict, atCreated.UTC(), created.UTC())}
 		}
@@ -254,47 +253,37 @@ func (r *run) verify(v *view) error {
 	return nil
 }
 
-const goneFromStream = "gone from the stream"
-
-func lostTo(row checkpoint.Lease) error {
-	owner := row.Owner
-	if owner == "" {
-		owner = "another worker"
-	}
-	return fmt.Errorf("%w: held by %s since epoch %d", ErrLeaseLost, owner, row.Epoch)
-}
-
 // cleanUp removes rows that nobody needs any more: those of shards that have
 // expired and whose children have rows, and those of workers that died long
 // ago and own nothing. A quiet child does not keep its parent's row.
-func (r *run) cleanUp(ctx context.Context, v *view) error {
+func (g *Group) cleanUp(ctx context.Context, v *snapshot) error {
 	for id, row := range v.rows {
 		if v.listed(id) {
-			delete(r.unlisted, id)
+			delete(g.unlisted, id)
 			continue
 		}
-		since, ok := r.unlisted[id]
+		since, ok := g.unlisted[id]
 		if !ok {
-			r.unlisted[id] = v.now
+			g.unlisted[id] = v.now
 			continue
 		}
 		// Not at once: a list that lacked a shard by mistake must not cost its
 		// progress.
-		if v.now.Sub(since) < 2*r.o.DiscoverEvery || !row.Ended && row.Owner != "" || !r.childrenHaveRows(v, id, row) {
+		if v.now.Sub(since) < 2*g.c.DiscoverEvery || !row.Ended && row.Owner != "" || !g.childrenHaveRows(v, id, row) {
 			continue
 		}
-		if err := r.remove(ctx, row); err != nil {
+		if err := g.remove(ctx, row); err != nil {
 			return err
 		}
-		delete(r.unlisted, id)
+		delete(g.unlisted, id)
 	}
 	owns := map[string]bool{}
 	for _, row := range v.rows {
 		owns[row.Owner] = true
 	}
-	for id, p := range r.peers.all {
-		if !owns[id] && id != r.o.WorkerID && v.now.Sub(p.seen) > 2*r.o.LeaseTTL {
-			if err := r.remove(ctx, p.row); err != nil {
+	for id, p := range g.peers.all {
+		if !owns[id] && id != g.c.WorkerID && v.now.Sub(p.seen) > 2*g.c.TTL {
+			if err := g.remove(ctx, p.row); err != nil {
 				return err
 			}
 		}
@@ -304,7 +293,7 @@ func (r *run) cleanUp(ctx context.Context, v *view) error {
 
 // childrenHaveRows tells whether every shard that continues id and is still
 // there has a row, so that its start no longer depends on id's.
-func (r *run) childrenHaveRows(v *view, id string, row checkpoint.Lease) bool {
+func (g *Group) childrenHaveRows(v *snapshot, id string, row checkpoint.Lease) bool {
 	for _, c := range row.Children {
 		if v.listed(c) && !v.known(c) {
 			return false
@@ -320,8 +309,8 @@ func (r *run) childrenHaveRows(v *view, id string, row checkpoint.Lease) bool {
 	return true
 }
 
-func (r *run) remove(ctx context.Context, row checkpoint.Lease) error {
-	err := r.o.Store.Delete(ctx, row)
+func (g *Group) remove(ctx context.Context, row checkpoint.Lease) error {
+	err := g.c.Store.Delete(ctx, row)
 	if errors.Is(err, shardlog.ErrConflict) || errors.Is(err, shardlog.ErrNotFound) {
 		return nil // somebody else was faster, or it is not dead after all
 	}
