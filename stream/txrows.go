@@ -54,14 +54,13 @@ func (rows *txRows) decide(want []checkpoint.Lease) error {
 		l := want[i].Clone()
 		k := rowKey(l.Group, l.Stream, l.Shard)
 		r, err := getRow(rows.db.log.Get, k)
-		if err == nil && l.Version == 0 && r.live {
-			err = shardlog.ErrExists
-		} else if err == nil && l.Version > 0 {
-			err = r.match(l.Version)
-		}
 		var v []byte
-		if err == nil {
-			v, err = liveRow(&l, r.version+1)
+		switch {
+		case err != nil:
+		case l.Version == 0:
+			v, err = r.Create(&l)
+		default:
+			v, err = r.Update(&l)
 		}
 		if err != nil {
 			return checkpoints{rows.db}.fail("in transaction", l.Key, err)
