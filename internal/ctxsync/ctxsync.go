@@ -6,6 +6,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/shardlog/shardlog"
 )
 
 // Mutex is a mutex whose waiters respect a context. Use NewMutex.
@@ -26,7 +28,7 @@ func (m Mutex) Lock(ctx context.Context) error {
 	case m <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 }
 
@@ -100,7 +102,7 @@ func (l *RWMutex) rLockSlow(ctx context.Context) error {
 		l.waiting--
 		l.mu.Unlock()
 	}
-	return context.Cause(ctx)
+	return shardlog.ContextError(ctx)
 }
 
 // RUnlock lets a reader out.
@@ -128,7 +130,7 @@ func (l *RWMutex) Lock(ctx context.Context) error {
 		case <-l.drained:
 		case <-ctx.Done():
 			l.Unlock()
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 	}
 	return nil

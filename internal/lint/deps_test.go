@@ -63,7 +63,7 @@ var layers = map[string][]string{
 	"internal/reentry":            {},
 	"awsapi/kinesisapi":           {".", "stream"},
 	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
-	"internal/ctxsync":            {},
+	"internal/ctxsync":            {"."},
 	"internal/once":               {".", "internal/ctxsync", "internal/kv", "internal/logstore"},
 	"internal/logstore":           {".", "internal/block", "internal/kv"},
 	"shard":                       {".", "internal/logstore"},
