@@ -108,7 +108,7 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 		return b.fault(op, err)
 	}
 	if ctx.Err() != nil {
-		return b.fault(op, context.Cause(ctx)) // before the store may have written
+		return b.fault(op, shardlog.ContextError(ctx)) // before the store may have written
 	}
 	if !done || compare(pos, t.lease.Row().Checkpoint) != 0 {
 		if err := t.lease.Update(ctx, change); err != nil {
@@ -153,7 +153,7 @@ func (t *task) acquire(ctx context.Context) error {
 	case <-t.lock:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 }
 
