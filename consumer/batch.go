@@ -127,7 +127,7 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 
 // usable checks what does not depend on the state of the shard.
 func (b *Batch) usable(op string, pos shardlog.Position) error {
-	if pos.Kind() != shardlog.KindAfter || pos.Sequence().IsZero() {
+	if pos.Kind() != shardlog.KindAfter || !pos.Sequence().IsSet() {
 		return &shardlog.InvalidError{Field: "Position", Value: pos, Limit: "after a record of the batch"}
 	}
 	if b.task == nil {
