@@ -66,7 +66,7 @@ var bannedTurns = []turn{
 // It only gets shorter.
 var awaitsLanguage = []string{
 	"benchmarks/", "checkpoint/", "cmd/", "consumer/", "cost/", "docs/", "examples/", "internal/block/", "internal/kpl/",
-	"internal/kv/", "internal/lint/", "internal/logstore/", "awsapi/kinesisapi/", "kinesistest/", "producer/", "sdktest/", "stream/",
+	"internal/kv/", "internal/lint/", "internal/logstore/", "awsapi/kinesisapi/", "kinesistest/", "producer/", "sdktest/",
 	".",
 }
 
