@@ -104,7 +104,7 @@ func counter(s shardlog.SequenceNumber) uint64 {
 
 func (pages) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
 	next := uint64(1)
-	if !req.From.Sequence().IsZero() {
+	if req.From.Sequence().IsSet() {
 		next = counter(req.From.Sequence()) + 1
 	}
 	if next <= 10 {

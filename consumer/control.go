@@ -66,6 +66,9 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 	if r.inside(ctx) {
 		return fault(fmt.Errorf("%w: from inside a handler", shardlog.ErrUnsupported))
 	}
+	if err := checkSeek(c.src, pos); err != nil {
+		return fault(err)
+	}
 	page, err := c.src.Read(ctx, shardlog.ReadRequest{ShardID: shardID, From: pos, MaxRecords: 1})
 	if err != nil {
 		return fault(err)

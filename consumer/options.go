@@ -274,7 +274,7 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	if o.Retry.Max > 0 && o.Retry.Max < o.Retry.Initial {
 		invalid("Retry.Max", o.Retry.Max, "Retry.Initial or more")
 	}
-	if err := o.checkFanOut(src); err != nil {
+	if err := o.checkCapabilities(src); err != nil {
 		errs = append(errs, err)
 	}
 	if o.Logger == nil {

@@ -21,12 +21,14 @@ type run struct {
 	*lifetime
 	*board
 	*notifier
-	src      shardlog.Source
-	o        *Options
-	h        Handler
-	read     func(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
-	assigner assigner
-	pauses   *pauses
+	src  shardlog.Source
+	o    *Options
+	h    Handler
+	read func(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
+	// keyRanges is Capabilities.KeyRanges of src.
+	keyRanges bool
+	assigner  assigner
+	pauses    *pauses
 	// goroutines are those that may call the user's functions.
 	goroutines reentry.Goroutines
 	prefetched atomic.Int64 // bytes of records that wait for their handler
@@ -49,6 +51,7 @@ type runKey struct{}
 func newRun(ctx context.Context, src shardlog.Source, o *Options, h Handler, p *pauses, assign func(*run) assigner) *run {
 	r := &run{
 		board: newBoard(), notifier: newNotifier(o), src: src, o: o, h: h, pauses: p, read: readFunc(src, o),
+		keyRanges: shardlog.CapabilitiesOf(src).KeyRanges,
 		taskEnded: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	r.lifetime = newLifetime(context.WithValue(ctx, runKey{}, r))

@@ -106,7 +106,7 @@ func (t *task) acquire(ctx context.Context) error {
 	case <-t.lock:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 }
 
@@ -116,7 +116,7 @@ func (t *task) free() { t.lock <- struct{}{} }
 // of a straddling aggregate that are not are stored in the other shard too: its
 // producer sends the whole aggregate again.
 func (t *task) inside(u *kpl.UserRecord) bool {
-	if !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
+	if !t.r.keyRanges || !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
 		return true
 	}
 	h := u.Hash()

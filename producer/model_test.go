@@ -84,6 +84,10 @@ func (m *model) number(n int) int {
 	return m.rnd.IntN(n)
 }
 
+func (m *model) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{OrderedRequest: true, Headers: true}
+}
+
 func (m *model) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }
 
 // PutRecords fails in one of the ways that a Sink may.
@@ -204,7 +208,7 @@ func (m *model) run() {
 		WhenFull:       producer.WhenFull(m.number(2)), BorrowData: m.chance(2),
 	}
 	if m.chance(3) {
-		opts.Hooks, opts.Logger = badHooks(m.chance)
+		addBadHooks(opts, m.chance)
 	}
 	p, err := producer.New(m, opts)
 	require.NoError(t, err)

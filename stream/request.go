@@ -12,9 +12,16 @@ import (
 )
 
 // Capabilities implements shardlog.Capable. DedupID is set while the stream has
-// a Config.DedupWindow.
+// a Config.DedupWindow, and KeyRanges if its Config.Hash is MD5. MaxRecord is the
+// database's limit, because that of the stream can change at any time. The
+// number and size of records in a call are not limited.
 func (st *Stream) Capabilities() shardlog.Capabilities {
-	return shardlog.Capabilities{RefusesMisrouted: true, Idempotent: true, DedupID: st.meta.Load().DedupWindow > 0, Pushes: true}
+	meta := st.meta.Load()
+	return shardlog.Capabilities{
+		RefusesMisrouted: true, Idempotent: true, DedupID: meta.DedupWindow > 0, Pushes: true,
+		KeyRanges: meta.Hash == MD5, OrderedRequest: true, Lineage: true, Headers: true, TimeSeek: shardlog.TimeSeekArrival,
+		MaxRecord: st.db.largestRecord(),
+	}
 }
 
 // PutRequest implements shardlog.RequestSink. What PutRecords says of blocking,

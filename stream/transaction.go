@@ -178,7 +178,7 @@ func (tx *Tx) commit(ctx context.Context) (TxResult, error) {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return TxResult{}, context.Cause(ctx)
+			return TxResult{}, shardlog.ContextError(ctx)
 		case <-tx.db.quit:
 			return TxResult{}, shardlog.ErrClosed
 		}
@@ -264,14 +264,13 @@ func (rows *txRows) decide(want []checkpoint.Lease) error {
 		l := want[i].Clone()
 		k := rowKey(l.Group, l.Stream, l.Shard)
 		r, err := getRow(rows.db.log.Get, k)
-		if err == nil && l.Version == 0 && r.live {
-			err = shardlog.ErrExists
-		} else if err == nil && l.Version > 0 {
-			err = r.match(l.Version)
-		}
 		var v []byte
-		if err == nil {
-			v, err = liveRow(&l, r.version+1)
+		switch {
+		case err != nil:
+		case l.Version == 0:
+			v, err = r.Create(&l)
+		default:
+			v, err = r.Update(&l)
 		}
 		if err != nil {
 			return checkpoints{rows.db}.fail("in transaction", l.Key, err)

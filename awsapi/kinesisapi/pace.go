@@ -57,6 +57,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 }

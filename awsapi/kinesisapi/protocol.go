@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/shardlog/shardlog"
 )
 
 // maxPooled is the largest buffer that is kept for the next request.
@@ -53,7 +55,7 @@ func (b *budget) take(ctx context.Context, n int64) error {
 		if b.waiting[i].ready == w.ready {
 			b.waiting = append(b.waiting[:i], b.waiting[i+1:]...)
 			b.mu.Unlock()
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 	}
 	b.mu.Unlock()

@@ -1,7 +1,7 @@
 package producer
 
 import (
-	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -11,20 +11,18 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// runSender sends requests one after the other until there is nothing to send. It is
-// counted in p.senders, and, until it has taken its first request, in
-// p.starting.
-func (p *Producer) runSender() {
-	p.resumeSender(nil, true)
-}
-
-// resumeSender is run from some point on: with a request that has its answer, or,
-// without one, before a request is taken.
-func (p *Producer) resumeSender(b *request, starting bool) {
-	finished := false
+// runSender sends requests one after the other until there is nothing to send.
+// It is counted in flight.senders, and, while starting is set, in
+// flight.starting.
+//
+// The sink, hooks and the logger are not ours, and may end the goroutine with
+// runtime.Goexit. Then another one continues where it was: with the request b,
+// which has its answer, or, if b is nil, before the next request.
+func (p *Producer) runSender(b *request, starting bool) {
+	returned := false
 	defer func() {
-		if !finished { // the sink, a hook or the logger called runtime.Goexit
-			go p.resumeSender(b, starting)
+		if !returned {
+			go p.runSender(b, starting)
 		}
 	}()
 	if b != nil {
@@ -33,62 +31,73 @@ func (p *Producer) resumeSender(b *request, starting bool) {
 	p.mu.Lock()
 	p.ensureShards()
 	if starting {
-		p.starting--
+		p.core.flight.starting--
 	}
 	fresh := starting
 	starting = false
 	for b = p.nextRequest(fresh); b != nil; b = p.nextRequest(false) {
-		p.advance(p.now())
+		p.core.advance(p.now())
 		p.unlock()
 		p.callSink(b)
 		p.handleAnswer(&b)
 		p.mu.Lock()
 		p.ensureShards()
 	}
-	p.senders--
-	callbacks := p.outbox.n > 0 && !p.callbacksRun
-	if callbacks {
-		p.callbacksRun = true
-	}
-	p.advance(p.now())
+	p.core.flight.senders--
+	callbacks := p.core.outbox.claim()
+	p.core.advance(p.now())
 	p.unlock()
-	finished = true
+	returned = true
 	if callbacks {
-		p.runCallbacks(&delivery{})
+		p.runCallbacks(nil, nil)
 	}
+}
+
+// nextRequest returns the next request to send, with its context; nil if there
+// is none. The caller holds mu.
+func (p *Producer) nextRequest(fresh bool) *request {
+	b := p.core.nextRequest(fresh, p.now())
+	switch {
+	case b == nil:
+	case p.conf.RequestTimeout > 0:
+		b.ctx, b.cancel = context.WithTimeoutCause(p.ctx, p.conf.RequestTimeout, errTimeout)
+	case b.ctx == nil || b.ctx.Err() != nil: // one that has not ended serves again
+		b.ctx, b.cancel = context.WithCancel(p.ctx)
+	}
+	return b
 }
 
 // handleAnswer deals with the answer to a request, and sets b to nil once all
-// its records have got theirs.
+// its records have their outcome.
 func (p *Producer) handleAnswer(b **request) {
 	r := *b
-	if p.contradictsMap(r) {
+	if p.conf.needsShards && r.contradictsMap() {
 		p.learnShards(r.version)
 	}
 	p.mu.Lock()
-	f := p.complete(r, r.results, r.err)
+	f := p.core.complete(r, p.now())
 	*b = nil
-	p.admitWaiting(p.now())
-	woken := p.unlock()
+	p.core.admitWaiting(p.now())
+	notified := p.unlock()
 	p.logFailures(&f)
-	if woken > 1 {
-		p.letWritersRun(woken)
+	if notified > 1 {
+		p.letWritersRun(notified)
 	}
 }
 
-// yields is how often a sender lets others go first.
+// maxYields is how often a sender lets others run first. A few turns suffice,
+// and cost a lone sender nothing.
 const maxYields = 4
 
-// letWritersRun lets the writers that were told just now put their next records first,
-// so that these go together. A few turns suffice, and cost a lone sender
-// nothing.
-func (p *Producer) letWritersRun(woken int) {
+// letWritersRun lets the writers that were just notified put their next records
+// first, so that these go together.
+func (p *Producer) letWritersRun(notified int) {
 	for range maxYields {
 		runtime.Gosched()
 		p.mu.Lock()
-		n := p.ready.n
+		n := p.core.buffer.ready.n
 		p.mu.Unlock()
-		if n >= min(woken, p.opts.MaxBatchRecords) {
+		if n >= min(notified, p.conf.MaxBatchRecords) {
 			return
 		}
 	}
@@ -97,7 +106,7 @@ func (p *Producer) letWritersRun(woken int) {
 // callSink calls the sink, and keeps its answer in b.
 func (p *Producer) callSink(b *request) {
 	b.started = time.Now()
-	b.notSent = p.opts.ID != ""
+	b.notSent = p.conf.ID != ""
 	var end func(RequestOutcome)
 	returned := false
 	defer func() {
@@ -106,11 +115,13 @@ func (p *Producer) callSink(b *request) {
 		} else if !returned {
 			b.onAbort(errExited)
 		}
-		if p.opts.RequestTimeout > 0 {
+		b.took = time.Since(b.started)
+		b.timedOut = context.Cause(b.ctx) == errTimeout
+		if p.conf.RequestTimeout > 0 {
 			b.cancel()
 		}
 		if end != nil {
-			p.callHook(func() { end(outcomeOf(b)) })
+			p.callHook(func() { end(b.outcome()) })
 		}
 	}()
 	b.results, b.err = p.exchange(b, &end)
@@ -126,22 +137,22 @@ func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []sh
 		}
 		b.notSent = false
 	}
-	p.encode(b)
+	b.encode(&p.conf)
 	ctx := b.ctx
-	if f := p.opts.Hooks.Request; f != nil {
+	if f := p.conf.OnRequest; f != nil {
 		if ctx, *end = f(ctx, b.info()); ctx == nil {
 			ctx = b.ctx
 		}
 	}
 	n := len(b.records)
-	if p.opts.ID != "" || p.sendsRanges {
-		req := &shardlog.PutRequest{Records: b.records, Ranges: b.ranges, Producer: p.opts.ID, Epoch: b.epoch, Numbers: b.numbers, Done: b.doneBelow}
+	if p.conf.ID != "" || p.conf.sendsRanges {
+		req := &shardlog.PutRequest{Records: b.records, Ranges: b.ranges, Producer: p.conf.ID, Epoch: b.epoch, Numbers: b.numbers, Done: b.doneBelow}
 		results, err = p.requests.PutRequest(ctx, req)
 	} else {
 		results, err = p.sink.PutRecords(ctx, b.records)
 	}
 	if b.ctx.Err() != nil {
-		// What the sink left behind when it was cut off may still be reading.
+		// The sink was cut off, and what it left behind may still be reading.
 		b.leaveToSink()
 	}
 	if err == nil && len(results) != n {
@@ -149,6 +160,32 @@ func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []sh
 		return nil, fmt.Errorf("%w: the sink gave %d results for %d records", shardlog.ErrUnknownOutcome, len(results), n)
 	}
 	return results, err
+}
+
+// openIdentity opens the producer's identity before the first request, and
+// returns its epoch. It is called without mu, and waits while another sender
+// does it.
+func (p *Producer) openIdentity(ctx context.Context) (uint64, error) {
+	select {
+	case p.opening <- struct{}{}:
+	case <-ctx.Done():
+		return 0, shardlog.ContextError(ctx)
+	}
+	defer func() { <-p.opening }()
+	p.mu.Lock()
+	epoch := p.core.flight.epoch
+	p.unlock()
+	if epoch != 0 {
+		return epoch, nil
+	}
+	epoch, err := p.requests.OpenProducer(ctx, p.conf.ID)
+	if err != nil {
+		return 0, err
+	}
+	p.mu.Lock()
+	p.core.flight.epoch = epoch
+	p.unlock()
+	return epoch, nil
 }
 
 // callHook calls a hook whose panic has no other place to go than the log.
@@ -162,56 +199,6 @@ func (p *Producer) callHook(hook func()) {
 	hook()
 }
 
-// log calls the logger, whose handler is not ours. It is called without mu.
-func (p *Producer) log(f func(l *slog.Logger)) {
-	defer func() {
-		if v := recover(); v != nil {
-			p.notePanic(&PanicError{Value: v, Stack: debug.Stack()})
-		}
-	}()
-	f(p.opts.Logger)
-}
-
-// onAbort is told of a call that did not return, but panicked or exited.
-func (b *request) onAbort(why error) {
-	b.leaveToSink()
-	b.results, b.err = nil, why
-	if !b.notSent {
-		b.err = both(shardlog.ErrUnknownOutcome, why)
-	}
-}
-
-// leaveToSink leaves what the sink was given to it.
-func (b *request) leaveToSink() {
-	b.sinkMayRead = true
-	b.records, b.ranges, b.numbers, b.arena = nil, nil, nil, nil
-}
-
-func (b *request) info() RequestInfo {
-	i := RequestInfo{Records: len(b.records)}
-	for j := range b.slots {
-		i.UserRecords += b.slots[j].n
-		i.Bytes += b.records[j].Size()
-	}
-	i.Resent = b.sends > 1
-	return i
-}
-
-func outcomeOf(b *request) RequestOutcome {
-	o := RequestOutcome{Duration: time.Since(b.started), Err: b.err}
-	if b.err != nil {
-		o.Failed = len(b.slots)
-		return o
-	}
-	for i := range b.results {
-		if e := b.results[i].Err; e != nil {
-			o.Failed++
-			o.Err = cmp.Or(o.Err, e)
-		}
-	}
-	return o
-}
-
 // logFailures logs the failures of a request.
 func (p *Producer) logFailures(f *failures) {
 	if f.failed == 0 && f.retried == 0 && !f.reordered && !f.fenced {
@@ -223,7 +210,7 @@ func (p *Producer) logFailures(f *failures) {
 				slog.String("option", "Order"))
 		}
 		if f.fenced {
-			l.Error("another producer has taken over the identity; this one stores nothing more", slog.String("id", p.opts.ID))
+			l.Error("another producer has taken over the identity; this one stores nothing more", slog.String("id", p.conf.ID))
 		}
 		switch {
 		case f.failed > 0:
