@@ -20,7 +20,7 @@ const (
 	maxAdminBody = 64 << 10
 )
 
-// serveAdmin answers below /_shardlog/. Whoever reaches it can delete
+// serveAdmin answers below /_shardlog/. Anyone who reaches it can delete
 // everything, so it is for programs on this machine only, unless told otherwise.
 func (e *Endpoint) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	path := strings.TrimPrefix(r.URL.Path, adminPrefix)

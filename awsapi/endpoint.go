@@ -147,7 +147,7 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // answer carries a request out and sends its answer.
 func (e *Endpoint) answer(c *awswire.Call) {
 	// A request that begins before Close is carried out as far as it does not
-	// wait, so this is looked at once.
+	// wait, so the state at its beginning decides.
 	closed := e.env.Life.Closed()
 	buf := awswire.Buffers.Get().(*[]byte)
 	c.Out.Buf = (*buf)[:0]

@@ -16,6 +16,6 @@
 //     has it in the member Action of the form, rest-json in method and path;
 //   - the input: Protocol.Reader gives the values of a body. A Reader over a
 //     form or over headers and path is decoded and validated as any other;
-//   - the answer: an Encoder is told a walk over the answer, and its Format
+//   - the answer: an Encoder follows a walk over the answer, and its Format
 //     says how it is written. XML is another Format.
 package awswire
