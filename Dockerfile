@@ -1,7 +1,7 @@
 FROM golang:1.25 AS build
 WORKDIR /src
 COPY . .
-RUN CGO_ENABLED=0 GOWORK=off go build -trimpath -ldflags=-s -o /shardlog ./cmd/shardlog
+RUN CGO_ENABLED=0 go build -trimpath -ldflags=-s -o /shardlog ./cmd/shardlog
 
 FROM scratch
 COPY --from=build /shardlog /shardlog

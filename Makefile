@@ -1,12 +1,11 @@
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME    := 30s
+FUZZTIME := 30s
 
-.PHONY: all build test race lint fuzz bench bench-compare bench-commits cross ci
+.PHONY: all build test race lint modules fuzz bench bench-compare bench-commits cross ci
 
 all: build lint test
 
 build:
-	CGO_ENABLED=0 go build ./...
+	bash .ci/run build
 
 test:
 	go test ./...
@@ -15,9 +14,10 @@ race:
 	CGO_ENABLED=1 go test -race ./...
 
 lint:
-	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
-	go vet ./...
-	go run $(STATICCHECK) ./...
+	bash .ci/run format vet staticcheck
+
+modules:
+	bash .ci/run modules
 
 fuzz:
 	FUZZTIME=$(FUZZTIME) FUZZTOTAL=0 bash .ci/run fuzz

@@ -15,7 +15,10 @@ func FuzzParseSequenceNumber(f *testing.F) {
 	f.Add("0")
 	f.Add(shardlog.NewSequenceNumber(1, 2, 3, 4).String())
 	f.Add(shardlog.NewSequenceNumber(1<<36-1, 1<<32-1, shardlog.MaxCounter, 1<<36-1).String())
-	f.Add(strings.Repeat("9", 58))
+	for _, n := range []int{1, 38, 55, 56, 57, 58} {
+		f.Add(strings.Repeat("9", n))
+		f.Add("1" + strings.Repeat("0", n-1))
+	}
 	f.Fuzz(func(t *testing.T, s string) {
 		n, err := shardlog.ParseSequenceNumber(s)
 		if err != nil {
@@ -27,8 +30,13 @@ func FuzzParseSequenceNumber(f *testing.F) {
 		if n.String() != s {
 			t.Fatalf("%q became %q", s, n)
 		}
-		if c := n.Counter(); c > shardlog.MaxCounter {
-			t.Fatalf("counter %d", c)
+		// What has parts is what they compose, and nothing else is.
+		p, ok := parts(n)
+		if own := shardlog.NewSequenceNumber(p.created, p.shard, p.counter, p.arrival); ok != (own == n) {
+			t.Fatalf("parts of %v: %v, %v", n, p, ok)
+		}
+		if n.IsZero() || n.Compare(shardlog.SequenceNumber{}) != 1 {
+			t.Fatalf("%v is not above the zero value", n)
 		}
 	})
 }
@@ -42,7 +50,7 @@ func FuzzSequenceNumber(f *testing.F) {
 		if x.String() != decimal(t, hexForm(c1, s1, n1, a1)) {
 			t.Fatalf("%d %d %d %d printed as %v", c1, s1, n1, a1, x)
 		}
-		if x.Created().Unix() != c1 || x.Shard() != s1 || x.Counter() != n1 || x.Arrival().Unix() != a1 {
+		if p, ok := parts(x); !ok || p != (numberParts{c1, s1, n1, a1}) {
 			t.Fatalf("parts of %v", x)
 		}
 		if x.Compare(y) != bigOf(t, x.String()).Cmp(bigOf(t, y.String())) {

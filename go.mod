@@ -3,13 +3,10 @@ module github.com/shardlog/shardlog
 go 1.25.0
 
 require (
-	github.com/HdrHistogram/hdrhistogram-go v1.4.0
-	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794
 	github.com/cespare/xxhash/v2 v2.3.0
 	github.com/dgraph-io/badger/v4 v4.9.6
 	github.com/klauspost/compress v1.20.3
 	github.com/stretchr/testify v1.11.1
-	go.yaml.in/yaml/v3 v3.0.6
 	golang.org/x/sys v0.41.0
 	golang.org/x/time v0.15.0
 	google.golang.org/protobuf v1.36.12

@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -120,7 +119,7 @@ func (m *Memory) match(op string, l Lease) error {
 	case !ok:
 		return rowError(op, l.Key, shardlog.ErrNotFound)
 	case cur.Version != l.Version:
-		return rowError(op, l.Key, fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, l.Version, cur.Version))
+		return rowError(op, l.Key, versionConflict(l.Version, cur.Version))
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ type Batch struct {
 	over  bool // the handler has returned
 	keyed bool // one of several that are under way in the shard
 	inTx  *checkpoint.Lease
+	seeks int // how many of the shard were carried out before
 }
 
 // Prepared is an intention that was stored before it was carried out.
@@ -70,8 +71,10 @@ var errRolledBack = errors.New("the transaction with the checkpoint was not comm
 // The error matches ErrBehind or ErrAhead for a position before the checkpoint
 // or after the batch, ErrLeaseLost when another worker has the shard,
 // shardlog.ErrClosed when the handler has returned already,
-// shardlog.ErrUnsupported with Options.PerKey, and is otherwise the store's;
-// after checkpoint.ErrUnavailable the call may be repeated.
+// shardlog.ErrUnsupported with Options.PerKey, and is otherwise the store's or
+// that of ctx; after checkpoint.ErrUnavailable the call may be repeated. Nothing
+// was stored if there is an error, unless it also matches
+// shardlog.ErrUnknownOutcome: then it may have been.
 func (b *Batch) Checkpoint(ctx context.Context, pos shardlog.Position) error {
 	return b.store(ctx, "checkpoint", pos, advance(pos), true)
 }
@@ -104,8 +107,11 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 	if err := t.admits(b, pos); err != nil {
 		return b.fault(op, err)
 	}
-	if !done || compare(pos, t.lease.Checkpoint) != 0 {
-		if err := t.once(ctx, change); err != nil {
+	if ctx.Err() != nil {
+		return b.fault(op, context.Cause(ctx)) // before the store may have written
+	}
+	if !done || compare(pos, t.lease.Row().Checkpoint) != 0 {
+		if err := t.lease.Update(ctx, change); err != nil {
 			if errors.Is(err, ErrLeaseLost) {
 				t.lost = err
 			}
@@ -156,9 +162,14 @@ func (t *task) free() { t.lock <- struct{}{} }
 // admits tells why b may not store pos. The caller has the lock.
 func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	explicit := t.r.o.ExplicitCheckpoints
-	low := t.pos
+	low, high := t.pos, b.piece.end
 	if explicit {
-		low = t.lease.Checkpoint
+		low = t.lease.Row().Checkpoint
+	}
+	if explicit && (b.seeks != t.seeks || compare(t.pos, high) > 0) {
+		// Everything that was delivered. After a Seek back, what this batch had
+		// is to be delivered again, so its end does not count any more.
+		high = t.pos
 	}
 	cause := context.Cause(t.storing)
 	switch {
@@ -170,7 +181,7 @@ func (t *task) admits(b *Batch, pos shardlog.Position) error {
 		return shardlog.ErrClosed
 	case compare(pos, low) < 0:
 		return ErrBehind
-	case compare(pos, b.piece.end) > 0 && !(explicit && compare(pos, t.pos) <= 0):
+	case compare(pos, high) > 0:
 		return ErrAhead
 	}
 	return nil

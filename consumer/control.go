@@ -25,6 +25,9 @@ type pauses struct {
 
 // seek is a request to go on from another position.
 type seek struct {
+	// t is the task that was asked. A later task of the shard must not carry
+	// the request out, because the caller was told that it failed.
+	t    *task
 	pos  shardlog.Position
 	done chan struct{} // closed when err is set
 	err  error
@@ -63,13 +66,28 @@ func (p *pauses) wants(id string) bool {
 	return p.all || p.shards[id] || p.seeks[id] != nil
 }
 
-// take returns the seek that waits for a shard, and removes it.
-func (p *pauses) take(id string) *seek {
+// take returns the seek that waits for a task, and removes it.
+func (p *pauses) take(t *task) *seek {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.seeks[id]
-	delete(p.seeks, id)
+	s := p.seeks[t.id]
+	if s == nil || s.t != t {
+		return nil
+	}
+	delete(p.seeks, t.id)
 	return s
+}
+
+// withdraw removes a seek that no task has begun to carry out. False means
+// that one has, or that a later seek has replaced it.
+func (p *pauses) withdraw(s *seek) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.seeks[s.t.id] != s {
+		return false
+	}
+	delete(p.seeks, s.t.id)
+	return true
 }
 
 // Pause stops the delivery of some shards, or of all that there are and will
@@ -104,11 +122,17 @@ func (c *Consumer) setPaused(paused bool, ids []string) {
 // one, and stores that as its checkpoint. It waits for the batch that is with
 // the handler, and then for the store. Latest and a time are resolved first.
 //
-// The error matches ErrLeaseNotHeld when this consumer does not have the
-// shard, ErrLeaseLost when it loses it meanwhile, shardlog.ErrInvalid for a
-// position that names a number of another shard, and is otherwise the source's,
-// the store's or that of ctx. Called from inside the shard's own handler it
-// would wait for itself; the error matches shardlog.ErrUnsupported then.
+// The error matches ErrLeaseNotHeld when this consumer does not have the shard
+// or gives it back first, ErrLeaseLost when it loses it meanwhile,
+// shardlog.ErrInvalid for a position that names a number of another shard,
+// shardlog.ErrConflict when a later Seek of the shard replaced this one, and is
+// otherwise the source's, the store's or that of ctx. Called from inside a
+// handler it would wait for itself; the error matches shardlog.ErrUnsupported
+// then.
+//
+// A Seek that returned an error has no effect, now or later, unless the error
+// matches shardlog.ErrUnknownOutcome too: then the store was being written when
+// ctx ended or the shard was lost, and the position may be the new one.
 func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Position) error {
 	c.mu.Lock()
 	r := c.run
@@ -122,6 +146,9 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 	if r.inside(ctx) {
 		return fault(fmt.Errorf("%w: from inside a handler", shardlog.ErrUnsupported))
 	}
+	if err := checkSeek(c.src, pos); err != nil {
+		return fault(err)
+	}
 	page, err := c.src.Read(ctx, shardlog.ReadRequest{ShardID: shardID, From: pos, MaxRecords: 1})
 	if err != nil {
 		return fault(err)
@@ -131,12 +158,12 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 	} else if pos.Kind() == shardlog.KindLatest {
 		pos = page.Next
 	}
-	s := &seek{pos: pos, done: make(chan struct{})}
 	var t *task
 	r.update(shardID, func(sh *shard) { t = sh.task })
-	if !t.has() {
+	if !t.working() {
 		return fault(ErrLeaseNotHeld)
 	}
+	s := &seek{t: t, pos: pos, done: make(chan struct{})}
 	c.pauses.update(func() {
 		if c.pauses.seeks == nil {
 			c.pauses.seeks = map[string]*seek{}
@@ -147,16 +174,38 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 		}
 		c.pauses.seeks[shardID] = s
 	})
+	if err := c.pauses.await(ctx, s); err != nil {
+		return fault(err)
+	}
+	return nil
+}
+
+// await waits until a seek is carried out, or makes sure that it will not be.
+func (p *pauses) await(ctx context.Context, s *seek) error {
 	select {
 	case <-s.done:
-		if s.err != nil {
-			return fault(s.err)
-		}
-		return nil
+		return s.err
 	case <-ctx.Done():
-		return fault(context.Cause(ctx))
-	case <-t.storing.Done():
-		return fault(fmt.Errorf("%w: %w", ErrLeaseLost, context.Cause(t.storing)))
+		if p.withdraw(s) {
+			return context.Cause(ctx)
+		}
+		select {
+		case <-s.done:
+			return s.err
+		default:
+			return fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, context.Cause(ctx))
+		}
+	case <-s.t.storing.Done():
+		if !p.withdraw(s) {
+			<-s.done // soon: the task writes no more
+			return s.err
+		}
+		switch cause := context.Cause(s.t.storing); {
+		case errors.Is(cause, context.Canceled):
+			return ErrLeaseNotHeld // the task gave the shard back
+		default:
+			return cause
+		}
 	}
 }
 
@@ -165,7 +214,7 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 func (t *task) obey() (again bool, err error) {
 	for t.reading.Err() == nil {
 		t.change = t.r.pauses.changed() // before looking, so that none is missed
-		if s := t.r.pauses.take(t.id); s != nil {
+		if s := t.r.pauses.take(t); s != nil {
 			s.err = t.seekTo(s.pos)
 			close(s.done)
 			if errors.Is(s.err, ErrLeaseLost) {
@@ -191,11 +240,12 @@ func (t *task) obey() (again bool, err error) {
 // seekTo makes pos the checkpoint and reads from there.
 func (t *task) seekTo(pos shardlog.Position) error {
 	<-t.lock
-	err := t.commit(func(l *checkpoint.Lease) {
+	err := t.lease.Commit(func(l *checkpoint.Lease) {
 		l.Checkpoint, l.Switches, l.Prepared, l.PreparedState = pos, 0, nil, nil
 	})
 	if err == nil {
 		t.pos = pos
+		t.seeks++
 	}
 	t.free()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // piece is a run of records that are given to the handler together.
@@ -45,14 +46,14 @@ func (p *piece) drop(n int) { p.records = p.records[n:] }
 func (t *task) batch() *piece {
 	c, o := t.chunk, t.r.o
 	p := &piece{records: t.rest, end: c.next, shardEnd: c.end, behind: c.behind, behindRecords: c.behindRecords}
-	n := min(len(t.rest), o.BatchSize)
+	n := min(len(t.rest), o.MaxBatchRecords)
 	if n == len(c.records) {
 		p.size = c.size
 	}
 	if o.BatchWindow > 0 {
 		size := 0
 		for i := range n {
-			if size += t.rest[i].Size(); size > o.BatchBytes && i > 0 {
+			if size += t.rest[i].Size(); size > o.MaxBatchBytes && i > 0 {
 				n = i
 				break
 			}
@@ -72,7 +73,7 @@ func (t *task) deliver(p *piece) (done bool, err error) {
 	// fails may be divided.
 	todo := []*piece{p}
 	for attempt := 1; len(todo) > 0; {
-		if t.reading.Err() != nil || !t.r.heart.fresh() {
+		if t.reading.Err() != nil || !t.r.assigner.Valid() {
 			return false, nil // a fence is about to come
 		}
 		cur := todo[len(todo)-1]
@@ -148,7 +149,10 @@ func (t *task) newBatch(p *piece, attempt int) *Batch {
 		Records: p.records, ShardID: t.id, Behind: p.behind, BehindRecords: p.behindRecords,
 		Epoch: t.epoch, ShardEnd: p.shardEnd, Attempt: attempt, task: t, piece: p,
 	}
-	if l := &t.lease; l.Prepared != nil {
+	<-t.lock
+	defer t.free()
+	b.seeks = t.seeks
+	if l := t.lease.Row(); l.Prepared != nil {
 		b.Prepared = &Prepared{Position: *l.Prepared, State: append([]byte(nil), l.PreparedState...)}
 	}
 	return b
@@ -193,7 +197,7 @@ func (t *task) failed(b *Batch, cur *piece, cause error, all bool) (next, error)
 	o := t.r.o
 	var partial *PartialError
 	single := errors.As(cause, &partial) && partial.Index >= 0 && partial.Index < len(b.Records) || len(cur.records) == 1
-	pause := o.Retry.delay(b.Attempt, nil)
+	pause := o.backoff().Pause(b.Attempt, nil)
 	poison := 0
 	halve := false
 	switch {
@@ -225,7 +229,7 @@ func (t *task) failed(b *Batch, cur *piece, cause error, all bool) (next, error)
 		return skipped, t.discard(b, cur, poison, cause)
 	}
 	t.blocked(fmt.Sprintf("handler, attempt %d: %v", b.Attempt, cause))
-	sleep(t.reading, pause)
+	lease.Sleep(t.reading, pause)
 	return tryLater, nil
 }
 

@@ -61,6 +61,9 @@ const (
 	// EventDeadLetterFailed: the dead letters took no record because of Err;
 	// it is tried again after Wait.
 	EventDeadLetterFailed EventKind = "dead letter failed"
+	// EventDeadLetterRefused: the dead letters will never take the record at
+	// Position, because of Err. Options.OnRefused decides what follows.
+	EventDeadLetterRefused EventKind = "dead letter refused"
 	// EventBisected: a batch that failed with Err is tried again in halves.
 	EventBisected EventKind = "bisected"
 	// EventAggregateDamaged: a record has the form of an aggregated one, but
@@ -97,7 +100,7 @@ func (r *run) emit(e Event) {
 	case EventShardStarted, EventShardEnded, EventShardReleased, EventLeaseTaken, EventLeaseAsked:
 		level = slog.LevelInfo
 	case EventShardGone, EventTrimmed, EventHandlerFailed, EventReadFailed, EventStoreFailed, EventDiscoverFailed,
-		EventLeaseLost, EventRowMissing, EventDeadLetter, EventDeadLetterFailed, EventBisected, EventAggregateDamaged:
+		EventLeaseLost, EventRowMissing, EventDeadLetter, EventDeadLetterFailed, EventDeadLetterRefused, EventBisected, EventAggregateDamaged:
 		level = slog.LevelWarn
 	case EventFailed, EventFenced, EventShardParked:
 		level = slog.LevelError

@@ -2,19 +2,11 @@ package consumer
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
-
-// checkFanOut refuses what the source cannot do.
-func (o *Options) checkFanOut(src shardlog.Source) error {
-	if _, ok := src.(shardlog.DedicatedReader); o.FanOut && !ok && src != nil {
-		return fmt.Errorf("%w: FanOut by a source of type %T", shardlog.ErrUnsupported, src)
-	}
-	return nil
-}
 
 // readFunc is how pages are read: with the limits that all readers of the
 // source share, or beside them.
@@ -40,5 +32,5 @@ func (f *fetcher) pace() {
 		f.paid = least
 	}
 	f.paid = f.paid.Add(cost)
-	sleep(f.ctx, f.paid.Sub(now))
+	lease.Sleep(f.ctx, f.paid.Sub(now))
 }

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // Errors of a consumer, besides those of packages shardlog and checkpoint.
@@ -15,7 +16,7 @@ import (
 var (
 	// ErrLeaseLost: another worker has taken the shard. Nothing that this one
 	// does to it is stored any more.
-	ErrLeaseLost = errors.New("lease lost to another worker")
+	ErrLeaseLost = lease.ErrLost
 	// ErrShutdown: the consumer is shutting down and its patience is over.
 	ErrShutdown = errors.New("consumer is shutting down")
 	// ErrHandlerStuck: a handler did not return after its context had ended.

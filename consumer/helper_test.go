@@ -302,3 +302,9 @@ func (r *running) stats(shard int) consumer.ShardStats {
 	}
 	return consumer.ShardStats{}
 }
+
+// counterOf returns the counter of a number that NewSequenceNumber made.
+func counterOf(n shardlog.SequenceNumber) uint64 {
+	c, _ := n.Counter()
+	return c
+}

@@ -96,7 +96,7 @@ func (k *keyed) finish() {
 // is paused, or when a Seek waits for everything to be done.
 func (k *keyed) full() bool {
 	o := k.t.r.o
-	return k.last != nil || len(k.items) >= window*o.BatchSize || k.bytes >= window*o.BatchBytes || k.t.r.pauses.wants(k.t.id)
+	return k.last != nil || len(k.items) >= window*o.MaxBatchRecords || k.bytes >= window*o.MaxBatchBytes || k.t.r.pauses.wants(k.t.id)
 }
 
 // wait waits for anything to happen.
@@ -179,10 +179,10 @@ func (k *keyed) dispatch() {
 			k.ready = append(k.ready, q)
 		}
 	}
-	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.heart.fresh() {
+	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.assigner.Valid() {
 		q := k.ready[0]
 		k.ready = k.ready[1:]
-		n := min(len(q.items), k.t.r.o.BatchSize)
+		n := min(len(q.items), k.t.r.o.MaxBatchRecords)
 		if q.limit > 0 {
 			n = min(n, q.limit)
 		}
@@ -201,7 +201,7 @@ func (k *keyed) dispatch() {
 // call makes one call of the handler and decides what follows.
 func (k *keyed) call(q *keyQueue, b *Batch) {
 	t := k.t
-	defer t.r.enter()()
+	defer t.r.goroutines.Leave(t.r.goroutines.Enter())
 	res := keyResult{q: q, err: errors.New("the handler ended its goroutine")}
 	defer func() { k.results <- res }()
 	n, err := t.handle(b)
@@ -219,12 +219,14 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 		kind, res.halve = EventBisected, true
 	default:
 		if poison = t.poison(b, cur, err, single); poison == 0 {
-			res.pause = t.r.o.Retry.delay(b.Attempt, nil)
+			res.pause = t.r.o.backoff().Pause(b.Attempt, nil)
 		}
 	}
 	t.r.emit(Event{Kind: kind, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(cur.records[0].Sequence), Attempt: b.Attempt, Wait: res.pause, Err: err})
 	if poison > 0 {
-		res.n += t.bury(b, cur, poison, err)
+		var buried int
+		buried, res.err = t.bury(b, cur, poison, err)
+		res.n += buried
 	} else if !res.halve {
 		t.blocked(fmt.Sprintf("handler, key %q, attempt %d: %v", q.key, b.Attempt, err))
 	}
@@ -232,16 +234,15 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 
 // bury gives the first n records to the dead letters and returns how many they
 // took before the reading was stopped.
-func (t *task) bury(b *Batch, cur *piece, n int, cause error) (buried int) {
+func (t *task) bury(b *Batch, cur *piece, n int, cause error) (buried int, err error) {
 	for i := range n {
-		rec := cur.records[i]
-		if !t.toDeadLetters(rec, b.Attempt, cause) {
-			break
+		taken, err := t.toDeadLetters(cur.records[i], b.Attempt, cause)
+		if err != nil || !taken {
+			return buried, err
 		}
 		buried++
-		t.noteDeadLetter(rec, b.Attempt, cause)
 	}
-	return buried
+	return buried, nil
 }
 
 // take counts the end of a call.

@@ -1,12 +1,12 @@
 package consumer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // Permanent marks an error as one that trying again cannot mend, such as a
@@ -26,60 +26,6 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 
 func (e *permanentError) Unwrap() error { return e.err }
-
-// DeadLetter is a record that could not be handled.
-type DeadLetter struct {
-	// Record is the record as the handler got it.
-	Record shardlog.Record
-	// Err is the last error of the handler.
-	Err error
-	// Attempts is how often it was tried, 1 or more.
-	Attempts int
-	// Stream, Group and Epoch tell where and by whom.
-	Stream, Group string
-	Epoch         uint64
-}
-
-// Headers that DeadLettersTo adds to a record.
-const (
-	HeaderError    = "shardlog-error"
-	HeaderOrigin   = "shardlog-origin"
-	HeaderAttempts = "shardlog-attempts"
-)
-
-// maxDedupID is the longest DedupID, in bytes.
-const maxDedupID = 256
-
-// maxErrorHeader bounds the text of an error in a header, in bytes.
-const maxErrorHeader = 1000
-
-// DeadLettersTo returns a function for Options.DeadLetter that puts the records
-// into a stream: with their own keys, data and headers, and headers that tell
-// the error, the place that they come from as "stream/shard/number/index" and
-// the number of attempts. A record may be put twice when the worker ends
-// before the checkpoint. Where the sink has the capability, the DedupID is the
-// origin, so that a stream with a window stores it once.
-func DeadLettersTo(sink shardlog.Sink) func(ctx context.Context, d DeadLetter) error {
-	dedup := shardlog.CapabilitiesOf(sink).DedupID
-	return func(ctx context.Context, d DeadLetter) error {
-		origin := fmt.Sprintf("%s/%s/%s/%d", d.Stream, d.Record.ShardID, d.Record.Sequence, d.Record.SubSequence)
-		rec := shardlog.Record{PartitionKey: d.Record.PartitionKey, ExplicitHashKey: d.Record.ExplicitHashKey, Data: d.Record.Data}
-		if dedup && len(origin) <= maxDedupID {
-			rec.DedupID = origin
-		}
-		rec.Headers = append(rec.Headers, d.Record.Headers...)
-		rec.Headers = append(rec.Headers,
-			shardlog.Header{Key: HeaderError, Value: shortened(d.Err.Error())},
-			shardlog.Header{Key: HeaderOrigin, Value: origin},
-			shardlog.Header{Key: HeaderAttempts, Value: fmt.Sprint(d.Attempts)},
-		)
-		results, err := sink.PutRecords(ctx, []shardlog.Record{rec})
-		if err != nil {
-			return err
-		}
-		return results[0].Err
-	}
-}
 
 // poison decides how many records of a piece that failed are not to be tried
 // again; 0 means that all are.
@@ -118,11 +64,10 @@ func (t *task) discard(b *Batch, cur *piece, n int, cause error) error {
 	}
 	for range n {
 		rec := cur.records[0]
-		if !t.toDeadLetters(rec, attempts, cause) {
-			return nil // stopped before; the record is not done
+		if taken, err := t.toDeadLetters(rec, attempts, cause); err != nil || !taken {
+			return err // or stopped before; the record is not done
 		}
 		t.advance(cur.after(0))
-		t.noteDeadLetter(rec, attempts, cause)
 		cur.drop(1)
 	}
 	return t.save()
@@ -133,26 +78,50 @@ func (t *task) noteDeadLetter(rec shardlog.Record, attempts int, cause error) {
 	t.r.emit(Event{Kind: EventDeadLetter, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(rec.Sequence), Attempt: attempts, Err: cause})
 }
 
-// toDeadLetters tries until the record was taken, or the reading is stopped.
-func (t *task) toDeadLetters(rec shardlog.Record, attempts int, cause error) bool {
+// toDeadLetters tries until the record was taken or given up (true), or the
+// reading is stopped. An error ends the task: the record was refused for good
+// and is not to be given up.
+func (t *task) toDeadLetters(rec shardlog.Record, attempts int, cause error) (taken bool, err error) {
 	o := t.r.o
 	if o.DeadLetter == nil {
-		return true // Options.Drop
+		t.noteDeadLetter(rec, attempts, cause)
+		return true, nil // Options.Drop
 	}
 	d := DeadLetter{Record: rec, Err: cause, Attempts: attempts, Stream: o.Stream, Group: o.Group, Epoch: t.epoch}
 	for failures := 1; t.reading.Err() == nil; failures++ {
 		err := recovered(func() error { return o.DeadLetter(t.handling, d) })
 		if err == nil {
 			t.blocked("")
-			return true
+			t.noteDeadLetter(rec, attempts, cause)
+			return true, nil
 		}
-		pause := o.Retry.delay(failures, err)
+		if refusedForGood(err) {
+			return t.onRefused(d, err)
+		}
+		pause := o.backoff().Pause(failures, err)
 		t.blocked(fmt.Sprintf("dead letter, attempt %d: %v", failures, err))
 		t.r.emit(Event{
 			Kind: EventDeadLetterFailed, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(rec.Sequence),
 			Attempt: failures, Wait: pause, Err: err,
 		})
-		sleep(t.reading, pause)
+		lease.Sleep(t.reading, pause)
 	}
-	return false
+	return false, nil
+}
+
+// onRefused decides about a record that the dead letters will never take.
+func (t *task) onRefused(d DeadLetter, cause error) (givenUp bool, err error) {
+	t.r.emit(Event{
+		Kind: EventDeadLetterRefused, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(d.Record.Sequence), Attempt: d.Attempts, Err: cause,
+	})
+	if decide := t.r.o.OnRefused; decide == nil {
+		err = cause
+	} else {
+		err = recovered(func() error { return decide(d, cause) })
+	}
+	if err != nil {
+		return false, fmt.Errorf("dead letter refused: %w", err)
+	}
+	t.r.update(t.id, func(s *shard) { s.stats.Dropped++ })
+	return true, nil
 }

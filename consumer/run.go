@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
+	"github.com/shardlog/shardlog/internal/reentry"
 )
 
 // abandonAfter is how long Run waits for handlers whose context has ended.
@@ -25,30 +26,21 @@ type run struct {
 	o    *Options
 	h    Handler
 	read func(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
+	// keyRanges is Capabilities.KeyRanges of src.
+	keyRanges bool
 
 	reading, handling, storing             context.Context
 	stopReading, stopHandling, stopStoring context.CancelCauseFunc
 
-	wake      chan struct{}   // has a token when the shards should be looked at again
-	watch     <-chan struct{} // the same, from a store that is a checkpoint.Watcher
-	drained   chan struct{}   // closed when all shards are given back
-	done      chan struct{}   // closed when Run returns
-	abandoned chan struct{}   // closed by abandon
+	taskEnded chan struct{} // has a token when a task has ended
+	done      chan struct{} // closed when Run returns
+	abandoned chan struct{} // closed by abandon
 	tasks     sync.WaitGroup
-	heart     *heart
-	pauses    *pauses
-	fetched   atomic.Int64 // bytes of records that wait for their handler
-
-	// These are used by the goroutine of Run only. Unlisted has since when the
-	// stream lacks a shard that has a row, asked since when this worker has
-	// asked for a shard, free since when a shard was seen to have no owner.
-	peers    peers
-	joined   bool
-	nextSync time.Time
-	syncTook time.Duration
-	unlisted map[string]time.Time
-	asked    map[string]since
-	free     map[string]since
+	assigner  assigner
+	// goroutines are those that may call the user's functions.
+	goroutines reentry.Goroutines
+	pauses     *pauses
+	fetched    atomic.Int64 // bytes of records that wait for their handler
 
 	// mu is never held during I/O, a callback or a wait.
 	mu          sync.Mutex
@@ -56,9 +48,9 @@ type run struct {
 	timers      []*time.Timer
 	ended       bool // timers are not needed any more
 	shards      map[string]*shard
-	goroutines  map[uint64]struct{}
 	running     map[*task]struct{}
-	taken, lost uint64 // leases
+	parked      []*task // ended, and their shards are kept
+	taken, lost uint64  // leases
 	// What Stats tells of the group.
 	workers, total, needed int
 }
@@ -68,47 +60,33 @@ type shard struct {
 	// task works on the shard; nil when this worker does not have it. A task
 	// that has lost the shard may still be ending when another one works.
 	task *task
-	// epoch is the largest one that was seen.
-	epoch uint64
-	// gone: the source does not have the shard any more, or, if expired is set,
-	// still lists it but has nothing of it.
-	gone, expired bool
-	// parked: the shard failed for good, and is held so that no other worker
-	// fails with it.
-	parked bool
-	row    checkpoint.Lease // of a parked shard
 	// trouble says why reading does not go on; stats.Blocked is about handling.
 	trouble string
 	stats   ShardStats
 }
 
-func newRun(ctx context.Context, src shardlog.Source, o *Options, h Handler, p *pauses) *run {
+func newRun(ctx context.Context, src shardlog.Source, o *Options, h Handler, p *pauses, assign func(*run) assigner) *run {
 	r := &run{
 		src: src, o: o, h: h, pauses: p,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), drained: make(chan struct{}), abandoned: make(chan struct{}),
-		shards: map[string]*shard{}, goroutines: map[uint64]struct{}{}, running: map[*task]struct{}{},
-		unlisted: map[string]time.Time{}, asked: map[string]since{}, free: map[string]since{},
-		peers: peers{ttl: o.LeaseTTL, self: o.WorkerID, all: map[string]*peer{}, dead: map[string]bool{}},
+		taskEnded: make(chan struct{}, 1), done: make(chan struct{}), abandoned: make(chan struct{}),
+		shards: map[string]*shard{}, running: map[*task]struct{}{},
 	}
-	r.heart = newHeart(r)
 	r.read = r.readFunc()
+	r.keyRanges = shardlog.CapabilitiesOf(src).KeyRanges
 	// The end of ctx stops reading through Run; handlers and checkpoints go on
 	// for a while.
 	ctx = context.WithoutCancel(ctx)
 	r.reading, r.stopReading = context.WithCancelCause(ctx)
 	r.storing, r.stopStoring = context.WithCancelCause(ctx)
 	r.handling, r.stopHandling = context.WithCancelCause(context.WithValue(ctx, runKey{}, r))
-	if w, ok := o.Store.(checkpoint.Watcher); ok {
-		r.watch = w.Watch(r.reading, o.Group, o.Stream)
-	}
+	r.assigner = assign(r)
 	return r
 }
 
 // stop ends reading, and the handlers' contexts after patience; 0 is for ever.
 func (r *run) stop(patience time.Duration) {
 	r.stopReading(ErrShutdown)
-	r.heart.leaving.Store(true)
-	r.heart.soon()
+	r.assigner.Leaving()
 	if patience > 0 {
 		r.after(patience, func() { r.interrupt(ErrShutdown) })
 	}
@@ -162,43 +140,28 @@ func (r *run) fail(shardID string, err error) {
 // not get to the store because of Close is no error of its own.
 func (r *run) report(shardID string, err error) {
 	closed := errors.Is(context.Cause(r.storing), shardlog.ErrClosed)
-	if err != nil && !(closed && errors.Is(err, errNotWritten)) {
+	if err != nil && !(closed && errors.Is(err, lease.ErrNotWritten)) {
 		r.fail(shardID, err)
 	}
 }
 
-// poke makes supervise look at the shards again.
-func (r *run) poke() {
+// noteTaskEnd lets leaveStuck look again.
+func (r *run) noteTaskEnd() {
 	select {
-	case r.wake <- struct{}{}:
+	case r.taskEnded <- struct{}{}:
 	default:
 	}
 }
 
-// fence stops the work on all shards, because other workers may take this one
-// for dead. When the store can be reached again, shards are taken anew.
-func (r *run) fence() {
-	defer r.enter()()
-	err := fmt.Errorf("%w: the checkpoint store could not be reached for %v", ErrLeaseLost, r.heart.patience())
-	r.loseAll(err)
-	r.emit(Event{Kind: EventFenced, Err: err})
+// inside reports whether the caller is a handler or callback of r, which must
+// not wait for r. Ctx shows it when it comes from a handler; the goroutine does
+// when it does not.
+func (r *run) inside(ctx context.Context) bool {
+	return ctx.Value(runKey{}) == r || r.goroutines.Inside()
 }
 
-func (r *run) loseAll(cause error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, s := range r.shards {
-		if s.task != nil {
-			s.task.lose(cause)
-		}
-	}
-}
-
-// overtaken ends the run because another life of this worker's ID has begun.
-func (r *run) overtaken(err error) {
-	r.loseAll(err)
-	r.fail("", err)
-}
+// runKey finds the run in a handler's context.
+type runKey struct{}
 
 // drain waits for the tasks, which give their shards back, and leaves the
 // group.
@@ -213,12 +176,8 @@ func (r *run) drain() {
 	case <-r.abandoned:
 		r.leaveStuck(ended)
 	}
-	r.giveBackParked()
-	close(r.drained)
-	if r.joined {
-		<-r.heart.stopped
-		r.heart.leave()
-	}
+	r.releaseParked()
+	r.assigner.Leave()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = true
@@ -227,18 +186,14 @@ func (r *run) drain() {
 	}
 }
 
-// giveBackParked releases the shards that failed for good.
-func (r *run) giveBackParked() {
+// releaseParked releases the shards that were kept although they failed.
+func (r *run) releaseParked() {
 	r.mu.Lock()
-	var parked []*committer
-	for id, s := range r.shards {
-		if s.parked {
-			parked = append(parked, &committer{r: r, id: id, lease: s.row, epoch: s.row.Epoch, storing: r.storing})
-		}
-	}
+	parked := r.parked
 	r.mu.Unlock()
-	for _, c := range parked {
-		r.report(c.id, c.release(nil))
+	for _, t := range parked {
+		r.report(t.id, t.lease.Release(nil))
+		t.lease.Finish()
 	}
 }
 
@@ -257,7 +212,7 @@ func (r *run) leaveStuck(ended <-chan struct{}) {
 		}
 		select {
 		case <-ended:
-		case <-r.wake: // a task has ended
+		case <-r.taskEnded: // a task has ended
 		}
 	}
 }
@@ -308,8 +263,4 @@ func (r *run) shard(id string) *shard {
 		r.shards[id] = s
 	}
 	return s
-}
-
-func (r *run) key(shardID string) checkpoint.Key {
-	return checkpoint.Key{Group: r.o.Group, Stream: r.o.Stream, Shard: shardID}
 }

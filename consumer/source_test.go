@@ -45,6 +45,10 @@ func newSource(shards int) *source {
 
 func (s *source) Name() string { return "orders" }
 
+func (s *source) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{Pushes: !s.neverWait, KeyRanges: true, Lineage: true, TimeSeek: shardlog.TimeSeekArrival}
+}
+
 func shardID(i int) string { return fmt.Sprintf("shardId-%012d", i) }
 
 // seq is the number of the n-th record, from 0 on, of shard i.
@@ -229,7 +233,7 @@ func (sh *memShard) index(i int, pos shardlog.Position) (int, error) {
 		}
 		return len(sh.records), nil
 	}
-	n := int(pos.Sequence().Counter()) - 1
+	n := int(counterOf(pos.Sequence())) - 1
 	inside := pos.SubSequence() != shardlog.WholeRecord && n < len(sh.records) && kpl.IsAggregate(sh.records[n].Data)
 	if pos.Kind() == shardlog.KindAfter && !inside {
 		n++

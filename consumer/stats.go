@@ -49,6 +49,9 @@ type ShardStats struct {
 	Delivered, DeliveredBytes uint64
 	// DeadLetters is how many records went to the dead letters or were dropped.
 	DeadLetters uint64
+	// Dropped is how many records were lost because the dead letters refused
+	// them for good and Options.OnRefused let the shard go on.
+	Dropped uint64
 	// Checkpoint is what the store has; it may be behind Delivered by
 	// Options.CheckpointEvery.
 	Checkpoint shardlog.Position
@@ -111,7 +114,7 @@ func (c *Consumer) Stats() Stats {
 		if st.Blocked == "" {
 			st.Blocked = sh.trouble
 		}
-		if sh.task.has() {
+		if sh.task.working() {
 			s.CurrentLeases++
 			s.MillisBehindLatest = max(s.MillisBehindLatest, st.Behind.Milliseconds())
 		}

@@ -19,12 +19,16 @@ var errGone = errors.New("shard is gone")
 // task works on one shard in one epoch, in a goroutine of its own, until the
 // shard ends or is lost or given back.
 type task struct {
-	committer
+	r           *run
+	id          string
+	epoch       uint64
+	lease       ownership
 	info        shardlog.ShardInfo
+	storing     context.Context // of the lease: ends when the row is not to be written any more
 	reading     context.Context // ends when nothing new is to be begun
 	handling    context.Context // for the handler
 	stopReading context.CancelCauseFunc
-	lose        context.CancelCauseFunc // ends all three contexts
+	lose        context.CancelCauseFunc // ends both contexts; the lease has ended
 
 	fetch  *fetcher
 	rest   []shardlog.Record // of the chunk at hand, not yet in a batch
@@ -33,41 +37,47 @@ type task struct {
 	change <-chan struct{}   // closed when obey has to look again
 
 	// lock has one token; who has it may use the fields below and the
-	// committer's lease. It matters only while a handler runs, which may call
+	// lease's row. It matters only while a handler runs, which may call
 	// Batch.Checkpoint. A channel and no mutex, because it is held during
 	// calls of the store.
 	lock  chan struct{}
 	pos   shardlog.Position // everything before it is done, or was delivered if checkpoints are explicit
 	lost  error             // set when a Batch.Checkpoint found the shard lost
 	over  bool              // the task has ended
+	seeks int               // how many were carried out
 	moved chan struct{}     // has a token when an explicit checkpoint was stored
 
-	inHandler int // calls of the handler that are under way; guarded by run.mu
+	parked    bool // the shard is kept although the work has ended
+	inHandler int  // calls of the handler that are under way; guarded by run.mu
 }
 
 // newTask is called with r.mu held.
-func newTask(r *run, info shardlog.ShardInfo, row checkpoint.Lease) *task {
+func newTask(r *run, l ownership) *task {
 	t := &task{
-		committer: committer{r: r, id: info.ID, epoch: row.Epoch, lease: row}, info: info,
-		pos: row.Checkpoint, saved: time.Now(),
+		r: r, id: l.Shard().ID, epoch: l.Epoch(), lease: l, info: l.Shard(), storing: l.Context(),
+		pos: l.Row().Checkpoint, saved: time.Now(),
 		lock: make(chan struct{}, 1), moved: make(chan struct{}, 1),
 	}
-	var stopHandling, stopStoring context.CancelCauseFunc
+	var stopHandling context.CancelCauseFunc
 	t.reading, t.stopReading = context.WithCancelCause(r.reading)
 	t.handling, stopHandling = context.WithCancelCause(r.handling)
-	t.storing, stopStoring = context.WithCancelCause(r.storing)
 	t.lose = func(cause error) {
 		t.stopReading(cause)
 		stopHandling(cause)
-		stopStoring(cause)
 	}
 	t.lock <- struct{}{}
 	r.running[t] = struct{}{}
 	return t
 }
 
+// working reports whether a task is there and has its shard. One that has lost
+// it may still wait for its handler.
+func (t *task) working() bool {
+	return t != nil && !errors.Is(context.Cause(t.storing), ErrLeaseLost)
+}
+
 func (t *task) run() {
-	defer t.r.enter()()
+	defer t.r.goroutines.Leave(t.r.goroutines.Enter())
 	exited := true // until shown otherwise
 	defer func() {
 		if exited { // a handler has called runtime.Goexit, as t.FailNow does
@@ -81,7 +91,10 @@ func (t *task) run() {
 			}
 		})
 		t.lose(nil) // frees the contexts
-		t.r.poke()
+		if !t.parked {
+			t.lease.Finish()
+		}
+		t.r.noteTaskEnd()
 	}()
 	t.r.emit(Event{Kind: EventShardStarted, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
 	t.fetch = t.fetchFrom(t.pos)
@@ -182,7 +195,7 @@ func (t *task) gather() error {
 	}
 	timer := time.NewTimer(o.BatchWindow)
 	defer timer.Stop()
-	for size := t.chunk.size; len(t.rest) < o.BatchSize && size < int64(o.BatchBytes) && !t.chunk.end; {
+	for size := t.chunk.size; len(t.rest) < o.MaxBatchRecords && size < int64(o.MaxBatchBytes) && !t.chunk.end; {
 		select {
 		case c := <-t.fetch.chunks:
 			t.fetch.took(c)
@@ -218,11 +231,12 @@ func (t *task) leave(err error) error {
 	case errors.Is(err, ErrLeaseLost):
 		t.gaveUp(err)
 		return err
-	case t.lease.Ended:
+	case t.lease.Row().Ended:
 		return err
 	case errors.Is(err, errGone):
 		t.r.emit(Event{Kind: EventShardGone, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
-		defer t.r.update(t.id, func(s *shard) { s.gone, s.expired, s.stats.Blocked = true, true, goneFromStream })
+		defer t.r.update(t.id, func(s *shard) { s.stats.Blocked = goneFromStream })
+		t.lease.Gone()
 		err = nil
 	}
 	if t.storing.Err() != nil {
@@ -235,7 +249,7 @@ func (t *task) leave(err error) error {
 	if t.dirty() {
 		change = advance(t.pos)
 	}
-	if e := t.release(change); e != nil {
+	if e := t.lease.Release(change); e != nil {
 		if errors.Is(e, ErrLeaseLost) {
 			t.gaveUp(e)
 		}
@@ -246,7 +260,7 @@ func (t *task) leave(err error) error {
 			s.stats.Owner = ""
 		}
 	})
-	t.r.emit(Event{Kind: EventShardReleased, ShardID: t.id, Epoch: t.epoch, Position: t.lease.Checkpoint})
+	t.r.emit(Event{Kind: EventShardReleased, ShardID: t.id, Epoch: t.epoch, Position: t.lease.Row().Checkpoint})
 	return err
 }
 
@@ -267,8 +281,10 @@ func (t *task) park(err error) error {
 	if e := t.save(); e != nil {
 		return errors.Join(err, e)
 	}
+	t.parked = true
+	t.lease.Park()
 	t.r.update(t.id, func(s *shard) {
-		s.parked, s.row = true, t.lease
+		t.r.parked = append(t.r.parked, t)
 		s.stats.block(err.Error())
 	})
 	t.r.emit(Event{Kind: EventShardParked, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Err: err})
@@ -285,10 +301,12 @@ func (t *task) end(c *chunk) error {
 	if rank(t.pos) > 0 {
 		t.advance(c.next)
 	} // else nothing of the shard was read, which decides where its children start
-	err := t.release(func(l *checkpoint.Lease) {
+	<-t.lock
+	err := t.lease.Release(func(l *checkpoint.Lease) {
 		advance(t.pos)(l)
 		l.Ended, l.Children = true, c.children
 	})
+	t.free()
 	if err != nil {
 		return err
 	}
@@ -306,7 +324,7 @@ func (t *task) end(c *chunk) error {
 func (t *task) awaitExplicit() error {
 	for t.reading.Err() == nil {
 		<-t.lock
-		done := compare(t.lease.Checkpoint, t.pos) >= 0 || rank(t.pos) == 0
+		done := compare(t.lease.Row().Checkpoint, t.pos) >= 0 || rank(t.pos) == 0
 		lost := t.lost
 		t.lock <- struct{}{}
 		if done || lost != nil {
@@ -324,12 +342,14 @@ func (t *task) awaitExplicit() error {
 
 // advance notes that everything before pos is done.
 func (t *task) advance(pos shardlog.Position) {
+	<-t.lock // explicit checkpoints may come at any time
 	t.pos = later(pos, t.pos)
+	t.free()
 }
 
 // dirty tells whether more is done than the store knows.
 func (t *task) dirty() bool {
-	return !t.r.o.ExplicitCheckpoints && compare(t.pos, t.lease.Checkpoint) > 0
+	return !t.r.o.ExplicitCheckpoints && compare(t.pos, t.lease.Row().Checkpoint) > 0
 }
 
 // due is how long the checkpoint may still wait.
@@ -340,7 +360,25 @@ func (t *task) save() error {
 	if !t.dirty() {
 		return nil
 	}
-	err := t.commit(advance(t.pos))
+	err := t.lease.Commit(advance(t.pos))
 	t.saved = time.Now()
 	return err
+}
+
+// blocked sets why the shard does not advance, "" when it does.
+func (t *task) blocked(why string) {
+	t.r.update(t.id, func(s *shard) {
+		if s.stats.Epoch == t.epoch {
+			s.stats.block(why)
+		}
+	})
+}
+
+// advance is the change of a row that stores pos as done. It never goes back.
+func advance(pos shardlog.Position) func(*checkpoint.Lease) {
+	return func(l *checkpoint.Lease) {
+		l.Checkpoint = later(pos, l.Checkpoint)
+		l.Switches = 0
+		l.Prepared, l.PreparedState = nil, nil
+	}
 }

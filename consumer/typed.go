@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/shardlog/shardlog"
 )
@@ -19,13 +18,4 @@ func JSON[T any](f func(ctx context.Context, v T, rec shardlog.Record) error) Ha
 		}
 		return f(ctx, v, rec)
 	})
-}
-
-// shortened bounds a text for a header.
-func shortened(s string) string {
-	s = strings.ToValidUTF8(s, "?")
-	if len(s) > maxErrorHeader {
-		s = strings.ToValidUTF8(s[:maxErrorHeader-3], "") + "..."
-	}
-	return s
 }

@@ -73,7 +73,7 @@ type emitter struct {
 // add takes a record in, and sends a chunk first when it is full.
 func (e *emitter) add(r shardlog.Record) {
 	o := e.f.t.r.o
-	if n := len(e.records); n >= o.BatchSize || n > 0 && e.size+r.Size() > o.BatchBytes {
+	if n := len(e.records); n >= o.MaxBatchRecords || n > 0 && e.size+r.Size() > o.MaxBatchBytes {
 		e.stopped = e.stopped || !e.send(e.at, false)
 	}
 	if !e.stopped {
@@ -169,7 +169,7 @@ func (e *emitter) allInside(r *shardlog.Record) bool {
 // of a straddling aggregate that are not are stored in the other shard too: its
 // producer sends the whole aggregate again.
 func (t *task) inside(u *kpl.UserRecord) bool {
-	if !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
+	if !t.r.keyRanges || !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
 		return true
 	}
 	h := u.Hash()

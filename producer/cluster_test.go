@@ -124,7 +124,12 @@ func (c *cluster) reshard(number func(int) int) {
 	c.merge(open[i], open[i+1])
 }
 
-func (c *cluster) Capabilities() shardlog.Capabilities { return c.caps }
+// Capabilities are what a test chooses, in addition to what a cluster always has.
+func (c *cluster) Capabilities() shardlog.Capabilities {
+	caps := c.caps
+	caps.KeyRanges, caps.OrderedRequest, caps.Lineage, caps.Headers = true, true, true, true
+	return caps
+}
 
 func (c *cluster) Shards(ctx context.Context) ([]shardlog.ShardInfo, error) {
 	if c.hang {

@@ -18,6 +18,11 @@ type memorySink struct {
 	data []string
 }
 
+// Capabilities say that the records of a key may be in one request.
+func (s *memorySink) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{OrderedRequest: true}
+}
+
 func (s *memorySink) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }
 
 func (s *memorySink) PutRecords(_ context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
@@ -39,7 +44,8 @@ func ExampleProducer_Put() {
 	defer p.Close()
 
 	res, err := p.Put(context.Background(), shardlog.Record{PartitionKey: "alice", Data: []byte("signed in")})
-	fmt.Println(res.ShardID, res.Sequence.Counter(), err)
+	counter, _ := res.Sequence.Counter()
+	fmt.Println(res.ShardID, counter, err)
 	// Output: shardId-000000000000 1 <nil>
 }
 
@@ -53,7 +59,8 @@ func ExampleProducer_PutAsync() {
 	for i := range 3 {
 		r := shardlog.Record{PartitionKey: "alice", Data: fmt.Appendf(nil, "event %d", i)}
 		err := p.PutAsync(ctx, r, func(res producer.Result, err error) {
-			fmt.Println("stored as", res.Sequence.Counter(), err)
+			counter, _ := res.Sequence.Counter()
+			fmt.Println("stored as", counter, err)
 		})
 		if err != nil {
 			panic(err) // the record was not taken, and there is no callback

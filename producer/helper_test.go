@@ -33,6 +33,11 @@ type call struct {
 	at    time.Time
 }
 
+// Capabilities promise the order of a request, which on may break.
+func (s *fakeSink) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{KeyRanges: true, OrderedRequest: true, Headers: true}
+}
+
 func (s *fakeSink) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }
 
 func (s *fakeSink) PutRecords(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
@@ -210,4 +215,10 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// counterOf returns the counter of a number that NewSequenceNumber made.
+func counterOf(n shardlog.SequenceNumber) uint64 {
+	c, _ := n.Counter()
+	return c
 }

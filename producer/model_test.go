@@ -84,6 +84,10 @@ func (m *model) number(n int) int {
 	return m.rnd.IntN(n)
 }
 
+func (m *model) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{OrderedRequest: true, Headers: true}
+}
+
 func (m *model) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }
 
 // PutRecords fails in one of the ways that a Sink may.
@@ -355,7 +359,7 @@ func (m *model) check() {
 		a := m.results[name][0]
 		n := times[name]
 		if a.err == nil {
-			i := int(a.res.Sequence.Counter()) - 1
+			i := int(counterOf(a.res.Sequence)) - 1
 			require.True(t, i >= 0 && i < len(m.log) && m.log[i].name == name, "seed %d: %s is not at %d", m.seed, name, i)
 		} else if !errors.Is(a.err, shardlog.ErrUnknownOutcome) {
 			require.Zero(t, n, "seed %d: %s is stored, but was told: %v", m.seed, name, a.err)

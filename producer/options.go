@@ -136,7 +136,8 @@ type Order uint8
 const (
 	// OrderPerKey stores the records of a key in order, also across retries: a
 	// key whose record waits for a retry waits with it, other keys go on. A
-	// request may hold several records of a key; the order of these is the
+	// request may hold several records of a key if the sink says that it
+	// keeps their order (Capabilities.OrderedRequest); the order of these is the
 	// sink's to keep, which includes that it does not store one after it
 	// refused an earlier one of the key for a time. When a sink is seen doing
 	// that, the producer counts it in Stats.Reordered, logs it, and goes on

@@ -25,7 +25,7 @@ func TestPutAloneGoesAtOnce(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, start, time.Now(), "no linger")
 		assert.Equal(t, "shardId-000000000000", res.ShardID)
-		assert.EqualValues(t, 1, res.Sequence.Counter())
+		assert.EqualValues(t, 1, counterOf(res.Sequence))
 		assert.Equal(t, 1, res.Sends)
 		assert.Len(t, res.Attempts, 1)
 		require.NoError(t, p.Shutdown(t.Context()))

@@ -76,7 +76,7 @@ func TestScenario67RequestTimesOutButWasStored(t *testing.T) {
 			assert.Equal(t, 2, res.Sends)
 			require.ErrorIs(t, res.Attempts[0].Err, shardlog.ErrUnknownOutcome)
 			assert.Equal(t, []string{"a", "a"}, sink.names())
-			assert.EqualValues(t, 2, res.Sequence.Counter())
+			assert.EqualValues(t, 2, counterOf(res.Sequence))
 			require.NoError(t, p.Shutdown(t.Context()))
 		}
 	})

@@ -1,12 +1,6 @@
 package producer
 
-import (
-	"context"
-	"errors"
-	"time"
-
-	"github.com/shardlog/shardlog"
-)
+import "time"
 
 // Stats describes a producer at one moment. The counters begin with New and
 // only grow. Where the Kinesis Producer Library (KPL) has a figure, its name
@@ -113,89 +107,26 @@ type counters struct {
 	slotsPerRequest, recordsPerRequest Distribution[int64]
 }
 
-// cause is a kind of error.
-type cause uint8
-
-const (
-	causeOther cause = iota
-	causePanic
-	causeThroughput
-	causeNoSpace
-	causeInvalid
-	causeClosed
-	causeNotFound
-	causeShardClosed
-	causeWrongShard
-	causeStorage
-	causeFenced
-	causeNotTried
-	causeTimeout
-	causeUnsupported
-	causeUnknown
-	causeContext
-	causes
-)
-
-// kinds are the causes with a sentinel, the more telling first.
-var kinds = []struct {
-	err   error
-	cause cause
-}{
-	{errExited, causePanic}, // no better than a panic
-	{shardlog.ErrThroughputExceeded, causeThroughput},
-	{shardlog.ErrNoSpace, causeNoSpace},
-	{shardlog.ErrInvalid, causeInvalid},
-	{shardlog.ErrClosed, causeClosed},
-	{shardlog.ErrNotFound, causeNotFound},
-	{shardlog.ErrShardClosed, causeShardClosed},
-	{shardlog.ErrWrongShard, causeWrongShard},
-	{shardlog.ErrStorage, causeStorage},
-	{shardlog.ErrFenced, causeFenced},
-	{shardlog.ErrNotTried, causeNotTried},
-	{shardlog.ErrUnsupported, causeUnsupported},
-	{errTimeout, causeTimeout},
-	{shardlog.ErrUnknownOutcome, causeUnknown},
-	{context.Canceled, causeContext},
-	{context.DeadlineExceeded, causeContext},
-}
-
-var causeNames = [causes]string{
-	causeOther: "other", causePanic: "panic", causeThroughput: "throughput exceeded", causeNoSpace: "no space",
-	causeInvalid: "invalid", causeClosed: "closed", causeNotFound: "not found", causeShardClosed: "shard closed",
-	causeFenced: "fenced", causeNotTried: "not tried", causeTimeout: "timeout", causeUnsupported: "unsupported",
-	causeWrongShard: "wrong shard", causeStorage: "storage", causeUnknown: "unknown outcome", causeContext: "context",
-}
-
-func causeOf(err error) cause {
-	var panicked *PanicError
-	if errors.As(err, &panicked) {
-		return causePanic
-	}
-	for _, k := range kinds {
-		if errors.Is(err, k.err) {
-			return k.cause
-		}
-	}
-	return causeOther
-}
-
-// Stats returns the state of the producer. It does not block.
-func (p *Producer) Stats() Stats {
-	p.mu.Lock()
-	c := p.stats
+// snapshot returns the figures of the moment, without Errors.
+func (c *core) snapshot(now int64) Stats {
+	n := &c.stats
 	s := Stats{
-		Pending: p.records, PendingBytes: p.bytes, Waiting: p.waiting.n, InFlight: p.senders - p.starting,
-		Received: c.received, Rejected: c.rejected, Put: c.put, PutBytes: c.putBytes, Failed: c.failed, Expired: c.expired,
-		Stored: c.stored, StoredBytes: c.storedBytes,
-		Requests: c.requests, Retries: c.retries, Reordered: c.reordered, CallbackPanics: c.panics,
-		Buffering: c.buffering, RequestTime: c.requestTime, RetriesPerRecord: c.retried, RecordsPerStored: c.recordsPerSlot,
-		StoredPerRequest: c.slotsPerRequest, RecordsPerRequest: c.recordsPerRequest,
+		Pending: c.buffer.records, PendingBytes: c.buffer.bytes, Waiting: c.buffer.waiting.n, InFlight: c.flight.senders - c.flight.starting,
+		Received: n.received, Rejected: n.rejected, Put: n.put, PutBytes: n.putBytes, Failed: n.failed, Expired: n.expired,
+		Stored: n.stored, StoredBytes: n.storedBytes,
+		Requests: n.requests, Retries: n.retries, Reordered: n.reordered, CallbackPanics: n.panics,
+		Buffering: n.buffering, RequestTime: n.requestTime, RetriesPerRecord: n.retried, RecordsPerStored: n.recordsPerSlot,
+		StoredPerRequest: n.slotsPerRequest, RecordsPerRequest: n.recordsPerRequest,
 	}
-	if e := p.age.oldest; e != nil {
-		s.OldestAge = time.Duration(p.now() - e.born)
+	if e := c.buffer.age.oldest; e != nil {
+		s.OldestAge = time.Duration(now - e.born)
 	}
-	p.unlock()
-	for i, n := range c.errors {
+	return s
+}
+
+// setErrors sets Errors and AllErrors.
+func (s *Stats) setErrors(counted *[causes]uint64) {
+	for i, n := range counted {
 		if n > 0 {
 			if s.Errors == nil {
 				s.Errors = make(map[string]uint64)
@@ -204,5 +135,4 @@ func (p *Producer) Stats() Stats {
 			s.AllErrors += n
 		}
 	}
-	return s
 }

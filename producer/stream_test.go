@@ -248,23 +248,19 @@ func TestScenario75DedupIDOverAStream(t *testing.T) {
 	}
 }
 
-// A stream that hashes keys in another way keeps the order too: with
-// aggregation, each record says where it belongs.
-func TestAggregationOverAnotherHash(t *testing.T) {
+// A stream that hashes keys in another way does not place them as Aggregation,
+// Spread and Limits suppose: the records of a key from this producer would be on
+// another shard than those from others.
+func TestAnotherHashIsRefused(t *testing.T) {
 	st := openStream(t, stream.Config{Shards: 8, Hash: stream.XXHash})
-	p := newProducer(t, st, &producer.Options{Aggregation: producer.Aggregation{Enabled: true, MaxCount: 2}})
-	on := map[string]string{}
-	for i := range 200 {
-		key := fmt.Sprint("key", i%10)
-		res, err := p.Put(t.Context(), rec(key, fmt.Sprint(i)))
-		require.NoError(t, err)
-		if before, ok := on[key]; ok {
-			require.Equal(t, before, res.ShardID)
-		}
-		on[key] = res.ShardID
+	for _, o := range []producer.Options{
+		{Aggregation: producer.Aggregation{Enabled: true}}, {Spread: true}, {Limits: producer.Limits{Records: 1000}},
+	} {
+		_, err := producer.New(st, &o)
+		require.ErrorIs(t, err, shardlog.ErrUnsupported)
+		require.ErrorContains(t, err, "KeyRanges")
 	}
-	assert.Empty(t, p.Stats().Errors)
-	require.NoError(t, p.Shutdown(t.Context()))
+	newProducer(t, st, nil)
 }
 
 // Scenario 65: what the producer holds stays within its bounds while the sink

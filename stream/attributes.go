@@ -86,7 +86,9 @@ func (db *DB) Attribute(ctx context.Context, name string) (string, error) {
 
 // SetAttribute stores text under a name, for a program that keeps something
 // about the database in it. The value may be "", but names are never removed,
-// so they should be few. The error matches shardlog.ErrInvalid.
+// so they should be few. The error matches shardlog.ErrInvalid, or
+// shardlog.ErrUnknownOutcome if ctx ends while the value is being stored, which
+// may be stored later then.
 func (db *DB) SetAttribute(ctx context.Context, name, value string) error {
 	if err := db.enter(ctx, "set attribute", ""); err != nil {
 		return err

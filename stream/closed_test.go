@@ -100,7 +100,7 @@ func TestMethodsOfADeletedStreamFail(t *testing.T) {
 	require.NoError(t, db.Delete(t.Context(), "s"))
 	for name, err := range everyCall(db, st, t.Context()) {
 		switch name {
-		case "Create", "Delete", "Streams", "Backup":
+		case "Create", "Ensure", "Delete", "Streams", "Backup":
 			require.NoError(t, err, name)
 		default:
 			if !strings.HasPrefix(name, "Checkpoints.") {

@@ -22,6 +22,14 @@ const (
 	Zstd                      // slower; about 6 times smaller on text
 )
 
+// String returns "none", "s2" or "zstd".
+func (c Compression) String() string {
+	if c > Zstd {
+		return fmt.Sprintf("Compression(%d)", uint8(c))
+	}
+	return [...]string{"none", "s2", "zstd"}[c]
+}
+
 // Hash chooses how partition keys map to hash keys.
 type Hash uint8
 
@@ -33,6 +41,14 @@ const (
 	// XXHash is several times faster, for those who need no parity.
 	XXHash
 )
+
+// String returns "md5" or "xxhash".
+func (h Hash) String() string {
+	if h > XXHash {
+		return fmt.Sprintf("Hash(%d)", uint8(h))
+	}
+	return [...]string{"md5", "xxhash"}[h]
+}
 
 // Bounds of a stream's configuration.
 const (
@@ -137,8 +153,8 @@ func (c Config) withDefaults(largest int) (Config, error) {
 	}
 	check(c.Shards >= 1 && c.Shards <= MaxShards, "Shards", c.Shards, fmt.Sprintf("1 to %d", MaxShards))
 	check(c.MaxRecordSize >= 1 && c.MaxRecordSize <= largest, "MaxRecordSize", c.MaxRecordSize, fmt.Sprintf("1 to %d", largest))
-	check(c.Compression <= Zstd, "Compression", uint8(c.Compression), "NoCompression, S2 or Zstd")
-	check(c.Hash <= XXHash, "Hash", uint8(c.Hash), "MD5 or XXHash")
+	check(c.Compression <= Zstd, "Compression", c.Compression, "NoCompression, S2 or Zstd")
+	check(c.Hash <= XXHash, "Hash", c.Hash, "MD5 or XXHash")
 	errs = append(errs, checkRetention(c.Retention, c.RetentionBytes), checkDedupWindow(c.DedupWindow), checkTags(c.Tags),
 		checkAttributes(c.Attributes), c.Limits.check())
 	return c, errors.Join(errs...)

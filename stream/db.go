@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -342,8 +341,9 @@ func (db *DB) lockStreams(ctx context.Context) error {
 
 func (db *DB) unlockStreams() { <-db.manage }
 
-// Create makes a stream. The name is 1 to 128 letters, digits, "_", "." and
-// "-". Errors match shardlog.ErrInvalid, with all faults of cfg, or ErrExists.
+// Create creates a stream. The name is 1 to 128 letters, digits, "_", "." and
+// "-". Errors match shardlog.ErrInvalid, with all faults of cfg, or ErrExists;
+// see Ensure for a program that is run again.
 func (db *DB) Create(ctx context.Context, name string, cfg Config) (*Stream, error) {
 	fail := func(err error) (*Stream, error) {
 		return nil, &shardlog.Error{Op: "create", Stream: name, Err: err}
@@ -359,20 +359,34 @@ func (db *DB) Create(ctx context.Context, name string, cfg Config) (*Stream, err
 		return fail(err)
 	}
 	defer db.unlockStreams()
-	db.mu.Lock()
-	_, exists := db.streams[name]
-	db.mu.Unlock()
-	if exists {
+	if db.lookUp(name) != nil {
 		return fail(shardlog.ErrExists)
 	}
-	st, err := db.create(context.WithoutCancel(ctx), name, cfg)
+	st, err := db.createLocked(ctx, name, cfg)
 	if err != nil {
 		return fail(err)
+	}
+	return st, nil
+}
+
+// lookUp returns the stream with the name, or nil.
+func (db *DB) lookUp(name string) *Stream {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	return db.streams[name]
+}
+
+// createLocked stores a stream that is not there and makes it visible, with
+// manage held. It does not respect ctx: half a stream is none.
+func (db *DB) createLocked(ctx context.Context, name string, cfg Config) (*Stream, error) {
+	st, err := db.create(context.WithoutCancel(ctx), name, cfg)
+	if err != nil {
+		return nil, err
 	}
 	db.mu.Lock()
 	db.streams[name] = st
 	db.mu.Unlock()
-	db.wakeJanitor() // its records may expire before anything that there was
+	db.wakeJanitor() // its records may expire before those of all other streams
 	return st, nil
 }
 
@@ -432,28 +446,19 @@ func (db *DB) Stream(ctx context.Context, name string) (*Stream, error) {
 	if err := db.enter(ctx, "stream", name); err != nil {
 		return nil, err
 	}
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	if st := db.streams[name]; st != nil {
+	if st := db.lookUp(name); st != nil {
 		return st, nil
 	}
 	return nil, &shardlog.Error{Op: "stream", Stream: name, Err: shardlog.ErrNotFound}
 }
 
-// Streams iterates over all streams, by name. The only errors are those of a
-// closed database and of ctx, which end the iteration.
-func (db *DB) Streams(ctx context.Context) iter.Seq2[*Stream, error] {
-	return func(yield func(*Stream, error) bool) {
-		if err := db.enter(ctx, "streams", ""); err != nil {
-			yield(nil, err)
-			return
-		}
-		for _, st := range db.list() {
-			if !yield(st, nil) {
-				return
-			}
-		}
+// Streams returns all streams, by name. The slice is the caller's. It does not
+// block; the only errors are those of a closed database and of ctx.
+func (db *DB) Streams(ctx context.Context) ([]*Stream, error) {
+	if err := db.enter(ctx, "streams", ""); err != nil {
+		return nil, err
 	}
+	return db.list(), nil
 }
 
 func (db *DB) list() []*Stream {
@@ -467,10 +472,14 @@ func (db *DB) list() []*Stream {
 	return all
 }
 
-// Delete removes a stream with all its records, for good. Calls on it get
-// shardlog.ErrNotFound from then on. It blocks until the records are gone; if
-// ctx ends first the stream is gone all the same, and its space is given back
-// when the database is opened again.
+// Delete removes a stream with all its records, permanently. Calls on it get
+// shardlog.ErrNotFound from then on. It blocks until the records are removed.
+//
+// The error matches shardlog.ErrNotFound if there is no such stream. If it
+// matches shardlog.ErrUnknownOutcome, because ctx ended or the storage failed
+// after the deletion was stored, the stream is deleted, and its space is
+// reclaimed when the database is opened again. After any other error nothing was
+// changed.
 func (db *DB) Delete(ctx context.Context, name string) error {
 	fail := func(err error) error { return &shardlog.Error{Op: "delete", Stream: name, Err: err} }
 	if err := db.enter(ctx, "delete", name); err != nil {
@@ -480,9 +489,7 @@ func (db *DB) Delete(ctx context.Context, name string) error {
 		return fail(err)
 	}
 	defer db.unlockStreams()
-	db.mu.Lock()
-	st := db.streams[name]
-	db.mu.Unlock()
+	st := db.lookUp(name)
 	if st == nil {
 		return fail(shardlog.ErrNotFound)
 	}

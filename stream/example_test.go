@@ -29,7 +29,7 @@ func ExampleOpen() {
 
 	db, err := stream.Open(filepath.Join(tmp, "db"), nil)
 	check(err)
-	st, err := db.Create(ctx, "clicks", stream.Config{Shards: 2})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{Shards: 2})
 	check(err)
 	res, err := st.Put(ctx, shardlog.Record{PartitionKey: "alice", Data: []byte("/index.html")})
 	check(err)
@@ -38,7 +38,7 @@ func ExampleOpen() {
 	db, err = stream.Open(filepath.Join(tmp, "db"), nil)
 	check(err)
 	defer db.Close()
-	st, err = db.Stream(ctx, "clicks")
+	st, err = db.Ensure(ctx, "clicks", stream.Config{Shards: 2})
 	check(err)
 	for r, err := range st.Records(ctx, res.ShardID, shardlog.TrimHorizon()) {
 		check(err)
@@ -47,13 +47,34 @@ func ExampleOpen() {
 	// Output: alice /index.html
 }
 
+// Ensure creates a stream or returns the one that is there, unless that has
+// another configuration.
+func ExampleDB_Ensure() {
+	ctx := context.Background()
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	check(err)
+	defer db.Close()
+	for range 2 { // the second time as by a program that is run again
+		_, err = db.Ensure(ctx, "clicks", stream.Config{Shards: 2, Retention: time.Hour})
+		check(err)
+	}
+	_, err = db.Ensure(ctx, "clicks", stream.Config{Shards: 3, Retention: time.Hour})
+	var mismatch *stream.ConfigMismatchError
+	if errors.As(err, &mismatch) {
+		for _, f := range mismatch.Fields {
+			fmt.Printf("%s is %v, not %v\n", f.Field, f.Have, f.Want)
+		}
+	}
+	// Output: Shards is 2, not 3
+}
+
 // Many records are stored by one call, each on the shard of its key.
 func ExampleStream_PutRecords() {
 	ctx := context.Background()
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "clicks", stream.Config{Shards: 4})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{Shards: 4})
 	check(err)
 	records := []shardlog.Record{
 		{PartitionKey: "alice", Data: []byte("1")},
@@ -79,7 +100,7 @@ func ExampleStream_Read() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "clicks", stream.Config{})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{})
 	check(err)
 	for i := range 5 {
 		_, err := st.Put(ctx, shardlog.Record{PartitionKey: "alice", Data: fmt.Append(nil, i)})
@@ -112,7 +133,7 @@ func ExampleStream_Reshard() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "clicks", stream.Config{Shards: 2})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{Shards: 2})
 	check(err)
 	check(st.Reshard(ctx, 4))
 	infos, err := st.Shards(ctx)
@@ -135,7 +156,7 @@ func ExampleStream_PutIf() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "orders", stream.Config{})
+	st, err := db.Ensure(ctx, "orders", stream.Config{})
 	check(err)
 	const shard = "shardId-000000000000"
 	event := func(s string) []shardlog.Record { return []shardlog.Record{{PartitionKey: "order-1", Data: []byte(s)}} }
@@ -156,7 +177,7 @@ func ExampleStream_SetRetention() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "clicks", stream.Config{})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{})
 	check(err)
 	fmt.Println(st.Info().Retention)
 	check(st.SetRetention(ctx, 7*24*time.Hour, 10<<30))
@@ -200,7 +221,7 @@ func ExampleStream_PutRequest() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "orders", stream.Config{Shards: 4})
+	st, err := db.Ensure(ctx, "orders", stream.Config{Shards: 4})
 	check(err)
 	epoch, err := st.OpenProducer(ctx, "till-7")
 	check(err)
@@ -230,7 +251,7 @@ func ExampleStream_SetDedupWindow() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "payments", stream.Config{Shards: 4, DedupWindow: 2 * time.Minute})
+	st, err := db.Ensure(ctx, "payments", stream.Config{Shards: 4, DedupWindow: 2 * time.Minute})
 	check(err)
 	payment := shardlog.Record{PartitionKey: "alice", Data: []byte("12.50"), DedupID: "payment 4711"}
 	first, err := st.Put(ctx, payment)
@@ -249,9 +270,9 @@ func ExampleDB_Begin() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	orders, err := db.Create(ctx, "orders", stream.Config{})
+	orders, err := db.Ensure(ctx, "orders", stream.Config{})
 	check(err)
-	bills, err := db.Create(ctx, "bills", stream.Config{})
+	bills, err := db.Ensure(ctx, "bills", stream.Config{})
 	check(err)
 	put, err := orders.Put(ctx, shardlog.Record{PartitionKey: "alice", Data: []byte("2 apples")})
 	check(err)

@@ -59,7 +59,7 @@ func leaked(patience time.Duration) string {
 		buf = buf[:runtime.Stack(buf, true)]
 		var left []string
 		for i, g := range strings.Split(string(buf), "\n\n") {
-			own := strings.Contains(g, "shardlog/shard.") || strings.Contains(g, "stream.(*DB)") || strings.Contains(g, "dgraph-io/")
+			own := strings.Contains(g, "internal/logstore.") || strings.Contains(g, "stream.(*DB)") || strings.Contains(g, "dgraph-io/")
 			if i > 0 && own && !strings.Contains(g, "testing.tRunner") {
 				left = append(left, g)
 			}

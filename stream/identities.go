@@ -194,8 +194,8 @@ func (st *Stream) withoutLost(list []numbered) []numbered {
 	r := st.routes.Load()
 	kept := list[:0]
 	for i := range list {
-		m := r.find(logstore.Name(list[i].seq.Shard()))
-		if m == nil || !m.s.Lost(list[i].seq.Counter()) {
+		m := r.find(logstore.Name(shardOf(list[i].seq)))
+		if m == nil || !m.s.Lost(counterOf(list[i].seq)) {
 			kept = append(kept, list[i])
 		}
 	}
@@ -215,8 +215,9 @@ func checkProducerID(id string) error {
 // ProducerExpiry and MaxProducers.
 //
 // Errors match shardlog.ErrInvalid, ErrNotFound if the stream was deleted,
-// ErrNoSpace, ErrClosed, or shardlog.ErrUnknownOutcome if ctx ends; the
-// identity may have been taken over then.
+// ErrNoSpace, ErrClosed, or shardlog.ErrUnknownOutcome if ctx ends or the
+// storage fails while the epoch is being stored: the identity may have been
+// taken over then, or may be taken over later.
 func (st *Stream) OpenProducer(ctx context.Context, id string) (epoch uint64, err error) {
 	if err := st.enter(ctx, "open producer"); err != nil {
 		return 0, err
@@ -233,7 +234,7 @@ func (st *Stream) OpenProducer(ctx context.Context, id string) (epoch uint64, er
 		if wait == nil {
 			// An epoch that goes with the power would be given out twice.
 			if err := st.db.syncNow(); err != nil {
-				return 0, st.fail("open producer", "", err)
+				return 0, st.fail("open producer", "", errors.Join(shardlog.ErrUnknownOutcome, err))
 			}
 			return epoch, nil
 		}
@@ -245,7 +246,9 @@ func (st *Stream) OpenProducer(ctx context.Context, id string) (epoch uint64, er
 
 // openProducer is one attempt; it returns what to wait for before the next.
 func (st *Stream) openProducer(ctx context.Context, id string) (epoch uint64, wait <-chan struct{}, err error) {
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return 0, nil, err
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return 0, nil, shardlog.ErrNotFound
@@ -365,7 +368,9 @@ func (st *Stream) expireProducers(ctx context.Context) (time.Duration, error) {
 }
 
 func (st *Stream) expireProducer(ctx context.Context, p *identity) error {
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return err
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return shardlog.ErrNotFound

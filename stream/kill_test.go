@@ -209,7 +209,7 @@ func (k *killed) verify(t *testing.T) {
 	for _, info := range infos {
 		horizon := readHorizon(t, st, info)
 		require.GreaterOrEqual(t, horizon, k.horizon[info.ID], "the horizon of %s went back", info.ID)
-		if horizon > info.First.Counter()+1 {
+		if horizon > counterOf(info.First)+1 {
 			k.horizon[info.ID] = horizon
 		}
 		var last shardlog.SequenceNumber
@@ -220,7 +220,7 @@ func (k *killed) verify(t *testing.T) {
 			require.NoError(t, err)
 			require.Greater(t, rec.n, lastOf[rec.key], "order of key %s, or a duplicate", rec.key)
 			lastOf[rec.key] = rec.n
-			id := killID{info.ID, r.Sequence.Counter()}
+			id := killID{info.ID, counterOf(r.Sequence)}
 			require.GreaterOrEqual(t, id.counter, horizon)
 			k.take(t, id, rec, false)
 			present[id] = true
@@ -250,10 +250,10 @@ func readHorizon(t testing.TB, st *Stream, info shardlog.ShardInfo) uint64 {
 	_, err := st.Read(context.Background(), shardlog.ReadRequest{ShardID: info.ID, From: shardlog.At(info.First), MaxRecords: 1})
 	var trimmed *shardlog.TrimmedError
 	if errors.As(err, &trimmed) {
-		return trimmed.Oldest.Sequence().Counter()
+		return counterOf(trimmed.Oldest.Sequence())
 	}
 	require.NoError(t, err)
-	return info.First.Counter() + 1
+	return counterOf(info.First) + 1
 }
 
 // runChild is the writer that is killed.
@@ -330,7 +330,7 @@ func (w *killWriter) write(i int) {
 		var b strings.Builder
 		for j := range res {
 			w.fatal(res[j].Err)
-			fmt.Fprintf(&b, "a %s %d %s %d\n", res[j].ShardID, res[j].Sequence.Counter(), recs[j].PartitionKey, binary.BigEndian.Uint32(recs[j].Data))
+			fmt.Fprintf(&b, "a %s %d %s %d\n", res[j].ShardID, counterOf(res[j].Sequence), recs[j].PartitionKey, binary.BigEndian.Uint32(recs[j].Data))
 		}
 		w.say(b.String())
 	}
@@ -355,7 +355,9 @@ func (w *killWriter) makeStreams() {
 			_, err := st.Put(ctx, shardlog.Record{PartitionKey: fmt.Sprint(j), Data: make([]byte, 1000*j)})
 			w.fatal(err)
 		}
-		for old := range w.db.Streams(ctx) {
+		all, err := w.db.Streams(ctx)
+		w.fatal(err)
+		for _, old := range all {
 			if strings.HasPrefix(old.Name(), "other-") {
 				w.fatal(w.db.Delete(ctx, old.Name()))
 			}

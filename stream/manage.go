@@ -10,17 +10,30 @@ import (
 	"github.com/shardlog/shardlog/internal/logstore"
 )
 
-// update replaces the stream's metadata; change edits a copy of it.
+// update replaces the stream's metadata; change edits a copy of it. It respects
+// ctx while it waits for its turn, and not once the change is being stored: so
+// an error says that nothing was changed, unless it matches
+// shardlog.ErrUnknownOutcome.
 func (st *Stream) update(ctx context.Context, op string, change func(*streamMeta) error) error {
 	if err := st.enter(ctx, op); err != nil {
 		return err
 	}
-	st.config.Lock()
+	if err := st.config.Lock(ctx); err != nil {
+		return st.fail(op, "", err)
+	}
 	defer st.config.Unlock()
+	if err := st.updateLocked(ctx, change); err != nil {
+		return st.fail(op, "", err)
+	}
+	return nil
+}
+
+// updateLocked is update with config held.
+func (st *Stream) updateLocked(ctx context.Context, change func(*streamMeta) error) error {
 	meta := *st.meta.Load()
 	meta.Tags = maps.Clone(meta.Tags)
 	if err := change(&meta); err != nil {
-		return st.fail(op, "", err)
+		return err
 	}
 	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *logstore.Tx) error {
 		if st.deleted.Load() {
@@ -30,9 +43,10 @@ func (st *Stream) update(ctx context.Context, op string, change func(*streamMeta
 		return nil
 	})
 	if err != nil {
-		return st.fail(op, "", err)
+		return err
 	}
 	st.meta.Store(&meta)
+	st.usage.Limit.Store(meta.RetentionBytes)
 	return nil
 }
 
@@ -45,28 +59,39 @@ func (st *Stream) SetRetention(ctx context.Context, age time.Duration, bytes int
 		return checkRetention(age, bytes)
 	})
 	if err == nil {
-		st.usage.Limit.Store(bytes)
 		st.db.wakeJanitor()
 	}
 	return err
 }
 
-// SetLimits changes the rate limits of every shard, at once and with full
-// allowances.
+// SetLimits changes the rate limits of every shard, at the same time and with
+// full allowances.
 func (st *Stream) SetLimits(ctx context.Context, l Limits) error {
-	err := st.update(ctx, "set limits", func(m *streamMeta) error {
+	const op = "set limits"
+	if err := st.enter(ctx, op); err != nil {
+		return err
+	}
+	if err := st.config.Lock(ctx); err != nil {
+		return st.fail(op, "", err)
+	}
+	defer st.config.Unlock()
+	// Shape is held before anything is stored, so that ctx cannot end between
+	// what is stored and what is in force.
+	if err := st.shape.Lock(ctx); err != nil {
+		return st.fail(op, "", err)
+	}
+	defer st.shape.Unlock()
+	err := st.updateLocked(ctx, func(m *streamMeta) error {
 		m.Limits = l
 		return l.check()
 	})
 	if err != nil {
-		return err
+		return st.fail(op, "", err)
 	}
-	st.shape.Lock()
-	defer st.shape.Unlock()
 	old := st.routes.Load()
 	all := make([]*member, len(old.all))
 	for i, m := range old.all {
-		all[i] = &member{s: m.s, meta: m.meta, lim: newLimiter(st.meta.Load().Limits), ctr: m.ctr}
+		all[i] = &member{s: m.s, handle: m.handle, meta: m.meta, lim: newLimiter(l), ctr: m.ctr}
 	}
 	st.routes.Store(newRoutes(all))
 	return nil

@@ -317,7 +317,7 @@ func (m *model) stored(ms *modelStream, mine []modelRecord, res []shardlog.PutRe
 		require.NotNil(m.t, s)
 		require.False(m.t, s.closed)
 		mine[i].seq = res[i].Sequence
-		require.GreaterOrEqual(m.t, mine[i].seq.Counter(), s.horizon)
+		require.GreaterOrEqual(m.t, counterOf(mine[i].seq), s.horizon)
 		s.records = append(s.records, mine[i])
 	}
 }
@@ -350,7 +350,7 @@ func (m *model) putIf() {
 		if !errors.Is(err, shardlog.ErrStorage) {
 			var c *shardlog.ConflictError
 			require.ErrorAs(m.t, err, &c)
-			require.Equal(m.t, last.Counter(), c.Actual.Counter())
+			require.Equal(m.t, counterOf(last), counterOf(c.Actual))
 		}
 		return
 	}
@@ -494,7 +494,7 @@ func (m *model) checkpoint() {
 func (ms *modelStream) follow(t testing.TB, st *Stream) {
 	for _, s := range shards(t, st) {
 		if ms.shards[s.ID] == nil {
-			ms.shards[s.ID] = &modelShard{horizon: s.First.Counter() + 1}
+			ms.shards[s.ID] = &modelShard{horizon: counterOf(s.First) + 1}
 		}
 		ms.shards[s.ID].closed = s.Closed
 	}

@@ -103,12 +103,35 @@ func (s *identityState) encode() []byte {
 		t := table.of(&e.seq)
 		b = binary.AppendUvarint(b, e.number-number)
 		b = binary.AppendUvarint(b, uint64(t))
-		b = binary.AppendVarint(b, int64(e.seq.Counter()-counters[t]))
-		b = binary.AppendVarint(b, e.seq.Arrival().Unix()-arrival)
-		number, counters[t], arrival = e.number, e.seq.Counter(), e.seq.Arrival().Unix()
+		b = binary.AppendVarint(b, int64(counterOf(e.seq)-counters[t]))
+		b = binary.AppendVarint(b, arrivalOf(e.seq)-arrival)
+		number, counters[t], arrival = e.number, counterOf(e.seq), arrivalOf(e.seq)
 	}
 	le.PutUint64(b, xxhash.Sum64(b[8:]))
 	return b
+}
+
+// The parts of a number that this log gave to a record, and which are therefore
+// known. Times are in seconds.
+
+func counterOf(n shardlog.SequenceNumber) uint64 {
+	c, _ := n.Counter()
+	return c
+}
+
+func shardOf(n shardlog.SequenceNumber) uint32 {
+	index, _ := n.Shard()
+	return index
+}
+
+func createdOf(n shardlog.SequenceNumber) int64 {
+	t, _ := n.Created()
+	return t.Unix()
+}
+
+func arrivalOf(n shardlog.SequenceNumber) int64 {
+	t, _ := n.Arrival()
+	return t.Unix()
 }
 
 // numberPlace is a shard, as a sequence number names it.
@@ -124,7 +147,7 @@ type placeTable struct {
 }
 
 func (t *placeTable) of(seq *shardlog.SequenceNumber) int {
-	p := numberPlace{seq.Shard(), seq.Created().Unix()}
+	p := numberPlace{shardOf(*seq), createdOf(*seq)}
 	if t.index == nil {
 		for i := range t.list {
 			if t.list[i] == p {

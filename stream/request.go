@@ -12,9 +12,16 @@ import (
 )
 
 // Capabilities implements shardlog.Capable. DedupID is set while the stream has
-// a Config.DedupWindow.
+// a Config.DedupWindow, and KeyRanges if its Config.Hash is MD5. MaxRecord is the
+// database's limit, because that of the stream can change at any time. The
+// number and size of records in a call are not limited.
 func (st *Stream) Capabilities() shardlog.Capabilities {
-	return shardlog.Capabilities{RefusesMisrouted: true, Idempotent: true, DedupID: st.meta.Load().DedupWindow > 0, Pushes: true}
+	meta := st.meta.Load()
+	return shardlog.Capabilities{
+		RefusesMisrouted: true, Idempotent: true, DedupID: meta.DedupWindow > 0, Pushes: true,
+		KeyRanges: meta.Hash == MD5, OrderedRequest: true, Lineage: true, Headers: true, TimeSeek: shardlog.TimeSeekArrival,
+		MaxRecord: st.db.largestRecord(),
+	}
 }
 
 // PutRequest implements shardlog.RequestSink. What PutRecords says of blocking,
@@ -166,7 +173,9 @@ type sameID struct{ index, of int }
 // nothing and returns what to wait for.
 func (c *call) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	st := c.st
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return nil, err
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return nil, shardlog.ErrNotFound
@@ -267,7 +276,7 @@ func (c *call) begin() (wait <-chan struct{}, err error) {
 }
 
 func duplicate(seq shardlog.SequenceNumber) shardlog.PutResult {
-	return shardlog.PutResult{ShardID: logstore.Name(seq.Shard()), Sequence: seq, Duplicate: true}
+	return shardlog.PutResult{ShardID: logstore.Name(shardOf(seq)), Sequence: seq, Duplicate: true}
 }
 
 // claimIDs claims the IDs of what is to be stored, and takes out of todo what

@@ -151,12 +151,15 @@ func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Dura
 	return next, nil
 }
 
-// dropExpired removes closed shards that have nothing to read any more.
+// dropExpired removes closed shards that have nothing to read any more. A
+// parent goes before its children, because a reader at its end asks it for
+// them: the parent's last record may expire after the children's time is over,
+// as arrivals are milliseconds and do not follow a clock that steps back.
 func (st *Stream) dropExpired(ctx context.Context, age time.Duration) (next time.Duration, err error) {
 	now := time.Now()
 	next = min(time.Hour, age)
 	for _, m := range st.routes.Load().all {
-		if !m.meta.Closed || !m.s.Info().Empty {
+		if !m.meta.Closed || !m.s.Info().Empty || st.routes.Load().hasParent(m) {
 			continue
 		}
 		if left := time.UnixMilli(m.meta.ClosedAt).Add(age).Sub(now); left > 0 {
@@ -187,7 +190,9 @@ func (m *streamMeta) closedAge() time.Duration {
 
 // forget removes a closed shard from the stream.
 func (st *Stream) forget(ctx context.Context, gone *member) error {
-	st.shape.Lock()
+	if err := st.shape.Lock(ctx); err != nil {
+		return err
+	}
 	if st.deleted.Load() {
 		st.shape.Unlock()
 		return shardlog.ErrNotFound

@@ -9,14 +9,16 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/logstore"
+	"github.com/shardlog/shardlog/shard"
 )
 
 // member is a shard of a stream. What of it changes, changes by replacement.
 type member struct {
-	s    *logstore.Shard
-	meta shardMeta
-	lim  *limiter
-	ctr  *counters
+	s      *logstore.Shard
+	handle *shard.Shard // what users get; the same as long as the shard exists
+	meta   shardMeta
+	lim    *limiter
+	ctr    *counters
 }
 
 func (m *member) index() uint32 { return m.s.ID().Shard }
@@ -77,7 +79,17 @@ func (r *routes) route(k shardlog.HashKey) *member {
 	return r.open[i]
 }
 
-// member returns what the stream knows of one of its shards.
+// current returns what the stream knows of one of its shards, or nil if
+// retention has removed it.
+func (r *routes) current(s *logstore.Shard) *member {
+	i := sort.Search(len(r.all), func(i int) bool { return r.all[i].index() >= s.ID().Shard })
+	if i < len(r.all) && r.all[i].s == s {
+		return r.all[i]
+	}
+	return nil
+}
+
+// member returns what the stream knows of one of its shards that is listed.
 func (r *routes) member(s *logstore.Shard) *member {
 	i := sort.Search(len(r.all), func(i int) bool { return r.all[i].index() >= s.ID().Shard })
 	return r.all[i]
@@ -103,6 +115,16 @@ func (r *routes) children(index uint32) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// hasParent reports whether a shard that m was made from is still listed.
+func (r *routes) hasParent(m *member) bool {
+	for _, p := range m.meta.Parents {
+		if r.find(logstore.Name(p)) != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // hashKey returns where a record belongs.

@@ -166,7 +166,7 @@ func TestShardInfoOfClosedShards(t *testing.T) {
 	require.NoError(t, err)
 	infos := shards(t, st)
 	require.Equal(t, last.Sequence, infos[0].Last)
-	require.Equal(t, infos[1].First.Counter()+1, infos[1].Last.Counter(), "of a shard without records: just above First")
+	require.Equal(t, counterOf(infos[1].First)+1, counterOf(infos[1].Last), "of a shard without records: just above First")
 	require.Equal(t, []string{infos[0].ID, infos[1].ID}, infos[2].Parents)
 	require.Equal(t, id, infos[2].ID)
 	require.False(t, infos[2].Closed)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/logstore"
+	"github.com/shardlog/shardlog/shard"
 )
 
 // shardsPerChange bounds how many shards one transaction creates: their
@@ -22,7 +23,7 @@ func (st *Stream) shardConfig(id logstore.ID, m *shardMeta) logstore.Config {
 }
 
 func (st *Stream) newMember(s *logstore.Shard, m shardMeta) *member {
-	return &member{s: s, meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
+	return &member{s: s, handle: shard.New(s, &shardOwner{st, s}), meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
 }
 
 // base returns the counter below those of a new shard. In a durable database
@@ -103,7 +104,9 @@ func (st *Stream) Split(ctx context.Context, shardID string, newStart shardlog.H
 	if err := st.enter(ctx, "split"); err != nil {
 		return nil, err
 	}
-	st.shape.Lock()
+	if err := st.shape.Lock(ctx); err != nil {
+		return nil, st.fail("split", shardID, err)
+	}
 	defer st.shape.Unlock()
 	m, err := st.openShard("split", shardID)
 	if err != nil {
@@ -136,7 +139,9 @@ func (st *Stream) Merge(ctx context.Context, shardID, adjacentID string) (string
 	if err := st.enter(ctx, "merge"); err != nil {
 		return "", err
 	}
-	st.shape.Lock()
+	if err := st.shape.Lock(ctx); err != nil {
+		return "", st.fail("merge", shardID, err)
+	}
 	defer st.shape.Unlock()
 	a, err := st.openShard("merge", shardID)
 	if err != nil {
@@ -170,13 +175,10 @@ func (st *Stream) Reshard(ctx context.Context, n int) error {
 	if err := st.checkCount(n); err != nil {
 		return st.fail("reshard", "", err)
 	}
-	// Two at a time would undo each other's steps.
-	select {
-	case st.resharding <- struct{}{}:
-		defer func() { <-st.resharding }()
-	case <-ctx.Done():
-		return st.fail("reshard", "", context.Cause(ctx))
+	if err := st.resharding.Lock(ctx); err != nil {
+		return st.fail("reshard", "", err)
 	}
+	defer st.resharding.Unlock()
 	bounds := evenRanges(n)
 	for {
 		more, err := st.reshardStep(ctx, bounds)
@@ -195,7 +197,9 @@ func (st *Stream) reshardStep(ctx context.Context, bounds []shardlog.HashKey) (m
 	if err := st.enter(ctx, "reshard"); err != nil {
 		return false, err
 	}
-	st.shape.Lock()
+	if err := st.shape.Lock(ctx); err != nil {
+		return false, err
+	}
 	defer st.shape.Unlock()
 	open := st.routes.Load().open
 	steps := splitsAt(open, bounds)
@@ -256,11 +260,14 @@ func (st *Stream) openShard(op, shardID string) (*member, error) {
 	if st.deleted.Load() {
 		return nil, st.fail(op, shardID, shardlog.ErrNotFound)
 	}
-	m, err := st.find(op, shardID)
-	if err == nil && m.meta.Closed {
-		err = st.fail(op, shardID, shardlog.ErrShardClosed)
+	m := st.routes.Load().find(shardID)
+	if m == nil {
+		return nil, st.fail(op, shardID, shardlog.ErrNotFound)
 	}
-	return m, err
+	if m.meta.Closed {
+		return nil, st.fail(op, shardID, shardlog.ErrShardClosed)
+	}
+	return m, nil
 }
 
 // reshape replaces parents by children that begin at starts.
@@ -310,7 +317,7 @@ func (st *Stream) reshape(ctx context.Context, steps []reshape) ([]string, error
 func (st *Stream) install(old *routes, metas []shardMeta, created []*logstore.Shard, closing []*member, closed []shardMeta) []string {
 	replaced := make(map[*member]*member, len(closing))
 	for i, m := range closing {
-		replaced[m] = &member{s: m.s, meta: closed[i], lim: m.lim, ctr: m.ctr}
+		replaced[m] = &member{s: m.s, handle: m.handle, meta: closed[i], lim: m.lim, ctr: m.ctr}
 	}
 	all := make([]*member, 0, len(old.all)+len(created))
 	for _, m := range old.all {
@@ -328,12 +335,38 @@ func (st *Stream) install(old *routes, metas []shardMeta, created []*logstore.Sh
 	return ids
 }
 
-// delete removes the stream; DB.manage is held.
+// delete removes the stream; DB.manage is held. Until the mark is stored nothing
+// has happened; from then on the stream is gone, and an error is one of
+// reclaiming its space.
 func (st *Stream) delete(ctx context.Context) error {
+	if err := st.markDeleted(ctx); err != nil {
+		return err
+	}
+	st.db.mu.Lock()
+	delete(st.db.streams, st.name)
+	st.db.mu.Unlock()
+	if err := st.drop(ctx); err != nil {
+		if !errors.Is(err, shardlog.ErrUnknownOutcome) {
+			err = errors.Join(shardlog.ErrUnknownOutcome, err)
+		}
+		return fmt.Errorf("the stream is deleted; its space is reclaimed when the database is opened again: %w", err)
+	}
+	return nil
+}
+
+// markDeleted stores that the stream is deleted. It does not respect ctx once
+// it has the locks, so that it is certain whether the mark is stored.
+func (st *Stream) markDeleted(ctx context.Context) error {
 	// With config held, nobody who changes the configuration stores the stream
-	// anew without the mark.
-	st.config.Lock()
-	st.shape.Lock()
+	// again without the mark.
+	if err := st.config.Lock(ctx); err != nil {
+		return err
+	}
+	defer st.config.Unlock()
+	if err := st.shape.Lock(ctx); err != nil {
+		return err
+	}
+	defer st.shape.Unlock()
 	meta := *st.meta.Load()
 	meta.Deleting = true
 	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *logstore.Tx) error {
@@ -343,14 +376,11 @@ func (st *Stream) delete(ctx context.Context) error {
 	if err == nil {
 		st.deleted.Store(true)
 	}
-	st.shape.Unlock()
-	st.config.Unlock()
-	if err != nil {
-		return err
-	}
-	st.db.mu.Lock()
-	delete(st.db.streams, st.name)
-	st.db.mu.Unlock()
+	return err
+}
+
+// drop removes the records of a deleted stream, and what else is stored of it.
+func (st *Stream) drop(ctx context.Context) error {
 	for _, m := range st.routes.Load().all {
 		if err := st.dropShard(ctx, m); err != nil {
 			return err

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"maps"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -23,15 +21,18 @@ type Stream struct {
 	name  string
 	usage logstore.Usage
 
-	// shape is read-held by writers and held by whatever changes the set of
-	// open shards, so that a writer never meets a shard that is being closed.
-	shape   sync.RWMutex
-	routes  atomic.Pointer[routes]
-	meta    atomic.Pointer[streamMeta] // replaced under config
-	config  sync.Mutex
-	deleted atomic.Bool
-	// resharding has room for the one Reshard at a time.
-	resharding chan struct{}
+	// shape is read-held by writers until their records are committed, and held
+	// by whatever changes the set of open shards, so that a writer never meets
+	// a shard that is being closed. It and config are held across commits, so
+	// whoever waits for them respects its context.
+	shape   *ctxRWMutex
+	routes  atomic.Pointer[routes] // replaced with shape held
+	config  ctxMutex
+	meta    atomic.Pointer[streamMeta] // replaced with config held
+	deleted atomic.Bool                // set with config and shape held
+	// resharding is held by Reshard between its steps as well: two at the same
+	// time would undo each other's.
+	resharding ctxMutex
 
 	producers producers
 	dedup     dedupIndex
@@ -49,7 +50,7 @@ var (
 )
 
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
-	st := &Stream{db: db, id: id, name: meta.Name, resharding: make(chan struct{}, 1)}
+	st := &Stream{db: db, id: id, name: meta.Name, shape: newCtxRWMutex(), config: newCtxMutex(), resharding: newCtxMutex()}
 	st.meta.Store(&meta)
 	st.dedup.st, st.dedup.limit, st.dedup.pending = st, MaxDedupIDs, map[dedupKey]pendingID{}
 	st.usage.Limit.Store(meta.RetentionBytes)
@@ -118,7 +119,9 @@ func (st *Stream) Shards(ctx context.Context) ([]shardlog.ShardInfo, error) {
 	return infos, nil
 }
 
-// Put stores one record. It is PutRecords with one, a little cheaper.
+// Put stores one record. It is PutRecords with one, a little cheaper. The error
+// matches shardlog.ErrUnknownOutcome if ctx ends while the write is under way;
+// after any other error the record is not stored, and will not be.
 func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResult, error) {
 	if err := st.enter(ctx, "put"); err != nil {
 		return shardlog.PutResult{}, err
@@ -140,7 +143,9 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 	if invalid != nil {
 		return shardlog.PutResult{}, st.fail("put", "", invalid)
 	}
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return shardlog.PutResult{}, st.fail("put", "", err)
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return shardlog.PutResult{}, st.fail("put", "", shardlog.ErrNotFound)
@@ -198,7 +203,9 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 	meta := st.meta.Load()
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
-	st.shape.RLock()
+	if err := st.shape.RLock(ctx); err != nil {
+		return nil, false, err
+	}
 	defer st.shape.RUnlock()
 	if st.deleted.Load() {
 		return nil, false, shardlog.ErrNotFound
@@ -341,115 +348,12 @@ func checkRecord(r *shardlog.Record, maxSize int, ids idRule) *shardlog.InvalidE
 	return nil
 }
 
-// PutIf stores records on one shard if its last record is the one given, or,
-// if expected is unset, if it never had one: optimistic locking for event
-// sourcing. All records are stored together or none is. The error matches
-// shardlog.ErrConflict, as a *shardlog.ConflictError, if the last record is
-// another, shardlog.ErrWrongShard if a record does not belong on the shard,
-// and shardlog.ErrShardClosed if the shard takes no more records. Records must
-// not have a DedupID: the condition keeps copies out.
-func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.PutResult, error) {
-	if err := st.enter(ctx, "put if"); err != nil {
-		return nil, err
-	}
-	meta := st.meta.Load()
-	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord()), idsCondition); err != nil {
-		return nil, st.fail("put if", shardID, err)
-	}
-	st.shape.RLock()
-	defer st.shape.RUnlock()
-	if st.deleted.Load() {
-		return nil, st.fail("put if", shardID, shardlog.ErrNotFound)
-	}
-	m := st.routes.Load().find(shardID)
-	if m == nil {
-		return nil, st.fail("put if", shardID, shardlog.ErrNotFound)
-	}
-	size := 0
-	for i := range records {
-		size += records[i].Size()
-		if k := meta.Hash.hashKey(&records[i]); k.Compare(m.meta.Start) < 0 || k.Compare(m.meta.End) > 0 {
-			return nil, st.fail("put if", shardID, fmt.Errorf("%w: records[%d] has hash key %v", shardlog.ErrWrongShard, i, k))
-		}
-	}
-	if size > maxAtomic {
-		return nil, st.fail("put if", shardID, &shardlog.InvalidError{Field: "records", Value: fmt.Sprintf("of %d bytes", size), Limit: fmt.Sprintf("at most %d bytes together", maxAtomic)})
-	}
-	if m.lim != nil && m.lim.writes && len(records) > 0 {
-		if wait := m.lim.writeAll(time.Now(), len(records), size); wait > 0 {
-			m.ctr.writeThrottles.Add(int64(len(records)))
-			return nil, &shardlog.Error{Op: "put if", Stream: st.name, Shard: shardID, RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
-		}
-	}
-	seqs, err := st.db.log.AppendIf(ctx, m.s, expected, records)
-	if err != nil {
-		return nil, st.fail("put if", shardID, err)
-	}
-	res := make([]shardlog.PutResult, len(seqs))
-	for i := range seqs {
-		res[i] = shardlog.PutResult{ShardID: shardID, Sequence: seqs[i]}
-	}
-	return res, nil
-}
-
-// maxAtomic bounds what PutIf stores in one transaction.
-const maxAtomic = 16 << 20
-
-// find returns the shard with the ID.
-func (st *Stream) find(op, shardID string) (*member, error) {
-	if m := st.routes.Load().find(shardID); m != nil {
-		return m, nil
-	}
-	return nil, st.fail(op, shardID, shardlog.ErrNotFound)
-}
-
-// Read implements shardlog.Source. It blocks for at most req.Wait. Errors match
-// shardlog.ErrInvalid for a bad request or a position of another shard,
-// ErrNotFound, ErrExpired if retention has removed records after the position,
-// ErrCorrupt if the next record is damaged, ErrThroughputExceeded, ErrClosed,
-// or that of ctx.
-func (st *Stream) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
-	if err := st.enter(ctx, "read"); err != nil {
-		return shardlog.Page{}, err
-	}
-	if err := checkRead(&req); err != nil {
-		return shardlog.Page{}, st.fail("read", req.ShardID, err)
-	}
-	m, err := st.find("read", req.ShardID)
-	if err != nil {
-		return shardlog.Page{}, err
-	}
-	if m.lim != nil && m.lim.reads {
-		if wait := m.lim.read(time.Now()); wait > 0 {
-			m.ctr.readThrottles.Add(1)
-			return shardlog.Page{}, &shardlog.Error{Op: "read", Stream: st.name, Shard: req.ShardID, RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
-		}
-	}
-	p, err := m.s.Read(ctx, req)
-	if err != nil {
-		return shardlog.Page{}, st.fail("read", req.ShardID, st.orDeleted(err))
-	}
-	if p.End {
-		if err := st.reshaped(); err != nil {
-			return shardlog.Page{}, st.fail("read", req.ShardID, err)
-		}
-		p.Children = st.routes.Load().children(m.index())
-	}
-	m.ctr.behind.Store(int64(p.Behind))
-	if m.lim != nil && m.lim.reads {
-		size := 0
-		for i := range p.Records {
-			size += p.Records[i].Size()
-		}
-		m.lim.readBytes(time.Now(), size)
-	}
-	return p, nil
-}
-
 // reshaped waits until the change that closed a shard is visible as a whole,
 // with the children. It fails if that was the deletion of the stream.
-func (st *Stream) reshaped() error {
-	st.shape.RLock()
+func (st *Stream) reshaped(ctx context.Context) error {
+	if err := st.shape.RLock(ctx); err != nil {
+		return err
+	}
 	defer st.shape.RUnlock()
 	return st.orDeleted(nil)
 }
@@ -461,57 +365,4 @@ func (st *Stream) orDeleted(err error) error {
 		return shardlog.ErrNotFound
 	}
 	return err
-}
-
-func checkRead(req *shardlog.ReadRequest) error {
-	switch {
-	case req.MaxRecords < 0 || req.MaxRecords > 10_000:
-		return &shardlog.InvalidError{Field: "MaxRecords", Value: req.MaxRecords, Limit: "0 to 10000"}
-	case req.MaxBytes < 0 || req.MaxBytes > 10<<20:
-		return &shardlog.InvalidError{Field: "MaxBytes", Value: req.MaxBytes, Limit: "0 to 10485760"}
-	case req.Wait < 0:
-		return &shardlog.InvalidError{Field: "Wait", Value: req.Wait, Limit: "0 or more"}
-	}
-	return nil
-}
-
-// Records iterates over the records of a shard from a position to its tail,
-// and ends there; what is written meanwhile is included. Records belong to the
-// caller. Read limits do not apply.
-//
-// An error is yielded once and ends the iteration, except that of damage,
-// which matches shardlog.ErrCorrupt: the iteration goes on behind it unless
-// the loop is left.
-func (st *Stream) Records(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "records", shardID, from, logstore.IterateOptions{})
-}
-
-// Scan is Records whose records are borrowed: their data and strings are valid
-// until the loop asks for the next one, and must not be changed or kept. It is
-// for reading very much very fast.
-func (st *Stream) Scan(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "scan", shardID, from, logstore.IterateOptions{Borrow: true})
-}
-
-// Tail is Records that follows the shard: at the tail it waits for more. It
-// ends at the end of a closed shard, and when ctx ends, with its error.
-func (st *Stream) Tail(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "tail", shardID, from, logstore.IterateOptions{Follow: true})
-}
-
-func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog.Position, mode logstore.IterateOptions) iter.Seq2[shardlog.Record, error] {
-	return func(yield func(shardlog.Record, error) bool) {
-		err := st.enter(ctx, op)
-		var m *member
-		if err == nil {
-			m, err = st.find(op, shardID)
-		}
-		if err != nil {
-			yield(shardlog.Record{}, err)
-			return
-		}
-		mode.Wrap = func(err error) error { return st.fail(op, shardID, st.orDeleted(err)) }
-		mode.End = st.reshaped
-		m.s.Iterate(ctx, from, mode)(yield)
-	}
 }

@@ -42,6 +42,8 @@ type Tx struct {
 	bytes   int
 	err     error // the first fault of a Put
 	over    bool
+	// only is the shard on which all records must belong; nil for any.
+	only *logstore.Shard
 }
 
 // txStream are the records of a stream.
@@ -262,14 +264,13 @@ func (rows *txRows) decide(want []checkpoint.Lease) error {
 		l := want[i].Clone()
 		k := rowKey(l.Group, l.Stream, l.Shard)
 		r, err := getRow(rows.db.log.Get, k)
-		if err == nil && l.Version == 0 && r.live {
-			err = shardlog.ErrExists
-		} else if err == nil && l.Version > 0 {
-			err = r.match(l.Version)
-		}
 		var v []byte
-		if err == nil {
-			v, err = liveRow(&l, r.version+1)
+		switch {
+		case err != nil:
+		case l.Version == 0:
+			v, err = r.Create(&l)
+		default:
+			v, err = r.Update(&l)
 		}
 		if err != nil {
 			return checkpoints{rows.db}.fail("in transaction", l.Key, err)
@@ -300,6 +301,7 @@ func (rows *txRows) Finish([]any, error) { rows.unlock() }
 // the order of their numbers, which is that of their locks.
 type txTry struct {
 	rows   *txRows
+	only   *logstore.Shard
 	calls  []*call
 	of     []*call // of each of the transaction's streams, in its order
 	claim  *claim
@@ -307,7 +309,7 @@ type txTry struct {
 }
 
 func newTxTry(tx *Tx, rows *txRows) *txTry {
-	t := &txTry{rows: rows, claim: newClaim()}
+	t := &txTry{rows: rows, only: tx.only, claim: newClaim()}
 	for _, s := range tx.streams {
 		t.of = append(t.of, &call{st: s.st, meta: s.st.meta.Load(), req: &shardlog.PutRequest{Records: s.records}})
 	}
@@ -327,11 +329,16 @@ func newTxTry(tx *Tx, rows *txRows) *txTry {
 // returns what to wait for.
 func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	for _, c := range t.calls {
-		c.st.shape.RLock()
+		if err := c.st.shape.RLock(ctx); err != nil {
+			return nil, c.st.fail("commit", "", err)
+		}
 		defer c.st.shape.RUnlock()
 		if c.st.deleted.Load() {
 			return nil, c.st.fail("commit", "", shardlog.ErrNotFound)
 		}
+	}
+	if err := t.checkOnly(); err != nil {
+		return nil, err
 	}
 	if wait, err := t.begin(); wait != nil || err != nil {
 		return wait, err

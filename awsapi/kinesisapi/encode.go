@@ -84,7 +84,8 @@ func writeShard(e *awswire.Encoder, s *shardlog.ShardInfo) {
 // lastNumber is what AWS calls the last number of a closed shard: the largest
 // that it could have given.
 func lastNumber(s *shardlog.ShardInfo) shardlog.SequenceNumber {
-	return shardlog.NewSequenceNumber(s.Created.Unix(), s.First.Shard(), shardlog.MaxCounter, s.Last.Arrival().Unix())
+	index, _ := s.First.Shard()
+	return shardlog.NewSequenceNumber(s.Created.Unix(), index, shardlog.MaxCounter, arrivalOf(s.Last))
 }
 
 // writeChildren writes the member ChildShards.

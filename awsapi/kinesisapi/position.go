@@ -61,7 +61,8 @@ func resolveNumber(c *call, s *streamState, id string, index uint32, p startPosi
 	var from shardlog.Position
 	where := fmt.Sprintf("StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid", p.number, c.Op.Name, id, c.name, c.Scope.Account)
 	seq, err := shardlog.ParseSequenceNumber(p.number)
-	if err != nil {
+	shard, ours := seq.Shard()
+	if err != nil || !ours {
 		if _, e := s.st.Resolve(c.Ctx, id, from); errors.Is(e, shardlog.ErrNotFound) {
 			return from, missingShard(c.Scope, id, c.name)
 		}
@@ -75,8 +76,8 @@ func resolveNumber(c *call, s *streamState, id string, index uint32, p startPosi
 	switch {
 	case errors.Is(err, shardlog.ErrNotFound):
 		return from, missingShard(c.Scope, id, c.name)
-	case seq.Shard() != index:
-		return from, invalid("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", shardID(seq.Shard()), id)
+	case shard != index:
+		return from, invalid("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", shardID(shard), id)
 	case errors.Is(err, shardlog.ErrInvalid):
 		return from, invalid("%s because it did not come from this stream.", where)
 	case errors.Is(err, shardlog.ErrExpired):

@@ -111,15 +111,15 @@ func (p *pusher) event(ctx context.Context, page *shardlog.Page) error {
 // ended. Its arrival is the present, so that it grows while nothing arrives.
 func (p *pusher) continuation(page *shardlog.Page) shardlog.SequenceNumber {
 	next := page.Next.Sequence()
-	counter := next.Counter()
+	counter := counterOf(next)
 	if page.Next.Kind() == shardlog.KindAt {
 		counter-- // the one before the record that is next
 	}
-	arrival := max(p.c.Now().Unix(), p.last.Arrival().Unix())
-	if p.last.Counter() == counter && arrival <= p.last.Arrival().Unix() && !p.last.IsZero() {
-		arrival = p.last.Arrival().Unix() + 1
+	arrival := max(p.c.Now().Unix(), arrivalOf(p.last))
+	if counterOf(p.last) == counter && arrival <= arrivalOf(p.last) && !p.last.IsZero() {
+		arrival = arrivalOf(p.last) + 1
 	}
-	p.last = shardlog.NewSequenceNumber(next.Created().Unix(), p.index, counter, arrival)
+	p.last = shardlog.NewSequenceNumber(createdOf(next), p.index, counter, arrival)
 	return p.last
 }
 

@@ -83,7 +83,8 @@ func putRecord(c *call) error {
 	}
 	if given := c.In.Text("SequenceNumberForOrdering"); given != "" {
 		seq, err := shardlog.ParseSequenceNumber(given)
-		if err != nil || seq.Arrival().After(c.Now()) {
+		arrival, ours := seq.Arrival()
+		if err != nil || !ours || arrival.After(c.Now()) {
 			return invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", given, c.name, c.Scope.Account)
 		}
 	}

@@ -72,11 +72,12 @@ func (r *registry) stateOf(st *stream.Stream) *streamState {
 
 // owned returns the streams of a scope, by name.
 func (r *registry) owned(ctx context.Context, sc awswire.Scope, now time.Time) ([]*streamState, error) {
+	streams, err := r.db.Streams(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var all []*streamState
-	for st, err := range r.db.Streams(ctx) {
-		if err != nil {
-			return nil, err
-		}
+	for _, st := range streams {
 		s := r.stateOf(st)
 		if s.visible(sc, s.id.Name) && !r.finishDeletion(ctx, s, now) {
 			all = append(all, s)
@@ -154,11 +155,12 @@ func (r *registry) forget(s *streamState) {
 // removeAll deletes all streams of the database, those that were created in the
 // process as well.
 func (r *registry) removeAll(ctx context.Context) error {
-	for st, err := range r.db.Streams(ctx) {
-		if err == nil {
-			err = r.remove(ctx, r.stateOf(st))
-		}
-		if err != nil {
+	streams, err := r.db.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	for _, st := range streams {
+		if err := r.remove(ctx, r.stateOf(st)); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,8 @@ package kinesisapi
 import (
 	"strconv"
 	"strings"
+
+	"github.com/shardlog/shardlog"
 )
 
 // shardID returns the canonical form of a shard's index.
@@ -28,4 +30,22 @@ func shardIndex(id string) (uint32, bool) {
 	}
 	n, err := strconv.ParseUint(digits, 10, 31)
 	return uint32(n), err == nil
+}
+
+// The parts of a number that the log gave out, and which are therefore known.
+// Times are in seconds.
+
+func counterOf(n shardlog.SequenceNumber) uint64 {
+	c, _ := n.Counter()
+	return c
+}
+
+func createdOf(n shardlog.SequenceNumber) int64 {
+	t, _ := n.Created()
+	return t.Unix()
+}
+
+func arrivalOf(n shardlog.SequenceNumber) int64 {
+	t, _ := n.Arrival()
+	return t.Unix()
 }

@@ -80,10 +80,11 @@ func (t tokens) sealIterator(it *iterator) string {
 		b = binary.AppendUvarint(b, uint64(it.from.Time().Nanosecond()))
 	case shardlog.KindAt, shardlog.KindAfter:
 		seq := it.from.Sequence()
-		b = binary.AppendVarint(b, seq.Created().Unix())
-		b = binary.AppendUvarint(b, uint64(seq.Shard()))
-		b = binary.AppendUvarint(b, seq.Counter())
-		b = binary.AppendVarint(b, seq.Arrival().Unix())
+		shard, _ := seq.Shard()
+		b = binary.AppendVarint(b, createdOf(seq))
+		b = binary.AppendUvarint(b, uint64(shard))
+		b = binary.AppendUvarint(b, counterOf(seq))
+		b = binary.AppendVarint(b, arrivalOf(seq))
 	}
 	return t.Seal(b, iteratorLeast)
 }

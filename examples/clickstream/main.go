@@ -54,10 +54,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	st, err := db.Stream(ctx, "clicks")
-	if errors.Is(err, shardlog.ErrNotFound) {
-		st, err = db.Create(ctx, "clicks", stream.Config{Shards: 4})
-	}
+	st, err := db.Ensure(ctx, "clicks", stream.Config{Shards: 4})
 	if err != nil {
 		return err
 	}
@@ -88,9 +85,9 @@ func countAll(ctx context.Context, st *stream.Stream, db *sql.DB) error {
 		Group: "sessions",
 		// With a name that stays, a worker that is started again after a kill
 		// need not wait until its former life has expired.
-		WorkerID:  "counter",
-		Store:     store,
-		BatchSize: 500,
+		WorkerID:        "counter",
+		Store:           store,
+		MaxBatchRecords: 500,
 	})
 	if err != nil {
 		return err

@@ -52,11 +52,11 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	st, err := db.Create(ctx, "readings", stream.Config{Shards: 4})
+	st, err := db.Ensure(ctx, "readings", stream.Config{Shards: 4})
 	if err != nil {
 		return err
 	}
-	dead, err := db.Create(ctx, "dead-letters", stream.Config{})
+	dead, err := db.Ensure(ctx, "dead-letters", stream.Config{})
 	if err != nil {
 		return err
 	}

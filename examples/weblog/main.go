@@ -23,7 +23,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -144,7 +143,8 @@ func run(ctx context.Context, cfg config, stdin io.Reader, stderr io.Writer) (s 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	st, err := openStream(ctx, db, cfg.shards)
+	// Records are kept forever, because a later run continues from them.
+	st, err := db.Ensure(ctx, "weblog", stream.Config{Shards: cfg.shards, Retention: stream.Forever})
 	if err != nil {
 		return nil, err
 	}
@@ -159,19 +159,6 @@ func openInput(cfg config, stdin io.Reader) (io.ReadCloser, error) {
 		return io.NopCloser(stdin), nil
 	}
 	return os.Open(cfg.input)
-}
-
-// openStream returns the stream, which it makes in a new database. Records are
-// kept for ever, because they are what a later run goes on from.
-func openStream(ctx context.Context, db *stream.DB, shards int) (*stream.Stream, error) {
-	st, err := db.Stream(ctx, "weblog")
-	if errors.Is(err, shardlog.ErrNotFound) {
-		return db.Create(ctx, "weblog", stream.Config{Shards: shards, Retention: stream.Forever})
-	}
-	if err == nil && st.Info().OpenShards != shards {
-		return nil, fmt.Errorf("the stream in the directory has %d shards, not %d", st.Info().OpenShards, shards)
-	}
-	return st, err
 }
 
 // process produces and consumes at the same time, and ends when every record

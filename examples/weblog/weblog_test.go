@@ -96,7 +96,7 @@ func TestRefusals(t *testing.T) {
 		"unknown flag":      {2, "flag provided but not defined", []string{"-nonsense"}},
 		"extra argument":    {2, `unexpected argument "x"`, []string{"x"}},
 		"no such file":      {1, "no such file", []string{"-input", filepath.Join(dir, "none")}},
-		"other shard count": {1, "has 4 shards, not 3", []string{"-records", "500", "-dir", dir, "-shards", "3"}},
+		"other shard count": {1, "Shards is 4, asked for 3", []string{"-records", "500", "-dir", dir, "-shards", "3"}},
 		"other input":       {1, "belongs to another input", []string{"-input", "testdata/sample.log", "-dir", dir}},
 		"no shards":         {2, "1 to 10000", []string{"-shards", "-1"}},
 		"bad durability":    {2, "always, interval or never", []string{"-durability", "sometimes"}},

@@ -62,7 +62,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	// A name of its own, because the store may have others' rows.
-	st, err := db.Create(ctx, fmt.Sprintf("group-%d", time.Now().UnixNano()), stream.Config{Shards: *shards})
+	st, err := db.Ensure(ctx, fmt.Sprintf("group-%d", time.Now().UnixNano()), stream.Config{Shards: *shards})
 	if err != nil {
 		return err
 	}

@@ -51,6 +51,12 @@ func (r *UserRecord) Hash() shardlog.HashKey {
 	return shardlog.KeyHash(r.PartitionKey)
 }
 
+// BeginsAsAggregate reports whether data has the magic, at any length: readers
+// that do not check the rest would take it for an aggregate.
+func BeginsAsAggregate(data []byte) bool {
+	return len(data) >= len(Magic) && string(data[:len(Magic)]) == Magic
+}
+
 // HasMagic tells whether data begins as an aggregate does and is long enough
 // to be one, which costs nothing to ask. Such data may still be a user's own.
 func HasMagic(data []byte) bool { return len(data) > Overhead && string(data[:len(Magic)]) == Magic }

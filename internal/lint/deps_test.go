@@ -29,10 +29,6 @@ var modules = []string{
 	"golang.org/x/sys",
 	"golang.org/x/time",
 	"google.golang.org/protobuf",
-	// What workloads and their reports need, and nothing else may; see benchOnly.
-	"github.com/HdrHistogram/hdrhistogram-go",
-	"github.com/aclements/go-moremath",
-	"go.yaml.in/yaml/v3",
 	// What Badger needs.
 	"github.com/dgraph-io/ristretto/v2",
 	"github.com/dustin/go-humanize",
@@ -45,45 +41,55 @@ var modules = []string{
 	"go.opentelemetry.io/otel/trace",
 }
 
-// benchOnly are modules that only packages below benchmarks may be built from,
-// and the command. See docs/adr/0007-the-bench-command.md.
-var benchOnly = []string{"github.com/HdrHistogram/hdrhistogram-go", "github.com/aclements/go-moremath", "go.yaml.in/yaml/v3"}
-
 // layers says which of our packages each package may import, by the path
 // below the module; "." is the root package. Programs (package main) are not
 // in it: they may import everything, and nothing can import them.
 var layers = map[string][]string{
-	".":                            {},
-	"benchmarks/patterns":          {".", "checkpoint", "consumer", "internal/backoff", "internal/kpl", "producer", "stream"},
-	"benchmarks/patterns/benchcmd": {".", "benchmarks/patterns"},
-	"checkpoint":                   {"."},
-	"checkpoint/checkpointtest":    {".", "checkpoint"},
-	"checkpoint/badgercheckpoint":  {".", "checkpoint"},
-	"cost":                         {"."},
-	"producer":                     {".", "internal/backoff", "internal/kpl", "internal/reentry"},
-	"consumer":                     {".", "checkpoint", "internal/backoff", "internal/kpl", "internal/reentry"},
-	"internal/backoff":             {"."},
-	"internal/block":               {"."},
-	"internal/kpl":                 {"."},
-	"internal/kv":                  {"."},
-	"internal/kv/badgerkv":         {".", "internal/kv"},
-	"internal/kv/kvtest":           {".", "internal/kv"},
-	"internal/lint":                {},
-	"internal/reentry":             {},
-	"awsapi":                       {".", "internal/awswire"},
-	"awsapi/kinesisapi":            {".", "awsapi", "internal/awswire", "stream"},
-	"internal/awswire":             {},
-	"kinesistest":                  {".", "awsapi/kinesisapi", "stream"},
-	"internal/logstore":            {".", "internal/block", "internal/kv"},
-	"stream":                       {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore"},
+	".":                           {},
+	"checkpoint":                  {"."},
+	"checkpoint/checkpointtest":   {".", "checkpoint"},
+	"checkpoint/badgercheckpoint": {".", "checkpoint"},
+	"cost":                        {"."},
+	"producer":                    {".", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"consumer":                    {".", "checkpoint", "consumer/internal/lease", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"consumer/internal/lease":     {".", "checkpoint", "internal/backoff", "internal/reentry"},
+	"internal/backoff":            {"."},
+	"internal/block":              {"."},
+	"internal/kpl":                {"."},
+	"internal/kv":                 {"."},
+	"internal/kv/badgerkv":        {".", "internal/kv"},
+	"internal/kv/kvtest":          {".", "internal/kv"},
+	"internal/lint":               {},
+	"internal/reentry":            {},
+	"awsapi":                      {".", "internal/awswire"},
+	"awsapi/kinesisapi":           {".", "awsapi", "internal/awswire", "stream"},
+	"internal/awswire":            {},
+	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
+	"internal/logstore":           {".", "internal/block", "internal/kv"},
+	"shard":                       {".", "internal/logstore"},
+	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore", "shard"},
+
+	// Nested modules.
+	"benchmarks/patterns":           {".", "checkpoint", "consumer", "internal/backoff", "internal/kpl", "producer", "stream"},
+	"benchmarks/patterns/benchcmd":  {".", "benchmarks/patterns"},
+	"checkpoint/dynamodbcheckpoint": {".", "checkpoint"},
+	"checkpoint/redischeckpoint":    {".", "checkpoint"},
+	"checkpoint/sqlcheckpoint":      {".", "checkpoint"},
+	"sdktest/golang":                {},
 }
 
 // badgerUsers import Badger themselves: the seam to it, and the benchmarks,
 // where it is a rival.
-var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks"}
+var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks", "benchmarks/compare"}
 
 // linksBadger are the libraries that Badger may be linked into.
 var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "awsapi/kinesisapi", "kinesistest", "stream"}
+
+// importsInternal are nested modules that may import internal packages of the
+// main module. Such an import breaks a build that selects a newer main module
+// than the nested one was released with, so these are programs and what only
+// our own programs are made of.
+var importsInternal = []string{self + "/benchmarks/patterns", self + "/cmd/shardlog"}
 
 // forTests are packages that may import testing and what helps with it.
 func forTests(path string) bool {
@@ -106,10 +112,13 @@ func (p *listed) path() (path string, ours bool) {
 	return strings.CutPrefix(p.ImportPath, self+"/")
 }
 
-// list returns all packages that the main module's are built from.
+// list returns all packages that those of the tree's modules are built from.
 func list(t *testing.T, goos string) map[string]*listed {
 	t.Helper()
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Name,Standard,Imports,Deps,Module", "./...")
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Name,Standard,Imports,Deps,Module")
+	for _, m := range goMods(t) {
+		cmd.Args = append(cmd.Args, "./"+m.dir+"/...")
+	}
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
 	var stderr bytes.Buffer
@@ -138,18 +147,17 @@ func TestDependencies(t *testing.T) {
 					continue
 				}
 				checkPackage(t, p, path)
-				if forTests(path) {
+				if forTests(path) || p.Module.Path != self {
 					continue
 				}
 				for _, d := range p.Deps {
 					if d := all[d]; d != nil && !d.Standard && d.Module != nil && d.Module.Path != self && !slices.Contains(modules, d.Module.Path) {
 						t.Errorf("%s needs %s of module %s, which is not on the list", p.ImportPath, d.ImportPath, d.Module.Path)
-					} else if d != nil && d.Module != nil && slices.Contains(benchOnly, d.Module.Path) && !strings.HasPrefix(path, "benchmarks/") && path != "cmd/shardlog" {
-						t.Errorf("%s needs %s, which is for benchmarks", p.ImportPath, d.ImportPath)
 					}
 				}
 			}
 			require.Contains(t, all, self)
+			require.Contains(t, all, self+"/cmd/shardlog", "nested modules are listed as well")
 		})
 	}
 }
@@ -163,6 +171,9 @@ func checkPackage(t *testing.T, p *listed, path string) {
 	}
 	for _, imp := range p.Imports {
 		below, ours := (&listed{ImportPath: imp}).path()
+		if ours && strings.HasPrefix(below, "internal/") && p.Module.Path != self && !slices.Contains(importsInternal, p.Module.Path) {
+			t.Errorf("%s must not import %s: a build may have a newer main module than it was written for", path, below)
+		}
 		if ours && known && !slices.Contains(allowed, below) {
 			t.Errorf("%s must not import %s", path, below)
 		}
@@ -174,6 +185,9 @@ func checkPackage(t *testing.T, p *listed, path string) {
 		t.Errorf("%s must not link Badger", path)
 	}
 	for _, dep := range p.Deps {
+		if path == "benchmarks/compare" {
+			break // some of the systems that it measures link testing
+		}
 		helper := dep == "testing" || strings.HasPrefix(dep, "github.com/stretchr/testify")
 		below, ours := (&listed{ImportPath: dep}).path()
 		if (helper || ours && forTests(below)) && !forTests(path) {

@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"go/parser"
@@ -60,6 +61,46 @@ func TestGoInDocuments(t *testing.T) {
 	cmd.Dir = base
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
+}
+
+// TestQuickStartRunsTwice runs the first program of README.md two times in one
+// directory, as somebody does who tries it: it must work on what it left there,
+// and then also have the first run's record.
+func TestQuickStartRunsTwice(t *testing.T) {
+	base, err := filepath.Abs(root)
+	require.NoError(t, err)
+	readme, err := os.ReadFile(filepath.Join(base, "README.md"))
+	require.NoError(t, err)
+	var program []byte
+	for _, m := range goBlock.FindAllSubmatch(readme, -1) {
+		if bytes.HasPrefix(m[1], []byte("package main")) {
+			program = m[1]
+			break
+		}
+	}
+	require.NotNil(t, program, "README.md has a program")
+	tmp := t.TempDir()
+	source, binary := filepath.Join(tmp, "main.go"), filepath.Join(tmp, "quickstart.exe")
+	require.NoError(t, os.WriteFile(source, program, 0o600))
+	// The program exists in an overlay, inside the module, so that it is built
+	// against this tree.
+	dir := "internal/lint/quickstart"
+	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
+		filepath.Join(base, filepath.FromSlash(dir), "main.go"): source,
+	}})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(tmp, "overlay.json"), overlay, 0o600))
+	build := exec.Command("go", "build", "-overlay", filepath.Join(tmp, "overlay.json"), "-o", binary, "./"+dir)
+	build.Dir = base
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, string(out))
+	for times := range 2 {
+		run := exec.Command(binary)
+		run.Dir = tmp
+		out, err := run.CombinedOutput()
+		require.NoError(t, err, "run %d: %s", times+1, out)
+		require.Equal(t, times+1, strings.Count(string(out), "customer-17: 2 apples\n"), "run %d: %s", times+1, out)
+	}
 }
 
 // parseFragment accepts declarations or statements.

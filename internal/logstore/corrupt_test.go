@@ -94,9 +94,9 @@ func requireDamage(t *testing.T, c *shardlog.CorruptError) {
 	t.Helper()
 	require.ErrorIs(t, c, shardlog.ErrCorrupt)
 	require.Equal(t, "shardId-000000000000", c.Shard)
-	require.EqualValues(t, base+1+20, c.First.Counter())
-	require.EqualValues(t, base+1+29, c.Last.Counter())
-	require.EqualValues(t, base+1+30, c.Next.Sequence().Counter())
+	require.EqualValues(t, base+1+20, counterOf(c.First))
+	require.EqualValues(t, base+1+29, counterOf(c.Last))
+	require.EqualValues(t, base+1+30, counterOf(c.Next.Sequence()))
 	require.NotEmpty(t, c.Reason)
 }
 

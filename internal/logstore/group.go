@@ -279,7 +279,7 @@ func (s *Shard) expect(expected shardlog.SequenceNumber) error {
 	}
 	// The arrival second is not compared: the counter alone names a record.
 	if expected.IsZero() != actual.IsZero() || (!actual.IsZero() && !s.owns(expected)) ||
-		(!actual.IsZero() && expected.Counter() != actual.Counter()) {
+		(!actual.IsZero() && counterOf(expected) != counterOf(actual)) {
 		return &shardlog.ConflictError{Expected: expected, Actual: actual}
 	}
 	return nil

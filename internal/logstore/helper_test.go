@@ -83,3 +83,9 @@ func numbers(from, to, size int) (data []string) {
 }
 
 func isInjected(err error) bool { return errors.Is(err, errInjected) }
+
+// arrivalOf returns when the record with the number arrived, in seconds.
+func arrivalOf(n shardlog.SequenceNumber) int64 {
+	t, _ := n.Arrival()
+	return t.Unix()
+}

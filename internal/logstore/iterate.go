@@ -231,6 +231,6 @@ func (sc *scanner) skip(err error) bool {
 		sc.fail(err)
 		return false
 	}
-	sc.at = max(sc.at, c.Next.Sequence().Counter())
+	sc.at = max(sc.at, counterOf(c.Next.Sequence()))
 	return sc.fail(err)
 }

@@ -177,7 +177,7 @@ func TestWhatAppendWithRefuses(t *testing.T) {
 		require.ErrorIs(t, res[0].Err, shardlog.ErrShardClosed)
 		require.NoError(t, res[1].Err)
 		require.Equal(t, []string{"b"}, contents(t, ss[1]))
-		require.Equal(t, res[1].Sequence.Arrival().Unix(), arrivals[1]/1000)
+		require.Equal(t, arrivalOf(res[1].Sequence), arrivals[1]/1000)
 	}
 	res := make([]shardlog.PutResult, 1)
 	require.NoError(t, l.AppendWith(ctx, records[:1], targets[:1], res, &AppendOptions{}))
@@ -251,7 +251,7 @@ func TestLostAndIDs(t *testing.T) {
 	}
 	got := map[string]shardlog.SequenceNumber{}
 	note := func(id []byte, seq shardlog.SequenceNumber, ms int64) {
-		require.Equal(t, seq.Arrival().Unix(), ms/1000)
+		require.Equal(t, arrivalOf(seq), ms/1000)
 		got[string(id)] = seq
 	}
 	require.NoError(t, s.ScanDedupIDs(0, note))
@@ -260,9 +260,9 @@ func TestLostAndIDs(t *testing.T) {
 	require.NoError(t, s.ScanDedupIDs(s.view.Load().lastMs+1, note))
 	require.Empty(t, got)
 	for _, seq := range seqs {
-		require.False(t, s.Lost(seq.Counter()))
+		require.False(t, s.Lost(counterOf(seq)))
 	}
-	require.True(t, s.Lost(seqs[4].Counter()+1))
-	require.NoError(t, s.Trim(ctx, seqs[1].Counter()))
-	require.False(t, s.Lost(seqs[0].Counter()), "retention removed it")
+	require.True(t, s.Lost(counterOf(seqs[4])+1))
+	require.NoError(t, s.Trim(ctx, counterOf(seqs[1])))
+	require.False(t, s.Lost(counterOf(seqs[0])), "retention removed it")
 }

@@ -44,11 +44,9 @@ func (s *Shard) resolve(v *view, from shardlog.Position) (start, error) {
 	}
 	seq := from.Sequence()
 	if !s.owns(seq) {
-		return start{}, &shardlog.InvalidError{Field: "Position", Value: from.String(), Limit: fmt.Sprintf(
-			"a number of %s, created at %s; this one is of %s, created at %s", s.name,
-			time.Unix(s.created, 0).UTC().Format(time.RFC3339), Name(seq.Shard()), seq.Created().UTC().Format(time.RFC3339))}
+		return start{}, s.foreign(from)
 	}
-	st := start{counter: seq.Counter()}
+	st := start{counter: counterOf(seq)}
 	if from.Kind() == shardlog.KindAfter {
 		if from.SubSequence() == shardlog.WholeRecord {
 			st.counter++
@@ -65,6 +63,20 @@ func (s *Shard) resolve(v *view, from shardlog.Position) (start, error) {
 		return start{}, s.trimmed(v, from, st.counter)
 	}
 	return st, nil
+}
+
+// foreign is the error for a position at a number that s cannot have given to a
+// record: of another shard, of a stream that had the same name, or of another log.
+func (s *Shard) foreign(from shardlog.Position) error {
+	limit := fmt.Sprintf("a number of %s, created at %s", s.name, time.Unix(s.created, 0).UTC().Format(time.RFC3339))
+	index, ok := from.Sequence().Shard()
+	created, _ := from.Sequence().Created()
+	if ok {
+		limit += fmt.Sprintf("; this one is of %s, created at %s", Name(index), created.UTC().Format(time.RFC3339))
+	} else {
+		limit += "; this one was not given out by a log of this kind"
+	}
+	return &shardlog.InvalidError{Field: "Position", Value: from.String(), Limit: limit}
 }
 
 func (s *Shard) trimmed(v *view, from shardlog.Position, counter uint64) error {
@@ -415,7 +427,7 @@ func (s *Shard) finish(p *shardlog.Page, v *view, at uint64) {
 	}
 	s.stats.recordsOut.Add(int64(len(p.Records)))
 	s.stats.bytesOut.Add(size)
-	if n := len(p.Records); n > 0 && at == p.Records[n-1].Sequence.Counter()+1 {
+	if n := len(p.Records); n > 0 && at == counterOf(p.Records[n-1].Sequence)+1 {
 		p.Next = shardlog.After(p.Records[n-1].Sequence)
 	} else {
 		p.Next = shardlog.At(s.sequence(at, v.lastMs))

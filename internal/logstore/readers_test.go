@@ -93,7 +93,7 @@ func TestPositionsAtATime(t *testing.T) {
 					require.NoError(t, err)
 					require.EqualValues(t, 60-want-len(p.Records), p.BehindRecords)
 					if len(p.Records) > 0 {
-						require.EqualValues(t, base+1+want, p.Records[0].Sequence.Counter(), "%v after record %d", d, i)
+						require.EqualValues(t, base+1+want, counterOf(p.Records[0].Sequence), "%v after record %d", d, i)
 						require.Equal(t, time.Duration(59-want)*10*time.Millisecond, p.Behind)
 					} else {
 						require.Equal(t, 60, want)
@@ -275,7 +275,7 @@ func TestRetentionThatOvertakesAWaitingReader(t *testing.T) {
 			from, end := shardlog.At(s.sequence(s.base+1, 0)), false
 			saw := func(rec *shardlog.Record) {
 				got++
-				end = rec.Sequence.Counter() == s.base+total
+				end = counterOf(rec.Sequence) == s.base+total
 			}
 			for !end {
 				var err error

@@ -107,7 +107,15 @@ func (s *Shard) sequence(counter uint64, ms int64) shardlog.SequenceNumber {
 
 // owns tells whether a number is of this shard.
 func (s *Shard) owns(n shardlog.SequenceNumber) bool {
-	return n.Shard() == s.id.Shard && n.Created().Unix() == s.created
+	index, ok := n.Shard()
+	created, _ := n.Created()
+	return ok && index == s.id.Shard && created.Unix() == s.created
+}
+
+// counterOf returns the counter of a number that a shard of this log gave out.
+func counterOf(n shardlog.SequenceNumber) uint64 {
+	c, _ := n.Counter()
+	return c
 }
 
 // Info is the state of a shard at one moment.

@@ -148,7 +148,7 @@ func TestNumbersAreNeverUsedTwice(t *testing.T) {
 		}
 		require.Positive(t, s.Info().Last.Compare(last))
 		last = s.Info().Last
-		require.NoError(t, s.Trim(ctx, last.Counter()+1))
+		require.NoError(t, s.Trim(ctx, counterOf(last)+1))
 		require.True(t, s.Info().Empty)
 		require.NoError(t, l.Close())
 	}
@@ -178,7 +178,7 @@ func TestPositions(t *testing.T) {
 		"the time":                     {shardlog.AtTime(page.Records[0].Arrival), 0},
 		"a nanosecond after the time":  {shardlog.AtTime(page.Records[3].Arrival.Add(1)), 4},
 		"a time to come":               {shardlog.AtTime(time.Now().Add(time.Hour)), 4},
-		"a number that is still to be": {shardlog.At(s.sequence(seq(3).Counter()+100, 0)), 4},
+		"a number that is still to be": {shardlog.At(s.sequence(counterOf(seq(3))+100, 0)), 4},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := s.Read(ctx, shardlog.ReadRequest{From: c.from})
@@ -199,7 +199,7 @@ func TestPositions(t *testing.T) {
 	_, err = s.Read(ctx, shardlog.ReadRequest{From: shardlog.At(shardlog.NewSequenceNumber(999, 0, 9, 0))})
 	require.ErrorAs(t, err, &invalid, "another stream of the same name")
 
-	require.NoError(t, s.Trim(ctx, seq(3).Counter()+1))
+	require.NoError(t, s.Trim(ctx, counterOf(seq(3))+1))
 	require.NoError(t, put(l, s, numbers(0, 100, 1000)...))
 	var trimmed *shardlog.TrimmedError
 	_, err = s.Read(ctx, shardlog.ReadRequest{From: shardlog.After(seq(0))})

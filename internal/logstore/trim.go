@@ -3,6 +3,9 @@ package logstore
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+
+	"github.com/shardlog/shardlog"
 )
 
 // ScanPieces calls f for the stored pieces of s, oldest first, until it
@@ -31,6 +34,23 @@ func (s *Shard) Trim(ctx context.Context, upto uint64) error {
 			return err
 		}
 	}
+}
+
+// TrimBefore is Trim for a position: it removes what is wholly before it. The
+// position is resolved when the call begins, so Latest means all that is there
+// then. One that is below the horizon already leaves everything as it is.
+func (s *Shard) TrimBefore(ctx context.Context, before shardlog.Position) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	st, err := s.resolve(s.view.Load(), before)
+	if errors.Is(err, shardlog.ErrExpired) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.Trim(ctx, st.counter)
 }
 
 // trim is one step of Trim, at most one transaction's worth.

@@ -1,0 +1,127 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
+)
+
+// DeadLetter is a record that could not be handled.
+type DeadLetter struct {
+	// Record is the record as the handler got it.
+	Record shardlog.Record
+	// Err is the last error of the handler.
+	Err error
+	// Attempts is how often it was tried, 1 or more.
+	Attempts int
+	// Stream, Group and Epoch tell where and by whom.
+	Stream, Group string
+	Epoch         uint64
+}
+
+// Headers that DeadLettersTo adds to a record.
+const (
+	HeaderError    = "shardlog-error"
+	HeaderOrigin   = "shardlog-origin"
+	HeaderAttempts = "shardlog-attempts"
+	// HeaderTruncated has the length of the record's data, in bytes, where not
+	// all of them had room.
+	HeaderTruncated = "shardlog-truncated"
+)
+
+// maxDedupID is the longest DedupID, in bytes.
+const maxDedupID = 256
+
+// maxErrorHeader bounds the text of an error in a header, in bytes.
+const maxErrorHeader = 1000
+
+// DeadLettersTo returns a function for Options.DeadLetter that puts the records
+// into a stream: with their own keys, data and headers, and headers that tell
+// the error, the place that they come from as "stream/shard/number/index" and
+// the number of attempts. A record may be put twice when the worker ends
+// before the checkpoint. Where the sink has the capability, the DedupID is the
+// origin, so that a stream with a window stores it once.
+//
+// A record that the sink refuses with shardlog.ErrInvalid, because these
+// headers make it too large or too many, is put without them; if it is refused
+// again, without its own headers; and then with only the beginning of its data
+// and HeaderTruncated. What is refused even so is an error, which
+// Options.OnRefused decides about.
+func DeadLettersTo(sink shardlog.Sink) func(ctx context.Context, d DeadLetter) error {
+	dedup := shardlog.CapabilitiesOf(sink).DedupID
+	return func(ctx context.Context, d DeadLetter) error {
+		origin := fmt.Sprintf("%s/%s/%s/%d", d.Stream, d.Record.ShardID, d.Record.Sequence, d.Record.SubSequence)
+		var first error
+		for rec := range d.forms(origin) {
+			if dedup && len(origin) <= maxDedupID {
+				rec.DedupID = origin
+			}
+			err := putOne(ctx, sink, rec)
+			if !errors.Is(err, shardlog.ErrInvalid) && !errors.Is(err, shardlog.ErrUnsupported) {
+				return err
+			}
+			if first == nil {
+				first = err // about the record as it is; the others only follow from it
+			}
+		}
+		return first
+	}
+}
+
+func putOne(ctx context.Context, sink shardlog.Sink, rec shardlog.Record) error {
+	results, err := sink.PutRecords(ctx, []shardlog.Record{rec})
+	if err != nil {
+		return err
+	}
+	return results[0].Err
+}
+
+// forms yields the record as it is to be put, from the complete form to
+// smaller ones. The limits of a sink are not known here, so the data are halved
+// until they fit.
+func (d *DeadLetter) forms(origin string) func(yield func(shardlog.Record) bool) {
+	added := []shardlog.Header{
+		{Key: HeaderError, Value: shortened(d.Err.Error())},
+		{Key: HeaderOrigin, Value: origin},
+		{Key: HeaderAttempts, Value: fmt.Sprint(d.Attempts)},
+	}
+	own, data := d.Record.Headers, d.Record.Data
+	return func(yield func(shardlog.Record) bool) {
+		put := func(data []byte, headers ...shardlog.Header) bool {
+			return yield(shardlog.Record{PartitionKey: d.Record.PartitionKey, ExplicitHashKey: d.Record.ExplicitHashKey, Data: data, Headers: headers})
+		}
+		if !put(data, append(own[:len(own):len(own)], added...)...) || !put(data, own...) {
+			return
+		}
+		if len(own) > 0 && (!put(data, added...) || !put(data)) {
+			return
+		}
+		marked := append(added, shardlog.Header{Key: HeaderTruncated, Value: fmt.Sprint(len(data))})
+		for n := len(data) / 2; n > 0; n /= 2 {
+			if !put(data[:n], marked...) {
+				return
+			}
+		}
+		put(nil, marked...)
+	}
+}
+
+// shortened bounds a text for a header.
+func shortened(s string) string {
+	s = strings.ToValidUTF8(s, "?")
+	if len(s) > maxErrorHeader {
+		s = strings.ToValidUTF8(s[:maxErrorHeader-3], "") + "..."
+	}
+	return s
+}
+
+// refusedForGood tells whether the dead letters will never take a record. An
+// error that is not known is taken to heal, as that of a network does.
+func refusedForGood(err error) bool {
+	var fatal *permanentError
+	return lease.Permanent(err) || errors.As(err, &fatal)
+}

@@ -1,0 +1,315 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/logstore"
+	"github.com/shardlog/shardlog/shard"
+)
+
+// Shard returns a handle on the shard with the ID, one that is listed by
+// Shards. It does not block. The error matches shardlog.ErrNotFound if there is
+// no such shard, or the stream was deleted, and shardlog.ErrClosed if the
+// database is closed.
+func (st *Stream) Shard(id string) (*shard.Shard, error) {
+	return st.shard(context.Background(), "shard", id)
+}
+
+// shard is Shard for a method that has a context and a name.
+func (st *Stream) shard(ctx context.Context, op, id string) (*shard.Shard, error) {
+	if err := st.enter(ctx, op); err != nil {
+		return nil, err
+	}
+	m := st.routes.Load().find(id)
+	if m == nil {
+		return nil, st.fail(op, id, shardlog.ErrNotFound)
+	}
+	return m.handle, nil
+}
+
+// Read implements shardlog.Source. It blocks for at most req.Wait. Errors match
+// shardlog.ErrInvalid for a bad request or a position of another shard,
+// ErrNotFound, ErrExpired if retention has removed records after the position,
+// ErrCorrupt if the next record is damaged, ErrThroughputExceeded, ErrClosed,
+// or that of ctx.
+func (st *Stream) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
+	s, err := st.shard(ctx, "read", req.ShardID)
+	if err != nil {
+		return shardlog.Page{}, err
+	}
+	return s.Read(ctx, req)
+}
+
+// ReadDedicated is Read for a reader with a throughput of its own, such as a
+// registered consumer of Kinesis: read limits neither stop it nor count what
+// it reads.
+func (st *Stream) ReadDedicated(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
+	s, err := st.shard(ctx, "read", req.ShardID)
+	if err != nil {
+		return shardlog.Page{}, err
+	}
+	return s.ReadDedicated(ctx, req)
+}
+
+// Resolve returns the place that a position names at this moment, in a form
+// that stays; see shard.Shard.Resolve.
+func (st *Stream) Resolve(ctx context.Context, shardID string, from shardlog.Position) (shardlog.Position, error) {
+	s, err := st.shard(ctx, "read", shardID)
+	if err != nil {
+		return shardlog.Position{}, err
+	}
+	return s.Resolve(ctx, from)
+}
+
+// Records iterates over the records of a shard from a position to its tail, and
+// ends there; see shard.Shard.Records.
+func (st *Stream) Records(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
+	return st.iterate(ctx, "records", shardID, from, (*shard.Shard).Records)
+}
+
+// Scan is Records whose records are borrowed: their data and strings are valid
+// until the loop asks for the next one, and must not be changed or kept. It is
+// for reading large amounts at the highest speed.
+func (st *Stream) Scan(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
+	return st.iterate(ctx, "scan", shardID, from, (*shard.Shard).Scan)
+}
+
+// Tail is Records that follows the shard: at the tail it waits for more. It
+// ends at the end of a closed shard, and when ctx ends, with its cause.
+func (st *Stream) Tail(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
+	return st.iterate(ctx, "tail", shardID, from, (*shard.Shard).Tail)
+}
+
+type iteration func(*shard.Shard, context.Context, shardlog.Position) iter.Seq2[shardlog.Record, error]
+
+// iterate looks the shard up when the loop begins.
+func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog.Position, over iteration) iter.Seq2[shardlog.Record, error] {
+	return func(yield func(shardlog.Record, error) bool) {
+		s, err := st.shard(ctx, op, shardID)
+		if err != nil {
+			yield(shardlog.Record{}, err)
+			return
+		}
+		over(s, ctx, from)(yield)
+	}
+}
+
+// PutIf stores records on one shard if its last record is the one given, or,
+// if expected is unset, if it never had one: optimistic locking for event
+// sourcing. All records are stored together or none is; see shard.Shard.PutIf.
+func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.PutResult, error) {
+	s, err := st.shard(ctx, "put if", shardID)
+	if err != nil {
+		return nil, err
+	}
+	return s.PutIf(ctx, expected, records)
+}
+
+// shardOwner is what a shard's handle asks the stream. The shard may be closed
+// or removed meanwhile, so it holds no member but looks for the current one.
+type shardOwner struct {
+	st *Stream
+	s  *logstore.Shard
+}
+
+// member returns the shard's current state. It fails with shardlog.ErrNotFound
+// if retention has removed it.
+func (o *shardOwner) member() (*member, error) {
+	if m := o.st.routes.Load().current(o.s); m != nil {
+		return m, nil
+	}
+	return nil, shardlog.ErrNotFound
+}
+
+// Name implements shard's owner, as the methods below do.
+func (o *shardOwner) Name() string { return o.st.name }
+
+func (o *shardOwner) Enter(ctx context.Context, op string) error {
+	if err := o.st.db.enter(ctx, op, o.st.name); err != nil {
+		return err
+	}
+	_, err := o.member()
+	if o.st.deleted.Load() || err != nil {
+		return o.st.fail(op, o.s.Name(), shardlog.ErrNotFound)
+	}
+	return nil
+}
+
+func (o *shardOwner) Fail(op string, err error) error {
+	return o.st.fail(op, o.s.Name(), o.st.orDeleted(err))
+}
+
+func (o *shardOwner) Describe() (shardlog.ShardInfo, error) {
+	m, err := o.member()
+	if err != nil {
+		return shardlog.ShardInfo{}, err
+	}
+	return m.info(), nil
+}
+
+func (o *shardOwner) AdmitRead(op string) error {
+	m, err := o.member()
+	if err != nil {
+		return o.Fail(op, err)
+	}
+	if m.lim != nil && m.lim.reads {
+		if wait := m.lim.read(time.Now()); wait > 0 {
+			m.ctr.readThrottles.Add(1)
+			return &shardlog.Error{Op: op, Stream: o.st.name, Shard: o.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+		}
+	}
+	return nil
+}
+
+func (o *shardOwner) CountRead(p *shardlog.Page, dedicated bool) {
+	m, err := o.member()
+	if err != nil || dedicated {
+		return
+	}
+	m.ctr.behind.Store(int64(p.Behind))
+	if m.lim != nil && m.lim.reads {
+		size := 0
+		for i := range p.Records {
+			size += p.Records[i].Size()
+		}
+		m.lim.readBytes(time.Now(), size)
+	}
+}
+
+func (o *shardOwner) AwaitChange(ctx context.Context) error { return o.st.reshaped(ctx) }
+
+func (o *shardOwner) Children() ([]string, error) {
+	r := o.st.routes.Load()
+	m := r.current(o.s)
+	if m == nil {
+		// Its children may be gone as well by now, which must not look as if
+		// there had never been any.
+		return nil, shardlog.ErrNotFound
+	}
+	return r.children(m.index()), nil
+}
+
+// Append is a transaction whose records all belong on this shard.
+func (o *shardOwner) Append(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
+	if err := o.Enter(ctx, "append"); err != nil {
+		return nil, err
+	}
+	if len(records) > MaxTxRecords {
+		return nil, o.Fail("append", &shardlog.InvalidError{Field: "records", Value: len(records), Limit: fmt.Sprintf("at most %d", MaxTxRecords)})
+	}
+	size := 0
+	for i := range records {
+		size += records[i].Size() + len(records[i].DedupID)
+	}
+	if size > maxAtomic {
+		return nil, o.Fail("append", tooLarge(size))
+	}
+	tx := &Tx{db: o.st.db, only: o.s}
+	tx.Put(o.st, records...)
+	res, err := tx.commit(ctx)
+	if e, ok := err.(*shardlog.Error); ok {
+		// It says where a transaction over many shards failed; here that is
+		// known, and the operation is another.
+		return nil, &shardlog.Error{Op: "append", Stream: o.st.name, Shard: o.s.Name(), RetryAfter: e.RetryAfter, Err: e.Err}
+	}
+	if err != nil {
+		return nil, o.Fail("append", err)
+	}
+	return res.Records, nil
+}
+
+func tooLarge(size int) error {
+	return &shardlog.InvalidError{Field: "records", Value: fmt.Sprintf("of %d bytes", size), Limit: fmt.Sprintf("at most %d bytes together", maxAtomic)}
+}
+
+// checkOnly returns why the records do not all belong on the one shard of the
+// transaction, if it has one. Those that are duplicates count as well: what is
+// refused must not depend on what was stored before.
+func (t *txTry) checkOnly() error {
+	if t.only == nil {
+		return nil
+	}
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	for _, c := range t.calls {
+		m := c.st.routes.Load().current(t.only)
+		if m == nil {
+			return shardlog.ErrNotFound
+		}
+		if m.meta.Closed {
+			return shardlog.ErrShardClosed
+		}
+		for i := range c.req.Records {
+			if err := m.covers(i, c.meta.Hash.cachedKey(&c.req.Records[i], &sc.hashes)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// covers returns an error if the hash key of record i is not in the shard's
+// range.
+func (m *member) covers(i int, k shardlog.HashKey) error {
+	if k.Compare(m.meta.Start) < 0 || k.Compare(m.meta.End) > 0 {
+		return fmt.Errorf("%w: records[%d] has hash key %v, the shard has %v to %v", shardlog.ErrWrongShard, i, k, m.meta.Start, m.meta.End)
+	}
+	return nil
+}
+
+func (o *shardOwner) PutIf(ctx context.Context, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.PutResult, error) {
+	const op = "put if"
+	if err := o.Enter(ctx, op); err != nil {
+		return nil, err
+	}
+	st, id := o.st, o.s.Name()
+	meta := st.meta.Load()
+	if err := checkRecords(records, min(meta.MaxRecordSize, st.db.largestRecord()), idsCondition); err != nil {
+		return nil, st.fail(op, id, err)
+	}
+	size := 0
+	for i := range records {
+		size += records[i].Size()
+	}
+	if size > maxAtomic {
+		return nil, st.fail(op, id, tooLarge(size))
+	}
+	if err := st.shape.RLock(ctx); err != nil {
+		return nil, st.fail(op, id, err)
+	}
+	defer st.shape.RUnlock()
+	m, err := o.member()
+	if err != nil || st.deleted.Load() {
+		return nil, st.fail(op, id, shardlog.ErrNotFound)
+	}
+	if m.meta.Closed {
+		return nil, st.fail(op, id, shardlog.ErrShardClosed)
+	}
+	for i := range records {
+		if err := m.covers(i, meta.Hash.hashKey(&records[i])); err != nil {
+			return nil, st.fail(op, id, err)
+		}
+	}
+	if m.lim != nil && m.lim.writes && len(records) > 0 {
+		if wait := m.lim.writeAll(time.Now(), len(records), size); wait > 0 {
+			m.ctr.writeThrottles.Add(int64(len(records)))
+			return nil, &shardlog.Error{Op: op, Stream: st.name, Shard: id, RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+		}
+	}
+	seqs, err := st.db.log.AppendIf(ctx, m.s, expected, records)
+	if err != nil {
+		return nil, st.fail(op, id, err)
+	}
+	res := make([]shardlog.PutResult, len(seqs))
+	for i := range seqs {
+		res[i] = shardlog.PutResult{ShardID: id, Sequence: seqs[i]}
+	}
+	return res, nil
+}
+
+// maxAtomic bounds what PutIf stores in one transaction.
+const maxAtomic = 16 << 20
