@@ -187,13 +187,13 @@ func (p *pauses) await(ctx context.Context, s *seek) error {
 		return s.err
 	case <-ctx.Done():
 		if p.withdraw(s) {
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 		select {
 		case <-s.done:
 			return s.err
 		default:
-			return fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, context.Cause(ctx))
+			return fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
 		}
 	case <-s.t.storing.Done():
 		if !p.withdraw(s) {

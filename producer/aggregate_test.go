@@ -250,11 +250,11 @@ func TestMapThatMakesNoSense(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			sink := &listing{fakeSink: fakeSink{}, list: func() []shardlog.ShardInfo { return infos }}
 			told := 0
-			p := newProducer(t, sink, &producer.Options{Aggregation: aggregating, Hooks: producer.Hooks{Shards: func(open int, err error) {
+			p := newProducer(t, sink, &producer.Options{Aggregation: aggregating, OnShards: func(open int, err error) {
 				told++
 				assert.Zero(t, open, name)
 				assert.Error(t, err, name)
-			}}})
+			}})
 			putAll(t, p, []string{"k"}, []string{"a", "b"})
 			assert.Equal(t, []string{"a", "b"}, sink.names(), name)
 			assert.Equal(t, 1, told, name)

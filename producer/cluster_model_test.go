@@ -139,17 +139,17 @@ func (m *clusterModel) run() {
 		MaxBatchRecords: 1 + m.number(10), MaxInFlight: 1 + m.number(4), BufferRecords: 1 + m.number(60),
 		Linger: time.Duration(m.number(3)*m.number(10)) * time.Millisecond, Order: producer.Order(m.number(2)),
 		TTL: time.Duration(500+m.number(8000)) * time.Millisecond, RequestTimeout: time.Duration(m.number(2)*(1+m.number(500))) * time.Millisecond,
-		Retry: producer.Retry{Initial: time.Duration(1+m.number(20)) * time.Millisecond}, Spread: m.chance(2),
+		Retry: producer.Retry{Initial: time.Duration(1+m.number(20)) * time.Millisecond}, Keyless: m.chance(2),
 		Aggregation: producer.Aggregation{Enabled: !m.chance(3), MaxCount: m.number(12), MaxSize: 64 + m.number(400)},
 	}
 	if m.chance(2) {
 		m.opts.ID = "p"
 	}
 	if m.chance(3) {
-		m.opts.Limits = producer.Limits{Records: float64(m.number(2) * (20 + m.number(100))), Bytes: float64(m.number(2) * (500 + m.number(5000)))}
+		m.opts.ShardRate = producer.ShardRate{Records: float64(m.number(2) * (20 + m.number(100))), Bytes: float64(m.number(2) * (500 + m.number(5000)))}
 	}
 	if m.chance(3) {
-		m.opts.Hooks, m.opts.Logger = badHooks(m.chance)
+		addBadHooks(m.opts, m.chance)
 	}
 	var err error
 	m.p, err = producer.New(m.c, m.opts)
@@ -178,7 +178,7 @@ func (m *clusterModel) write(w, n int) {
 			time.Sleep(time.Duration(m.number(20)) * time.Millisecond)
 		}
 		r := rec(fmt.Sprintf("w%d/%d", w, m.number(4)), fmt.Sprintf("%d-%d", w, i))
-		if m.opts.Spread && m.chance(4) {
+		if m.opts.Keyless && m.chance(4) {
 			r.PartitionKey = ""
 		}
 		if m.chance(8) && r.PartitionKey != "" {

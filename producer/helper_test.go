@@ -209,14 +209,6 @@ func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(
 // exit ends the goroutine, as a call of t.FailNow inside a sink does.
 func exit() { runtime.Goexit() }
 
-// heap is how much memory is in use.
-func heap() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
-
 // counterOf returns the counter of a number that NewSequenceNumber made.
 func counterOf(n shardlog.SequenceNumber) uint64 {
 	c, _ := n.Counter()

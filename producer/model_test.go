@@ -208,7 +208,7 @@ func (m *model) run() {
 		WhenFull:       producer.WhenFull(m.number(2)), BorrowData: m.chance(2),
 	}
 	if m.chance(3) {
-		opts.Hooks, opts.Logger = badHooks(m.chance)
+		addBadHooks(opts, m.chance)
 	}
 	p, err := producer.New(m, opts)
 	require.NoError(t, err)

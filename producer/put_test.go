@@ -243,7 +243,7 @@ func TestPutBatch(t *testing.T) {
 		require.Len(t, res, 4)
 		for i := range res {
 			assert.Equal(t, i == 2, batch.Errors[i] != nil, "record %d", i)
-			assert.Equal(t, i == 2, res[i].Sequence.IsZero())
+			assert.Equal(t, i != 2, res[i].Sequence.IsSet())
 		}
 		assert.Equal(t, [][]string{{"0", "1", "2", "3"}}, sink.requests(), "goes together")
 		require.EqualError(t, err, "1 of 4 records failed, the first with: shardlog: put: bad record")

@@ -27,8 +27,8 @@ func (h badHandler) Handle(context.Context, slog.Record) error { h.leave(); retu
 func (h badHandler) WithAttrs([]slog.Attr) slog.Handler        { return h }
 func (h badHandler) WithGroup(string) slog.Handler             { return h }
 
-// badHooks are hooks and a logger that do not return now and then.
-func badHooks(chance func(n int) bool) (producer.Hooks, *slog.Logger) {
+// addBadHooks sets hooks and a logger that sometimes do not return.
+func addBadHooks(opts *producer.Options, chance func(n int) bool) {
 	leave := func() {
 		switch {
 		case chance(5):
@@ -37,31 +37,30 @@ func badHooks(chance func(n int) bool) (producer.Hooks, *slog.Logger) {
 			panic("a hook that panics")
 		}
 	}
-	logger := slog.New(badHandler{func() {
+	opts.Logger = slog.New(badHandler{func() {
 		if chance(5) {
 			panic("a logger that panics")
 		}
 	}})
-	return producer.Hooks{
-		Request: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
-			return ctx, func(producer.RequestOutcome) { leave() }
-		},
-		Shards: func(int, error) { leave() },
-	}, logger
+	opts.OnRequest = func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+		return ctx, func(producer.RequestOutcome) { leave() }
+	}
+	opts.OnShards = func(int, error) { leave() }
 }
 
 // A test's hook that calls t.FailNow ends the goroutine it runs in. The
 // producer goes on all the same.
 func TestHooksThatEndTheirGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for name, hooks := range map[string]producer.Hooks{
-			"shards": {Shards: func(int, error) { runtime.Goexit() }},
-			"outcome": {Request: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+		for name, opts := range map[string]*producer.Options{
+			"shards": {OnShards: func(int, error) { runtime.Goexit() }},
+			"outcome": {OnRequest: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
 				return ctx, func(producer.RequestOutcome) { runtime.Goexit() }
 			}},
 		} {
 			c := newCluster(2, allCaps)
-			p := newProducer(t, c, &producer.Options{Aggregation: aggregating, Hooks: hooks})
+			opts.Aggregation = aggregating
+			p := newProducer(t, c, opts)
 			o := putAll(t, p, numbered("key", 10), numbered("", 20))
 			c.mu.Lock()
 			for _, s := range c.open() { // the map is learned again, with results at hand
@@ -118,11 +117,11 @@ func TestOutcomeOfASinkThatExits(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(context.Context, int, []shardlog.Record) ([]shardlog.PutResult, error) { exit(); return nil, nil }
 		var got producer.RequestOutcome
-		p := newProducer(t, sink, &producer.Options{Hooks: producer.Hooks{
-			Request: func(context.Context, producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+		p := newProducer(t, sink, &producer.Options{
+			OnRequest: func(context.Context, producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
 				return nil, func(o producer.RequestOutcome) { got = o }
 			},
-		}})
+		})
 		_, err := p.Put(t.Context(), rec("k", "a"))
 		require.ErrorIs(t, err, shardlog.ErrUnknownOutcome)
 		require.ErrorIs(t, got.Err, shardlog.ErrUnknownOutcome)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/shardlog/shardlog"
 )
 
 // ctxMutex is a mutex whose waiters respect a context. It is for state that is
@@ -25,7 +27,7 @@ func (m ctxMutex) Lock(ctx context.Context) error {
 	case m <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 }
 
@@ -98,7 +100,7 @@ func (l *ctxRWMutex) rLockSlow(ctx context.Context) error {
 		l.waiting--
 		l.mu.Unlock()
 	}
-	return context.Cause(ctx)
+	return shardlog.ContextError(ctx)
 }
 
 // RUnlock lets a reader out.
@@ -126,7 +128,7 @@ func (l *ctxRWMutex) Lock(ctx context.Context) error {
 		case <-l.drained:
 		case <-ctx.Done():
 			l.Unlock()
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 	}
 	return nil

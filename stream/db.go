@@ -320,7 +320,7 @@ func (db *DB) enter(ctx context.Context, op, stream string) error {
 	case db.closed.Load():
 		err = shardlog.ErrClosed
 	case ctx.Err() != nil:
-		err = context.Cause(ctx)
+		err = shardlog.ContextError(ctx)
 	default:
 		return nil
 	}
@@ -333,7 +333,7 @@ func (db *DB) lockStreams(ctx context.Context) error {
 	case db.manage <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	case <-db.quit:
 		return shardlog.ErrClosed
 	}

@@ -292,7 +292,7 @@ func (st *Stream) await(ctx context.Context, c <-chan struct{}) error {
 	case <-c:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	case <-st.db.quit:
 		return shardlog.ErrClosed
 	}

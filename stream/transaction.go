@@ -178,7 +178,7 @@ func (tx *Tx) commit(ctx context.Context) (TxResult, error) {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return TxResult{}, context.Cause(ctx)
+			return TxResult{}, shardlog.ContextError(ctx)
 		case <-tx.db.quit:
 			return TxResult{}, shardlog.ErrClosed
 		}

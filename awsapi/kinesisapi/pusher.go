@@ -116,7 +116,7 @@ func (p *pusher) continuation(page *shardlog.Page) shardlog.SequenceNumber {
 		counter-- // the one before the record that is next
 	}
 	arrival := max(p.c.Now().Unix(), arrivalOf(p.last))
-	if counterOf(p.last) == counter && arrival <= arrivalOf(p.last) && !p.last.IsZero() {
+	if counterOf(p.last) == counter && arrival <= arrivalOf(p.last) && p.last.IsSet() {
 		arrival = arrivalOf(p.last) + 1
 	}
 	p.last = shardlog.NewSequenceNumber(createdOf(next), p.index, counter, arrival)
@@ -202,6 +202,6 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 }

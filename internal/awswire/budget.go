@@ -3,6 +3,8 @@ package awswire
 import (
 	"context"
 	"sync"
+
+	"github.com/shardlog/shardlog"
 )
 
 // MaxPooled is the largest buffer that is kept for the next request. One
@@ -37,7 +39,8 @@ func (b *Budget) Left() int64 {
 }
 
 // Reserve waits for n bytes, first come, first served: a large request is not
-// overtaken by small ones for ever. The error is the cause that ended ctx. N
+// overtaken by small ones for ever. The error is that of
+// shardlog.ContextError if ctx ends. N
 // must not be more than the whole budget, or it waits until then.
 func (b *Budget) Reserve(ctx context.Context, n int64) error {
 	b.mu.Lock()
@@ -61,7 +64,7 @@ func (b *Budget) Reserve(ctx context.Context, n int64) error {
 			// Those behind it may fit into what it waited for.
 			b.grant()
 			b.mu.Unlock()
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 	}
 	b.mu.Unlock()

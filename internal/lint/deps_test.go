@@ -63,7 +63,7 @@ var layers = map[string][]string{
 	"internal/reentry":            {},
 	"awsapi":                      {".", "internal/awswire"},
 	"awsapi/kinesisapi":           {".", "awsapi", "internal/awswire", "stream"},
-	"internal/awswire":            {},
+	"internal/awswire":            {"."},
 	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
 	"internal/logstore":           {".", "internal/block", "internal/kv"},
 	"shard":                       {".", "internal/logstore"},
