@@ -65,9 +65,11 @@ var layers = map[string][]string{
 	"awsapi/kinesisapi":           {".", "awsapi", "internal/awswire", "stream"},
 	"internal/awswire":            {"."},
 	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
+	"internal/ctxsync":            {"."},
+	"internal/once":               {".", "internal/ctxsync", "internal/kv", "internal/logstore"},
 	"internal/logstore":           {".", "internal/block", "internal/kv"},
 	"shard":                       {".", "internal/logstore"},
-	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore", "shard"},
+	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/ctxsync", "internal/kv/badgerkv", "internal/logstore", "internal/once", "shard"},
 
 	// Nested modules.
 	"benchmarks/patterns":           {".", "checkpoint", "consumer", "internal/backoff", "internal/kpl", "producer", "stream"},

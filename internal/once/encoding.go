@@ -1,60 +1,49 @@
-package stream
+package once
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
-	"sort"
 
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/shardlog/shardlog"
 )
 
-// numbered is a number of a producer that is stored, and where.
-type numbered struct {
-	number uint64
-	seq    shardlog.SequenceNumber
+// KeyPrefix begins the keys of what is stored of producers. The number of their
+// stream follows, and then what the value is: the last epoch that the stream
+// gave out, or a value of an identity.
+const KeyPrefix = 'i'
+
+const (
+	kindEpoch    = 'e'
+	kindIdentity = 'p'
+)
+
+// epochKey is where the last epoch of a stream is.
+func epochKey(stream uint32) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{KeyPrefix}, stream), kindEpoch)
 }
 
-// findNumber returns the place of a number in a list that ascends.
-func findNumber(list []numbered, number uint64) (shardlog.SequenceNumber, bool) {
-	if n := len(list); n == 0 || list[n-1].number < number {
-		return shardlog.SequenceNumber{}, false
-	}
-	i := sort.Search(len(list), func(i int) bool { return list[i].number >= number })
-	if list[i].number != number {
-		return shardlog.SequenceNumber{}, false
-	}
-	return list[i].seq, true
+// IdentityKey is where a producer's state is: its base in slot 0, and what was
+// added since in the others.
+func IdentityKey(stream uint32, id string, slot uint8) []byte {
+	k := make([]byte, 0, 7+len(id))
+	k = binary.BigEndian.AppendUint32(append(k, KeyPrefix), stream)
+	return append(append(k, kindIdentity, slot), id...)
 }
 
-// mergeNumbers returns what is in list from done on, and more, which ascend
-// too. It may use the memory behind list, but changes nothing in it.
-func mergeNumbers(list, more []numbered, done uint64) []numbered {
-	list = list[sort.Search(len(list), func(i int) bool { return list[i].number >= done }):]
-	more = more[sort.Search(len(more), func(i int) bool { return more[i].number >= done }):]
-	if len(list) == 0 || len(more) == 0 || list[len(list)-1].number < more[0].number {
-		return append(list, more...)
+// parseIdentityKey is the reverse of IdentityKey; ok is false for other keys.
+func parseIdentityKey(k []byte) (id string, slot uint8, ok bool) {
+	if len(k) < 8 || k[5] != kindIdentity {
+		return "", 0, false
 	}
-	out := make([]numbered, 0, len(list)+len(more))
-	for len(list) > 0 && len(more) > 0 {
-		switch {
-		case list[0].number < more[0].number:
-			out, list = append(out, list[0]), list[1:]
-		case list[0].number > more[0].number:
-			out, more = append(out, more[0]), more[1:]
-		default:
-			list = list[1:] // the later one counts
-		}
-	}
-	return append(append(out, list...), more...)
+	return string(k[7:]), k[6], true
 }
 
-// identityState is what is stored of an identity: all of it, or what was added
-// to it by one transaction. docs/FORMAT.md has the bytes.
-type identityState struct {
+// storedState is a stored value of an identity: the base, with everything, or a
+// slot, with what one transaction added. docs/FORMAT.md has the bytes.
+type storedState struct {
 	epoch, gen uint64
 	used       int64 // Unix milliseconds
 	done       uint64
@@ -62,27 +51,16 @@ type identityState struct {
 }
 
 const (
-	identityVersion = 1
-	identityHeader  = 8 + 1 + 4*8
+	// StateVersion is the version of a stored value.
+	StateVersion = 1
+	stateHeader  = 8 + 1 + 4*8
 )
 
-// maxNumbers is how far above Done a number may be, and so how many numbers
-// are kept for a producer.
-const maxNumbers = 1 << 20
-
-// mostNumbers is maxNumbers, or less where they have to fit into a small file.
-func (db *DB) mostNumbers() uint64 {
-	if db.opts.InMemory {
-		return maxNumbers
-	}
-	const numberSize = 24 // at the most, with its shard
-	return uint64(min(maxNumbers, (db.opts.ValueLogFileBytes-64<<10)/numberSize))
-}
-
-func (s *identityState) encode() []byte {
+// encode returns the bytes of s.
+func (s *storedState) encode() []byte {
 	le := binary.LittleEndian
-	b := make([]byte, 8, identityHeader+16+6*len(s.stored))
-	b = append(b, identityVersion)
+	b := make([]byte, 8, stateHeader+16+6*len(s.stored))
+	b = append(b, StateVersion)
 	b = le.AppendUint64(b, s.epoch)
 	b = le.AppendUint64(b, s.gen)
 	b = le.AppendUint64(b, uint64(s.used))
@@ -171,24 +149,24 @@ func (t *placeTable) of(seq *shardlog.SequenceNumber) int {
 	return n
 }
 
-// decodeIdentity is the reverse of encode; with headOnly it leaves out the
+// decodeState is the reverse of encode; with headOnly it leaves out the
 // numbers. The error matches shardlog.ErrCorrupt or ErrVersion.
-func decodeIdentity(b []byte, headOnly bool) (s identityState, err error) {
+func decodeState(b []byte, headOnly bool) (s storedState, err error) {
 	le := binary.LittleEndian
-	if len(b) < identityHeader {
+	if len(b) < stateHeader {
 		return s, fmt.Errorf("%w: a producer's state of %d bytes", shardlog.ErrCorrupt, len(b))
 	}
-	if b[8] > identityVersion {
+	if b[8] > StateVersion {
 		return s, fmt.Errorf("%w: a producer's state of version %d", shardlog.ErrVersion, b[8])
 	}
-	if b[8] != identityVersion || le.Uint64(b) != xxhash.Sum64(b[8:]) {
+	if b[8] != StateVersion || le.Uint64(b) != xxhash.Sum64(b[8:]) {
 		return s, fmt.Errorf("%w: a producer's state fails its checksum", shardlog.ErrCorrupt)
 	}
-	s = identityState{epoch: le.Uint64(b[9:]), gen: le.Uint64(b[17:]), used: int64(le.Uint64(b[25:])), done: le.Uint64(b[33:])}
+	s = storedState{epoch: le.Uint64(b[9:]), gen: le.Uint64(b[17:]), used: int64(le.Uint64(b[25:])), done: le.Uint64(b[33:])}
 	if headOnly {
 		return s, nil
 	}
-	if s.stored, err = decodeNumbers(b[identityHeader:], s.done); err != nil {
+	if s.stored, err = decodeNumbers(b[stateHeader:], s.done); err != nil {
 		return s, fmt.Errorf("%w: numbers of a producer: %v", shardlog.ErrCorrupt, err)
 	}
 	return s, nil
@@ -226,7 +204,7 @@ func decodeNumbers(b []byte, done uint64) ([]numbered, error) {
 		shards[i], created[i] = uint32(v.uint()), v.int()
 	}
 	n = v.uint()
-	if n > uint64(len(v.b)) || n > maxNumbers {
+	if n > uint64(len(v.b)) || n > MaxNumbers {
 		return nil, fmt.Errorf("%d numbers", n)
 	}
 	out := make([]numbered, 0, n)
@@ -246,22 +224,4 @@ func decodeNumbers(b []byte, done uint64) ([]numbered, error) {
 		return nil, errors.Join(v.err, fmt.Errorf("%d bytes follow", len(v.b)))
 	}
 	return out, nil
-}
-
-// sortNumbers sorts what several calls added; no number is twice in it.
-func sortNumbers(list []numbered) {
-	ascends := slices.IsSortedFunc(list, compareNumbers)
-	if !ascends {
-		slices.SortFunc(list, compareNumbers)
-	}
-}
-
-func compareNumbers(a, b numbered) int {
-	switch {
-	case a.number < b.number:
-		return -1
-	case a.number > b.number:
-		return 1
-	}
-	return 0
 }

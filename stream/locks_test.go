@@ -3,8 +3,6 @@ package stream
 import (
 	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -14,90 +12,8 @@ import (
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/kvtest"
+	"github.com/shardlog/shardlog/internal/once"
 )
-
-func TestCtxRWMutexExcludesWriters(t *testing.T) {
-	l := newCtxRWMutex()
-	var readers, writers atomic.Int32
-	var wg sync.WaitGroup
-	rng, _ := newRand(t)
-	for range 8 {
-		seed := rng.Int63()
-		wg.Go(func() {
-			for i := range int64(2000) {
-				// Some give up: sometimes before, sometimes while they wait.
-				ctx, cancel := context.WithCancel(context.Background())
-				if (seed+i)%5 == 0 {
-					go cancel()
-				}
-				if (seed+i)%7 == 0 {
-					if l.Lock(ctx) == nil {
-						if writers.Add(1) != 1 || readers.Load() != 0 {
-							t.Error("a writer is not alone")
-						}
-						writers.Add(-1)
-						l.Unlock()
-					}
-				} else if l.RLock(ctx) == nil {
-					readers.Add(1)
-					if writers.Load() != 0 {
-						t.Error("a reader meets a writer")
-					}
-					readers.Add(-1)
-					l.RUnlock()
-				}
-				cancel()
-			}
-		})
-	}
-	wg.Wait()
-	require.Zero(t, l.state.Load())
-	require.NoError(t, l.Lock(t.Context()), "everybody has left")
-}
-
-func TestCtxRWMutexWaitsEndWithTheContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		bg := context.Background()
-		why := errors.New("why")
-		l := newCtxRWMutex()
-		require.NoError(t, l.RLock(bg))
-
-		// A writer that waits for a reader, and those that wait for it.
-		ctx, cancel := context.WithCancelCause(bg)
-		errs := make(chan error, 3)
-		go func() { errs <- l.Lock(ctx) }()
-		synctest.Wait()
-		go func() { errs <- l.Lock(ctx) }()
-		go func() { errs <- l.RLock(ctx) }()
-		synctest.Wait()
-		require.Empty(t, errs, "a waiting writer keeps new readers out")
-		cancel(why)
-		for range 3 {
-			require.ErrorIs(t, <-errs, why)
-		}
-		require.NoError(t, l.RLock(bg), "a writer that gave up is in nobody's way")
-		l.RUnlock()
-		l.RUnlock()
-		require.NoError(t, l.Lock(bg))
-
-		// Waiting readers enter before the next writer.
-		var order []string
-		var mu sync.Mutex
-		note := func(s string) { mu.Lock(); order = append(order, s); mu.Unlock() }
-		go func() { _ = l.Lock(bg); note("writer"); l.Unlock() }()
-		synctest.Wait()
-		release := make(chan struct{})
-		for range 2 {
-			go func() { _ = l.RLock(bg); note("reader"); <-release; l.RUnlock() }()
-		}
-		synctest.Wait()
-		l.Unlock()
-		synctest.Wait()
-		close(release)
-		synctest.Wait()
-		require.Equal(t, []string{"reader", "reader", "writer"}, order)
-	})
-}
 
 // stuck is a database whose commits wait until they are let through.
 type stuck struct {
@@ -266,5 +182,51 @@ func TestDeleteAfterItsMarkSaysSo(t *testing.T) {
 		s.store.BeforeCommit(nil)
 		close(gate)
 		create(t, s.db, "s", Config{})
+	})
+}
+
+// TestReadingTheNumbersOfAProducerIsNotWaitedForLonger makes the read of an
+// identity's numbers hang: another request of that producer waits for it no
+// longer than its context lasts, and the janitor and other producers do not.
+func TestReadingTheNumbersOfAProducerIsNotWaitedForLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openStuck(t)
+		st := create(t, s.db, "s", Config{Retention: Forever})
+		epoch := openProducer(t, st, "p")
+		first := request(t, st, numberedRequest("p", epoch, 0, 1))
+		other := openProducer(t, st, "other")
+		require.NoError(t, s.db.Close())
+		o := s.db.opts
+		var err error
+		s.db, err = openOn(s.store, o) // the numbers are read when they are needed
+		require.NoError(t, err)
+		defer func() { require.NoError(t, s.db.Close()) }()
+		st = theStream(t, s.db)
+
+		gate := make(chan struct{})
+		stuckKey := string(once.IdentityKey(st.id, "p", 0))
+		s.store.OnRead(func(_ kvtest.Op, key []byte) {
+			if string(key) == stuckKey {
+				<-gate
+			}
+		})
+		reader := make(chan []shardlog.PutResult, 1)
+		go func() {
+			res, _ := st.PutRequest(context.Background(), numberedRequest("p", epoch, 0, 1))
+			reader <- res
+		}()
+		synctest.Wait()
+		why := errors.New("why")
+		ctx, cancel := context.WithCancelCause(context.Background())
+		done := make(chan error, 1)
+		go func() { _, err := st.PutRequest(ctx, numberedRequest("p", epoch, 0, 2)); done <- err }()
+		synctest.Wait()
+		require.Empty(t, done)
+		cancel(why)
+		require.ErrorIs(t, <-done, why)
+		request(t, st, numberedRequest("other", other, 0, 1))
+		close(gate)
+		requireDuplicates(t, first, <-reader)
+		require.False(t, request(t, st, numberedRequest("p", epoch, 0, 2))[0].Duplicate, "nothing was left behind")
 	})
 }

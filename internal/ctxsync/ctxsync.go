@@ -1,4 +1,6 @@
-package stream
+// Package ctxsync has locks whose waiters respect a context. They are for state
+// that is held across a commit, which may take as long as the disk does.
+package ctxsync
 
 import (
 	"context"
@@ -8,16 +10,15 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// ctxMutex is a mutex whose waiters respect a context. It is for state that is
-// held across a commit, which may take as long as the disk does. Use
-// newCtxMutex.
-type ctxMutex chan struct{}
+// Mutex is a mutex whose waiters respect a context. Use NewMutex.
+type Mutex chan struct{}
 
-func newCtxMutex() ctxMutex { return make(ctxMutex, 1) }
+// NewMutex returns an unlocked Mutex.
+func NewMutex() Mutex { return make(Mutex, 1) }
 
 // Lock locks m. If ctx ends first it returns the cause, and m is not locked.
 // It does not look at ctx where m is free.
-func (m ctxMutex) Lock(ctx context.Context) error {
+func (m Mutex) Lock(ctx context.Context) error {
 	select {
 	case m <- struct{}{}:
 		return nil
@@ -32,23 +33,23 @@ func (m ctxMutex) Lock(ctx context.Context) error {
 }
 
 // Unlock unlocks m.
-func (m ctxMutex) Unlock() { <-m }
+func (m Mutex) Unlock() { <-m }
 
-// ctxRWMutex is a readers-writer lock whose waiters respect a context. Like
+// RWMutex is a readers-writer lock whose waiters respect a context. Like
 // sync.RWMutex it prefers writers: a waiting writer keeps new readers out; and
 // when a writer leaves, the readers that wait enter before the next writer, so
 // neither side starves. RLock must not be called by a goroutine that holds a
-// read lock already. Use newCtxRWMutex.
+// read lock already. Use NewRWMutex.
 //
 // Without a writer RLock and RUnlock are one atomic addition each, because
 // every put takes them.
-type ctxRWMutex struct {
+type RWMutex struct {
 	// state is the number of readers that are inside, less writerPresent while
 	// a writer waits or is inside. A reader that finds a writer counts itself
 	// for a moment, too.
 	state atomic.Int64
 
-	turn    ctxMutex      // held by the one writer that waits or is inside
+	turn    Mutex         // held by the one writer that waits or is inside
 	drained chan struct{} // one token: state may have reached -writerPresent
 
 	mu      sync.Mutex    // guards waiting and gate; never held across a wait
@@ -59,14 +60,15 @@ type ctxRWMutex struct {
 // writerPresent is above any number of readers.
 const writerPresent = 1 << 40
 
-func newCtxRWMutex() *ctxRWMutex {
-	return &ctxRWMutex{turn: newCtxMutex(), drained: make(chan struct{}, 1)}
+// NewRWMutex returns an unlocked RWMutex.
+func NewRWMutex() *RWMutex {
+	return &RWMutex{turn: NewMutex(), drained: make(chan struct{}, 1)}
 }
 
 // RLock lets a reader in. If ctx ends before it may enter, it returns the
 // cause, and the reader is not in. It does not look at ctx where nothing is in
 // the way.
-func (l *ctxRWMutex) RLock(ctx context.Context) error {
+func (l *RWMutex) RLock(ctx context.Context) error {
 	if l.state.Add(1) > 0 {
 		return nil
 	}
@@ -74,7 +76,7 @@ func (l *ctxRWMutex) RLock(ctx context.Context) error {
 }
 
 // rLockSlow waits for a writer to leave, for a reader that has counted itself.
-func (l *ctxRWMutex) rLockSlow(ctx context.Context) error {
+func (l *RWMutex) rLockSlow(ctx context.Context) error {
 	l.mu.Lock()
 	// A writer removes writerPresent with mu held. So if it is still there the
 	// writer's Unlock comes later and counts the readers that wait by then.
@@ -104,7 +106,7 @@ func (l *ctxRWMutex) rLockSlow(ctx context.Context) error {
 }
 
 // RUnlock lets a reader out.
-func (l *ctxRWMutex) RUnlock() {
+func (l *RWMutex) RUnlock() {
 	if l.state.Add(-1) == -writerPresent {
 		select {
 		case l.drained <- struct{}{}:
@@ -115,7 +117,7 @@ func (l *ctxRWMutex) RUnlock() {
 
 // Lock waits until all readers have left and no other writer is inside, and
 // keeps both out. If ctx ends first it returns the cause, and l is not locked.
-func (l *ctxRWMutex) Lock(ctx context.Context) error {
+func (l *RWMutex) Lock(ctx context.Context) error {
 	if err := l.turn.Lock(ctx); err != nil {
 		return err
 	}
@@ -135,7 +137,7 @@ func (l *ctxRWMutex) Lock(ctx context.Context) error {
 }
 
 // Unlock lets the readers that wait in, and then the next writer.
-func (l *ctxRWMutex) Unlock() {
+func (l *RWMutex) Unlock() {
 	l.mu.Lock()
 	l.state.Add(writerPresent + l.waiting)
 	l.waiting = 0
