@@ -16,7 +16,7 @@ import (
 
 // A call that returned an error has no later effect, or its error matches
 // ErrUnknownOutcome. The tests of this file let each call that waits return
-// early, in each place where its record can be, and look what happens later.
+// early, in each place where its record can be, and check what happens later.
 
 // endings are the places where a record can be when its call returns early. On
 // is the sink's answer to the n-th request, which has a record of the call
@@ -105,7 +105,7 @@ func TestPutThatReturnsEarlyHasNoLaterEffect(t *testing.T) {
 					time.Sleep(48 * time.Hour)
 					if tt.unknown {
 						require.ErrorIs(t, err, shardlog.ErrUnknownOutcome)
-						assert.Contains(t, sink.names(), "mine", "which is why the error says so")
+						assert.Contains(t, sink.names(), "mine", "which is why the error matches")
 					} else {
 						require.NotErrorIs(t, err, shardlog.ErrUnknownOutcome)
 						assert.NotContains(t, sink.names(), "mine")
@@ -135,7 +135,7 @@ func TestPutAsyncThatReturnsEarlyHasNoLaterEffect(t *testing.T) {
 }
 
 // With an identity, an aggregate in doubt is sent again with all its records:
-// also with one whose caller has left. That one's error says so.
+// also with one whose caller has left, whose error matches ErrUnknownOutcome.
 func TestPutThatReturnsEarlyInDoubtWithOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)

@@ -63,7 +63,7 @@ func ExampleProducer_PutAsync() {
 			fmt.Println("stored as", counter, err)
 		})
 		if err != nil {
-			panic(err) // the record was not taken, and there is no callback
+			panic(err) // the record was not accepted, and there is no callback
 		}
 	}
 	if err := p.Shutdown(ctx); err != nil {
@@ -192,7 +192,7 @@ func ExampleOptions_identity() {
 	// first is fenced: true
 }
 
-// A DedupID tells copies of an event apart from others, also across restarts of
+// With a DedupID, copies of an event are stored once, also across restarts of
 // the writer.
 func ExampleProducer_Put_dedupID() {
 	st := exampleStream(stream.Config{DedupWindow: time.Hour})
@@ -212,8 +212,8 @@ func ExampleProducer_Put_dedupID() {
 	// Output: true true <nil>
 }
 
-// A ShardRate holds records back here, in order, instead of letting the sink refuse
-// them.
+// With a ShardRate, records wait here, in order, instead of being refused by the
+// sink.
 func ExampleShardRate() {
 	p, err := producer.New(exampleStream(stream.Config{}), &producer.Options{ShardRate: producer.ShardRate{Records: 100}})
 	if err != nil {
@@ -222,7 +222,7 @@ func ExampleShardRate() {
 	defer p.Close()
 
 	start := time.Now()
-	for range 110 { // 100 may go at once
+	for range 110 { // 100 may go without a pause
 		if err := p.PutAsync(context.Background(), shardlog.Record{PartitionKey: "k"}, nil); err != nil {
 			panic(err)
 		}

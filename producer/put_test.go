@@ -297,7 +297,7 @@ func TestPutContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(ctx context.Context, n int, records []shardlog.Record) ([]shardlog.PutResult, error) {
-			time.Sleep(10 * time.Second) // deaf
+			time.Sleep(10 * time.Second) // ignores its context
 			return sink.store(records), nil
 		}
 		p := newProducer(t, sink, &producer.Options{MaxInFlight: 1})

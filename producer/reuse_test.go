@@ -20,11 +20,11 @@ import (
 func TestDataIsLeftToASinkThatMayStillRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, leave := range map[string]func(context.Context) error{
-			"cut off": func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
-			"unknown": func(context.Context) error { return shardlog.ErrUnknownOutcome },
-			"panic":   func(context.Context) error { panic("sink") },
-			"exit":    func(context.Context) error { exit(); return nil },
-			"deaf":    func(context.Context) error { time.Sleep(time.Minute); return nil },
+			"cut off":    func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			"unknown":    func(context.Context) error { return shardlog.ErrUnknownOutcome },
+			"panic":      func(context.Context) error { panic("sink") },
+			"exit":       func(context.Context) error { exit(); return nil },
+			"ignores it": func(context.Context) error { time.Sleep(time.Minute); return nil },
 		} {
 			sink := &fakeSink{}
 			look := make(chan struct{})
@@ -87,7 +87,7 @@ func TestDataIsIntactWhileMemoryIsUsedAgain(t *testing.T) {
 	})
 }
 
-// A producer that is at work allocates next to nothing for a record.
+// A busy producer allocates almost nothing for a record.
 func TestAllocations(t *testing.T) {
 	p := newProducer(t, &nullSink{}, nil)
 	data, n := make([]byte, 100), 0

@@ -49,7 +49,7 @@ func addBadHooks(opts *producer.Options, chance func(n int) bool) {
 }
 
 // A test's hook that calls t.FailNow ends the goroutine it runs in. The
-// producer goes on all the same.
+// producer continues anyway.
 func TestHooksThatEndTheirGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, opts := range map[string]*producer.Options{
@@ -111,7 +111,7 @@ func TestLoggersThatDoNotReturn(t *testing.T) {
 	})
 }
 
-// What the hook of a request is told when the sink ends its goroutine.
+// The outcome that OnRequest gets when the sink ends its goroutine.
 func TestOutcomeOfASinkThatExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
@@ -130,8 +130,8 @@ func TestOutcomeOfASinkThatExits(t *testing.T) {
 	})
 }
 
-// Whatever begins as an aggregate does is wrapped where readers take aggregates
-// apart, or they would take it apart, too.
+// Data that begins as an aggregate does is wrapped where readers expect
+// aggregates, because they would decode it otherwise.
 func TestMagicIsWrappedAlways(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b kpl.Builder
@@ -190,9 +190,9 @@ func TestLimitOfAWrappedRecord(t *testing.T) {
 	})
 }
 
-// More records of a key than are moved out of the way at a time wait behind a
-// request whose answer was lost, and go in order once that is known.
-func TestMuchBehindALostAnswer(t *testing.T) {
+// More records of a key than maxMoved wait for a request whose answer was lost,
+// and go in order once its outcome is known.
+func TestManyRecordsAfterALostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
 		c.script = func(_ context.Context, n int, _ *shardlog.PutRequest) (bool, error) {
@@ -289,7 +289,7 @@ func TestExpiredCountsWhatExpired(t *testing.T) {
 
 // Writers that only wait for the sink are no reason to say that the buffer is
 // full.
-func TestTryPutBesideWaitingWriters(t *testing.T) {
+func TestTryPutWhileWritersWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(ctx context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
@@ -317,7 +317,7 @@ func TestTryPutBesideWaitingWriters(t *testing.T) {
 	})
 }
 
-// Callbacks that are slow hold writers up when the buffer is full, not before.
+// Slow callbacks delay writers when the buffer is full, not before.
 func TestSlowCallbacksLeaveRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProducer(t, &fakeSink{}, &producer.Options{MaxBatchRecords: 5})
@@ -330,8 +330,8 @@ func TestSlowCallbacksLeaveRoom(t *testing.T) {
 	})
 }
 
-// A list of shards that does not come holds records up for a while, not for all
-// of their time.
+// A list of shards that does not come delays records for a while, but not for
+// their whole TTL.
 func TestListingHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(2, allCaps)

@@ -162,8 +162,8 @@ func TestHookPanics(t *testing.T) {
 	})
 }
 
-// A request that may run beside another one does so at once only when that one
-// takes longer than a sink in the same process.
+// A request is started while another one is in flight only when that one takes
+// longer than a sink in the same process.
 func TestRequestsAreStaggered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}

@@ -40,9 +40,8 @@ type userRecord struct {
 	shard     string
 }
 
-// readAll reads every shard from the start, parents before children, takes
-// aggregates apart, and drops what does not belong to its shard, as a consumer
-// does.
+// readAll reads every shard from the start, parents before children, decodes
+// aggregates, and drops what does not belong to its shard, as a consumer does.
 func readAll(t testing.TB, st *stream.Stream) (out []userRecord) {
 	t.Helper()
 	infos, err := st.Shards(context.Background())
@@ -81,7 +80,7 @@ func TestScenario45Scenario72HundredReshardsUnderLoad(t *testing.T) {
 		t.Run(fmt.Sprintf("aggregation=%t/id=%s", tt.Aggregation.Enabled, tt.ID), func(t *testing.T) {
 			st := openStream(t, stream.Config{Shards: 2})
 			p := newProducer(t, st, &tt)
-			const perReshard = 100 // so many records each writer puts while there is a reshard
+			const perReshard = 100 // how many records each writer puts during a reshard
 			var reshards atomic.Int64
 			var mu sync.Mutex
 			results := map[string]producer.Result{}
@@ -249,8 +248,8 @@ func TestScenario75DedupIDOverAStream(t *testing.T) {
 }
 
 // A stream that hashes keys in another way does not place them as Aggregation,
-// Keyless and ShardRate suppose: the records of a key from this producer would be on
-// another shard than those from others.
+// Keyless and ShardRate require: the records of a key from this producer would be
+// on another shard than those from others.
 func TestAnotherHashIsRefused(t *testing.T) {
 	st := openStream(t, stream.Config{Shards: 8, Hash: stream.XXHash})
 	for _, o := range []producer.Options{

@@ -1,4 +1,4 @@
-package kinesisapi
+package awsapi
 
 import (
 	"log"
@@ -17,36 +17,36 @@ const (
 	maxStreams    = 1000 // of one HTTP/2 connection
 )
 
-// Server returns a server for the handler that speaks HTTP/1.1 and HTTP/2, the
+// Server returns a server for the endpoint that speaks HTTP/1.1 and HTTP/2, the
 // latter also without TLS, and that bounds headers, the time that they take,
-// and idle connections. Its Shutdown ends the subscriptions and closes the
-// handler; its Close does not, and the handler is to be closed then. It is
-// not started, and the caller may change it.
-func (h *Handler) Server() *http.Server {
+// and idle connections. Its Shutdown closes the endpoint, which ends
+// the requests that wait; its Close does not, and the endpoint is to be closed
+// then. It is not started, and the caller may change it.
+func (e *Endpoint) Server() *http.Server {
 	s := &http.Server{
-		Handler:           h,
+		Handler:           e,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		WriteTimeout:      answerTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		Protocols:         &http.Protocols{},
-		ErrorLog:          log.New(logWriter{h}, "", 0),
+		ErrorLog:          log.New(logWriter{e}, "", 0),
 	}
 	s.Protocols.SetHTTP1(true)
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(true)
-	s.RegisterOnShutdown(func() { _ = h.Close() }) // it cannot fail
+	s.RegisterOnShutdown(func() { _ = e.Close() }) // it cannot fail
 	return s
 }
 
-// logWriter hands what net/http logs to the handler's logger.
-type logWriter struct{ h *Handler }
+// logWriter hands what net/http logs to the endpoint's logger.
+type logWriter struct{ e *Endpoint }
 
 // Write implements io.Writer.
 func (w logWriter) Write(p []byte) (int, error) {
-	if w.h.opts.Logger != nil {
-		w.h.opts.Logger.Debug("kinesisapi: " + string(p))
+	if w.e.opts.Logger != nil {
+		w.e.opts.Logger.Debug("awsapi: " + string(p))
 	}
 	return len(p), nil
 }

@@ -1,4 +1,4 @@
-package kinesisapi
+package awswire
 
 import (
 	"bytes"
@@ -7,15 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// jsonSource reads JSON.
-type jsonSource struct {
+// jsonReader reads JSON (RFC 8259).
+type jsonReader struct {
 	data  []byte
 	pos   int
-	first bool   // a list or map has just begun
-	open  []byte // what ends those that are open
+	first bool   // a list or map has just begun, so that no comma is due
+	open  []byte // the closing bytes of the lists and maps that are open
 }
 
-func (j *jsonSource) space() {
+func (j *jsonReader) space() {
 	for j.pos < len(j.data) {
 		switch j.data[j.pos] {
 		case ' ', '\n', '\r', '\t':
@@ -27,7 +27,7 @@ func (j *jsonSource) space() {
 }
 
 // peek skips white space and returns the next byte, 0 at the end.
-func (j *jsonSource) peek() byte {
+func (j *jsonReader) peek() byte {
 	j.space()
 	if j.pos == len(j.data) {
 		return 0
@@ -35,42 +35,44 @@ func (j *jsonSource) peek() byte {
 	return j.data[j.pos]
 }
 
-func (j *jsonSource) value() (token, error) {
+// Value implements Reader.
+func (j *jsonReader) Value() (Token, error) {
 	c := j.peek()
 	switch c {
 	case '{', '[':
 		j.pos++
 		j.first = true
-		j.open = append(j.open, c+2) // the closing ones come two after
+		j.open = append(j.open, c+2) // in ASCII the closing one comes two after
 		if c == '{' {
-			return token{kind: tokenMap}, nil
+			return Token{Kind: TokenMap}, nil
 		}
-		return token{kind: tokenList}, nil
+		return Token{Kind: TokenList}, nil
 	}
 	j.first = false
 	switch c {
 	case '"':
 		s, err := j.str()
-		return token{kind: tokenString, text: s}, err
+		return Token{Kind: TokenString, Text: s}, err
 	case 't':
-		return token{kind: tokenBool, bool: true}, j.word("true")
+		return Token{Kind: TokenBool, Bool: true}, j.word("true")
 	case 'f':
-		return token{kind: tokenBool}, j.word("false")
+		return Token{Kind: TokenBool}, j.word("false")
 	case 'n':
-		return token{}, j.word("null")
+		return Token{}, j.word("null")
 	}
 	return j.number()
 }
 
-func (j *jsonSource) word(w string) error {
+func (j *jsonReader) word(w string) error {
 	if !bytes.HasPrefix(j.data[j.pos:], []byte(w)) {
-		return errSyntax
+		return ErrSyntax
 	}
 	j.pos += len(w)
 	return nil
 }
 
-func (j *jsonSource) more() (bool, error) {
+// More implements Reader.
+func (j *jsonReader) More() (bool, error) {
 	c, top := j.peek(), len(j.open)-1
 	if c == j.open[top] {
 		j.pos++
@@ -83,7 +85,7 @@ func (j *jsonSource) more() (bool, error) {
 		return true, nil
 	}
 	if c != ',' {
-		return false, errSyntax
+		return false, ErrSyntax
 	}
 	j.pos++
 	return j.peek() != j.open[top], errIf(j.peek() == j.open[top])
@@ -91,31 +93,33 @@ func (j *jsonSource) more() (bool, error) {
 
 func errIf(bad bool) error {
 	if bad {
-		return errSyntax
+		return ErrSyntax
 	}
 	return nil
 }
 
-func (j *jsonSource) key() ([]byte, error) {
+// Key implements Reader.
+func (j *jsonReader) Key() ([]byte, error) {
 	if j.peek() != '"' {
-		return nil, errSyntax
+		return nil, ErrSyntax
 	}
 	k, err := j.str()
 	if err == nil && j.peek() != ':' {
-		err = errSyntax
+		err = ErrSyntax
 	}
 	j.pos++
 	return k, err
 }
 
-func (j *jsonSource) end() error {
+// End implements Reader.
+func (j *jsonReader) End() error {
 	if j.space(); j.pos < len(j.data) {
-		return errSyntax
+		return ErrSyntax
 	}
 	return nil
 }
 
-func (j *jsonSource) digits() bool {
+func (j *jsonReader) digits() bool {
 	from := j.pos
 	for j.pos < len(j.data) && j.data[j.pos]-'0' <= 9 {
 		j.pos++
@@ -123,7 +127,7 @@ func (j *jsonSource) digits() bool {
 	return j.pos > from
 }
 
-func (j *jsonSource) at(set string) bool {
+func (j *jsonReader) at(set string) bool {
 	if j.pos < len(j.data) && bytes.IndexByte([]byte(set), j.data[j.pos]) >= 0 {
 		j.pos++
 		return true
@@ -131,29 +135,30 @@ func (j *jsonSource) at(set string) bool {
 	return false
 }
 
-func (j *jsonSource) number() (token, error) {
+func (j *jsonReader) number() (Token, error) {
 	from := j.pos
 	j.at("-")
 	if !j.at("0") && !j.digits() {
-		return token{}, errSyntax
+		return Token{}, ErrSyntax
 	}
 	if j.at(".") && !j.digits() {
-		return token{}, errSyntax
+		return Token{}, ErrSyntax
 	}
 	if j.at("eE") {
 		j.at("+-")
 		if !j.digits() {
-			return token{}, errSyntax
+			return Token{}, ErrSyntax
 		}
 	}
-	// A number too large for a float64 becomes infinite, which every bound
-	// refuses.
+	// A number too large for a float64 becomes infinite: its error can be
+	// ignored, because every bound refuses it.
 	f, _ := strconv.ParseFloat(string(j.data[from:j.pos]), 64)
-	return token{kind: tokenNumber, num: f}, nil
+	return Token{Kind: TokenNumber, Num: f}, nil
 }
 
-// str reads a string; without escapes it is a part of the body.
-func (j *jsonSource) str() ([]byte, error) {
+// str reads a string. One without escapes, which is nearly every one, is a part
+// of the body and is not copied.
+func (j *jsonReader) str() ([]byte, error) {
 	j.pos++
 	from := j.pos
 	for j.pos < len(j.data) {
@@ -165,15 +170,15 @@ func (j *jsonSource) str() ([]byte, error) {
 		case c == '\\':
 			return j.escaped(from)
 		case c < ' ':
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		j.pos++
 	}
-	return nil, errSyntax
+	return nil, ErrSyntax
 }
 
 // escaped reads the rest of a string that began at from.
-func (j *jsonSource) escaped(from int) ([]byte, error) {
+func (j *jsonReader) escaped(from int) ([]byte, error) {
 	s := append(make([]byte, 0, 2*(j.pos-from)+16), j.data[from:j.pos]...)
 	for j.pos < len(j.data) {
 		c := j.data[j.pos]
@@ -182,7 +187,7 @@ func (j *jsonSource) escaped(from int) ([]byte, error) {
 		case c == '"':
 			return s, nil
 		case c < ' ':
-			return nil, errSyntax
+			return nil, ErrSyntax
 		case c != '\\':
 			s = append(s, c)
 			continue
@@ -208,21 +213,21 @@ func (j *jsonSource) escaped(from int) ([]byte, error) {
 		case 'u':
 			r, ok := j.hex()
 			if !ok {
-				return nil, errSyntax
+				return nil, ErrSyntax
 			}
 			if utf16.IsSurrogate(r) {
-				r = j.pair(r)
+				r = j.joinSurrogates(r)
 			}
 			s = utf8.AppendRune(s, r)
 		default:
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 	}
-	return nil, errSyntax
+	return nil, ErrSyntax
 }
 
 // hex reads four hexadecimal digits.
-func (j *jsonSource) hex() (rune, bool) {
+func (j *jsonReader) hex() (rune, bool) {
 	if len(j.data)-j.pos < 4 {
 		return 0, false
 	}
@@ -242,9 +247,9 @@ func (j *jsonSource) hex() (rune, bool) {
 	return r, true
 }
 
-// pair joins the first half of a surrogate pair with the second; a half that
+// joinSurrogates joins the first half of a surrogate Pair with the second; a half that
 // is alone becomes the replacement character.
-func (j *jsonSource) pair(r rune) rune {
+func (j *jsonReader) joinSurrogates(r rune) rune {
 	if !bytes.HasPrefix(j.data[j.pos:], []byte(`\u`)) {
 		return utf8.RuneError
 	}

@@ -3,49 +3,17 @@ package kinesisapi
 import (
 	"bytes"
 	"encoding/base64"
-	"sync"
 	"unicode/utf8"
 	"unsafe"
 
 	"github.com/shardlog/shardlog"
 )
 
-// The fast way reads bodies of PutRecords and PutRecord as SDKs write them,
-// without making anything but the records. It checks what the general way
-// does, and leaves every body that it does not like to that, which finds out
-// what is wrong.
-
-// arenas hold decoded data until the records are stored.
-var arenas = sync.Pool{New: func() any { return new([]byte) }}
-
-func fastPutRecords(c *call) bool { return c.fastPut(false) }
-
-func fastPutRecord(c *call) bool { return c.fastPut(true) }
-
-// fastPut reads a body in either encoding.
-func (c *call) fastPut(single bool) bool {
-	p := &putInput{}
-	ok := false
-	if c.cbor {
-		ok = fastCBOR(c.body, p, single)
-	} else {
-		ok = c.fastJSON(p, single)
-	}
-	if !ok || p.name != "" && !nameFits(p.name) || p.arn != "" && (len(p.arn) > 2048 || !shapeStreamARN.pattern.MatchString(p.arn)) {
-		return false
-	}
-	c.put = p
-	return true
-}
-
-func (c *call) fastJSON(p *putInput, single bool) bool {
-	f := fastDecoder{b: c.body}
+// fastJSON reads a body as JSON.
+func fastJSON(body []byte, p *putInput, single bool) bool {
+	f := fastDecoder{b: body}
 	// Data takes three quarters of its text, and the text is in the body.
-	c.arena = arenas.Get().(*[]byte)
-	if cap(*c.arena) < len(c.body)*3/4 {
-		*c.arena = make([]byte, 0, len(c.body))
-	}
-	f.arena = (*c.arena)[:0]
+	f.arena = p.acquireArena(len(body), len(body)*3/4)
 	if single {
 		p.records = make([]shardlog.Record, 1)
 		var seen entrySeen
@@ -64,29 +32,8 @@ func (c *call) fastJSON(p *putInput, single bool) bool {
 	return f.i == len(f.b)
 }
 
-// nameFits is the pattern and the bounds of a stream's name.
-func nameFits(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c|0x20)-'a' >= 26 && c-'0' >= 10 && c != '_' && c != '.' && c != '-' {
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 128
-}
-
-// releaseArena lets others use what the records were decoded into.
-func (c *call) releaseArena() {
-	if c.arena == nil {
-		return
-	}
-	if cap(*c.arena) > maxPooled {
-		*c.arena = nil
-	}
-	arenas.Put(c.arena)
-	c.arena = nil
-}
-
+// fastDecoder reads JSON as it is written by SDKs. Its methods report whether
+// what they read is what they expect; nothing is done about it if not.
 type fastDecoder struct {
 	b     []byte
 	i     int
@@ -186,12 +133,12 @@ func (f *fastDecoder) entries(p *putInput) bool {
 	if !f.is('[') {
 		return false
 	}
-	p.records = make([]shardlog.Record, 0, min(500, len(f.b)/64+1))
+	p.records = make([]shardlog.Record, 0, min(maxEntries, len(f.b)/64+1))
 	for {
 		if f.is(']') {
 			return true
 		}
-		if len(p.records) == 500 || len(p.records) > 0 && !f.is(',') {
+		if len(p.records) == maxEntries || len(p.records) > 0 && !f.is(',') {
 			return false
 		}
 		p.records = append(p.records, shardlog.Record{})
@@ -200,11 +147,6 @@ func (f *fastDecoder) entries(p *putInput) bool {
 		}
 	}
 }
-
-// entrySeen tells which members of an entry there were.
-type entrySeen struct{ data, key, hash bool }
-
-func (s *entrySeen) complete() bool { return s.data && s.key }
 
 func (f *fastDecoder) record(r *shardlog.Record) bool {
 	var seen entrySeen
@@ -240,7 +182,7 @@ func (f *fastDecoder) entry(r *shardlog.Record, key []byte, seen *entrySeen) boo
 			return false
 		}
 		seen.key = true
-		// The body outlives the call, and the log keeps no key.
+		// The body is valid as long as the records, and the log keeps no key.
 		r.PartitionKey = unsafe.String(unsafe.SliceData(s), len(s))
 		return true
 	case "ExplicitHashKey":
@@ -271,7 +213,7 @@ func (f *fastDecoder) data(r *shardlog.Record) bool {
 		return false
 	}
 	n, err := base64.StdEncoding.Strict().Decode(f.arena[from:cap(f.arena)], s)
-	if err != nil || n != want || n > 10<<20 { // fewer where it has newlines
+	if err != nil || n != want || n > maxData { // fewer bytes where it has newlines, which Decode skips
 		return false
 	}
 	f.arena = f.arena[:from+n]

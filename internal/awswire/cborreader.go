@@ -1,4 +1,4 @@
-package kinesisapi
+package awswire
 
 import (
 	"encoding/binary"
@@ -6,14 +6,20 @@ import (
 	"math/bits"
 )
 
-// cborSource reads CBOR (RFC 8949).
-type cborSource struct {
+// CBORReader reads CBOR (RFC 8949). It is a Reader that can be a part of another
+// value, so that a service's own decoder needs no allocation for it. Use
+// NewCBORReader.
+type CBORReader struct {
 	data []byte
 	pos  int
-	// left counts for each list or map that is open the members to come,
-	// keys and values apart; indefinite until a break.
+	// left has the number of members to come of each list or map that is open.
+	// In a map keys and values count separately. It is indefinite where a break
+	// ends them.
 	left []uint64
 }
+
+// NewCBORReader returns a reader of a body, which the tokens refer to.
+func NewCBORReader(body []byte) CBORReader { return CBORReader{data: body} }
 
 const (
 	indefinite = math.MaxUint64
@@ -33,9 +39,9 @@ const (
 )
 
 // head reads a major type and its argument; info 31 has none.
-func (c *cborSource) head() (major, info byte, arg uint64, err error) {
+func (c *CBORReader) head() (major, info byte, arg uint64, err error) {
 	if c.pos >= len(c.data) {
-		return 0, 0, 0, errSyntax
+		return 0, 0, 0, ErrSyntax
 	}
 	b := c.data[c.pos]
 	c.pos++
@@ -46,7 +52,7 @@ func (c *cborSource) head() (major, info byte, arg uint64, err error) {
 	case info < 28:
 		n := 1 << (info - 24)
 		if len(c.data)-c.pos < n {
-			return 0, 0, 0, errSyntax
+			return 0, 0, 0, ErrSyntax
 		}
 		for _, b := range c.data[c.pos : c.pos+n] {
 			arg = arg<<8 | uint64(b)
@@ -56,70 +62,72 @@ func (c *cborSource) head() (major, info byte, arg uint64, err error) {
 	case info == 31 && major >= cborBytes && major <= cborMapType:
 		return major, info, indefinite, nil
 	}
-	return 0, 0, 0, errSyntax
+	return 0, 0, 0, ErrSyntax
 }
 
-// took notes that a member of the innermost list or map begins.
-func (c *cborSource) took() {
+// beginMember counts a member of the innermost list or map.
+func (c *CBORReader) beginMember() {
 	if n := len(c.left); n > 0 && c.left[n-1] != indefinite {
 		c.left[n-1]--
 	}
 }
 
-func (c *cborSource) value() (token, error) {
-	c.took()
+// Value implements Reader.
+func (c *CBORReader) Value() (Token, error) {
+	c.beginMember()
 	return c.tagged(0)
 }
 
-// tagged reads a value, with its tags.
-func (c *cborSource) tagged(depth int) (token, error) {
+// tagged reads a value with its tags. Of these only that of a time matters; no
+// more than four may nest.
+func (c *CBORReader) tagged(depth int) (Token, error) {
 	major, info, arg, err := c.head()
 	if err != nil {
-		return token{}, err
+		return Token{}, err
 	}
 	switch major {
 	case cborUint:
-		return token{kind: tokenNumber, num: float64(arg)}, nil
+		return Token{Kind: TokenNumber, Num: float64(arg)}, nil
 	case cborNegative:
-		return token{kind: tokenNumber, num: -1 - float64(arg)}, nil
+		return Token{Kind: TokenNumber, Num: -1 - float64(arg)}, nil
 	case cborBytes, cborText:
-		kind := tokenString
+		kind := TokenString
 		if major == cborBytes {
-			kind = tokenBytes
+			kind = TokenBytes
 		}
 		s, err := c.str(major, info, arg)
-		return token{kind: kind, text: s}, err
+		return Token{Kind: kind, Text: s}, err
 	case cborArray:
-		return token{kind: tokenList}, c.open(arg, 1)
+		return Token{Kind: TokenList}, c.open(arg, 1)
 	case cborMapType:
-		return token{kind: tokenMap}, c.open(arg, 2)
+		return Token{Kind: TokenMap}, c.open(arg, 2)
 	case cborTag:
 		if depth >= 4 {
-			return token{}, errSyntax
+			return Token{}, ErrSyntax
 		}
 		t, err := c.tagged(depth + 1)
-		if err == nil && arg == 1 && t.kind == tokenNumber {
-			t.kind = tokenTime
+		if err == nil && arg == 1 && t.Kind == TokenNumber {
+			t.Kind = TokenTime
 		}
 		return t, err
 	}
 	return c.simple(info, arg)
 }
 
-func (c *cborSource) simple(info byte, arg uint64) (token, error) {
+func (c *CBORReader) simple(info byte, arg uint64) (Token, error) {
 	switch info {
 	case 20, 21:
-		return token{kind: tokenBool, bool: info == 21}, nil
+		return Token{Kind: TokenBool, Bool: info == 21}, nil
 	case 22, 23: // null, undefined
-		return token{}, nil
+		return Token{}, nil
 	case 25:
-		return token{kind: tokenNumber, num: half(uint16(arg))}, nil
+		return Token{Kind: TokenNumber, Num: half(uint16(arg))}, nil
 	case 26:
-		return token{kind: tokenNumber, num: float64(math.Float32frombits(uint32(arg)))}, nil
+		return Token{Kind: TokenNumber, Num: float64(math.Float32frombits(uint32(arg)))}, nil
 	case 27:
-		return token{kind: tokenNumber, num: math.Float64frombits(arg)}, nil
+		return Token{Kind: TokenNumber, Num: math.Float64frombits(arg)}, nil
 	}
-	return token{}, errSyntax
+	return Token{}, ErrSyntax
 }
 
 // half decodes a floating point number of 16 bits.
@@ -142,27 +150,28 @@ func half(v uint16) float64 {
 	return f
 }
 
-func (c *cborSource) open(n, each uint64) error {
+func (c *CBORReader) open(n, each uint64) error {
 	if n != indefinite {
 		hi, total := bits.Mul64(n, each)
-		// Each member takes a byte at least.
+		// Each member takes at least a byte, so a larger number is a lie, which
+		// must not reach anybody who allocates by it.
 		if hi != 0 || total > uint64(len(c.data)-c.pos) {
-			return errSyntax
+			return ErrSyntax
 		}
 		n = total
 	}
-	if len(c.left) > maxDepth {
-		return errSyntax
+	if len(c.left) > MaxDepth {
+		return ErrSyntax
 	}
 	c.left = append(c.left, n)
 	return nil
 }
 
 // str reads a string in one piece, which is a part of the body, or in chunks.
-func (c *cborSource) str(major, info byte, n uint64) ([]byte, error) {
+func (c *CBORReader) str(major, info byte, n uint64) ([]byte, error) {
 	if info != 31 {
 		if n > uint64(len(c.data)-c.pos) {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		c.pos += int(n)
 		return c.data[c.pos-int(n) : c.pos], nil
@@ -175,21 +184,22 @@ func (c *cborSource) str(major, info byte, n uint64) ([]byte, error) {
 		}
 		m, i, n, err := c.head()
 		if err != nil || m != major || i == 31 || n > uint64(len(c.data)-c.pos) {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		s = append(s, c.data[c.pos:c.pos+int(n)]...)
 		c.pos += int(n)
 	}
 }
 
-func (c *cborSource) more() (bool, error) {
+// More implements Reader.
+func (c *CBORReader) More() (bool, error) {
 	top := len(c.left) - 1
 	switch {
 	case c.left[top] == 0:
 	case c.left[top] != indefinite:
 		return true, nil
 	case c.pos >= len(c.data):
-		return false, errSyntax
+		return false, ErrSyntax
 	case c.data[c.pos] != cborBreak:
 		return true, nil
 	default:
@@ -199,18 +209,20 @@ func (c *cborSource) more() (bool, error) {
 	return false, nil
 }
 
-func (c *cborSource) key() ([]byte, error) {
-	c.took()
+// Key implements Reader.
+func (c *CBORReader) Key() ([]byte, error) {
+	c.beginMember()
 	major, info, n, err := c.head()
 	if err != nil || major != cborText {
-		return nil, errSyntax
+		return nil, ErrSyntax
 	}
 	return c.str(major, info, n)
 }
 
-func (c *cborSource) end() error {
+// End implements Reader.
+func (c *CBORReader) End() error {
 	if c.pos < len(c.data) {
-		return errSyntax
+		return ErrSyntax
 	}
 	return nil
 }
