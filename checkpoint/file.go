@@ -88,11 +88,11 @@ func (s *File) locked(ctx context.Context, f func() error) error {
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
-		return ctx.Err()
+		return shardlog.ContextError(ctx)
 	}
 	defer func() { s.turn <- struct{}{} }()
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := shardlog.ContextError(ctx); err != nil {
 			return err
 		}
 		unlock, err := lockFile(filepath.Join(s.dir, "lock"))
@@ -248,7 +248,7 @@ func (s *File) List(ctx context.Context, group, stream string) ([]Lease, error) 
 	}
 	var out []Lease
 	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
-		if e := ctx.Err(); e != nil {
+		if e := shardlog.ContextError(ctx); e != nil {
 			return e
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -267,7 +267,7 @@ func (s *File) List(ctx context.Context, group, stream string) ([]Lease, error) 
 		return err
 	})
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return nil, rowError("list", Key{Group: group, Stream: stream}, err)

@@ -55,7 +55,7 @@ func (m *Memory) Get(ctx context.Context, k Key) (Lease, error) {
 
 // List implements Store.
 func (m *Memory) List(ctx context.Context, group, stream string) ([]Lease, error) {
-	if err := ctx.Err(); err != nil {
+	if err := shardlog.ContextError(ctx); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -125,7 +125,7 @@ func (m *Memory) match(op string, l Lease) error {
 }
 
 func firstError(ctx context.Context, validate func() error) error {
-	if err := ctx.Err(); err != nil {
+	if err := shardlog.ContextError(ctx); err != nil {
 		return err
 	}
 	return validate()

@@ -149,7 +149,7 @@ func (c *Consumer) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		r.interrupt(ErrShutdown)
-		return c.fault("shutdown", context.Cause(ctx))
+		return c.fault("shutdown", shardlog.ContextError(ctx))
 	}
 }
 

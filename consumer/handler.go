@@ -62,7 +62,7 @@ func Each(f func(ctx context.Context, rec shardlog.Record) error) Handler {
 	return HandlerFunc(func(ctx context.Context, b *Batch) error {
 		for i := range b.Records {
 			if ctx.Err() != nil {
-				return &PartialError{Index: i, Err: context.Cause(ctx)}
+				return &PartialError{Index: i, Err: shardlog.ContextError(ctx)}
 			}
 			if err := recovered(func() error { return f(ctx, b.Records[i]) }); err != nil {
 				return &PartialError{Index: i, Err: err}

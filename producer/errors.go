@@ -1,7 +1,6 @@
 package producer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -101,15 +100,6 @@ func both(what, why error) error {
 		return what
 	}
 	return fmt.Errorf("%w: %w", what, why)
-}
-
-// endOf returns why ctx ended. It matches ctx.Err() also when there is a cause.
-func endOf(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) {
-		return cause
-	}
-	return both(err, cause)
 }
 
 var (

@@ -29,7 +29,7 @@ func (p *Producer) Flush(ctx context.Context) error {
 	if f.left > 0 && ctx.Err() != nil {
 		p.core.outbox.removeFlush(f)
 		p.unlock()
-		return &shardlog.Error{Op: "flush", Err: endOf(ctx)}
+		return &shardlog.Error{Op: "flush", Err: shardlog.ContextError(ctx)}
 	}
 	p.core.flushThrough(p.core.buffer.seq)
 	p.core.advance(p.now())
@@ -40,7 +40,7 @@ func (p *Producer) Flush(ctx context.Context) error {
 	p.mu.Lock()
 	p.core.outbox.removeFlush(f)
 	p.unlock()
-	return &shardlog.Error{Op: "flush", Err: endOf(ctx)}
+	return &shardlog.Error{Op: "flush", Err: shardlog.ContextError(ctx)}
 }
 
 // isDone waits until ch is closed, and reports true, or until ctx ends. If both
@@ -96,7 +96,7 @@ func (p *Producer) Shutdown(ctx context.Context) error {
 	left, inDoubt := p.core.closeNow(p.now())
 	p.unlock()
 	p.logIncomplete(left)
-	return &IncompleteError{Left: left, InDoubt: inDoubt, Err: context.Cause(ctx)}
+	return &IncompleteError{Left: left, InDoubt: inDoubt, Err: shardlog.ContextError(ctx)}
 }
 
 func (p *Producer) panicError() error {

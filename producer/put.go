@@ -28,7 +28,7 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 		return Result{}, putError(err)
 	}
 	if ctx.Err() != nil {
-		return Result{}, putError(endOf(ctx))
+		return Result{}, putError(shardlog.ContextError(ctx))
 	}
 	in := p.prepare(&r, size)
 	w, ok := p.waiters.Get().(*waiter)
@@ -90,7 +90,7 @@ func (p *Producer) awaitResult(ctx context.Context, w *waiter, abandon func(caus
 	}
 	p.mu.Lock()
 	if w.left > 0 {
-		abandon(endOf(ctx))
+		abandon(shardlog.ContextError(ctx))
 	}
 	p.core.advance(p.now())
 	p.unlock()
@@ -113,7 +113,7 @@ func (p *Producer) awaitRoom(ctx context.Context, e *entry, admit chan error) er
 	default:
 	}
 	p.core.withdraw(e, p.now())
-	return endOf(ctx)
+	return shardlog.ContextError(ctx)
 }
 
 // PutAsync accepts one record into the buffer; done is called once with its
@@ -149,7 +149,7 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 		return putError(err)
 	}
 	if ctx.Err() != nil {
-		return putError(endOf(ctx))
+		return putError(shardlog.ContextError(ctx))
 	}
 	in := p.prepare(&r, size)
 
@@ -234,7 +234,7 @@ func (w *waiter) results() ([]Result, error) {
 // is room. It returns how many were accepted.
 func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []shardlog.Record, sizes []int, entries []*entry) (n int, err error) {
 	if ctx.Err() != nil {
-		return 0, endOf(ctx)
+		return 0, shardlog.ContextError(ctx)
 	}
 	some := slices.Clone(records[i:min(i+p.conf.MaxBatchRecords, i+p.conf.BufferRecords, len(records))])
 	in := make([]prepared, len(some))

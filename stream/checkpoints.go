@@ -194,7 +194,7 @@ func (c checkpoints) List(ctx context.Context, group, stream string) ([]checkpoi
 	var out []checkpoint.Lease
 	for _, key := range keys {
 		if err := ctx.Err(); err != nil {
-			return nil, c.fail("list", k, context.Cause(ctx))
+			return nil, c.fail("list", k, shardlog.ContextError(ctx))
 		}
 		r, err := getRow(c.db.log.Get, key)
 		if err != nil {

@@ -114,7 +114,7 @@ func (s *Store) write(ctx context.Context, op string, k checkpoint.Key, decide f
 	}
 	key := s.key(k.Group, k.Stream, k.Shard)
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := shardlog.ContextError(ctx); err != nil {
 			return before, fault(op, k, err)
 		}
 		err := s.db.Update(func(tx *badger.Txn) (err error) {
@@ -171,7 +171,7 @@ func (s *Store) UpdateTx(ctx context.Context, tx *badger.Txn, l checkpoint.Lease
 	l = l.Clone()
 	err := l.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	var r checkpoint.StoredRow
 	key := s.key(l.Group, l.Stream, l.Shard)
@@ -204,7 +204,7 @@ func (s *Store) Delete(ctx context.Context, l checkpoint.Lease) error {
 func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
 	err := k.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	var r checkpoint.StoredRow
 	if err == nil {
@@ -236,7 +236,7 @@ func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Le
 		it := tx.NewIterator(o)
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
-			if err := ctx.Err(); err != nil {
+			if err := shardlog.ContextError(ctx); err != nil {
 				return err
 			}
 			var r checkpoint.StoredRow
@@ -251,7 +251,7 @@ func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Le
 				out = append(out, r.Lease)
 			}
 		}
-		return ctx.Err()
+		return shardlog.ContextError(ctx)
 	})
 	if err != nil {
 		return nil, fault("list", k, err)

@@ -61,11 +61,15 @@ var layers = map[string][]string{
 	"internal/kv/kvtest":          {".", "internal/kv"},
 	"internal/lint":               {},
 	"internal/reentry":            {},
-	"awsapi/kinesisapi":           {".", "stream"},
+	"awsapi":                      {".", "internal/awswire"},
+	"awsapi/kinesisapi":           {".", "awsapi", "internal/awswire", "stream"},
+	"internal/awswire":            {"."},
 	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
+	"internal/ctxsync":            {"."},
+	"internal/once":               {".", "internal/ctxsync", "internal/kv", "internal/logstore"},
 	"internal/logstore":           {".", "internal/block", "internal/kv"},
 	"shard":                       {".", "internal/logstore"},
-	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore", "shard"},
+	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/ctxsync", "internal/kv/badgerkv", "internal/logstore", "internal/once", "shard"},
 
 	// Nested modules.
 	"benchmarks/patterns":           {".", "checkpoint", "consumer", "internal/backoff", "internal/kpl", "producer", "stream"},

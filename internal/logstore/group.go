@@ -80,7 +80,7 @@ type op struct {
 // match shardlog.ErrUnknownOutcome.
 func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult) error {
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 	if len(targets) != len(records) || len(res) != len(records) || slices.Contains(targets, nil) {
 		return &shardlog.InvalidError{Field: "targets and results", Value: fmt.Sprintf("%d and %d, or a nil shard", len(targets), len(res)),
@@ -130,7 +130,7 @@ func notTried(err error) error {
 // AppendOne is Append for one record.
 func (l *Log) AppendOne(ctx context.Context, s *Shard, r *shardlog.Record) (shardlog.SequenceNumber, error) {
 	if ctx.Err() != nil {
-		return shardlog.SequenceNumber{}, context.Cause(ctx)
+		return shardlog.SequenceNumber{}, shardlog.ContextError(ctx)
 	}
 	l.mu.Lock()
 	if err := l.awaitRoom(ctx); err != nil {
@@ -167,7 +167,7 @@ func (g *group) wait(ctx context.Context) error {
 	case <-g.done:
 		return g.err
 	case <-ctx.Done():
-		return errors.Join(shardlog.ErrUnknownOutcome, context.Cause(ctx))
+		return errors.Join(shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
 	}
 }
 
@@ -206,7 +206,7 @@ func (l *Log) awaitRoom(ctx context.Context) error {
 		l.pace(ctx)
 		if ctx.Err() != nil {
 			l.mu.Unlock()
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 	}
 	for l.err == nil && l.open.bytes >= groupBytes {
@@ -218,7 +218,7 @@ func (l *Log) awaitRoom(ctx context.Context) error {
 		select {
 		case <-room:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 		l.mu.Lock()
 	}
@@ -235,7 +235,7 @@ func (l *Log) awaitRoom(ctx context.Context) error {
 // whatever their size, so that they are stored together or not at all.
 func (l *Log) AppendIf(ctx context.Context, s *Shard, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.SequenceNumber, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+		return nil, shardlog.ContextError(ctx)
 	}
 	l.mu.Lock()
 	if err := l.awaitRoom(ctx); err != nil {
@@ -278,8 +278,8 @@ func (s *Shard) expect(expected shardlog.SequenceNumber) error {
 		actual = s.sequence(s.lastAssigned, s.lastMs)
 	}
 	// The arrival second is not compared: the counter alone names a record.
-	if expected.IsZero() != actual.IsZero() || (!actual.IsZero() && !s.owns(expected)) ||
-		(!actual.IsZero() && counterOf(expected) != counterOf(actual)) {
+	if expected.IsSet() != actual.IsSet() || (actual.IsSet() && !s.owns(expected)) ||
+		(actual.IsSet() && counterOf(expected) != counterOf(actual)) {
 		return &shardlog.ConflictError{Expected: expected, Actual: actual}
 	}
 	return nil

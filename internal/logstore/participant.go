@@ -62,7 +62,7 @@ type AppendOptions struct {
 // no group are errors, and so is the whole call's error if none did.
 func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, trip *AppendOptions) error {
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 	for from := 0; ; {
 		g, to, err := l.board(ctx, records, targets, res, from, trip)
@@ -155,7 +155,7 @@ func (l *Log) awaitNext(ctx context.Context) error {
 	select {
 	case <-room:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 	l.mu.Lock()
 	return nil

@@ -175,7 +175,7 @@ func (s *Shard) corrupt(first, end uint64, err error) error {
 // or that of ctx.
 func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
 	if err := ctx.Err(); err != nil {
-		return shardlog.Page{}, context.Cause(ctx)
+		return shardlog.Page{}, shardlog.ContextError(ctx)
 	}
 	maxRecords, maxBytes := req.MaxRecords, req.MaxBytes
 	if maxRecords <= 0 || maxRecords > maxPageRecords {
@@ -461,7 +461,7 @@ func (s *Shard) waitFor(ctx context.Context, counter uint64, timeout <-chan time
 		case <-timeout:
 			return s.view.Load(), nil
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, shardlog.ContextError(ctx)
 		case <-s.log.quit:
 			return nil, shardlog.ErrClosed
 		}
