@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
 // build builds the command as users do, without what tests add to it.
@@ -89,7 +91,7 @@ func TestFootprint(t *testing.T) {
 	}, 30*time.Second, 50*time.Millisecond, "idle, but large")
 	t.Logf("idle: %d KiB", idle)
 
-	c := &client{http: &http.Client{Transport: &http.Transport{}}, url: url, region: "us-east-1", key: "000000000000", secret: "x"}
+	c := &client{http: &http.Client{Transport: &http.Transport{}}, url: url, region: "us-east-1", credentials: awswire.Credentials{AccessKey: "000000000000", Secret: "x"}}
 	defer c.http.CloseIdleConnections()
 	const shards, consumers = 50, 20
 	require.NoError(t, c.call(t.Context(), "CreateStream", object{"StreamName": "s", "ShardCount": shards}, nil))
