@@ -117,7 +117,7 @@ func (c *client) subscribe(t *testing.T, arn string, shard int) io.Closer {
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "Kinesis_20131202.SubscribeToShard")
-	c.sign(r, body, time.Now().UTC())
+	awswire.Sign(r, body, c.credentials, c.region, "kinesis", time.Now())
 	res, err := c.http.Do(r)
 	require.NoError(t, err)
 	require.Equal(t, 200, res.StatusCode)
