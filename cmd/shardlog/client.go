@@ -16,7 +16,7 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// target says which log a command works on.
+// target is the log that a command works on: a directory or an endpoint.
 type target struct {
 	dir, endpoint, region string
 	json                  bool
@@ -47,7 +47,7 @@ type client struct {
 	close       func() error
 }
 
-// open connects to the target; the client is to be closed.
+// open returns a client of the target. The caller closes it.
 func (t *target) open() (*client, error) {
 	c := &client{
 		http: http.DefaultClient, url: t.endpoint, region: t.region, close: func() error { return nil },
@@ -107,7 +107,7 @@ func (m *memoryResponse) WriteHeader(status int) { m.status = status }
 // Write implements http.ResponseWriter.
 func (m *memoryResponse) Write(b []byte) (int, error) { return m.body.Write(b) }
 
-// serviceError is an error that the endpoint has answered with.
+// serviceError is an error response of the endpoint.
 type serviceError struct {
 	code, message string
 	status        int
@@ -121,17 +121,17 @@ func (e *serviceError) Error() string {
 	return e.code + ": " + e.message
 }
 
-// throttled tells whether the same call may succeed soon.
+// throttled reports whether the call was refused for now and may succeed soon.
 func throttled(err error) bool {
 	var e *serviceError
 	return errors.As(err, &e) && (e.status >= 500 || e.code == "ProvisionedThroughputExceededException" || e.code == "LimitExceededException" || e.code == "ThrottlingException")
 }
 
-// maxTries is how often a call that is throttled is made.
+// maxTries is the number of attempts of a call that is throttled.
 const maxTries = 6
 
-// call makes a request, again if it is throttled, and reads the answer into
-// out, unless that is nil.
+// call makes a request, repeats it while it is throttled, and decodes the
+// response into out unless that is nil.
 func (c *client) call(ctx context.Context, op string, in, out any) error {
 	for try := 1; ; try++ {
 		err := c.once(ctx, op, in, out)
@@ -144,7 +144,7 @@ func (c *client) call(ctx context.Context, op string, in, out any) error {
 	}
 }
 
-// pause waits longer the more often it was tried.
+// pause waits before the next attempt, longer after each one, or until ctx ends.
 func pause(ctx context.Context, try int) error {
 	timer := time.NewTimer(min(50*time.Millisecond<<try, 2*time.Second))
 	defer timer.Stop()

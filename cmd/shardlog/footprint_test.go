@@ -20,7 +20,7 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
-// build builds the command as users do, without what tests add to it.
+// build builds the command as users do, without the flags of a test run.
 func build(t *testing.T) string {
 	exe := filepath.Join(t.TempDir(), "shardlog")
 	if runtime.GOOS == "windows" {
@@ -50,8 +50,8 @@ func begin(t *testing.T, exe string) (cmd *exec.Cmd, url string, took time.Durat
 	return cmd, url, time.Since(began)
 }
 
-// resident returns the memory of a process, in KiB; 0 where the system does
-// not tell.
+// resident returns the resident memory of a process in KiB, 0 where the system
+// does not report it.
 func resident(t *testing.T, cmd *exec.Cmd) int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 	if err != nil {
@@ -64,9 +64,10 @@ func resident(t *testing.T, cmd *exec.Cmd) int {
 	return n
 }
 
-// TestFootprint checks that a server is there in less than 20 ms, that it
-// takes less than 15 MiB while idle, and less than 100 MiB with a thousand
-// subscriptions. The best start counts: others use the machine too.
+// TestFootprint checks that a server answers within 20 ms of its start, and that
+// it takes less than 15 MiB while idle and less than 100 MiB with a thousand
+// subscriptions. The best of several starts counts, because the machine may be
+// busy with other work.
 func TestFootprint(t *testing.T) {
 	exe := build(t)
 	best := time.Hour
