@@ -147,18 +147,6 @@ func (b *Batch) fault(op string, err error) error {
 	return e
 }
 
-// acquire takes the lock of the task.
-func (t *task) acquire(ctx context.Context) error {
-	select {
-	case <-t.lock:
-		return nil
-	case <-ctx.Done():
-		return shardlog.ContextError(ctx)
-	}
-}
-
-func (t *task) free() { t.lock <- struct{}{} }
-
 // admits tells why b may not store pos. The caller has the lock.
 func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	explicit := t.r.o.ExplicitCheckpoints
