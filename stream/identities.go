@@ -11,7 +11,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // Bounds of what a stream keeps of producers.
@@ -194,7 +193,7 @@ func (st *Stream) withoutLost(list []numbered) []numbered {
 	r := st.routes.Load()
 	kept := list[:0]
 	for i := range list {
-		m := r.find(logstore.Name(shardOf(list[i].seq)))
+		m := r.find(shardlog.ShardID(shardOf(list[i].seq)))
 		if m == nil || !m.s.Lost(counterOf(list[i].seq)) {
 			kept = append(kept, list[i])
 		}

@@ -269,7 +269,7 @@ func (c *call) begin() (wait <-chan struct{}, err error) {
 }
 
 func duplicate(seq shardlog.SequenceNumber) shardlog.PutResult {
-	return shardlog.PutResult{ShardID: logstore.Name(shardOf(seq)), Sequence: seq, Duplicate: true}
+	return shardlog.PutResult{ShardID: shardlog.ShardID(shardOf(seq)), Sequence: seq, Duplicate: true}
 }
 
 // claimIDs claims the IDs of what is to be stored, and takes out of todo what

@@ -35,7 +35,7 @@ func (m *member) info() shardlog.ShardInfo {
 		}
 	}
 	for _, p := range m.meta.Parents {
-		info.Parents = append(info.Parents, logstore.Name(p))
+		info.Parents = append(info.Parents, shardlog.ShardID(p))
 	}
 	return info
 }
@@ -120,7 +120,7 @@ func (r *routes) children(index uint32) (ids []string) {
 // hasParent reports whether a shard that m was made from is still listed.
 func (r *routes) hasParent(m *member) bool {
 	for _, p := range m.meta.Parents {
-		if r.find(logstore.Name(p)) != nil {
+		if r.find(shardlog.ShardID(p)) != nil {
 			return true
 		}
 	}
