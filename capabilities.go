@@ -2,9 +2,11 @@ package shardlog
 
 import "context"
 
-// Capabilities say what a Sink or a Source does beyond its interface. Code
-// that needs one asks for it when it is set up, and refuses with
-// ErrUnsupported where it is missing, rather than doing less in silence.
+// Capabilities say what a Sink or a Source can do in addition to its interface.
+// The zero value of each field means that it cannot, or that it does not know.
+// Code that needs a capability asks for it when it is set up, and refuses with
+// ErrUnsupported where it is missing; it does not quietly do less. Capabilities
+// are comparable.
 type Capabilities struct {
 	// RefusesMisrouted: a PutRequest with Ranges is checked against the shards
 	// before anything is written, and refused with ErrWrongShard. The sink is
@@ -18,9 +20,58 @@ type Capabilities struct {
 	// is not stored again.
 	DedupID bool
 	// Pushes: a Read that waits returns as soon as there is a record, so
-	// polling is of no use.
+	// polling would gain nothing.
 	Pushes bool
+
+	// KeyRanges: a record is on the shard whose listed range of hash keys has
+	// its ExplicitHashKey or, without one, the MD5 of its partition key. A
+	// producer needs it for aggregates, for rates of each shard, and for
+	// records without a partition key. Without it, a consumer does not check
+	// which shard an aggregated user record belongs to.
+	KeyRanges bool
+	// OrderedRequest: several records of a key in one PutRecords are stored in
+	// order, also if one of them fails: then the later ones of its key fail, too.
+	// Without it, a producer that keeps the order of a key sends one record of
+	// the key at a time.
+	OrderedRequest bool
+	// Lineage: shards end, and name their parents and children. Without it a
+	// shard never ends.
+	Lineage bool
+	// Headers: a record's Headers are stored with it. Without it they can only
+	// be stored inside an aggregate.
+	Headers bool
+	// TimeSeek says which time AtTime looks for.
+	TimeSeek TimeSeek
+	// Groups says who decides which member of a consumer group reads which shard.
+	Groups GroupOwner
+	// MaxRecord is the largest record that the sink can be set up to take, in
+	// bytes as Record.Size counts them; 0 if it is not known.
+	MaxRecord int
+	// MaxRequestBytes and MaxRequestRecords are the largest call of PutRecords,
+	// in bytes as Record.Size counts them and in records; 0 if they are not
+	// known, or there is no limit. A producer's defaults are not above them.
+	MaxRequestBytes, MaxRequestRecords int
 }
+
+// TimeSeek says which time of a record a source compares with that of AtTime.
+type TimeSeek uint8
+
+// The times.
+const (
+	TimeSeekNone     TimeSeek = iota // none: the source cannot read from a time
+	TimeSeekArrival                  // that of the log's clock, which never decreases along a shard
+	TimeSeekProducer                 // that of the writer's clock, which may be set back
+)
+
+// GroupOwner says who assigns the shards of a source to the members of a
+// consumer group.
+type GroupOwner uint8
+
+// The owners.
+const (
+	GroupsLibrary GroupOwner = iota // the members themselves, by leases in a checkpoint store
+	GroupsBroker                    // the system behind the source
+)
 
 // Capable is implemented by sinks and sources that have Capabilities; others
 // have none.
@@ -28,7 +79,8 @@ type Capable interface {
 	Capabilities() Capabilities
 }
 
-// CapabilitiesOf returns what a sink or a source says of itself.
+// CapabilitiesOf returns the Capabilities of a sink or a source, or none if it
+// is not Capable.
 func CapabilitiesOf(sinkOrSource any) Capabilities {
 	if c, ok := sinkOrSource.(Capable); ok {
 		return c.Capabilities()

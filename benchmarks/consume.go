@@ -28,7 +28,7 @@ func consume(r *report) {
 	group := 0
 	ours := func() float64 {
 		group++
-		return consumeAll(st, total, &consumer.Options{Group: fmt.Sprint("g", group), BatchSize: 2_000})
+		return consumeAll(st, total, &consumer.Options{Group: fmt.Sprint("g", group), MaxBatchRecords: 2_000})
 	}
 	r.ratio("records/s", ours, func() float64 { return readAll(st, (*stream.Stream).Records, total) })
 	group++

@@ -70,8 +70,9 @@ type Lease struct {
 	// Next is the worker that Owner is asked to hand the shard to, "" when
 	// there is no such request.
 	Next string
-	// Beat grows with each sign of life of Owner. An observer judges by its
-	// own monotonic clock how long it has not changed.
+	// Beat counts the heartbeats of a worker. Package consumer keeps a row for
+	// each worker in addition to those of shards, and only there it is not 0:
+	// an observer judges by its own monotonic clock how long it has not grown.
 	Beat uint64
 	// Checkpoint is what has been done; the next owner starts there.
 	Checkpoint shardlog.Position

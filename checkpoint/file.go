@@ -3,7 +3,6 @@ package checkpoint
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -43,14 +42,6 @@ type FileOptions struct {
 }
 
 var _ Store = (*File)(nil)
-
-// A stored row is one byte, fileLive or fileDead, and the row or its version.
-// The file of a row that was deleted stays, because its version must not come
-// back.
-const (
-	fileDead = 'D'
-	fileLive = 'L'
-)
 
 // lockPause is how often a lock that another process has is tried again.
 const lockPause = 2 * time.Millisecond
@@ -97,11 +88,11 @@ func (s *File) locked(ctx context.Context, f func() error) error {
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
-		return ctx.Err()
+		return shardlog.ContextError(ctx)
 	}
 	defer func() { s.turn <- struct{}{} }()
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := shardlog.ContextError(ctx); err != nil {
 			return err
 		}
 		unlock, err := lockFile(filepath.Join(s.dir, "lock"))
@@ -123,22 +114,20 @@ func (s *File) locked(ctx context.Context, f func() error) error {
 // errLocked: another process has the lock.
 var errLocked = errors.New("locked")
 
-// read returns a row, and whether it is live; version is also that of a dead
-// one, and 0 when there never was one.
-func (s *File) read(path string) (l Lease, live bool, version uint64, err error) {
+// read returns the row in a file.
+func (s *File) read(path string) (StoredRow, error) {
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return l, false, 0, nil
+		return StoredRow{}, nil
 	case err != nil:
-		return l, false, 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	case len(b) == 9 && b[0] == fileDead:
-		return l, false, binary.BigEndian.Uint64(b[1:]), nil
-	case len(b) > 1 && b[0] == fileLive:
-		l, err = Unmarshal(b[1:])
-		return l, true, l.Version, err
+		return StoredRow{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return l, false, 0, fmt.Errorf("%w: file %s of %d bytes", shardlog.ErrCorrupt, filepath.Base(path), len(b))
+	r, err := DecodeStored(b)
+	if err != nil {
+		err = fmt.Errorf("file %s: %w", filepath.Base(path), err)
+	}
+	return r, err
 }
 
 // replace gives a file new contents so that it has, after any crash, either
@@ -191,20 +180,20 @@ func syncDir(name string) error {
 
 // write runs a compare-and-set: decide gets the stored row and returns what to
 // store.
-func (s *File) write(ctx context.Context, op string, k Key, decide func(l Lease, live bool, version uint64) ([]byte, error)) error {
+func (s *File) write(ctx context.Context, op string, k Key, decide func(StoredRow) ([]byte, error)) error {
 	err := firstError(ctx, k.Validate)
 	if err == nil {
 		err = s.locked(ctx, func() error {
 			path := s.path(k)
-			l, live, version, err := s.read(path)
+			r, err := s.read(path)
 			if err != nil {
 				return err
 			}
-			data, err := decide(l, live, version)
+			value, err := decide(r)
 			if err != nil {
 				return err
 			}
-			return s.replace(path, data)
+			return s.replace(path, value)
 		})
 	}
 	if err != nil {
@@ -213,32 +202,10 @@ func (s *File) write(ctx context.Context, op string, k Key, decide func(l Lease,
 	return nil
 }
 
-func liveFile(l *Lease, version uint64) ([]byte, error) {
-	l.Version = version
-	b, err := Marshal(*l)
-	return append([]byte{fileLive}, b...), err
-}
-
-func matches(live bool, version, given uint64) error {
-	switch {
-	case !live:
-		return shardlog.ErrNotFound
-	case version != given:
-		return fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, given, version)
-	}
-	return nil
-}
-
 // Create implements Store.
 func (s *File) Create(ctx context.Context, l Lease) (Lease, error) {
 	l = l.Clone()
-	err := s.write(ctx, "create", l.Key, func(_ Lease, live bool, version uint64) ([]byte, error) {
-		if live {
-			return nil, shardlog.ErrExists
-		}
-		return liveFile(&l, version+1)
-	})
-	if err != nil {
+	if err := s.write(ctx, "create", l.Key, func(r StoredRow) ([]byte, error) { return r.Create(&l) }); err != nil {
 		return Lease{}, err
 	}
 	return l, nil
@@ -247,13 +214,7 @@ func (s *File) Create(ctx context.Context, l Lease) (Lease, error) {
 // Update implements Store.
 func (s *File) Update(ctx context.Context, l Lease) (Lease, error) {
 	l = l.Clone()
-	err := s.write(ctx, "update", l.Key, func(_ Lease, live bool, version uint64) ([]byte, error) {
-		if err := matches(live, version, l.Version); err != nil {
-			return nil, err
-		}
-		return liveFile(&l, version+1)
-	})
-	if err != nil {
+	if err := s.write(ctx, "update", l.Key, func(r StoredRow) ([]byte, error) { return r.Update(&l) }); err != nil {
 		return Lease{}, err
 	}
 	return l, nil
@@ -261,28 +222,22 @@ func (s *File) Update(ctx context.Context, l Lease) (Lease, error) {
 
 // Delete implements Store.
 func (s *File) Delete(ctx context.Context, l Lease) error {
-	return s.write(ctx, "delete", l.Key, func(_ Lease, live bool, version uint64) ([]byte, error) {
-		if err := matches(live, version, l.Version); err != nil {
-			return nil, err
-		}
-		return binary.BigEndian.AppendUint64([]byte{fileDead}, version), nil
-	})
+	return s.write(ctx, "delete", l.Key, func(r StoredRow) ([]byte, error) { return r.Delete(&l) })
 }
 
 // Get implements Store. It takes no lock: a file is always whole.
 func (s *File) Get(ctx context.Context, k Key) (Lease, error) {
 	err := firstError(ctx, k.Validate)
-	var l Lease
+	var r StoredRow
 	if err == nil {
-		var live bool
-		if l, live, _, err = s.read(s.path(k)); err == nil && !live {
+		if r, err = s.read(s.path(k)); err == nil && !r.Live {
 			err = shardlog.ErrNotFound
 		}
 	}
 	if err != nil {
 		return Lease{}, rowError("get", k, err)
 	}
-	return l, nil
+	return r.Lease, nil
 }
 
 // List implements Store.
@@ -293,7 +248,7 @@ func (s *File) List(ctx context.Context, group, stream string) ([]Lease, error) 
 	}
 	var out []Lease
 	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
-		if e := ctx.Err(); e != nil {
+		if e := shardlog.ContextError(ctx); e != nil {
 			return e
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -305,14 +260,14 @@ func (s *File) List(ctx context.Context, group, stream string) ([]Lease, error) 
 		if d.IsDir() || !strings.HasSuffix(path, ".row") {
 			return nil
 		}
-		l, live, _, err := s.read(path)
-		if live && err == nil {
-			out = append(out, l)
+		r, err := s.read(path)
+		if err == nil && r.Live {
+			out = append(out, r.Lease)
 		}
 		return err
 	})
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return nil, rowError("list", Key{Group: group, Stream: stream}, err)

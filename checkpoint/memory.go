@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -56,7 +55,7 @@ func (m *Memory) Get(ctx context.Context, k Key) (Lease, error) {
 
 // List implements Store.
 func (m *Memory) List(ctx context.Context, group, stream string) ([]Lease, error) {
-	if err := ctx.Err(); err != nil {
+	if err := shardlog.ContextError(ctx); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
@@ -120,13 +119,13 @@ func (m *Memory) match(op string, l Lease) error {
 	case !ok:
 		return rowError(op, l.Key, shardlog.ErrNotFound)
 	case cur.Version != l.Version:
-		return rowError(op, l.Key, fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, l.Version, cur.Version))
+		return rowError(op, l.Key, versionConflict(l.Version, cur.Version))
 	}
 	return nil
 }
 
 func firstError(ctx context.Context, validate func() error) error {
-	if err := ctx.Err(); err != nil {
+	if err := shardlog.ContextError(ctx); err != nil {
 		return err
 	}
 	return validate()

@@ -108,15 +108,14 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 		return b.fault(op, err)
 	}
 	if ctx.Err() != nil {
-		return b.fault(op, context.Cause(ctx)) // before the store may have written
+		return b.fault(op, shardlog.ContextError(ctx)) // before the store may have written
 	}
-	if !done || compare(pos, t.lease.Checkpoint) != 0 {
-		t.inDoubt = false
-		if err := t.once(ctx, change); err != nil {
+	if !done || compare(pos, t.lease.Row().Checkpoint) != 0 {
+		if err := t.lease.Update(ctx, change); err != nil {
 			if errors.Is(err, ErrLeaseLost) {
 				t.lost = err
 			}
-			return b.fault(op, t.withOutcome(err))
+			return b.fault(op, err)
 		}
 		t.saved = time.Now()
 	}
@@ -128,7 +127,7 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 
 // usable checks what does not depend on the state of the shard.
 func (b *Batch) usable(op string, pos shardlog.Position) error {
-	if pos.Kind() != shardlog.KindAfter || pos.Sequence().IsZero() {
+	if pos.Kind() != shardlog.KindAfter || !pos.Sequence().IsSet() {
 		return &shardlog.InvalidError{Field: "Position", Value: pos, Limit: "after a record of the batch"}
 	}
 	if b.task == nil {
@@ -148,24 +147,12 @@ func (b *Batch) fault(op string, err error) error {
 	return e
 }
 
-// acquire takes the lock of the task.
-func (t *task) acquire(ctx context.Context) error {
-	select {
-	case <-t.lock:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (t *task) free() { t.lock <- struct{}{} }
-
 // admits tells why b may not store pos. The caller has the lock.
 func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	explicit := t.r.o.ExplicitCheckpoints
 	low, high := t.pos, b.piece.end
 	if explicit {
-		low = t.lease.Checkpoint
+		low = t.lease.Row().Checkpoint
 	}
 	if explicit && (b.seeks != t.seeks || compare(t.pos, high) > 0) {
 		// Everything that was delivered. After a Seek back, what this batch had

@@ -139,7 +139,7 @@ func (r *remote) UpdateTx(ctx context.Context, tx *remoteTx, l checkpoint.Lease)
 func chaosWorker(url string, exactly bool) error {
 	r := &remote{url}
 	c, err := consumer.New(r, &consumer.Options{
-		Store: r, BatchSize: 20, LeaseTTL: time.Second, HandOff: time.Second, DiscoverEvery: time.Second, PollWait: time.Second,
+		Store: r, MaxBatchRecords: 20, LeaseTTL: time.Second, HandOff: time.Second, DiscoverEvery: time.Second, PollWait: time.Second,
 		Retry: consumer.Retry{Initial: 10 * time.Millisecond, Max: 200 * time.Millisecond},
 	})
 	if err != nil {

@@ -33,6 +33,8 @@ type Consumer struct {
 	src  shardlog.Source
 	opts Options
 
+	assign func(*run) assigner
+
 	pauses pauses
 
 	mu     sync.Mutex
@@ -49,7 +51,7 @@ func New(src shardlog.Source, opts *Options) (*Consumer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Consumer{src: src, opts: o}, nil
+	return &Consumer{src: src, opts: o, assign: newLeases}, nil
 }
 
 // Run reads the stream and calls h until the consumer is told to stop. It can
@@ -80,10 +82,10 @@ func (c *Consumer) Run(ctx context.Context, h Handler) error {
 		return err
 	}
 	defer close(r.done)
-	defer r.enter()()
+	defer r.goroutines.Leave(r.goroutines.Enter())
 	unwatch := context.AfterFunc(ctx, func() { r.stop(c.opts.ShutdownTimeout) })
 	defer unwatch()
-	r.supervise()
+	r.assigner.Run(r.reading)
 	r.drain()
 	return r.result()
 }
@@ -98,7 +100,7 @@ func (c *Consumer) begin(ctx context.Context, h Handler) (*run, error) {
 	if c.run != nil {
 		return nil, c.fault("run", fmt.Errorf("%w: Run was called before", shardlog.ErrConflict))
 	}
-	c.run = newRun(ctx, c.src, &c.opts, h, &c.pauses)
+	c.run = newRun(ctx, c.src, &c.opts, h, &c.pauses, c.assign)
 	return c.run, nil
 }
 
@@ -147,7 +149,7 @@ func (c *Consumer) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		r.interrupt(ErrShutdown)
-		return c.fault("shutdown", context.Cause(ctx))
+		return c.fault("shutdown", shardlog.ContextError(ctx))
 	}
 }
 

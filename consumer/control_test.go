@@ -105,7 +105,7 @@ func TestLagAndStats(t *testing.T) {
 		src, k := newSource(2), &sink{}
 		src.put(0, 100)
 		src.put(1, 10)
-		r := start(t, src, slow(k, time.Minute), consumer.Options{Store: newStore(), BatchSize: 10, PrefetchBytes: 1})
+		r := start(t, src, slow(k, time.Minute), consumer.Options{Store: newStore(), MaxBatchRecords: 10, PrefetchBytes: 1})
 		settle()
 		assert.Equal(t, consumer.Lag{Records: 80, Behind: 80 * time.Second}, r.Lag())
 		s := r.Stats()
@@ -132,7 +132,7 @@ func TestScenario64PrefetchStopsAtItsBound(t *testing.T) {
 			src.put(i, 5000)
 		}
 		const bound = 1000
-		r := start(t, src, slow(k, time.Second), consumer.Options{Store: newStore(), BatchSize: 10, PrefetchBytes: bound})
+		r := start(t, src, slow(k, time.Second), consumer.Options{Store: newStore(), MaxBatchRecords: 10, PrefetchBytes: bound})
 		most := int64(0)
 		for range 500 {
 			time.Sleep(time.Second)
@@ -159,7 +159,7 @@ func TestParkFailed(t *testing.T) {
 			return nil
 		}
 		rec := &recorder{}
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 5, ParkFailed: true, OnEvent: rec.note})
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 5, ParkFailed: true, OnEvent: rec.note})
 		time.Sleep(time.Hour)
 		require.Len(t, rec.of(consumer.EventShardParked), 1)
 		require.Len(t, r.Blocked(), 1)
@@ -251,7 +251,7 @@ func TestScenario31CheckpointInTheUsersTransaction(t *testing.T) {
 						}
 					}
 					return tx.commit()
-				}), consumer.Options{Store: st, BatchSize: 10})
+				}), consumer.Options{Store: st, MaxBatchRecords: 10})
 				time.Sleep(time.Minute)
 				settle()
 				if what == taken {
@@ -309,7 +309,7 @@ func TestScenario31TransactionsThatAreCommittedLate(t *testing.T) {
 						return errBroken
 					}
 					return tx.commit()
-				}), consumer.Options{Store: st, BatchSize: 10})
+				}), consumer.Options{Store: st, MaxBatchRecords: 10})
 				time.Sleep(time.Minute)
 				settle()
 				assert.Len(t, st.count, 20)

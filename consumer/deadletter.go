@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // DeadLetter is a record that could not be handled.
@@ -122,5 +123,5 @@ func shortened(s string) string {
 // error that is not known is taken to heal, as that of a network does.
 func refusedForGood(err error) bool {
 	var fatal *permanentError
-	return permanent(err) || errors.As(err, &fatal)
+	return lease.Permanent(err) || errors.As(err, &fatal)
 }

@@ -119,7 +119,7 @@ func TestDeadLetterThatIsRefusedForGood(t *testing.T) {
 					src.put(0, 5)
 					puts := 0
 					o := consumer.Options{
-						Store: st, BatchSize: 1, MaxAttempts: 2, PerKey: perKey, OnEvent: rec.note,
+						Store: st, MaxBatchRecords: 1, MaxAttempts: 2, PerKey: perKey, OnEvent: rec.note,
 						DeadLetter: func(context.Context, consumer.DeadLetter) error { puts++; return refusal },
 					}
 					r := start(t, src, refusing(k, name(0, 2)), o)

@@ -24,7 +24,7 @@ func TestDeliversAllShardsInOrder(t *testing.T) {
 		for i := range 3 {
 			src.put(i, 25)
 		}
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 10})
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 10})
 		settle()
 		for i := range 3 {
 			assert.Subset(t, k.got(), names(i, 0, 25))
@@ -93,7 +93,7 @@ func TestBatchDescribesItself(t *testing.T) {
 		r := start(t, src, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
 			got = append(got, *b)
 			return nil
-		}), consumer.Options{Store: newStore(), BatchSize: 6})
+		}), consumer.Options{Store: newStore(), MaxBatchRecords: 6})
 		settle()
 		require.Len(t, got, 2)
 		assert.Len(t, got[0].Records, 6)
@@ -114,7 +114,7 @@ func TestScenario01CrashBeforeCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 5)
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 5})
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 5})
 		settle()
 		src.put(0, 5)
 		st.onUpdate(func(checkpoint.Lease) (bool, error) { return false, checkpoint.ErrUnavailable })
@@ -200,7 +200,7 @@ func TestScenario03CrashAfterCheckpointWrite(t *testing.T) {
 func TestScenario07LostReplyOfCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 1})
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 1})
 		settle()
 		lost := 0
 		st.onUpdate(func(checkpoint.Lease) (bool, error) {
@@ -246,7 +246,7 @@ func TestScenario28Scenario29Scenario30BatchCheckpoint(t *testing.T) {
 			assert.ErrorIs(t, b.Checkpoint(ctx, shardlog.After(shardlog.SequenceNumber{})), shardlog.ErrInvalid)
 			assert.Equal(t, writes+1, st.updateCount())
 			return errBroken
-		}), consumer.Options{Store: st, BatchSize: 10})
+		}), consumer.Options{Store: st, MaxBatchRecords: 10})
 		time.Sleep(time.Second)
 		settle()
 		assert.Equal(t, 2, calls)
@@ -280,7 +280,7 @@ func TestScenario32EachStopsAtTheFailedRecord(t *testing.T) {
 		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
 			k.note(b)
 			return each.Handle(ctx, b)
-		}), consumer.Options{Store: st, BatchSize: 100, OnEvent: func(e consumer.Event) {
+		}), consumer.Options{Store: st, MaxBatchRecords: 100, OnEvent: func(e consumer.Event) {
 			if e.Kind == consumer.EventHandlerFailed {
 				events = append(events, e)
 				assert.Equal(t, shardlog.TrimHorizon(), st.row(t, 0).Checkpoint)
@@ -389,7 +389,7 @@ func TestScenario37FailingBatchIsRetriedForEver(t *testing.T) {
 				return errBroken
 			}
 			return k.Handle(ctx, b)
-		}), consumer.Options{Store: st, BatchSize: 1, Retry: consumer.Retry{Initial: time.Second, Max: time.Minute}})
+		}), consumer.Options{Store: st, MaxBatchRecords: 1, Retry: consumer.Retry{Initial: time.Second, Max: time.Minute}})
 		time.Sleep(24 * time.Hour)
 		settle()
 		assert.Equal(t, names(1, 0, 3), k.got())
@@ -442,7 +442,7 @@ func TestGoexitInHandlerEndsRun(t *testing.T) {
 func TestCheckpointEvery(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 1, CheckpointEvery: time.Minute, PollWait: time.Hour})
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 1, CheckpointEvery: time.Minute, PollWait: time.Hour})
 		settle()
 		writes := st.updateCount()
 		src.put(0, 20)

@@ -62,7 +62,7 @@ func TestCopyBetweenStreamsExactlyOnce(t *testing.T) {
 		}
 		return err
 	})
-	c, err := consumer.New(from, &consumer.Options{BatchSize: 17, Retry: consumer.Retry{Initial: time.Microsecond}})
+	c, err := consumer.New(from, &consumer.Options{MaxBatchRecords: 17, Retry: consumer.Retry{Initial: time.Microsecond}})
 	require.NoError(t, err)
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx, h) }()

@@ -2,27 +2,19 @@ package consumer
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
-
-// checkFanOut refuses what the source cannot do.
-func (o *Options) checkFanOut(src shardlog.Source) error {
-	if _, ok := src.(shardlog.DedicatedReader); o.FanOut && !ok && src != nil {
-		return fmt.Errorf("%w: FanOut by a source of type %T", shardlog.ErrUnsupported, src)
-	}
-	return nil
-}
 
 // readFunc is how pages are read: with the limits that all readers of the
 // source share, or beside them.
-func (r *run) readFunc() func(context.Context, shardlog.ReadRequest) (shardlog.Page, error) {
-	if d, ok := r.src.(shardlog.DedicatedReader); ok && r.o.FanOut {
+func readFunc(src shardlog.Source, o *Options) func(context.Context, shardlog.ReadRequest) (shardlog.Page, error) {
+	if d, ok := src.(shardlog.DedicatedReader); ok && o.FanOut {
 		return d.ReadDedicated
 	}
-	return r.src.Read
+	return src.Read
 }
 
 // pace waits until the rate of Options.FanOutRate admits the next page of the
@@ -40,5 +32,5 @@ func (f *fetcher) pace() {
 		f.paid = least
 	}
 	f.paid = f.paid.Add(cost)
-	sleep(f.ctx, f.paid.Sub(now))
+	lease.Sleep(f.ctx, f.paid.Sub(now))
 }

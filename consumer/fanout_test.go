@@ -51,7 +51,7 @@ func TestFanOutRate(t *testing.T) {
 		for i := range src.shards[0].records {
 			size += src.shards[0].records[i].Size()
 		}
-		r := start(t, dedicated{src}, k, consumer.Options{Store: newStore(), BatchSize: 10, FanOut: true, FanOutRate: int64(size) / 100})
+		r := start(t, dedicated{src}, k, consumer.Options{Store: newStore(), MaxBatchRecords: 10, FanOut: true, FanOutRate: int64(size) / 100})
 		time.Sleep(50 * time.Second)
 		assert.InDelta(t, 1000, len(k.got()), 60, "each shard has a rate of its own")
 		time.Sleep(55 * time.Second)

@@ -56,7 +56,7 @@ func TestScenario27ForeignWriteOfTheRowIsKept(t *testing.T) {
 func TestScenario22StoreDownForAWhile(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 1})
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 1})
 		settle()
 		until := time.Now().Add(time.Hour)
 		fault := func() error {
@@ -144,7 +144,7 @@ func TestEveryCallFailsOnce(t *testing.T) {
 				st.onUpdate(func(checkpoint.Lease) (bool, error) { return lostReply, fault() })
 				src.failLists(fault)
 				src.readFault = func(shardlog.ReadRequest) error { return fault() }
-				r := start(t, src, k, consumer.Options{Store: st, BatchSize: 3})
+				r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 3})
 				time.Sleep(time.Minute)
 				settle()
 				assert.Len(t, k.got(), 15, "call %d", n)
@@ -180,13 +180,13 @@ func TestCrashAtEveryUpdate(t *testing.T) {
 				}
 				return false, nil
 			})
-			r := start(t, src, k, consumer.Options{Store: st, BatchSize: 3})
+			r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 3})
 			settle()
 			if reached {
 				<-crash
 				r.kill()
 				st.onUpdate(nil)
-				r = start(t, src, k, consumer.Options{Store: st, BatchSize: 3})
+				r = start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 3})
 				time.Sleep(time.Minute)
 				settle()
 			}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // maxIdle bounds the pauses between reads of a source that does not wait for
@@ -68,7 +69,7 @@ func (f *fetcher) stop() {
 	for {
 		select {
 		case c := <-f.chunks:
-			f.t.r.fetched.Add(-c.size)
+			f.t.r.prefetched.Add(-c.size)
 		default:
 			return
 		}
@@ -77,7 +78,7 @@ func (f *fetcher) stop() {
 
 // took notes that a chunk was taken out of chunks.
 func (f *fetcher) took(c *chunk) {
-	f.t.r.fetched.Add(-c.size)
+	f.t.r.prefetched.Add(-c.size)
 	select {
 	case f.popped <- struct{}{}:
 	default:
@@ -86,11 +87,11 @@ func (f *fetcher) took(c *chunk) {
 
 func (f *fetcher) run() {
 	defer close(f.done)
-	defer f.t.r.enter()()
+	defer f.t.r.goroutines.Leave(f.t.r.goroutines.Enter())
 	for f.ctx.Err() == nil {
 		// There is always room for one page of each shard; more of them share
 		// the bytes that all shards may have.
-		for len(f.chunks) > 0 && f.t.r.fetched.Load() >= f.t.r.o.PrefetchBytes {
+		for len(f.chunks) > 0 && f.t.r.prefetched.Load() >= f.t.r.o.PrefetchBytes {
 			select {
 			case <-f.popped:
 			case <-f.ctx.Done():
@@ -114,12 +115,12 @@ func (f *fetcher) run() {
 
 // hand gives a chunk to the task; false means that the reading was ended.
 func (f *fetcher) hand(c *chunk) bool {
-	f.t.r.fetched.Add(c.size)
+	f.t.r.prefetched.Add(c.size)
 	select {
 	case f.chunks <- c:
 		return true
 	case <-f.ctx.Done():
-		f.t.r.fetched.Add(-c.size)
+		f.t.r.prefetched.Add(-c.size)
 		return false
 	}
 }
@@ -147,7 +148,7 @@ func (f *fetcher) read() (*shardlog.Page, error) {
 	for failures := 0; ; {
 		began := time.Now()
 		page, err := t.r.read(f.ctx, shardlog.ReadRequest{
-			ShardID: t.id, From: f.next, MaxRecords: o.BatchSize, MaxBytes: o.BatchBytes, Wait: o.PollWait,
+			ShardID: t.id, From: f.next, MaxRecords: o.MaxBatchRecords, MaxBytes: o.MaxBatchBytes, Wait: o.PollWait,
 		})
 		if f.ctx.Err() != nil {
 			return &shardlog.Page{Next: f.next}, nil
@@ -164,7 +165,7 @@ func (f *fetcher) read() (*shardlog.Page, error) {
 			page.Next = f.next // a source that forgot it must not send us back
 		}
 		t.r.update(t.id, func(s *shard) {
-			if s.task == t {
+			if s.duty == t.duty {
 				s.stats.Behind, s.stats.BehindRecords, s.trouble = page.Behind, page.BehindRecords, ""
 			}
 		})
@@ -191,7 +192,7 @@ func (f *fetcher) idle(took, wait time.Duration) {
 		return
 	}
 	if f.early++; f.early > 1 {
-		sleep(f.ctx, min(maxIdle, wait, 5*time.Millisecond<<min(f.early, 10)))
+		lease.Sleep(f.ctx, min(maxIdle, wait, 5*time.Millisecond<<min(f.early, 10)))
 	}
 }
 
@@ -207,12 +208,12 @@ func (f *fetcher) failed(err error, failures int) error {
 		if err := f.missing(); err != nil {
 			return err
 		}
-	case permanent(err):
+	case lease.Permanent(err):
 		return err
 	}
-	pause := t.r.o.Retry.delay(failures, err)
+	pause := t.r.o.backoff().Pause(failures, err)
 	t.r.update(t.id, func(s *shard) {
-		if s.task == t {
+		if s.duty == t.duty {
 			s.trouble = fmt.Sprintf("%s, attempt %d: %v", kind, failures, err)
 			s.stats.Throttled += b2u(kind == EventThrottled)
 		}
@@ -221,7 +222,7 @@ func (f *fetcher) failed(err error, failures int) error {
 		Kind: kind, ShardID: t.id, Epoch: t.epoch, Position: f.next,
 		Attempt: failures, Wait: pause, Err: err,
 	})
-	sleep(f.ctx, pause)
+	lease.Sleep(f.ctx, pause)
 	return nil
 }
 
@@ -267,7 +268,7 @@ func (f *fetcher) missing() error {
 		return nil
 	}
 	if err != nil {
-		if permanent(err) {
+		if lease.Permanent(err) {
 			return err // the stream itself is gone
 		}
 		return nil

@@ -17,6 +17,8 @@ import (
 // by plain decimal numbers from 0 on.
 type foreignSource struct{ *source }
 
+func (s foreignSource) Capabilities() shardlog.Capabilities { return shardlog.Capabilities{} }
+
 func (s foreignSource) Shards(ctx context.Context) ([]shardlog.ShardInfo, error) {
 	infos, err := s.source.Shards(ctx)
 	for i := range infos {

@@ -48,7 +48,7 @@ func TestScenario01WorkerDiesBeforeTheCheckpoint(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 5)
-		a := start(t, src, k, consumer.Options{Store: st, WorkerID: "a", BatchSize: 5})
+		a := start(t, src, k, consumer.Options{Store: st, WorkerID: "a", MaxBatchRecords: 5})
 		settle()
 		st.onUpdate(func(checkpoint.Lease) (bool, error) { return false, checkpoint.ErrUnavailable })
 		src.put(0, 5)
@@ -280,7 +280,7 @@ func joined(t *testing.T, handler time.Duration, o consumer.Options) (src *sourc
 	t.Helper()
 	src, st, ka, kb = newSource(2), newStore(), &sink{}, &sink{}
 	src.put(1, 20)
-	o.Store, o.WorkerID, o.BatchSize = st, "a", 10
+	o.Store, o.WorkerID, o.MaxBatchRecords = st, "a", 10
 	a = start(t, src, slow(ka, handler), o)
 	time.Sleep(time.Second)
 	o.WorkerID, o.Store = "b", st.peer()
@@ -316,7 +316,7 @@ func TestScenario12HandOffIsForced(t *testing.T) {
 			time.Sleep(time.Hour) // and does not heed its context
 			late = b.Checkpoint(context.Background(), shardlog.After(seq(1, 3)))
 			return nil
-		}), consumer.Options{Store: st, WorkerID: "a", BatchSize: 10})
+		}), consumer.Options{Store: st, WorkerID: "a", MaxBatchRecords: 10})
 		time.Sleep(time.Second)
 		b := start(t, src, kb, consumer.Options{Store: st, WorkerID: "b", HandOff: time.Minute})
 		time.Sleep(59 * time.Second)
@@ -428,7 +428,7 @@ func TestScenario18SlowHandlerKeepsItsLease(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, ka, kb := newSource(1), newStore(), &sink{}, &sink{}
 		src.put(0, 20)
-		a := start(t, src, slow(ka, 10*ttl), consumer.Options{Store: st, WorkerID: "a", BatchSize: 10})
+		a := start(t, src, slow(ka, 10*ttl), consumer.Options{Store: st, WorkerID: "a", MaxBatchRecords: 10})
 		settle()
 		b := start(t, src, kb, consumer.Options{Store: st, WorkerID: "b"})
 		time.Sleep(21 * ttl)

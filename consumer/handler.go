@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // Errors of a consumer, besides those of packages shardlog and checkpoint.
@@ -15,7 +16,7 @@ import (
 var (
 	// ErrLeaseLost: another worker has taken the shard. Nothing that this one
 	// does to it is stored any more.
-	ErrLeaseLost = errors.New("lease lost")
+	ErrLeaseLost = lease.ErrLost
 	// ErrShutdown: the consumer is shutting down and its patience is over.
 	ErrShutdown = errors.New("consumer is shutting down")
 	// ErrHandlerStuck: a handler did not return after its context had ended.
@@ -61,7 +62,7 @@ func Each(f func(ctx context.Context, rec shardlog.Record) error) Handler {
 	return HandlerFunc(func(ctx context.Context, b *Batch) error {
 		for i := range b.Records {
 			if ctx.Err() != nil {
-				return &PartialError{Index: i, Err: context.Cause(ctx)}
+				return &PartialError{Index: i, Err: shardlog.ContextError(ctx)}
 			}
 			if err := recovered(func() error { return f(ctx, b.Records[i]) }); err != nil {
 				return &PartialError{Index: i, Err: err}

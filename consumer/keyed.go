@@ -96,7 +96,7 @@ func (k *keyed) finish() {
 // is paused, or when a Seek waits for everything to be done.
 func (k *keyed) full() bool {
 	o := k.t.r.o
-	return k.last != nil || len(k.items) >= window*o.BatchSize || k.bytes >= window*o.BatchBytes || k.t.r.pauses.wants(k.t.id)
+	return k.last != nil || len(k.items) >= window*o.MaxBatchRecords || k.bytes >= window*o.MaxBatchBytes || k.t.r.pauses.wants(k.t.id)
 }
 
 // wait waits for anything to happen.
@@ -179,10 +179,10 @@ func (k *keyed) dispatch() {
 			k.ready = append(k.ready, q)
 		}
 	}
-	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.heart.fresh() {
+	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.assigner.Valid() {
 		q := k.ready[0]
 		k.ready = k.ready[1:]
-		n := min(len(q.items), k.t.r.o.BatchSize)
+		n := min(len(q.items), k.t.r.o.MaxBatchRecords)
 		if q.limit > 0 {
 			n = min(n, q.limit)
 		}
@@ -201,7 +201,7 @@ func (k *keyed) dispatch() {
 // call makes one call of the handler and decides what follows.
 func (k *keyed) call(q *keyQueue, b *Batch) {
 	t := k.t
-	defer t.r.enter()()
+	defer t.r.goroutines.Leave(t.r.goroutines.Enter())
 	res := keyResult{q: q, err: errors.New("the handler ended its goroutine")}
 	defer func() { k.results <- res }()
 	n, err := t.handle(b)
@@ -219,7 +219,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 		kind, res.halve = EventBisected, true
 	default:
 		if poison = t.poison(b, cur, err, single); poison == 0 {
-			res.pause = t.r.o.Retry.delay(b.Attempt, nil)
+			res.pause = t.r.o.backoff().Pause(b.Attempt, nil)
 		}
 	}
 	t.r.emit(Event{Kind: kind, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(cur.records[0].Sequence), Attempt: b.Attempt, Wait: res.pause, Err: err})
@@ -228,7 +228,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 		buried, res.err = t.bury(b, cur, poison, err)
 		res.n += buried
 	} else if !res.halve {
-		t.blocked(fmt.Sprintf("handler, key %q, attempt %d: %v", q.key, b.Attempt, err))
+		t.r.block(t.id, t.epoch, fmt.Sprintf("handler, key %q, attempt %d: %v", q.key, b.Attempt, err))
 	}
 }
 
@@ -275,7 +275,7 @@ func (k *keyed) take(r keyResult) {
 		}
 	}
 	if len(k.waiting) == 0 && r.pause == 0 {
-		k.t.blocked("")
+		k.t.r.block(k.t.id, k.t.epoch, "")
 	}
 	switch {
 	case len(q.items) == 0:

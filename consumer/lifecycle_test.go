@@ -37,7 +37,7 @@ func TestScenario40ShutdownLetsHandlersFinish(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}
 		src.put(0, 20)
 		src.put(1, 20)
-		r := start(t, src, slow(k, time.Minute), consumer.Options{Store: st, BatchSize: 10})
+		r := start(t, src, slow(k, time.Minute), consumer.Options{Store: st, MaxBatchRecords: 10})
 		time.Sleep(30 * time.Second)
 		began := time.Now()
 		require.NoError(t, r.Shutdown(context.Background()))
@@ -291,7 +291,7 @@ func TestManyStopAtOnce(t *testing.T) {
 		for i := range 4 {
 			src.put(i, 100)
 		}
-		r := start(t, src, slow(k, time.Second), consumer.Options{Store: newStore(), BatchSize: 10})
+		r := start(t, src, slow(k, time.Second), consumer.Options{Store: newStore(), MaxBatchRecords: 10})
 		time.Sleep(5 * time.Second)
 		var wg sync.WaitGroup
 		for range 10 {

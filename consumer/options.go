@@ -12,11 +12,16 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
+	"github.com/shardlog/shardlog/internal/backoff"
 )
 
-// Options say how a Consumer works. The zero value of a field means its
-// default.
+// Options say how a Consumer works, in four groups: the group of workers that
+// it is one of, reading, failure, and life cycle. The zero value of a field
+// means its default.
 type Options struct {
+	// The group: who shares the work, and where its progress is kept.
+
 	// Group names the consumer group: its members share progress, and groups
 	// do not affect each other. Defaults to "default".
 	Group string
@@ -34,7 +39,6 @@ type Options struct {
 	// started again need not wait for its earlier life to expire if it has a
 	// name that stays. Defaults to host name, process ID and a random part.
 	WorkerID string
-
 	// Start is where a group begins that has no progress in the stream yet.
 	// With Latest, the place is looked up once for each shard and stored, so
 	// nothing that is written afterwards is missed. Shards that come from a
@@ -43,31 +47,51 @@ type Options struct {
 	// KindAt and KindAfter are refused, because they name a place in one
 	// shard only. Defaults to TrimHorizon.
 	Start shardlog.Position
-	// BatchSize is the largest number of records in a Batch, at most 10,000.
-	// Defaults to 1,000.
-	BatchSize int
-	// BatchBytes bounds the sizes of a batch's records together, in bytes, at
-	// most 10 MiB; a larger record comes alone. Defaults to 1 MiB.
-	BatchBytes int
-	// PollWait is how long one read waits for records at the end of a shard.
-	// They are delivered as soon as they are there; the time only bounds how
-	// long a read may be under way. Defaults to 20 s.
-	PollWait time.Duration
-	// CheckpointEvery is the shortest time between two checkpoints of a shard.
-	// A longer time saves writes and makes a worker that follows a crash
-	// repeat more. What is done is written at the latest after that time, and
-	// at a shutdown. Defaults to 0: after each batch.
-	CheckpointEvery time.Duration
+	// LeaseTTL is how long a worker that gives no sign of life is taken for
+	// alive, by the clock of the one who watches it: a worker that was killed
+	// is replaced after this time and up to a second. A worker that cannot
+	// reach the store for nine tenths of it stops by itself. Defaults to 10 s.
+	LeaseTTL time.Duration
+	// HandOff is how long another worker waits for a batch to be finished when
+	// it is its turn to have the shard; then it takes the shard, and the batch
+	// is delivered again. Defaults to 30 s.
+	HandOff time.Duration
+	// MaxLeases bounds the shards that this consumer has at a time. Defaults
+	// to 0: no bound.
+	MaxLeases int
 	// DiscoverEvery is how often to look at all shards and their rows. What
 	// workers do is noticed sooner, and so are the children of a shard that is
 	// being read. Defaults to 10 s.
 	DiscoverEvery time.Duration
-	// Retry says how long to wait before a failed handler, read or write is
-	// tried again.
-	Retry Retry
+
+	// Reading: what the handler is given, and how much at a time.
+
+	// MaxBatchRecords is the largest number of records in a Batch, at most 10,000.
+	// Defaults to 1,000.
+	MaxBatchRecords int
+	// MaxBatchBytes bounds the sizes of a batch's records together, in bytes, at
+	// most 10 MiB; a larger record comes alone. Defaults to 1 MiB.
+	MaxBatchBytes int
 	// BatchWindow is how long to wait for more records when a batch is not
 	// full. Defaults to 0: what is there is delivered at once.
 	BatchWindow time.Duration
+	// EmptyBatches asks for a call of the handler without records each time
+	// that a read of PollWait found none. Defaults to no such calls.
+	EmptyBatches bool
+	// Filter tells which records are wanted; the others are done without a
+	// call of the handler. It must not keep or change the record, and is
+	// called by several goroutines at a time, one for each shard. Defaults to
+	// all.
+	Filter func(rec *shardlog.Record) bool
+	// PerKey is how many calls of the handler may be under way for one shard,
+	// each with records of one partition key. Order holds for each key, and
+	// the checkpoint stays below the first record that is not done. Defaults
+	// to 1: whole batches, one after another.
+	PerKey int
+	// PollWait is how long one read waits for records at the end of a shard.
+	// They are delivered as soon as they are there; the time only bounds how
+	// long a read may be under way. Defaults to 20 s.
+	PollWait time.Duration
 	// PrefetchBytes bounds the records, in bytes, that were read ahead and
 	// wait for the handler, of all shards together. Each shard may always have
 	// one batch ready. More is slower where it leaves the processor's caches.
@@ -82,9 +106,6 @@ type Options struct {
 	// FanOutRate bounds what FanOut reads of each shard, in bytes a second.
 	// Defaults to 0: no bound; Kinesis has 2 MiB.
 	FanOutRate int64
-	// EmptyBatches asks for a call of the handler without records each time
-	// that a read of PollWait found none. Defaults to no such calls.
-	EmptyBatches bool
 	// KeepAggregates delivers aggregated records, which producers make of
 	// several, as they are stored. Defaults to taking them apart.
 	KeepAggregates bool
@@ -92,30 +113,12 @@ type Options struct {
 	// records is outside the shard's range of hash keys, as the Kinesis Client
 	// Library does. Defaults to dropping only that record.
 	WholeAggregates bool
-	// Filter tells which records are wanted; the others are done without a
-	// call of the handler. It must not keep or change the record, and is
-	// called by several goroutines at a time, one for each shard. Defaults to
-	// all.
-	Filter func(rec *shardlog.Record) bool
-	// PerKey is how many calls of the handler may be under way for one shard,
-	// each with records of one partition key. Order holds for each key, and
-	// the checkpoint stays below the first record that is not done. Defaults
-	// to 1: whole batches, one after another.
-	PerKey int
 
-	// LeaseTTL is how long a worker that gives no sign of life is taken for
-	// alive, by the clock of the one who watches it: a worker that was killed
-	// is replaced after this time and up to a second. A worker that cannot
-	// reach the store for nine tenths of it stops by itself. Defaults to 10 s.
-	LeaseTTL time.Duration
-	// HandOff is how long another worker waits for a batch to be finished when
-	// it is its turn to have the shard; then it takes the shard, and the batch
-	// is delivered again. Defaults to 30 s.
-	HandOff time.Duration
-	// MaxLeases bounds the shards that this consumer has at a time. Defaults
-	// to 0: no bound.
-	MaxLeases int
+	// Failure: what follows an error.
 
+	// Retry says how long to wait before a failed handler, read or write is
+	// tried again.
+	Retry Retry
 	// Bisect divides a batch that failed as a whole into halves, which are
 	// tried one after the other, until the record is found that fails. A
 	// division is no attempt and is not waited for. Defaults to trying the
@@ -147,25 +150,32 @@ type Options struct {
 	// to OnEvent and Logger, but lost. It has to be set when attempts are
 	// limited and there is no DeadLetter. Defaults to giving up nothing.
 	Drop bool
-	// ExplicitCheckpoints leaves all checkpoints to the handler, which calls
-	// Batch.Checkpoint, during the call or later. What it has not covered
-	// comes again to the next worker, and a closed shard ends only when its
-	// last record is covered. Defaults to a checkpoint after each batch.
-	ExplicitCheckpoints bool
-	// ParkFailed keeps Run going when one shard cannot go on, because of
-	// retention or damage: the shard is shown by Blocked, and kept, so that no
-	// other worker fails with it. Defaults to the end of Run with the error.
-	ParkFailed bool
-	// ShutdownTimeout is how long handlers may go on after the context of Run
-	// has ended, before their own is cancelled. Defaults to 30 s.
-	ShutdownTimeout time.Duration
-
 	// OnTrimmed decides what happens when retention has removed records of a
 	// shard that the group had not done: nil means to go on with the oldest
 	// record that is left, an error stops the shard with that error, and the
 	// consumer too unless ParkFailed is set. It may block. Defaults to
 	// stopping with the *shardlog.TrimmedError.
 	OnTrimmed func(shardID string, lost *shardlog.TrimmedError) error
+	// ParkFailed keeps Run going when one shard cannot go on, because of
+	// retention or damage: the shard is shown by Blocked, and kept, so that no
+	// other worker fails with it. Defaults to the end of Run with the error.
+	ParkFailed bool
+
+	// Life cycle: checkpoints, the end, and who is notified.
+
+	// CheckpointEvery is the shortest time between two checkpoints of a shard.
+	// A longer time saves writes and makes a worker that follows a crash
+	// repeat more. What is done is written at the latest after that time, and
+	// at a shutdown. Defaults to 0: after each batch.
+	CheckpointEvery time.Duration
+	// ExplicitCheckpoints leaves all checkpoints to the handler, which calls
+	// Batch.Checkpoint, during the call or later. What it has not covered
+	// comes again to the next worker, and a closed shard ends only when its
+	// last record is covered. Defaults to a checkpoint after each batch.
+	ExplicitCheckpoints bool
+	// ShutdownTimeout is how long handlers may go on after the context of Run
+	// has ended, before their own is cancelled. Defaults to 30 s.
+	ShutdownTimeout time.Duration
 	// OnEvent is told what happens, for metrics and tests. It is called by
 	// several goroutines at a time, and holds up the shard that it is told
 	// about, so it should return soon. Defaults to nothing.
@@ -185,10 +195,12 @@ type Retry struct {
 	Max time.Duration
 }
 
+func (o *Options) backoff() backoff.Policy { return backoff.Policy(o.Retry) }
+
 const (
-	maxBatchSize  = 10_000
-	maxBatchBytes = 10 << 20
-	maxPerKey     = 10_000
+	mostBatchRecords = 10_000
+	mostBatchBytes   = 10 << 20
+	maxPerKey        = 10_000
 	// minLeaseTTL leaves room for several signs of life, and for a pause of
 	// the program between two of them.
 	minLeaseTTL = 100 * time.Millisecond
@@ -213,11 +225,11 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	}
 	if err := (checkpoint.Key{Group: o.Group, Stream: o.Stream, Shard: "any"}).Validate(); err != nil {
 		errs = append(errs, err)
-	} else if most := checkpoint.MaxNameLength - len(workersSuffix); len(o.Stream) > most {
+	} else if most := checkpoint.MaxNameLength - len(lease.WorkersSuffix); len(o.Stream) > most {
 		invalid("Stream", o.Stream, fmt.Sprintf("at most %d bytes", most))
 	}
-	if n := len(o.WorkerID); n > maxWorkerID {
-		invalid("WorkerID", o.WorkerID, fmt.Sprintf("at most %d bytes", maxWorkerID))
+	if n := len(o.WorkerID); n > lease.MaxWorkerID {
+		invalid("WorkerID", o.WorkerID, fmt.Sprintf("at most %d bytes", lease.MaxWorkerID))
 	} else if err := (checkpoint.Lease{Key: checkpoint.Key{Group: "any", Stream: "any", Shard: "any"}, Owner: o.WorkerID}).Validate(); err != nil {
 		invalid("WorkerID", o.WorkerID, "valid UTF-8")
 	}
@@ -237,8 +249,8 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 			*v = def
 		}
 	}
-	intRange("BatchSize", &o.BatchSize, 1000, maxBatchSize)
-	intRange("BatchBytes", &o.BatchBytes, 1<<20, maxBatchBytes)
+	intRange("MaxBatchRecords", &o.MaxBatchRecords, 1000, mostBatchRecords)
+	intRange("MaxBatchBytes", &o.MaxBatchBytes, 1<<20, mostBatchBytes)
 	duration := func(field string, v *time.Duration, def time.Duration) {
 		if *v < 0 {
 			invalid(field, *v, "positive, or 0 for the default")
@@ -262,7 +274,7 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	if o.Retry.Max > 0 && o.Retry.Max < o.Retry.Initial {
 		invalid("Retry.Max", o.Retry.Max, "Retry.Initial or more")
 	}
-	if err := o.checkFanOut(src); err != nil {
+	if err := o.checkCapabilities(src); err != nil {
 		errs = append(errs, err)
 	}
 	if o.Logger == nil {
@@ -301,9 +313,6 @@ func (o *Options) checkLimits(invalid func(field string, value any, limit string
 		invalid("ExplicitCheckpoints", o.ExplicitCheckpoints, "unset with PerKey")
 	}
 }
-
-// randomText makes names that nobody else has.
-func randomText() string { return rand.Text() }
 
 // fillNames sets what has no constant default.
 func (o *Options) fillNames(src shardlog.Source) {

@@ -48,7 +48,7 @@ func TestDefaults(t *testing.T) {
 	// What the comments say is what the code does.
 	documented := docs(t, "Options", "Retry")
 	for field, got := range map[string]any{
-		"Group": o.Group, "BatchSize": o.BatchSize, "BatchBytes": o.BatchBytes, "PollWait": o.PollWait,
+		"Group": o.Group, "MaxBatchRecords": o.MaxBatchRecords, "MaxBatchBytes": o.MaxBatchBytes, "PollWait": o.PollWait,
 		"CheckpointEvery": o.CheckpointEvery, "DiscoverEvery": o.DiscoverEvery, "ShutdownTimeout": o.ShutdownTimeout,
 		"Initial": o.Retry.Initial, "Max": o.Retry.Max,
 	} {
@@ -93,12 +93,12 @@ func docs(t *testing.T, types ...string) map[string]string {
 func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 	_, err := consumer.New(nil, &consumer.Options{
 		Group: "\xff", WorkerID: strings.Repeat("x", 256), Start: shardlog.After(seq(0, 1)),
-		BatchSize: 10_001, BatchBytes: -1, PollWait: -1, CheckpointEvery: -1, DiscoverEvery: -1, ShutdownTimeout: -1,
+		MaxBatchRecords: 10_001, MaxBatchBytes: -1, PollWait: -1, CheckpointEvery: -1, DiscoverEvery: -1, ShutdownTimeout: -1,
 		Retry: consumer.Retry{Initial: time.Hour, Max: time.Minute},
 	})
 	require.ErrorIs(t, err, shardlog.ErrInvalid)
 	for _, field := range []string{
-		"Source", "Store", "Group", "Stream", "WorkerID", "Start", "BatchSize", "BatchBytes",
+		"Source", "Store", "Group", "Stream", "WorkerID", "Start", "MaxBatchRecords", "MaxBatchBytes",
 		"PollWait", "CheckpointEvery", "DiscoverEvery", "ShutdownTimeout", "Retry.Max",
 	} {
 		assert.ErrorContains(t, err, "invalid "+field+" ")
@@ -107,14 +107,14 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 
 func TestInvalidOptions(t *testing.T) {
 	for field, o := range map[string]consumer.Options{
-		"Start":         {Start: shardlog.AtTime(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))},
-		"WorkerID":      {WorkerID: "\xff"},
-		"Group":         {Group: strings.Repeat("x", 256)},
-		"BatchSize":     {BatchSize: -1},
-		"BatchBytes":    {BatchBytes: 10<<20 + 1},
-		"Retry.Initial": {Retry: consumer.Retry{Initial: -1}},
-		"Retry.Max":     {Retry: consumer.Retry{Max: -1}},
-		"Store":         {Store: (*checkpoint.Memory)(nil)},
+		"Start":           {Start: shardlog.AtTime(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))},
+		"WorkerID":        {WorkerID: "\xff"},
+		"Group":           {Group: strings.Repeat("x", 256)},
+		"MaxBatchRecords": {MaxBatchRecords: -1},
+		"MaxBatchBytes":   {MaxBatchBytes: 10<<20 + 1},
+		"Retry.Initial":   {Retry: consumer.Retry{Initial: -1}},
+		"Retry.Max":       {Retry: consumer.Retry{Max: -1}},
+		"Store":           {Store: (*checkpoint.Memory)(nil)},
 	} {
 		if field != "Store" {
 			o.Store = newStore()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // Permanent marks an error as one that trying again cannot mend, such as a
@@ -90,20 +91,20 @@ func (t *task) toDeadLetters(rec shardlog.Record, attempts int, cause error) (ta
 	for failures := 1; t.reading.Err() == nil; failures++ {
 		err := recovered(func() error { return o.DeadLetter(t.handling, d) })
 		if err == nil {
-			t.blocked("")
+			t.r.block(t.id, t.epoch, "")
 			t.noteDeadLetter(rec, attempts, cause)
 			return true, nil
 		}
 		if refusedForGood(err) {
 			return t.onRefused(d, err)
 		}
-		pause := o.Retry.delay(failures, err)
-		t.blocked(fmt.Sprintf("dead letter, attempt %d: %v", failures, err))
+		pause := o.backoff().Pause(failures, err)
+		t.r.block(t.id, t.epoch, fmt.Sprintf("dead letter, attempt %d: %v", failures, err))
 		t.r.emit(Event{
 			Kind: EventDeadLetterFailed, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(rec.Sequence),
 			Attempt: failures, Wait: pause, Err: err,
 		})
-		sleep(t.reading, pause)
+		lease.Sleep(t.reading, pause)
 	}
 	return false, nil
 }

@@ -64,7 +64,7 @@ func TestScenario33BisectFindsThePoison(t *testing.T) {
 			src.put(0, 100)
 			began := time.Now()
 			r := start(t, src, refusing(k, name(0, poison)), consumer.Options{
-				Store: st, BatchSize: 100, Bisect: true, MaxAttempts: 1, DeadLetter: l.put,
+				Store: st, MaxBatchRecords: 100, Bisect: true, MaxAttempts: 1, DeadLetter: l.put,
 			})
 			settle()
 			assert.Equal(t, began, time.Now(), "halving is not waited for")
@@ -127,7 +127,7 @@ func TestWholeBatchGoesToTheDeadLetters(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k, l := newSource(1), newStore(), &sink{}, &letters{}
 		src.put(0, 10)
-		r := start(t, src, refusing(k, name(0, 2)), consumer.Options{Store: st, BatchSize: 5, MaxAttempts: 2, DeadLetter: l.put})
+		r := start(t, src, refusing(k, name(0, 2)), consumer.Options{Store: st, MaxBatchRecords: 5, MaxAttempts: 2, DeadLetter: l.put})
 		time.Sleep(time.Minute)
 		assert.Equal(t, names(0, 0, 5), l.names())
 		assert.Equal(t, names(0, 5, 10), k.got())
@@ -156,7 +156,7 @@ func TestScenario37MaxAgeFreesABlockedShard(t *testing.T) {
 		rec := &recorder{}
 		src.put(0, 3)
 		r := start(t, src, refusing(k, name(0, 1)), consumer.Options{
-			Store: st, BatchSize: 1, MaxAge: time.Hour, Drop: true, OnEvent: rec.note, Retry: consumer.Retry{Max: time.Minute},
+			Store: st, MaxBatchRecords: 1, MaxAge: time.Hour, Drop: true, OnEvent: rec.note, Retry: consumer.Retry{Max: time.Minute},
 		})
 		time.Sleep(30 * time.Minute)
 		require.Len(t, r.Blocked(), 1)
@@ -291,7 +291,7 @@ func TestScenario38OneKeyFails(t *testing.T) {
 			}
 			return k.Handle(ctx, b)
 		})
-		o := consumer.Options{Store: st, PerKey: 8, BatchSize: 3, Retry: consumer.Retry{Max: time.Second}}
+		o := consumer.Options{Store: st, PerKey: 8, MaxBatchRecords: 3, Retry: consumer.Retry{Max: time.Second}}
 		r := start(t, src, h, o)
 		time.Sleep(time.Minute)
 		// 4 batches of 3 is the window; what is above it waits.
@@ -332,7 +332,7 @@ func TestPerKeyDeadLettersBisectAndEnd(t *testing.T) {
 		src.split(0)
 		src.put(1, 5)
 		r := start(t, src, refusing(k, name(0, 8)), consumer.Options{
-			Store: st, PerKey: 4, BatchSize: 10, Bisect: true, MaxAttempts: 2, DeadLetter: l.put, Filter: func(r *shardlog.Record) bool {
+			Store: st, PerKey: 4, MaxBatchRecords: 10, Bisect: true, MaxAttempts: 2, DeadLetter: l.put, Filter: func(r *shardlog.Record) bool {
 				return string(r.Data) != name(0, 39)
 			},
 		})
@@ -348,7 +348,7 @@ func TestScenario42FilterDropsEverything(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 50)
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 10, Filter: func(r *shardlog.Record) bool {
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 10, Filter: func(r *shardlog.Record) bool {
 			return string(r.Data) == name(0, 55)
 		}})
 		settle()
@@ -389,7 +389,7 @@ func TestScenario43EmptyBatches(t *testing.T) {
 func TestBatchWindowGathers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 10, BatchWindow: time.Minute})
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 10, BatchWindow: time.Minute})
 		settle()
 		for range 3 {
 			src.put(0, 2)
@@ -420,7 +420,7 @@ func TestExplicitCheckpoints(t *testing.T) {
 			kept = append(kept, b)
 			return nil
 		})
-		r := start(t, src, h, consumer.Options{Store: st, BatchSize: 5, ExplicitCheckpoints: true})
+		r := start(t, src, h, consumer.Options{Store: st, MaxBatchRecords: 5, ExplicitCheckpoints: true})
 		settle()
 		require.Len(t, kept, 2, "it goes on without a checkpoint")
 		assert.Equal(t, shardlog.TrimHorizon(), st.row(t, 0).Checkpoint)

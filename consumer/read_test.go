@@ -98,7 +98,7 @@ func TestShardExpiresWhileBehind(t *testing.T) {
 		src.split(0)
 		src.put(1, 5)
 		r := start(t, src, slow(k, time.Hour), consumer.Options{
-			Store: newStore(), BatchSize: (10 - unread) / 2, PrefetchBytes: 1, OnTrimmed: onTrimmed,
+			Store: newStore(), MaxBatchRecords: (10 - unread) / 2, PrefetchBytes: 1, OnTrimmed: onTrimmed,
 		})
 		settle()
 		src.remove(0)
@@ -157,7 +157,7 @@ func TestCorruptRecordsStopTheConsumer(t *testing.T) {
 			return nil
 		}
 		var failed []consumer.Event
-		r := start(t, src, slow(k, time.Second), consumer.Options{Store: st, BatchSize: 5, OnEvent: func(e consumer.Event) {
+		r := start(t, src, slow(k, time.Second), consumer.Options{Store: st, MaxBatchRecords: 5, OnEvent: func(e consumer.Event) {
 			if e.Kind == consumer.EventFailed {
 				failed = append(failed, e)
 			}
@@ -353,7 +353,7 @@ func TestSourceThatForgetsNext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}
 		src.put(0, 10)
-		r := start(t, forgetful{src}, k, consumer.Options{Stream: "orders", Store: st, BatchSize: 3, PollWait: time.Minute})
+		r := start(t, forgetful{src}, k, consumer.Options{Stream: "orders", Store: st, MaxBatchRecords: 3, PollWait: time.Minute})
 		settle()
 		src.split(0)
 		settle()

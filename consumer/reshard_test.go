@@ -25,7 +25,7 @@ func TestScenario48SplitWhileConsuming(t *testing.T) {
 		t.Run(from.String(), func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				src, st, k := newSource(1), newStore(), &sink{}
-				r := start(t, src, slow(k, time.Minute), consumer.Options{Store: st, BatchSize: 5, Start: from})
+				r := start(t, src, slow(k, time.Minute), consumer.Options{Store: st, MaxBatchRecords: 5, Start: from})
 				settle()
 				src.put(0, 10)
 				src.split(0)
@@ -206,7 +206,7 @@ func TestScenario54LineageIsReadFromTheOldest(t *testing.T) {
 			src.split(2*i - min(i, 1))
 		}
 		src.put(7, 5)
-		r := start(t, src, k, consumer.Options{Store: st, BatchSize: 2})
+		r := start(t, src, k, consumer.Options{Store: st, MaxBatchRecords: 2})
 		settle()
 		assert.Equal(t, slices.Concat(names(0, 0, 5), names(1, 0, 5), names(3, 0, 5), names(5, 0, 5), names(7, 0, 5)), k.got())
 		r.stop()
@@ -378,7 +378,7 @@ func TestScenario57ReshardingUnderLoad(t *testing.T) {
 			started := 0
 			open := func() *running {
 				started++
-				return start(t, src, h, consumer.Options{Store: st, BatchSize: 7, WorkerID: fmt.Sprint("w", started)})
+				return start(t, src, h, consumer.Options{Store: st, MaxBatchRecords: 7, WorkerID: fmt.Sprint("w", started)})
 			}
 			workers := []*running{open()}
 			live := []int{0, 1}

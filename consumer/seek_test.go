@@ -38,7 +38,7 @@ func TestSeekWhoseContextEndedIsNotCarriedOut(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			src, st, g := newSource(1), newStore(), newGate()
 			src.put(0, 10)
-			r := start(t, src, g, consumer.Options{Store: st, BatchSize: 2, PerKey: perKey})
+			r := start(t, src, g, consumer.Options{Store: st, MaxBatchRecords: 2, PerKey: perKey})
 			settle()
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
@@ -60,7 +60,7 @@ func TestSeekWhoseShardWasLostIsNotCarriedOut(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, g := newSource(1), newStore(), newGate()
 		src.put(0, 10)
-		r := start(t, src, g, consumer.Options{Store: st, BatchSize: 2})
+		r := start(t, src, g, consumer.Options{Store: st, MaxBatchRecords: 2})
 		settle()
 		sought := make(chan error, 1)
 		go func() { sought <- r.Seek(context.Background(), shardID(0), shardlog.After(seq(0, 8))) }()
@@ -83,7 +83,7 @@ func TestSeekOfAShardThatIsGivenBack(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, g := newSource(1), newStore(), newGate()
 		src.put(0, 2)
-		r := start(t, src, g, consumer.Options{Store: st, BatchSize: 2})
+		r := start(t, src, g, consumer.Options{Store: st, MaxBatchRecords: 2})
 		settle()
 		sought := make(chan error, 1)
 		go func() { sought <- r.Seek(context.Background(), shardID(0), shardlog.TrimHorizon()) }()

@@ -45,6 +45,10 @@ func newSource(shards int) *source {
 
 func (s *source) Name() string { return "orders" }
 
+func (s *source) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{Pushes: !s.neverWait, KeyRanges: true, Lineage: true, TimeSeek: shardlog.TimeSeekArrival}
+}
+
 func shardID(i int) string { return fmt.Sprintf("shardId-%012d", i) }
 
 // seq is the number of the n-th record, from 0 on, of shard i.

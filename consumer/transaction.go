@@ -7,6 +7,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
 // CheckpointIn stores that everything up to pos is done inside a transaction
@@ -44,7 +45,7 @@ func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Pos
 		return b.fault(op, fmt.Errorf("%w: called before in this batch", shardlog.ErrConflict))
 	}
 	for range 3 {
-		next := t.lease.Clone()
+		next := t.lease.Row().Clone()
 		advance(pos)(&next)
 		got, err := store.UpdateTx(ctx, tx, next)
 		if err == nil {
@@ -54,9 +55,9 @@ func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Pos
 		if !errors.Is(err, shardlog.ErrConflict) && !errors.Is(err, shardlog.ErrNotFound) {
 			return b.fault(op, err)
 		}
-		row, err := t.refresh(ctx)
-		if err == nil && row.Owner != t.lease.Owner {
-			err = lostTo(row)
+		row, err := t.lease.Refresh(ctx)
+		if err == nil && row.Owner != t.lease.Row().Owner {
+			err = lease.LostTo(row)
 		}
 		if err != nil {
 			if errors.Is(err, ErrLeaseLost) {
@@ -64,13 +65,13 @@ func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Pos
 			}
 			return b.fault(op, err)
 		}
-		if row.Checkpoint != t.lease.Checkpoint {
+		if row.Checkpoint != t.lease.Row().Checkpoint {
 			// Nobody else writes it: a transaction whose commit was thought to
 			// have failed was on its way. What it covers is done.
 			b.inTx = &row
 			return b.fault(op, fmt.Errorf("%w: an earlier transaction was committed after all, up to %v", shardlog.ErrConflict, row.Checkpoint))
 		}
-		t.adopt(row) // another worker asks for the shard
+		t.lease.Adopt(row) // another worker asks for the shard
 	}
 	return b.fault(op, fmt.Errorf("%w: the row is changed again and again", checkpoint.ErrUnavailable))
 }
@@ -83,24 +84,24 @@ func (t *task) settle(b *Batch) (covered int, err error) {
 		return -1, nil
 	}
 	for failures := 1; ; failures++ {
-		row, err := t.refresh(t.storing)
+		row, err := t.lease.Refresh(t.storing)
 		switch {
 		case errors.Is(err, ErrLeaseLost):
 			t.lost = err
 			return 0, err
-		case err == nil && row.Checkpoint == b.inTx.Checkpoint && row.Version >= b.inTx.Version && row.Owner == t.lease.Owner:
-			t.wrote(row)
+		case err == nil && row.Checkpoint == b.inTx.Checkpoint && row.Version >= b.inTx.Version && row.Owner == t.lease.Row().Owner:
+			t.lease.Adopt(row)
 			t.pos = later(row.Checkpoint, t.pos)
 			return b.before(row.Checkpoint), nil
 		case err == nil:
-			t.adopt(row)
+			t.lease.Adopt(row)
 			return 0, nil
-		case t.storing.Err() != nil || permanent(err):
+		case t.storing.Err() != nil || lease.Permanent(err):
 			return 0, err
 		}
-		pause := t.r.o.Retry.delay(failures, err)
-		t.blocked(fmt.Sprintf("store, attempt %d: %v", failures, err))
+		pause := t.r.o.backoff().Pause(failures, err)
+		t.r.block(t.id, t.epoch, fmt.Sprintf("store, attempt %d: %v", failures, err))
 		t.r.emit(Event{Kind: EventStoreFailed, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Attempt: failures, Wait: pause, Err: err})
-		sleep(t.storing, pause)
+		lease.Sleep(t.storing, pause)
 	}
 }

@@ -73,7 +73,7 @@ type emitter struct {
 // add takes a record in, and sends a chunk first when it is full.
 func (e *emitter) add(r shardlog.Record) {
 	o := e.f.t.r.o
-	if n := len(e.records); n >= o.BatchSize || n > 0 && e.size+r.Size() > o.BatchBytes {
+	if n := len(e.records); n >= o.MaxBatchRecords || n > 0 && e.size+r.Size() > o.MaxBatchBytes {
 		e.stopped = e.stopped || !e.send(e.at, false)
 	}
 	if !e.stopped {
@@ -163,15 +163,4 @@ func (e *emitter) allInside(r *shardlog.Record) bool {
 			}
 		}
 	}
-}
-
-// inside tells whether a user record's hash key is in the shard's range. Those
-// of a straddling aggregate that are not are stored in the other shard too: its
-// producer sends the whole aggregate again.
-func (t *task) inside(u *kpl.UserRecord) bool {
-	if !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
-		return true
-	}
-	h := u.Hash()
-	return h.Compare(t.info.HashStart) >= 0 && h.Compare(t.info.HashEnd) <= 0
 }

@@ -206,7 +206,7 @@ func TestScenario47HugeAggregateComesInPieces(t *testing.T) {
 				inside++
 			}
 			return nil
-		}), consumer.Options{Store: st, BatchSize: 100, PrefetchBytes: 1000})
+		}), consumer.Options{Store: st, MaxBatchRecords: 100, PrefetchBytes: 1000})
 		settle()
 		assert.Equal(t, n, next)
 		assert.Equal(t, n/100-1, inside, "a checkpoint inside, after each piece")
@@ -261,7 +261,7 @@ func FuzzUnpack(f *testing.F) {
 		bubble(t, func(t *testing.T) {
 			src, k := newSource(1), &sink{}
 			src.putData(0, data, []byte("behind"))
-			r := start(t, src, k, consumer.Options{Store: newStore(), BatchSize: 3})
+			r := start(t, src, k, consumer.Options{Store: newStore(), MaxBatchRecords: 3})
 			settle()
 			got := k.got()
 			if len(got) == 0 || got[len(got)-1] != "behind" {
@@ -291,7 +291,7 @@ func TestScenario59ReadFailsInsideAnAggregate(t *testing.T) {
 			}
 			return nil
 		}
-		o := consumer.Options{Store: st, BatchSize: 3, PrefetchBytes: 1}
+		o := consumer.Options{Store: st, MaxBatchRecords: 3, PrefetchBytes: 1}
 		stop := make(chan struct{})
 		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
 			if string(b.Records[0].Data) == "a/3" {
@@ -325,7 +325,7 @@ func TestScenario41HandlerKeepsBatches(t *testing.T) {
 				b.Records[i].Data = append(b.Records[i].Data, " changed"...)
 			}
 			return nil
-		}), consumer.Options{Store: st, BatchSize: 4})
+		}), consumer.Options{Store: st, MaxBatchRecords: 4})
 		settle()
 		want := append(append(subNames("a", 0, 10), "plain"), subNames("b", 0, 10)...)
 		require.Len(t, kept, len(want))

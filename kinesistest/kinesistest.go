@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
 	"github.com/shardlog/shardlog/stream"
 )
@@ -199,7 +200,7 @@ func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) 
 	case <-l.done:
 		return nil, net.ErrClosed
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, shardlog.ContextError(ctx)
 	}
 }
 

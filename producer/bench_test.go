@@ -17,6 +17,10 @@ import (
 // nullSink stores nothing.
 type nullSink struct{ calls, records atomic.Int64 }
 
+func (s *nullSink) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{OrderedRequest: true, Headers: true}
+}
+
 func (s *nullSink) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }
 
 func (s *nullSink) PutRecords(_ context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {

@@ -1,12 +1,9 @@
 package producer
 
 import (
-	"container/heap"
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/backoff"
@@ -15,9 +12,9 @@ import (
 // failures are the failed records of a request, for the log.
 type failures struct {
 	retried, failed int
-	reordered       bool
-	fenced          bool // the identity was taken over
-	first           error
+	reordered       bool  // the sink broke the order, for the first time
+	fenced          bool  // the identity was taken over
+	first           error // of a record
 }
 
 func (f *failures) noteError(err error) {
@@ -26,153 +23,144 @@ func (f *failures) noteError(err error) {
 	}
 }
 
-// completion is a request while it is taken apart.
+// completion is the work of giving the records of a request their outcome.
 type completion struct {
-	b        *request
-	now      int64
-	clock    time.Time
-	jitter   float64
-	attempt  Attempt
-	stored   []Attempt // of records whose first attempt succeeded; they share it
-	timedOut bool
-	split    bool // the sink refuses the whole because of one record
-	lost     bool // the sink has forgotten the identity
+	*core
+	b       *request
+	now     int64
+	jitter  float64 // one for all, so that what fails together is retried together
+	attempt Attempt
+	stored  []Attempt // of records whose first attempt succeeded; they share it
+	split   bool      // the sink refuses the whole because of one record
+	lost    bool      // the sink has forgotten the identity
 	failures
 }
 
-// complete takes the outcome of a request apart: every record gets its result
-// or waits for a retry. A request with an identity is kept for as long as the
-// outcome of some of its records is not known, and they are sent again as they
-// are, which stores none twice.
-func (p *Producer) complete(b *request, results []shardlog.PutResult, err error) failures {
-	x := &completion{b: b, now: p.now(), clock: time.Now(), jitter: rand.Float64()}
-	x.attempt = Attempt{Time: b.started, Duration: x.clock.Sub(b.started)}
+// complete handles the answer to a request, which is in it: every record gets
+// its result or waits for a retry. With an identity, a request is kept as long
+// as the outcome of some of its records is not known, and these are sent again
+// as they are, which stores none twice.
+func (c *core) complete(b *request, now int64) failures {
+	x := &completion{core: c, b: b, now: now, jitter: rand.Float64()}
+	x.attempt = Attempt{Time: b.started, Duration: b.took}
 	x.stored = []Attempt{x.attempt}
-	x.timedOut = b.ctx.Err() != nil && errors.Is(context.Cause(b.ctx), errTimeout)
-	p.stats.requestTime.add(x.attempt.Duration)
-	p.contendedUntil = 0
-	x.lost, x.fenced = p.onIdentityError(b, err)
-	whole := p.classify(err, x)
+	c.stats.requestTime.add(b.took)
+	c.sched.contendedUntil = 0
+	x.lost, x.fenced = x.identityLost()
+	whole := x.classify(b.err)
 	// A request is refused whole when one of its records has a fault that only
 	// the sink knows of. It is found by halving.
-	x.split = err != nil && len(b.slots) > 1 && errors.Is(err, shardlog.ErrInvalid) && !whole.unknown
-	all := p.allStored(b, results, err)
+	x.split = b.err != nil && len(b.slots) > 1 && errors.Is(b.err, shardlog.ErrInvalid) && !whole.unknown
+	all := x.allStored()
 	if !all {
-		p.createQueues(b)
+		c.createQueues(b) // some may be retried
 	}
 	if b.sinkMayRead {
 		b.keepData()
 	}
-	due, live := int64(0), 0
+	err := b.err
+	resendAt, undecided := int64(0), 0
 	kept := b.slots[:0]
 	for i := range b.slots {
 		s := &b.slots[i]
-		var v verdict
-		if !all {
-			if v = whole; err == nil {
-				v = p.classifyOne(s, &results[i], x)
-			}
+		v := whole
+		if !all && err == nil {
+			v = x.classifyOne(s, &b.results[i])
 		}
-		if v.err == nil {
-			p.onStored(x, s, &results[i])
-		} else if s.inDoubt = s.inDoubt || v.unknown; p.mustResend(x, s, v, err != nil) {
-			d, n := p.onInDoubt(x, s, v)
-			if n > 0 {
-				due, live = max(due, d), live+n
-				kept = append(kept, *s)
-				continue
-			}
-		} else {
-			p.onRefused(x, s, v)
-		}
-		if p.opts.ID != "" {
-			p.numbers.retire(s.number)
+		if at, n := x.handle(s, i, v); n > 0 {
+			resendAt, undecided = max(resendAt, at), undecided+n
+			kept = append(kept, *s)
+		} else if c.conf.ID != "" {
+			c.flight.numbers.retire(s.number)
 		}
 	}
-	b.records, b.ranges, b.numbers = cleared(b.records), b.ranges[:0], b.numbers[:0]
+	b.clearRecords()
 	clear(b.slots[len(kept):])
-	b.slots, b.undecided = kept, live
+	b.slots, b.undecided = kept, undecided
 	if len(kept) > 0 {
-		p.holdForResend(b, due)
+		c.flight.holdForResend(b, resendAt)
 	} else {
 		b.arena = b.arena[:0]
-		p.endRequest(b)
+		c.endRequest(b)
 	}
 	if x.fenced {
-		p.fence(err)
+		c.fence(err)
 	}
 	return x.failures
 }
 
-// mustResend tells whether a record has to be sent again as it is, because it may be
-// stored: now, or by an earlier attempt. It is not if the sink, which looks for
-// stored numbers first, has refused this record; if it has refused the call as a
-// whole, it may not have looked.
-func (p *Producer) mustResend(x *completion, s *slot, v verdict, whole bool) bool {
-	return p.opts.ID != "" && v.retry && !x.lost && (v.unknown && v.cause != causeWrongShard || s.inDoubt && whole)
+// handle deals with the i-th slot of the request after a verdict. It returns for
+// how many entries the slot has to be sent again as it is, and when; 0 if it has
+// not.
+func (x *completion) handle(s *slot, i int, v verdict) (resendAt int64, undecided int) {
+	if v.err == nil {
+		x.onStored(s, &x.b.results[i])
+		return 0, 0
+	}
+	s.inDoubt = s.inDoubt || v.unknown
+	if x.mustResend(s, v) {
+		return x.onInDoubt(s, v)
+	}
+	x.onRefused(s, v)
+	return 0, 0
 }
 
-// allStored tells whether no record of a request needs anything but its result.
-func (p *Producer) allStored(b *request, results []shardlog.PutResult, err error) bool {
-	if err != nil {
+// mustResend reports whether a slot has to be sent again as it is, because it
+// may be stored: now, or by an earlier attempt. It does not if the sink, which
+// looks for stored numbers first, has refused this very record; if it has
+// refused the call as a whole, it may not have looked.
+func (x *completion) mustResend(s *slot, v verdict) bool {
+	return x.conf.ID != "" && v.retry && !x.lost && (v.unknown && v.cause != causeWrongShard || s.inDoubt && x.b.err != nil)
+}
+
+// allStored reports whether the records of the request need nothing but their
+// results.
+func (x *completion) allStored() bool {
+	if x.b.err != nil {
 		return false
 	}
-	for i := range results {
-		if results[i].Err != nil || p.isMisplaced(&b.slots[i], results[i].ShardID) {
+	for i := range x.b.results {
+		if r := &x.b.results[i]; r.Err != nil || x.isMisplaced(&x.b.slots[i], r.ShardID) {
 			return false
 		}
 	}
 	return true
 }
 
-// keepData leaves the data of all entries to who may still be reading it.
-func (b *request) keepData() {
-	for i := range b.slots {
-		for e := b.slots[i].first; e != nil; e = e.nextInSlot {
-			e.chunk = nil
-		}
-	}
-}
-
-func cleared(records []shardlog.Record) []shardlog.Record {
-	clear(records)
-	return records[:0]
-}
-
-// onStored gives the entries of a stored record their results.
-func (p *Producer) onStored(x *completion, s *slot, r *shardlog.PutResult) {
-	p.stats.stored++
-	p.stats.storedBytes += uint64(s.size)
-	p.stats.recordsPerSlot.add(int64(s.n))
+// onStored gives the entries of a stored slot their results.
+func (x *completion) onStored(s *slot, r *shardlog.PutResult) {
+	x.stats.stored++
+	x.stats.storedBytes += uint64(s.size)
+	x.stats.recordsPerSlot.add(int64(s.n))
 	res := Result{ShardID: r.ShardID, Sequence: r.Sequence, Duplicate: r.Duplicate}
 	for e := s.first; e != nil; res.SubSequence++ {
 		next := e.nextInSlot
 		e.carrier, e.nextInSlot = nil, nil
-		if e.state != decided { // else while it was in flight
+		if e.state != decided { // it may have been while it was in flight
 			if e.queue != nil && e.queue.retryAt > 0 { // an earlier record of the key was refused
-				p.stats.reordered++
-				x.reordered = x.reordered || !p.strict
-				p.strict = true
+				x.stats.reordered++
+				x.reordered = x.reordered || !x.strict
+				x.strict = true
 			}
 			res.Attempts = x.stored
 			if e.outcome.res.Attempts != nil {
 				res.Attempts = append(e.outcome.res.Attempts, x.attempt)
 			}
-			p.decideInOrder(e, &res, nil)
+			x.decideInOrder(e, &res, nil)
 		}
 		e = next
 	}
 }
 
-// onRefused handles a record that is not to be sent again as it is.
-func (p *Producer) onRefused(x *completion, s *slot, v verdict) {
+// onRefused handles a slot that is not to be sent again as it is.
+func (x *completion) onRefused(s *slot, v verdict) {
 	if v.cause == causeThroughput && s.shard != nil {
-		s.shard.limit.onRefused(x.clock)
+		s.shard.limit.onRefused(x.clock(x.now))
 	}
 	// A record with a fault may be one of many in its aggregate.
 	apart := v.cause == causeInvalid && s.n > 1 && !v.unknown
 	// What may be stored must not be sent under other numbers.
-	split := x.split && !(p.opts.ID != "" && s.inDoubt)
+	split := x.split && !(x.conf.ID != "" && s.inDoubt)
 	for e := s.first; e != nil; {
 		next := e.nextInSlot
 		e.carrier, e.nextInSlot = nil, nil
@@ -183,43 +171,58 @@ func (p *Producer) onRefused(x *completion, s *slot, v verdict) {
 			if e.notAggregated = e.notAggregated || apart; split {
 				e.maxSlots = int32((len(x.b.slots) + 1) / 2)
 			}
-			p.requeue(e)
+			requeue(e)
 		default:
-			p.onFailed(x, e, v)
+			x.onFailed(e, v)
 		}
 		e = next
 	}
 }
 
 // onFailed handles a failed attempt of e.
-func (p *Producer) onFailed(x *completion, e *entry, v verdict) {
-	p.recordAttempt(x, e, v)
+func (x *completion) onFailed(e *entry, v verdict) {
+	x.recordAttempt(e, v)
 	retry := v.retry && !(x.lost && e.inDoubt) // whether it is stored cannot be found out any more
-	if retry && p.mayRetry(e) {
+	if retry && x.mayRetry(e) {
 		x.retried++
-		p.stats.retries++
-		if pause := p.pause(x, e, v); pause > 0 {
+		x.stats.retries++
+		if pause := x.pause(e, v); pause > 0 {
 			e.queue.retryAt = max(e.queue.retryAt, x.now+pause)
 		}
-		p.requeue(e)
+		requeue(e)
 		return
 	}
 	x.failures.failed++
-	p.decideInOrder(e, &Result{Attempts: e.outcome.res.Attempts}, e.final(v))
+	x.decideInOrder(e, &Result{Attempts: e.outcome.res.Attempts}, e.finalError(v))
 }
 
-// final is the error of an entry that gets no further attempt after v.
-func (e *entry) final(v verdict) error {
-	if e.inDoubt && !v.unknown {
-		return putError(fmt.Errorf("%w of an earlier attempt: %w", shardlog.ErrUnknownOutcome, v.err))
+// onInDoubt handles a slot of a request with an identity that may be stored or
+// not. It returns when it is to be sent again, and for how many entries: those
+// without a result. All entries stay in it, because its bytes must not change.
+func (x *completion) onInDoubt(s *slot, v verdict) (resendAt int64, undecided int) {
+	for e := s.first; e != nil; e = e.nextInSlot {
+		if e.state == decided {
+			continue
+		}
+		x.recordAttempt(e, v)
+		if !x.mayRetry(e) {
+			x.failures.failed++
+			x.decideInOrder(e, &Result{Attempts: e.outcome.res.Attempts}, e.finalError(v))
+			continue
+		}
+		x.retried++
+		x.stats.retries++
+		e.state = awaitsResend
+		resendAt = max(resendAt, x.now+x.pause(e, v))
+		undecided++
 	}
-	return putError(v.err)
+	return resendAt, undecided
 }
 
 // recordAttempt counts a failed attempt.
-func (p *Producer) recordAttempt(x *completion, e *entry, v verdict) {
+func (x *completion) recordAttempt(e *entry, v verdict) {
 	x.noteError(v.err)
-	p.stats.errors[v.cause]++
+	x.stats.errors[v.cause]++
 	if v.unknown {
 		e.inDoubt, e.chunk = true, nil // the sink may still be reading the data
 	}
@@ -232,110 +235,41 @@ func (p *Producer) recordAttempt(x *completion, e *entry, v verdict) {
 	e.outcome.res.Attempts = append(list, a)
 }
 
-func (p *Producer) mayRetry(e *entry) bool {
-	return p.fatal == nil && (p.opts.MaxAttempts == 0 || int(e.attempts) < p.opts.MaxAttempts)
+func (x *completion) mayRetry(e *entry) bool {
+	return x.fatal == nil && (x.conf.MaxAttempts == 0 || int(e.attempts) < x.conf.MaxAttempts)
 }
 
-// pause is how long the next attempt has to wait. A record that went to the
-// wrong shard may go to the right one at once when that is known meanwhile.
-func (p *Producer) pause(x *completion, e *entry, v verdict) int64 {
-	if (v.cause == causeWrongShard || v.cause == causeShardClosed) && p.shards.version > x.b.version {
+// pause returns how long the next attempt has to wait. A record that went to
+// the wrong shard may go to the right one immediately if that is known by now.
+func (x *completion) pause(e *entry, v verdict) int64 {
+	if (v.cause == causeWrongShard || v.cause == causeShardClosed) && x.shards.version > x.b.version {
 		return 0
 	}
-	return int64(backoff.Policy(p.opts.Retry).PauseAt(x.jitter, int(e.attempts), v.err))
+	return int64(backoff.Policy(x.conf.Retry).PauseAt(x.jitter, int(e.attempts), v.err))
 }
 
-// onInDoubt handles a record of an identity that may be stored or not. It
-// returns when it is to be sent again, and for how many entries: those without
-// a result. All stay with it, since its bytes must not change.
-func (p *Producer) onInDoubt(x *completion, s *slot, v verdict) (due int64, live int) {
-	for e := s.first; e != nil; e = e.nextInSlot {
-		if e.state == decided {
-			continue
-		}
-		p.recordAttempt(x, e, v)
-		if !p.mayRetry(e) {
-			x.failures.failed++
-			p.decideInOrder(e, &Result{Attempts: e.outcome.res.Attempts}, e.final(v))
-			continue
-		}
-		x.retried++
-		p.stats.retries++
-		e.state = awaitsResend
-		due = max(due, x.now+p.pause(x, e, v))
-		live++
-	}
-	return due, live
-}
-
-// requeue queues an entry for a further attempt.
-func (p *Producer) requeue(e *entry) {
+// requeue queues an entry for another attempt.
+func requeue(e *entry) {
 	e.state = queued
 	e.queue.retries.push(e)
 }
 
-// decideInOrder gives an entry its result, unless a callback of an earlier record of
-// the key has to come first.
-func (p *Producer) decideInOrder(e *entry, res *Result, err error) {
-	if l := e.queue; l != nil && e.callback != nil && l.retries.n > 0 {
+// decideInOrder gives an entry its result, unless a callback of an earlier
+// record of the key has to come first.
+func (x *completion) decideInOrder(e *entry, res *Result, err error) {
+	if q := e.queue; q != nil && e.callback != nil && q.retries.n > 0 {
 		e.deliver(&e.outcome, res, err)
 		e.state = resultHeld
-		l.retries.push(e)
+		q.retries.push(e)
 		return
 	}
-	p.decide(e, res, err)
+	x.decide(e, res, err)
 }
 
-// release ends the use of a key by a request.
-func (p *Producer) release(l *keyQueue) {
-	l.carrier = nil
-	l.entries.prependAll(&l.retries)
-	switch {
-	case l.entries.n == 0:
-		p.dropKeyQueue(l)
-	case l.retryAt > 0:
-		heap.Push(&p.retries, l)
-	default:
-		p.runnable.push(l)
+// finalError returns the error of an entry that gets no further attempt after v.
+func (e *entry) finalError(v verdict) error {
+	if e.inDoubt && !v.unknown {
+		return putError(fmt.Errorf("%w of an earlier attempt: %w", shardlog.ErrUnknownOutcome, v.err))
 	}
-}
-
-// verdict says what an error means.
-type verdict struct {
-	err            error
-	retry, unknown bool
-	cause          cause
-}
-
-var errMisplaced = fmt.Errorf("%w: the aggregate is on a shard that does not hold all of it", shardlog.ErrWrongShard)
-
-// classifyOne says what became of one record of a request.
-func (p *Producer) classifyOne(s *slot, r *shardlog.PutResult, x *completion) verdict {
-	if r.Err == nil && p.isMisplaced(s, r.ShardID) {
-		return verdict{err: errMisplaced, retry: true, unknown: true, cause: causeWrongShard}
-	}
-	return p.classify(r.Err, x)
-}
-
-func (p *Producer) classify(err error, x *completion) verdict {
-	if err == nil {
-		return verdict{}
-	}
-	if x.timedOut && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTimeout)) {
-		// The end of a context is no reason to give up if the context is ours.
-		err = fmt.Errorf("%w: %w: %v", shardlog.ErrUnknownOutcome, errTimeout, err)
-	}
-	v := verdict{err: err, retry: shardlog.Retryable(err), unknown: errors.Is(err, shardlog.ErrUnknownOutcome), cause: causeOf(err)}
-	switch {
-	case x.b.notSent:
-		v.unknown = false // of the call that opens the identity
-	case x.lost:
-		v.retry, v.unknown = true, false
-	case v.cause == causeWrongShard || v.cause == causeShardClosed:
-		v.retry = v.retry || p.needsShards // another shard may take it
-	}
-	if v.cause == causePanic {
-		v.retry = false // would panic again
-	}
-	return v
+	return putError(v.err)
 }

@@ -1,18 +1,17 @@
 package producer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
 	"github.com/shardlog/shardlog"
 )
 
-// Errors of a Producer, besides those of package shardlog. Test for them with
-// errors.Is.
+// Errors of a Producer, in addition to those of package shardlog. Test for them
+// with errors.Is.
 var (
 	// ErrBufferFull: the buffer has no room and the call does not wait. The
-	// record was not taken.
+	// record was not accepted.
 	ErrBufferFull = errors.New("buffer full")
 	// ErrTTLExpired: the record was not stored within Options.TTL, and is
 	// certain not to be. It wraps the last attempt's error, if there was one.
@@ -47,27 +46,36 @@ func (e *BatchError) Unwrap() []error {
 }
 
 // IncompleteError is what Shutdown returns when its context ended before every
-// record had a result.
+// record had a result. It matches the cause of that, and, if InDoubt is not 0,
+// shardlog.ErrUnknownOutcome.
 type IncompleteError struct {
 	// Left is how many records are not known to be stored. Each got a result
 	// that says whether it may be.
 	Left int
+	// InDoubt is how many of these may be stored, or may be later: they were
+	// in a request whose outcome is not known. The others never will be.
+	InDoubt int
 	// Err is why the context ended.
 	Err error
 }
 
 // Error describes e in one line.
 func (e *IncompleteError) Error() string {
-	return fmt.Sprintf("shardlog: shutdown: %d records are not known to be stored: %v", e.Left, e.Err)
+	return fmt.Sprintf("shardlog: shutdown: %d records are not known to be stored, %d of them may be: %v", e.Left, e.InDoubt, e.Err)
 }
 
-// Unwrap returns the cause.
-func (e *IncompleteError) Unwrap() error { return e.Err }
+// Unwrap returns what e matches.
+func (e *IncompleteError) Unwrap() []error {
+	if e.InDoubt > 0 {
+		return []error{shardlog.ErrUnknownOutcome, e.Err}
+	}
+	return []error{e.Err}
+}
 
 // PanicError is a panic of a callback or of the logger, which Shutdown returns,
-// or of the sink, which is then the error of the records in the request.
+// or of the sink; then it is the error of the records in the request.
 type PanicError struct {
-	// Value is what was given to panic.
+	// Value is the argument of panic.
 	Value any
 	// Stack is the stack of the goroutine that panicked, as debug.Stack
 	// formats it.
@@ -83,10 +91,10 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// putError is the error of one record.
+// putError returns the error of one record.
 func putError(err error) error { return &shardlog.Error{Op: "put", Err: err} }
 
-// both says what happened and why; errors.Is finds both.
+// both returns an error that says what happened and why; it matches both.
 func both(what, why error) error {
 	if why == nil {
 		return what
@@ -94,45 +102,19 @@ func both(what, why error) error {
 	return fmt.Errorf("%w: %w", what, why)
 }
 
-// endOf is why ctx ended; it matches ctx.Err() also when there is a cause.
-func endOf(ctx context.Context) error {
-	err, cause := ctx.Err(), context.Cause(ctx)
-	if errors.Is(cause, err) {
-		return cause
-	}
-	return both(err, cause)
-}
-
 var (
 	errExited  = errors.New("the goroutine exited inside the sink")
 	errTimeout = errors.New("the request timed out")
 )
 
-// closedError is the error of a record that was not stored before the producer
-// was closed. The last attempt's error is only told, not matched: its record
-// would else seem worth putting again.
-func closedError(e *entry) error {
+// lastAttempt adds the error of an entry's last attempt to what. It is only
+// text, and not matched: the record would otherwise seem worth putting again.
+func lastAttempt(what error, e *entry) error {
 	if cause := e.lastCause(); cause != nil {
-		return fmt.Errorf("%w; last attempt: %v", shardlog.ErrClosed, cause)
+		return fmt.Errorf("%w; last attempt: %v", what, cause)
 	}
-	return shardlog.ErrClosed
+	return what
 }
 
-func (e *entry) lastCause() error {
-	if list := e.outcome.res.Attempts; len(list) > 0 {
-		return list[len(list)-1].Err
-	}
-	return nil
-}
-
-// notStoredError is the error of an entry that gets no further attempt: why, or, if
-// the record may be stored, shardlog.ErrUnknownOutcome, with why as text.
-func (e *entry) notStoredError(why error) error {
-	switch {
-	case e.state == inRequest:
-		return putError(fmt.Errorf("%w: a request is in flight: %v", shardlog.ErrUnknownOutcome, why))
-	case e.inDoubt:
-		return putError(fmt.Errorf("%w of an earlier attempt: %v", shardlog.ErrUnknownOutcome, why))
-	}
-	return putError(why)
-}
+// isUnknown reports whether a record whose result is err may be stored.
+func isUnknown(err error) bool { return errors.Is(err, shardlog.ErrUnknownOutcome) }

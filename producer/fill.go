@@ -1,7 +1,6 @@
 package producer
 
 import (
-	"container/heap"
 	"math"
 	"time"
 
@@ -9,122 +8,109 @@ import (
 	"github.com/shardlog/shardlog/internal/kpl"
 )
 
-// This file decides when a request is sent and what is in it.
-
-// startSender starts a sender if there is something to send.
-func (p *Producer) startSender(now int64) {
-	if p.senders < p.opts.MaxInFlight && p.nextDue(p.senders) <= now {
-		p.senders++
-		p.starting++
-		p.lastSentAt = now
-		go p.runSender()
-	}
-}
-
-// never is when nothing is due that is not brought about by something else.
-const never = math.MaxInt64
-
-// nextDue is when a request should be sent while there are others.
-func (p *Producer) nextDue(others int) int64 {
-	at := int64(never)
-	if len(p.inDoubt) > p.starting {
-		at = p.inDoubt[0].resendAt
-	}
-	if !p.outOfNumbers() {
-		at = min(at, p.nextNewDue(others))
-	}
-	if others > 0 {
-		at = max(at, p.lastSentAt+int64(stagger))
-	}
-	return at
-}
-
-// nextNewDue is due for a request that was not sent before.
-func (p *Producer) nextNewDue(others int) int64 {
-	at := int64(never)
-	switch backlog := max(p.ready.bytes/p.opts.MaxBatchBytes, p.ready.n/p.fullRequest); {
-	case backlog > p.starting, p.ready.n > 0 && others == 0 && p.ready.head.seq <= p.flushUpTo:
-		at = 0
-	case p.starting > 0: // will take what there is
-		return never
-	case p.ready.n > 0:
-		at = p.ready.head.born + p.holdBack(others)
-	}
-	if others > 0 {
-		at = max(at, p.contendedUntil)
-	}
-	if p.starting == 0 && p.runnable.head != nil {
-		at = 0
-	}
-	if p.starting == 0 && p.limitedUntil > 0 {
-		at = min(at, p.limitedUntil)
-	}
-	return at
-}
-
-// stagger is how long after a request another one may be started beside it. A
-// sink that answers faster than that, as one in the same process does, gets one
-// after the other, which costs less than any overlap gains.
-const stagger = time.Millisecond
-
-// outOfNumbers tells whether a new request would have to wait for numbers.
-func (p *Producer) outOfNumbers() bool { return p.opts.ID != "" && p.numbers.exhausted() }
-
-// holdBack is how long a record may be held back while others are in flight.
-func (p *Producer) holdBack(others int) int64 {
-	if others == 0 {
-		return int64(p.opts.Linger)
-	}
-	return max(int64(patience), int64(p.opts.Linger))
-}
-
-// nextRequest returns a request for one of the senders, which may be fresh from kick;
-// nil if nothing is to be sent now.
-func (p *Producer) nextRequest(fresh bool) *request {
-	now := p.now()
-	p.expire(now)
-	p.promoteRetries(now)
-	if b := p.nextResend(now); b != nil {
+// nextRequest returns a request for one of the senders to send; nil if nothing
+// is to be sent now. Fresh is set for a sender that was just started, because
+// then it was checked that one is due while others are in flight.
+func (c *core) nextRequest(fresh bool, now int64) *request {
+	c.expire(now)
+	c.keys.promoteRetries(now)
+	if b := c.flight.popResend(now); b != nil {
+		resendEntries(b)
+		c.onSend(b, now)
 		return b
 	}
-	if p.outOfNumbers() || p.nextNewDue(p.senders-1) > now {
+	if c.outOfNumbers() || c.nextNewDue(c.flight.senders-1) > now {
 		return nil
 	}
-	if !fresh && p.senders > 1 && now < p.lastSentAt+int64(stagger) {
+	if !fresh && c.flight.senders > 1 && now < c.sched.lastSentAt+int64(stagger) {
 		return nil
 	}
-	b := p.newRequest()
-	b.maxSlots, b.version = p.opts.MaxBatchRecords, p.shards.version
-	if p.withoutQueues != nil {
-		p.createQueues(p.withoutQueues)
+	b := c.flight.newRequest()
+	b.maxSlots, b.version = c.conf.MaxBatchRecords, c.shards.version
+	if c.flight.withoutQueues != nil {
+		c.createQueues(c.flight.withoutQueues)
 	}
-	b.noQueues = p.senders-p.starting == 1 && !p.strict && p.opts.Limits == (Limits{})
-	f := filling{b: b, now: now, clock: time.Now()}
-	if p.fillFromRunnable(&f) && p.fillFromLimited(&f) {
-		p.fillFromReady(&f)
+	b.noQueues = c.flight.senders-c.flight.starting == 1 && !c.strict && c.conf.ShardRate == (ShardRate{})
+	f := filling{core: c, b: b, now: now, clock: c.clock(now)}
+	if f.fromRunnable() && f.fromLimited() {
+		f.fromReady()
 	}
-	p.limitedUntil = p.nextLimited()
+	if c.conf.ShardRate != (ShardRate{}) {
+		c.sched.limitedUntil = c.shards.nextLimited()
+	} else {
+		c.sched.limitedUntil = 0
+	}
 	for i := range b.slots {
 		if s := b.slots[i].shard; s != nil {
 			s.openSlot = -1
 		}
 	}
 	if len(b.slots) == 0 {
-		p.endRequest(b)
+		c.endRequest(b)
 		return nil
 	}
 	if b.noQueues {
-		p.withoutQueues = b
+		c.flight.withoutQueues = b
 	}
-	p.onSend(b)
+	c.onSend(b, now)
 	return b
 }
 
-// filling is a request while it is filled.
+// resendEntries changes the state of the entries of a request that was in
+// doubt. Those that have their result stay in it, because its bytes must not
+// change.
+func resendEntries(b *request) {
+	for i := range b.slots {
+		for e := b.slots[i].first; e != nil; e = e.nextInSlot {
+			if e.state == awaitsResend {
+				e.state = inRequest
+				e.attempts++
+			}
+		}
+	}
+}
+
+// onSend records that b goes to the sink.
+func (c *core) onSend(b *request, now int64) {
+	b.epoch, b.doneBelow = c.flight.epoch, c.flight.numbers.doneBelow
+	b.sends++
+	b.sent, c.sched.lastSentAt = now, now
+	c.stats.requests++
+	c.stats.slotsPerRequest.add(int64(len(b.slots)))
+	c.stats.recordsPerRequest.add(int64(b.userRecords()))
+}
+
+// createQueues makes the key queues of a request that went without. That is
+// done only when there is a need, because most requests have none: no other one
+// is in flight with them, and no record fails.
+func (c *core) createQueues(b *request) {
+	if !b.noQueues {
+		return
+	}
+	b.noQueues = false
+	if c.flight.withoutQueues == b {
+		c.flight.withoutQueues = nil
+	}
+	for i := range b.slots {
+		for e := b.slots[i].first; e != nil; e = e.nextInSlot {
+			if e.queue != nil {
+				continue
+			}
+			q := c.keys.find(e.hash)
+			if q == nil {
+				q = c.keys.create(e.hash)
+			}
+			b.attach(e, q, i)
+		}
+	}
+}
+
+// filling is the work of putting entries into a request.
 type filling struct {
+	*core
 	b     *request
 	now   int64
-	clock time.Time
+	clock time.Time // now, for the limiters
 }
 
 // fit says whether a request takes an entry.
@@ -137,53 +123,55 @@ const (
 	limited     // the shard's limit is reached
 )
 
-// fillFromRunnable takes from key queues that may go; it returns false when the request is
-// full.
-func (p *Producer) fillFromRunnable(f *filling) bool {
-	for p.runnable.head != nil {
-		if !p.fillFromQueue(f, p.runnable.pop()) {
+// fromRunnable takes from key queues that may go. It returns false when the
+// request is full.
+func (f *filling) fromRunnable() bool {
+	for f.keys.runnable.head != nil {
+		if !f.fromQueue(f.keys.runnable.pop()) {
 			return false
 		}
 	}
 	return true
 }
 
-func (p *Producer) fillFromQueue(f *filling, l *keyQueue) bool {
-	for e := l.entries.head; e != nil; e = l.entries.head {
+// fromQueue takes from a key queue, which is in no list meanwhile. It returns
+// false when the request is full.
+func (f *filling) fromQueue(q *keyQueue) bool {
+	for e := q.entries.head; e != nil; e = q.entries.head {
 		if e.state == resultHeld {
-			if l.carrier == f.b {
-				return true // after the one before it
+			if q.carrier == f.b {
+				return true // its callback comes after that of the one before
 			}
-			p.decide(e, &e.outcome.res, e.outcome.err)
+			f.decide(e, &e.outcome.res, e.outcome.err)
 			continue
 		}
-		switch s, fit := p.place(f, e, l); {
+		switch s, fit := f.place(e, q); {
 		case fit == fits:
-		case l.carrier == f.b: // it comes back when the request does
+		case q.carrier == f.b: // it is released with the request
 			return fit != full
 		case fit == limited:
-			s.limited.pushFront(l) // from which it came, if it did
+			s.limited.pushFront(q) // where it was, if it was there
 			return true
 		default:
-			p.runnable.pushFront(l)
+			f.keys.runnable.pushFront(q)
 			return false
 		}
 	}
-	if l.carrier != f.b {
-		p.dropKeyQueue(l)
+	if q.carrier != f.b {
+		f.keys.drop(q)
 	}
 	return true
 }
 
-// fillFromLimited takes from key queues that waited for a shard's limit.
-func (p *Producer) fillFromLimited(f *filling) bool {
-	if p.limitedUntil == 0 {
+// fromLimited takes from key queues that waited for a shard's limit. It returns
+// false when the request is full.
+func (f *filling) fromLimited() bool {
+	if f.sched.limitedUntil == 0 {
 		return true
 	}
-	for _, s := range p.shards.open {
+	for _, s := range f.shards.open {
 		for s.limited.head != nil && s.limitedUntil <= f.now {
-			l := s.limited.pop()
-			if !p.fillFromQueue(f, l) {
+			if !f.fromQueue(s.limited.pop()) {
 				return false
 			}
 		}
@@ -191,60 +179,45 @@ func (p *Producer) fillFromLimited(f *filling) bool {
 	return true
 }
 
-// nextLimited is when the first of the key queues that wait for a limit may go; 0 if
-// none does.
-func (p *Producer) nextLimited() (at int64) {
-	if p.opts.Limits == (Limits{}) {
-		return 0
-	}
-	for _, s := range p.shards.open {
-		if s.limited.head != nil && (at == 0 || s.limitedUntil < at) {
-			at = s.limitedUntil
-		}
-	}
-	return at
-}
-
-// fewBusy is how many entries of keys in use are moved out of the way for others.
+// maxMoved is how many entries whose keys are in requests are moved to their
+// key queues to find others behind them.
 const maxMoved = 64
 
-// fillFromReady takes from what arrived; entries whose key is in use go into its
-// key queue. With few keys most are in use by the requests in flight, and what has
-// arrived may be much: it is left where it is then, and handled once, until one
-// of them returns or takes long.
-func (p *Producer) fillFromReady(f *filling) {
+// fromReady takes from what arrived. Entries whose key is in a request go into
+// its key queue. With few keys most are in the requests in flight, and much may
+// have arrived: then it is left where it is, to be handled once, until one of
+// these requests returns or takes long.
+func (f *filling) fromReady() {
+	ready := &f.buffer.ready
 	moved := 0
-	for e := p.ready.head; e != nil; e = p.ready.head {
-		var l *keyQueue
-		if len(p.keys) > 0 {
-			l = p.keys[e.hash]
-		}
-		if l != nil && (l.carrier != f.b || l.entries.n > 0) {
-			if l.carrier != nil && l.carrier != f.b && f.now-l.carrier.sent < int64(patience) {
+	for e := ready.head; e != nil; e = ready.head {
+		q := f.keys.find(e.hash)
+		if q != nil && (q.carrier != f.b || q.entries.n > 0) {
+			if q.carrier != nil && q.carrier != f.b && f.now-q.carrier.sent < int64(patience) {
 				moved++
 			}
-			if moved > maxMoved || moved > 0 && len(f.b.slots) > p.opts.MaxBatchRecords/2 {
-				p.contendedUntil = f.now + int64(patience)
+			if moved > maxMoved || moved > 0 && len(f.b.slots) > f.conf.MaxBatchRecords/2 {
+				f.sched.contendedUntil = f.now + int64(patience)
 				return
 			}
-			p.ready.remove(e)
-			l.entries.push(e)
+			ready.remove(e)
+			q.entries.push(e)
 			continue
 		}
-		if l == nil && !f.b.noQueues {
-			l = p.newKeyQueue(e.hash)
+		if q == nil && !f.b.noQueues {
+			q = f.keys.create(e.hash)
 		}
-		switch s, fit := p.place(f, e, l); fit {
+		switch s, fit := f.place(e, q); fit {
 		case full:
-			if l != nil && l.carrier != f.b {
-				p.dropKeyQueue(l)
+			if q != nil && q.carrier != f.b {
+				f.keys.drop(q)
 			}
 			return
 		case later, limited:
-			p.ready.remove(e)
-			l.entries.push(e)
-			if l.carrier != f.b {
-				s.limited.push(l)
+			ready.remove(e)
+			q.entries.push(e)
+			if q.carrier != f.b {
+				s.limited.push(q)
 			}
 		}
 	}
@@ -252,72 +225,66 @@ func (p *Producer) fillFromReady(f *filling) {
 
 // place puts e into the request if it fits. The shard is the one on which it
 // should land; nil when that is not known.
-func (p *Producer) place(f *filling, e *entry, l *keyQueue) (*shardState, fit) {
-	s, at, fit := p.findSlot(f, e, l)
-	for n := 0; fit == limited && e.keyless && n < len(p.shards.open); n++ {
-		p.sticky.left = 0 // there are other shards
-		s, at, fit = p.findSlot(f, e, l)
+func (f *filling) place(e *entry, q *keyQueue) (*shardState, fit) {
+	s, at, fit := f.findSlot(e, q)
+	for n := 0; fit == limited && e.keyless && n < len(f.shards.open); n++ {
+		f.sticky.left = 0 // there are other shards
+		s, at, fit = f.findSlot(e, q)
 	}
 	if fit != fits {
 		return s, fit
 	}
-	b := f.b
 	e.in.remove(e)
-	if e.queue = nil; l != nil {
-		p.attach(b, e, l, at)
+	if e.queue = nil; q != nil {
+		f.b.attach(e, q, at)
 	}
-	b.undecided++
-	e.state, e.carrier = inRequest, b
+	f.b.undecided++
+	e.state, e.carrier = inRequest, f.b
 	if e.attempts++; e.attempts == 1 {
-		p.stats.buffering.add(time.Duration(f.now - e.born))
+		f.stats.buffering.add(time.Duration(f.now - e.born))
 	}
 	return s, fits
 }
 
-// findSlot finds or makes the record of the request that e goes into.
-func (p *Producer) findSlot(f *filling, e *entry, l *keyQueue) (s *shardState, at int, fit fit) {
-	if p.needsShards {
+// findSlot finds or makes the slot of the request that e goes into.
+func (f *filling) findSlot(e *entry, q *keyQueue) (s *shardState, at int, fit fit) {
+	if f.conf.needsShards {
 		if e.keyless {
-			p.placeKeyless(e)
+			f.sticky.assign(e, &f.shards)
 		}
-		s = p.shards.find(e.hashKey)
+		s = f.shards.find(e.hashKey)
 	}
 	if s != nil {
 		if s.limitedUntil > f.now {
 			return s, -1, limited
 		}
-		if at, fit = p.joinAggregate(f, e, l, s); fit != fits || at >= 0 {
+		if at, fit = f.joinAggregate(e, q, s); fit != fits || at >= 0 {
 			return s, at, fit
 		}
 	}
-	at, fit = p.openSlot(f, e, l, s)
+	at, fit = f.newSlot(e, q, s)
 	return s, at, fit
 }
 
-// aggregates tells whether e may be a part of an aggregate.
-func (p *Producer) aggregates(e *entry) bool {
-	return p.opts.Aggregation.Enabled && !e.notAggregated && e.maxSlots == 0 && e.dedupID() == ""
-}
-
-// joinAggregate puts e into the aggregate for its shard, if there is one with room;
-// otherwise the index is negative.
-func (p *Producer) joinAggregate(f *filling, e *entry, l *keyQueue, s *shardState) (int, fit) {
-	if s.openSlot < 0 || !p.aggregates(e) {
+// joinAggregate puts e into the aggregate for its shard, if there is one with
+// room; otherwise the index is negative.
+func (f *filling) joinAggregate(e *entry, q *keyQueue, s *shardState) (int, fit) {
+	if s.openSlot < 0 || !f.conf.aggregates(e) {
 		return -1, fits
 	}
 	at := s.openSlot
 	sl := &f.b.slots[at]
-	if a := p.opts.Aggregation; a.MaxCount > 0 && sl.n >= a.MaxCount {
+	if a := f.conf.Aggregation; a.MaxCount > 0 && sl.n >= a.MaxCount {
 		return -1, fits
 	}
-	if p.strict && l.carrier == f.b && l.lastSlot != at {
+	if f.strict && q.carrier == f.b && q.lastSlot != at {
 		return -1, later
 	}
 	before := sl.builder.Size()
-	if p.overLimit(f, s, 0, e.size) {
+	if f.overLimit(s, 0, e.size) {
 		return -1, limited
 	}
-	if !sl.builder.Add(e.asUserRecord(), min(p.opts.Aggregation.MaxSize, before+p.opts.MaxBatchBytes-f.b.bytes)) {
+	if !sl.builder.Add(e.asUserRecord(), min(f.conf.Aggregation.MaxSize, before+f.conf.MaxBatchBytes-f.b.bytes)) {
 		return -1, fits
 	}
 	sl.last.nextInSlot, sl.last = e, e
@@ -335,8 +302,9 @@ func (p *Producer) joinAggregate(f *filling, e *entry, l *keyQueue, s *shardStat
 	return at, fits
 }
 
-// overLimit tells whether the shard takes no more, and if so, until when.
-func (p *Producer) overLimit(f *filling, s *shardState, records, bytes int) bool {
+// overLimit reports whether the limit of a shard admits no more now, and notes
+// when it will.
+func (f *filling) overLimit(s *shardState, records, bytes int) bool {
 	wait := s.limit.delay(f.clock, records, bytes)
 	if wait > 0 {
 		s.limitedUntil = f.now + int64(wait)
@@ -344,73 +312,63 @@ func (p *Producer) overLimit(f *filling, s *shardState, records, bytes int) bool
 	return wait > 0
 }
 
-// openSlot begins a record of the request with e.
-func (p *Producer) openSlot(f *filling, e *entry, l *keyQueue, s *shardState) (int, fit) {
+// newSlot begins a slot of the request with e.
+func (f *filling) newSlot(e *entry, q *keyQueue, s *shardState) (int, fit) {
 	b := f.b
-	limit := b.maxSlots
+	maxSlots := b.maxSlots
 	if e.maxSlots > 0 {
-		limit = min(limit, int(e.maxSlots))
+		maxSlots = min(maxSlots, int(e.maxSlots))
 	}
-	// Data that begins as an aggregate does is always wrapped, where readers
-	// take aggregates apart.
-	size, wrap := e.size, p.opts.Aggregation.Enabled && hasMagic(e.data)
+	size, wrap := e.size, f.conf.mustWrap(e.data, e.headers())
 	if wrap {
 		size = kpl.Alone(e.asUserRecord()) + len(e.key)
 	}
 	at := len(b.slots)
-	if at >= limit || at > 0 && b.bytes+size > p.opts.MaxBatchBytes || p.outOfNumbers() {
+	if at >= maxSlots || at > 0 && b.bytes+size > f.conf.MaxBatchBytes || f.outOfNumbers() {
 		return -1, full
 	}
-	if p.strict && l.carrier == b {
+	if f.strict && q.carrier == b {
 		return -1, later
 	}
 	if s != nil {
-		if p.overLimit(f, s, 1, e.size) {
+		if f.overLimit(s, 1, e.size) {
 			return -1, limited
 		}
-		s.openSlot = -1 // what comes behind must not be stored before it
+		s.openSlot = -1 // what follows must not be stored before it
 	}
 	sl := b.addSlot()
-	sl.first, sl.last, sl.n, sl.shard, sl.size = e, e, 1, s, e.size
-	if p.needsShards {
+	sl.first, sl.last, sl.n, sl.shard, sl.size, sl.wrapped = e, e, 1, s, e.size, wrap
+	if f.conf.needsShards {
 		sl.span = shardlog.HashRange{First: e.hashKey, Last: e.hashKey}
 	}
-	if more := s != nil && p.aggregates(e); more || wrap {
-		build := builders.Get().(*kpl.Builder)
-		most := p.opts.Aggregation.MaxSize
-		if wrap {
-			most = math.MaxInt
-		}
-		if build.Add(e.asUserRecord(), most) {
-			sl.builder, sl.size = build, build.Size()+len(e.key)
-		} else {
-			builders.Put(build)
-			more = false
-		}
-		if more {
+	if more := s != nil && f.conf.aggregates(e); more || wrap {
+		f.openAggregate(sl, e, wrap)
+		if more && sl.builder != nil {
 			s.openSlot = at
 		}
 	}
 	if s != nil {
 		s.limit.consume(f.clock, 1, sl.size)
 	}
-	if p.opts.ID != "" {
-		sl.number = p.numbers.assign()
+	if f.conf.ID != "" {
+		sl.number = f.flight.numbers.assign()
 	}
-	b.maxSlots = limit
+	b.maxSlots = maxSlots
 	b.bytes += sl.size
 	return at, fits
 }
 
-// promoteRetries lets the retries go whose time has come.
-func (p *Producer) promoteRetries(now int64) {
-	for len(p.retries) > 0 && p.retries[0].retryAt <= now {
-		l := heap.Pop(&p.retries).(*keyQueue)
-		l.retryAt = 0
-		if l.entries.n == 0 {
-			p.dropKeyQueue(l)
-		} else {
-			p.runnable.push(l)
-		}
+// openAggregate begins an aggregate with e, unless that is too large for one.
+// An entry that has to be wrapped gets one of any size.
+func (f *filling) openAggregate(sl *slot, e *entry, wrap bool) {
+	most := f.conf.Aggregation.MaxSize
+	if wrap {
+		most = math.MaxInt
 	}
+	builder := builders.Get().(*kpl.Builder)
+	if !builder.Add(e.asUserRecord(), most) {
+		builders.Put(builder)
+		return
+	}
+	sl.builder, sl.size = builder, builder.Size()+len(e.key)
 }

@@ -8,57 +8,58 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// spreadRun is how many bytes of records without a key go to a shard before
-// another one is chosen (the size of franz-go's UniformBytesPartitioner by
-// default): enough for large requests and aggregates, too little for an uneven
-// load.
+// stickyBytes is how many bytes of records without a key go to a shard before
+// another one is chosen. The value is the default of franz-go's
+// UniformBytesPartitioner: enough for large requests and aggregates, too little
+// for an uneven load.
 const stickyBytes = 64 << 10
 
-// runKeyLength is how long the partition keys of such records are.
+// madeUpKeyLength is how long the partition keys of such records are.
 const madeUpKeyLength = 16
 
-// stickyPlace is the place to which records without a key go for a while.
+// stickyPlace is where records without a key go for a while.
 type stickyPlace struct {
 	key     string
 	hashKey shardlog.HashKey
-	left    int
-	shard   *shardState
+	left    int         // bytes, until another place is chosen
+	shard   *shardState // that holds hashKey; nil when that is not known
 }
 
-// placeKeyless gives a record without a key the place of the run.
-func (p *Producer) placeKeyless(e *entry) {
-	r := &p.sticky
-	if r.left <= 0 || p.shards.open != nil && p.shards.find(r.hashKey) != r.shard {
-		p.chooseSticky()
+// assign gives an entry without a key this place, or, after stickyBytes or when
+// the shards have changed, another one.
+func (p *stickyPlace) assign(e *entry, m *shardMap) {
+	if p.left <= 0 || m.open != nil && m.find(p.hashKey) != p.shard {
+		p.choose(m)
 	}
-	r.left -= e.size
-	e.key, e.hashKey = r.key, r.hashKey
+	p.left -= e.size
+	e.key, e.hashKey = p.key, p.hashKey
 }
 
-// chooseSticky chooses a shard by chance, but not the same again, and a place on it:
-// the shard may have been split when the record gets there.
-func (p *Producer) chooseSticky() {
-	r := stickyPlace{key: fmt.Sprintf("%016x", rand.Uint64()), left: stickyBytes}
-	r.hashKey = shardlog.KeyHash(r.key)
-	if n := len(p.shards.open); n > 0 {
+// choose chooses a shard at random, other than the last one, and a random
+// place on it: if the shard is split before the records get there, they are
+// spread over the children.
+func (p *stickyPlace) choose(m *shardMap) {
+	next := stickyPlace{key: fmt.Sprintf("%016x", rand.Uint64()), left: stickyBytes}
+	next.hashKey = shardlog.KeyHash(next.key)
+	if n := len(m.open); n > 0 {
 		i := rand.IntN(n)
-		if p.shards.open[i] == p.sticky.shard && n > 1 {
+		if m.open[i] == p.shard && n > 1 {
 			i = (i + 1 + rand.IntN(n-1)) % n
 		}
-		r.shard = p.shards.open[i]
-		r.hashKey = between(r.shard.first, r.shard.last)
+		next.shard = m.open[i]
+		next.hashKey = between(next.shard.first, next.shard.last)
 	}
-	p.sticky = r
+	*p = next
 }
 
-// between returns a hash key from first to last.
+// between returns a random hash key from first to last.
 func between(first, last shardlog.HashKey) shardlog.HashKey {
 	fh, fl := first.Words()
 	lh, ll := last.Words()
 	sl, c := bits.Sub64(ll, fl, 0)
 	sh, _ := bits.Sub64(lh, fh, c)
-	// A number below 2^128 is scaled down to the range by cutting its top bits
-	// off, and thrown again when it is still too large.
+	// Random bits, as many as the length of the range has, are drawn again while
+	// the number that they make is too large.
 	n := bits.Len64(sh)
 	for {
 		hi, lo := uint64(0), rand.Uint64()

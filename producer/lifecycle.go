@@ -3,132 +3,100 @@ package producer
 import (
 	"context"
 	"log/slog"
-	"math"
-	"slices"
 
 	"github.com/shardlog/shardlog"
 )
 
-// flush is a call that waits for the entries up to a number.
-type flush struct {
-	seq         uint64
-	left        int
-	resultsOnly bool // waits for results only, not for callbacks
-	ch          chan struct{}
-}
-
-// addFlush makes a flusher for what is in the buffer.
-func (p *Producer) addFlush(decision bool) *flush {
-	f := &flush{seq: p.seq, left: p.records, resultsOnly: decision, ch: make(chan struct{})}
-	if decision {
-		f.left = p.undecided
-	}
-	if f.left == 0 {
-		close(f.ch)
-	} else {
-		p.flushes = append(p.flushes, f)
-	}
-	return f
-}
-
-// noteFlushed counts an entry that has its result or is finished.
-func (p *Producer) noteFlushed(seq uint64, decision bool) {
-	p.flushes = slices.DeleteFunc(p.flushes, func(f *flush) bool {
-		if f.resultsOnly != decision || seq > f.seq {
-			return false
-		}
-		f.left--
-		if f.left == 0 {
-			close(f.ch)
-		}
-		return f.left == 0
-	})
-}
-
-func (p *Producer) removeFlush(f *flush) {
-	p.flushes = slices.DeleteFunc(p.flushes, func(o *flush) bool { return o == f })
-}
-
 // Flush sends what is in the buffer without lingering, and returns when every
-// record that was taken before has its result and its callback has returned.
-// It does not keep others from putting more. It tells nothing of what the
+// record that was accepted before has its result and its callback has returned.
+// It does not keep others from putting more. It does not report what the
 // results are.
 //
-// The error matches that of ctx when it ends first, which changes nothing for
-// the records, and shardlog.ErrClosed after the end of the producer. From
-// inside a callback, Flush waits for the results, but for no callback.
+// The error matches that of ctx when it ends first, and shardlog.ErrClosed after
+// the end of the producer. If ctx has ended before the call, Flush changes
+// nothing. If it ends during the call, what Flush has begun continues: the
+// records go without lingering, as if Flush had returned nil. Neither changes
+// what is stored. From inside a callback, Flush waits for the results, but for
+// no callback.
 func (p *Producer) Flush(ctx context.Context) error {
 	p.mu.Lock()
-	inside := p.inside()
-	if p.state == stateClosed {
+	inside := p.insideCallback()
+	if p.core.life == stateClosed {
 		p.unlock()
 		return &shardlog.Error{Op: "flush", Err: shardlog.ErrClosed}
 	}
-	p.flushUpTo = max(p.flushUpTo, p.seq)
-	f := p.addFlush(inside)
-	p.advance(p.now())
+	f := p.core.addFlush(inside)
+	if f.left > 0 && ctx.Err() != nil {
+		p.core.outbox.removeFlush(f)
+		p.unlock()
+		return &shardlog.Error{Op: "flush", Err: shardlog.ContextError(ctx)}
+	}
+	p.core.flushThrough(p.core.buffer.seq)
+	p.core.advance(p.now())
 	p.unlock()
-	select {
-	case <-f.ch:
+	if isDone(ctx, f.ch) {
 		return nil
+	}
+	p.mu.Lock()
+	p.core.outbox.removeFlush(f)
+	p.unlock()
+	return &shardlog.Error{Op: "flush", Err: shardlog.ContextError(ctx)}
+}
+
+// isDone waits until ch is closed, and reports true, or until ctx ends. If both
+// have happened it reports true.
+func isDone(ctx context.Context, ch <-chan struct{}) bool {
+	select {
+	case <-ch:
+		return true
 	default:
 	}
 	select {
-	case <-f.ch:
-		return nil
+	case <-ch:
+		return true
 	case <-ctx.Done():
+		return false
 	}
-	p.mu.Lock()
-	p.removeFlush(f)
-	p.unlock()
-	return &shardlog.Error{Op: "flush", Err: endOf(ctx)}
 }
 
-// Shutdown takes no more records, sends what is in the buffer, and returns when
-// every record has its result, the callbacks have returned and no goroutine of
-// the producer is left. Calls that wait for room get shardlog.ErrClosed.
+// Shutdown accepts no more records, sends what is in the buffer, and returns
+// when every record has its result, the callbacks have returned and no goroutine
+// of the producer is left. Calls that wait for room get shardlog.ErrClosed.
 //
-// When ctx ends first, the records without a result get one, as by Close, and
-// Shutdown returns an *IncompleteError at once. If a callback or the logger has
-// panicked, Shutdown returns a *PanicError.
+// When ctx ends first, the producer is closed: the records without a result get
+// one, as by Close, and Shutdown returns an *IncompleteError immediately. That
+// matches shardlog.ErrUnknownOutcome if some of the records may be stored, or
+// may be later, because the sink may carry out a request that was cut off.
+// Their callbacks may still run after Shutdown has returned; another Shutdown
+// waits for them. If a callback or the logger has panicked, Shutdown returns a
+// *PanicError, after everything else has ended.
 //
 // From inside a callback Shutdown waits for the results, but for no callback.
 // It may be called more than once; after Close it waits for what is still
 // running.
 func (p *Producer) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
-	inside := p.inside()
-	if p.state == stateOpen {
-		p.state = stateDraining
-		p.flushUpTo = math.MaxUint64
-		p.refuseWaiting()
-	}
-	ended := p.finished
+	inside := p.insideCallback()
+	p.core.drain()
+	done := p.finished
 	var f *flush
 	if inside {
-		f = p.addFlush(true)
-		ended = f.ch
+		f = p.core.addFlush(true)
+		done = f.ch
 	}
-	p.advance(p.now())
+	p.core.advance(p.now())
 	p.unlock()
-	select {
-	case <-ended:
+	if isDone(ctx, done) {
 		return p.panicError()
-	default:
-	}
-	select {
-	case <-ended:
-		return p.panicError()
-	case <-ctx.Done():
 	}
 	p.mu.Lock()
 	if f != nil {
-		p.removeFlush(f)
+		p.core.outbox.removeFlush(f)
 	}
-	left := p.closeNow()
+	left, inDoubt := p.core.closeNow(p.now())
 	p.unlock()
 	p.logIncomplete(left)
-	return &IncompleteError{Left: left, Err: context.Cause(ctx)}
+	return &IncompleteError{Left: left, InDoubt: inDoubt, Err: shardlog.ContextError(ctx)}
 }
 
 func (p *Producer) panicError() error {
@@ -140,36 +108,18 @@ func (p *Producer) panicError() error {
 	return p.panicked
 }
 
-// Close gives up: it takes no more records, ends the context of the requests
-// in flight, and returns at once. Records without a result get one: an error
-// that matches shardlog.ErrUnknownOutcome if the record may be stored, and else
-// shardlog.ErrClosed. Callbacks may run after Close has returned; Shutdown
-// waits for them. Close always returns nil and may be called more than once.
+// Close gives up: it accepts no more records, ends the context of the requests
+// in flight, and returns immediately. Records without a result get one: an error
+// that matches shardlog.ErrUnknownOutcome if the record may be stored, or may be
+// later, and otherwise shardlog.ErrClosed. Callbacks may run after Close has
+// returned; Shutdown waits for them. Close always returns nil and may be called
+// more than once.
 func (p *Producer) Close() error {
 	p.mu.Lock()
-	left := p.closeNow()
+	left, _ := p.core.closeNow(p.now())
 	p.unlock()
 	p.logIncomplete(left)
 	return nil
-}
-
-// closeNow gives every record without a result one, and returns how many these were.
-func (p *Producer) closeNow() (left int) {
-	if p.state == stateClosed {
-		return 0
-	}
-	p.state = stateClosed
-	p.refuseWaiting()
-	for e := p.age.oldest; e != nil; e = p.age.oldest {
-		if e.state != resultHeld || e.outcome.err != nil {
-			left++
-		}
-		p.giveUp(e, closedError(e))
-	}
-	p.disarm()
-	p.cancel(shardlog.ErrClosed)
-	p.advance(p.now())
-	return left
 }
 
 func (p *Producer) logIncomplete(left int) {

@@ -1,17 +1,18 @@
 package producer
 
-// numbers gives each stored record of an identity its number, and knows below
+// numbers assigns each stored record of an identity its number, and knows below
 // which none will be sent again.
 type numbers struct {
-	next, doneBelow uint64
-	retired         [numberWindow / 64]uint64 // bit n%numberWindow for numbers from done to next
+	next      uint64
+	doneBelow uint64
+	retired   [numberWindow / 64]uint64 // bit n%numberWindow for numbers from doneBelow to next
 }
 
 // numberWindow is how far apart the numbers in use may be. A sink remembers
-// about as many; the log takes up to 1,048,576.
+// about as many; the log of package stream takes up to 1,048,576.
 const numberWindow = 1 << 16
 
-// exhausted tells whether there is no number to give.
+// exhausted reports whether there is no number to assign until one is retired.
 func (n *numbers) exhausted() bool { return n.next-n.doneBelow >= numberWindow }
 
 // assign returns the next number.
@@ -20,7 +21,7 @@ func (n *numbers) assign() uint64 {
 	return n.next - 1
 }
 
-// retire says that a number will not be sent again.
+// retire records that a number will not be sent again.
 func (n *numbers) retire(number uint64) {
 	n.retired[number%numberWindow/64] |= 1 << (number % 64)
 	for n.doneBelow < n.next {

@@ -2,26 +2,20 @@ package producer
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"hash/maphash"
-	"math/rand/v2"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 // Put stores one record and returns when it is as durable as the sink promises.
-// It does not linger: alone, it goes at once. It blocks while the buffer is
+// It does not linger: alone, it goes immediately. It blocks while the buffer is
 // full (see Options.WhenFull) and until the record has its result.
 //
-// When ctx ends first, Put returns at once with an error that matches that of
-// ctx. The record is then not stored, unless the error matches
-// shardlog.ErrUnknownOutcome too. The context is not given to the sink, since
-// the request may hold other records.
+// When ctx ends first, Put returns immediately with an error that matches that
+// of ctx. If the record is in a request at the sink, or was in one whose outcome
+// is not known, the error matches shardlog.ErrUnknownOutcome as well: the record
+// may be stored, or may be later. Otherwise it never will be. The context is not
+// given to the sink, because the request may hold other records.
 //
 // Other errors: *shardlog.InvalidError for a record that breaks a limit,
 // shardlog.ErrClosed, ErrBufferFull, ErrTTLExpired, shardlog.ErrUnknownOutcome
@@ -34,7 +28,7 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 		return Result{}, putError(err)
 	}
 	if ctx.Err() != nil {
-		return Result{}, putError(endOf(ctx))
+		return Result{}, putError(shardlog.ContextError(ctx))
 	}
 	in := p.prepare(&r, size)
 	w, ok := p.waiters.Get().(*waiter)
@@ -45,7 +39,7 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 
 	now := p.now()
 	p.mu.Lock()
-	e, err := p.enter(&r, &in, p.opts.WhenFull == Block, now)
+	e, err := p.enter(&r, &in, p.conf.WhenFull == Block, now)
 	if err != nil {
 		p.unlock()
 		p.waiters.Put(w)
@@ -53,19 +47,37 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 	}
 	e.waiter = w
 	if e.state != awaitsRoom {
-		p.flushUpTo = max(p.flushUpTo, e.seq)
-		p.onArrival(e)
+		p.core.flushThrough(e.seq)
+		p.core.onArrival(e)
 	}
 	p.unlock()
 
-	p.awaitResult(ctx, w, func(cause error) { p.abandon(e, cause) })
+	p.awaitResult(ctx, w, func(cause error) { p.core.abandon(e, cause) })
 	out := w.one[0]
 	w.one[0], w.out = outcome{}, nil
 	p.waiters.Put(w)
 	return out.res, out.err
 }
 
-// awaitResult blocks until w was told, which it is soon after abandon was called.
+// enter makes an entry of a record. If it has to wait for room, its state is
+// awaitsRoom, and the caller waits; a callback cannot, because it keeps others
+// from making room. The caller holds mu, which may be released meanwhile.
+func (p *Producer) enter(r *shardlog.Record, in *prepared, block bool, now int64) (*entry, error) {
+	c := &p.core
+	wait := c.mustWait(in.size, block, now)
+	if wait && block && c.outbox.running {
+		block = !p.insideCallback()
+		wait = c.mustWait(in.size, block, now)
+	}
+	e, err := c.enter(r, in, wait, block, now)
+	if wait && err == nil {
+		c.planTimer(now)
+	}
+	return e, err
+}
+
+// awaitResult blocks until w was notified. When ctx ends first, it calls abandon
+// with mu held, which gives the entries of w that have none their results.
 func (p *Producer) awaitResult(ctx context.Context, w *waiter, abandon func(cause error)) {
 	if ctx.Done() == nil {
 		<-w.ch
@@ -78,42 +90,51 @@ func (p *Producer) awaitResult(ctx context.Context, w *waiter, abandon func(caus
 	}
 	p.mu.Lock()
 	if w.left > 0 {
-		abandon(endOf(ctx))
+		abandon(shardlog.ContextError(ctx))
 	}
-	p.advance(p.now())
+	p.core.advance(p.now())
 	p.unlock()
 	<-w.ch
 }
 
-// abandon gives an entry whose caller stops waiting its result. The caller
-// knows that it has none yet.
-func (p *Producer) abandon(e *entry, cause error) {
-	err := cause
-	if e.state == inRequest || e.inDoubt {
-		err = both(shardlog.ErrUnknownOutcome, cause)
+// awaitRoom blocks until e was accepted or refused, or ctx ends. E may be in
+// other hands as soon as it was accepted.
+func (p *Producer) awaitRoom(ctx context.Context, e *entry, admit chan error) error {
+	select {
+	case err := <-admit:
+		return err
+	case <-ctx.Done():
 	}
-	p.decide(e, &Result{}, putError(err))
+	p.mu.Lock()
+	defer p.unlock()
+	select {
+	case err := <-admit:
+		return err
+	default:
+	}
+	p.core.withdraw(e, p.now())
+	return shardlog.ContextError(ctx)
 }
 
-// PutAsync takes one record into the buffer; done is called once with what
-// became of it, unless PutAsync returns an error, which says that the record
-// was not taken. A nil done leaves that to Stats.
+// PutAsync accepts one record into the buffer; done is called once with its
+// result, unless PutAsync returns an error, which says that the record was not
+// accepted and will not be stored. With a nil done, only Stats shows the result.
 //
 // PutAsync blocks only while the buffer is full, and no longer than ctx; ctx
-// has no meaning for a record that was taken. When more than four requests'
+// has no meaning for a record that was accepted. When more than four requests'
 // worth of records wait for a sink that answers within 5 ms, or for their
-// callbacks, it also waits for that to go on, until no request has been sent
+// callbacks, it also waits for that to proceed, until no request has been sent
 // for 5 ms. The errors are those of Put that arise before a record is sent.
 //
 // Callbacks run one at a time, for each partition key in the order in which
 // the records were put; for each shard, in the order of a request, and of all
-// requests with MaxInFlight 1. One that takes long holds up the others, and in the
+// requests with MaxInFlight 1. One that takes long delays the others, and in the
 // end, by a full buffer, the writers, but no requests. A callback that panics is
 // logged and counted, its panic is returned by Shutdown, and the others run.
 // The methods of the Producer may be called from inside a callback; Flush and
 // Shutdown then do not wait for callbacks, and puts do not wait for room.
 func (p *Producer) PutAsync(ctx context.Context, r shardlog.Record, done func(Result, error)) error {
-	return p.put(ctx, r, done, p.opts.WhenFull == Block)
+	return p.put(ctx, r, done, p.conf.WhenFull == Block)
 }
 
 // TryPut is PutAsync that never blocks: it returns ErrBufferFull when the
@@ -128,7 +149,7 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 		return putError(err)
 	}
 	if ctx.Err() != nil {
-		return putError(endOf(ctx))
+		return putError(shardlog.ContextError(ctx))
 	}
 	in := p.prepare(&r, size)
 
@@ -141,7 +162,7 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 	}
 	e.callback = done
 	if e.state != awaitsRoom {
-		p.onArrival(e)
+		p.core.onArrival(e)
 		p.unlock()
 		return nil
 	}
@@ -155,28 +176,19 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 }
 
 // PutBatch stores records and returns when each has its result, in the order
-// given. Records are checked first: if one breaks a limit, nothing is taken and
-// the error names all that do, by index. They enter the buffer in order, as far
-// as there is room, then as room comes, so a batch may be larger than the
-// buffer. It is not atomic.
+// given. Records are checked first: if one breaks a limit, nothing is accepted
+// and the error names all that do, by index. They enter the buffer in order, as
+// many as there is room for, then as room comes, so a batch may be larger than
+// the buffer. It is not atomic.
 //
-// The error is nil when all are stored, and else a *BatchError that has the
-// error of each. It matches what Put returns.
+// The error is nil when all are stored, and otherwise a *BatchError that has the
+// error of each, which is what Put would return. When ctx ends first, PutBatch
+// returns immediately, and the error of each record without a result says
+// whether that record may be stored.
 func (p *Producer) PutBatch(ctx context.Context, records []shardlog.Record) ([]Result, error) {
-	sizes := make([]int, len(records))
-	var faults []error
-	for i := range records {
-		var err error
-		if sizes[i], err = p.check(&records[i]); err != nil {
-			var bad *shardlog.InvalidError
-			if errors.As(err, &bad) {
-				bad.Field = fmt.Sprintf("records[%d].%s", i, bad.Field)
-			}
-			faults = append(faults, err)
-		}
-	}
-	if faults != nil {
-		return nil, putError(errors.Join(faults...))
+	sizes, err := p.checkAll(records)
+	if err != nil {
+		return nil, putError(err)
 	}
 	if len(records) == 0 {
 		return []Result{}, nil
@@ -186,19 +198,26 @@ func (p *Producer) PutBatch(ctx context.Context, records []shardlog.Record) ([]R
 	for i := 0; i < len(records); {
 		n, err := p.enterSome(ctx, w, i, records, sizes, entries)
 		if i += n; err != nil {
-			p.refuseFrom(w, i, putError(err))
+			p.mu.Lock()
+			p.core.refuseFrom(w, i, putError(err))
+			p.unlock()
 			break
 		}
 	}
 	p.awaitResult(ctx, w, func(cause error) {
 		for i, e := range entries {
 			if !w.out[i].set {
-				p.abandon(e, cause)
+				p.core.abandon(e, cause)
 			}
 		}
 	})
-	res := make([]Result, len(records))
-	errs := make([]error, len(records))
+	return w.results()
+}
+
+// results returns the results of a batch.
+func (w *waiter) results() ([]Result, error) {
+	res := make([]Result, len(w.out))
+	errs := make([]error, len(w.out))
 	failed := false
 	for i, out := range w.out {
 		res[i], errs[i] = out.res, out.err
@@ -212,12 +231,12 @@ func (p *Producer) PutBatch(ctx context.Context, records []shardlog.Record) ([]R
 
 // enterSome enters records of a batch from index i on, up to a request's worth
 // at a time so that they can go together and are not all copied before there
-// is room. It returns how many were taken.
+// is room. It returns how many were accepted.
 func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []shardlog.Record, sizes []int, entries []*entry) (n int, err error) {
 	if ctx.Err() != nil {
-		return 0, endOf(ctx)
+		return 0, shardlog.ContextError(ctx)
 	}
-	some := slices.Clone(records[i:min(i+p.opts.MaxBatchRecords, i+p.opts.BufferRecords, len(records))])
+	some := slices.Clone(records[i:min(i+p.conf.MaxBatchRecords, i+p.conf.BufferRecords, len(records))])
 	in := make([]prepared, len(some))
 	for j := range some {
 		in[j] = p.prepare(&some[j], sizes[i+j])
@@ -226,10 +245,9 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 	p.mu.Lock()
 	var last uint64
 	for n < len(some) {
-		r := &some[n]
-		e, err := p.enter(r, &in[n], p.opts.WhenFull == Block, now)
+		e, err := p.enter(&some[n], &in[n], p.conf.WhenFull == Block, now)
 		if err != nil {
-			p.flushThrough(last)
+			p.core.rush(last, now)
 			p.unlock()
 			return n, err
 		}
@@ -237,7 +255,7 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 		if e.state == awaitsRoom {
 			admit := make(chan error, 1)
 			e.admit = admit
-			p.flushThrough(last)
+			p.core.rush(last, now)
 			p.unlock()
 			if err := p.awaitRoom(ctx, e, admit); err != nil {
 				return n, err
@@ -247,122 +265,7 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 		last = e.seq
 		n++
 	}
-	p.flushThrough(last)
+	p.core.rush(last, now)
 	p.unlock()
 	return n, nil
-}
-
-// flushThrough sends what was accepted up to a number without lingering.
-func (p *Producer) flushThrough(seq uint64) {
-	p.flushUpTo = max(p.flushUpTo, seq)
-	p.startSender(p.now())
-	p.planTimer()
-}
-
-// refuseFrom gives the records from index i on, which were not taken, their
-// error.
-func (p *Producer) refuseFrom(w *waiter, i int, err error) {
-	p.mu.Lock()
-	defer p.unlock()
-	for j := i; j < len(w.out); j++ {
-		w.out[j] = outcome{set: true, err: err}
-		p.noteResult(w)
-	}
-}
-
-// check returns the size of a record, or the limit that it breaks.
-func (p *Producer) check(r *shardlog.Record) (int, error) {
-	k := r.PartitionKey
-	switch {
-	case k == "" && !p.opts.Spread:
-		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "at least 1 character"}
-	case !utf8.ValidString(k):
-		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "valid UTF-8"}
-	case len(k) > shardlog.MaxPartitionKeyLength && utf8.RuneCountInString(k) > shardlog.MaxPartitionKeyLength:
-		return 0, &shardlog.InvalidError{Field: "PartitionKey", Value: fmt.Sprintf("of %d characters", utf8.RuneCountInString(k)),
-			Limit: fmt.Sprintf("at most %d characters", shardlog.MaxPartitionKeyLength)}
-	case k == "" && r.ExplicitHashKey.IsSet():
-		return 0, &shardlog.InvalidError{Field: "ExplicitHashKey", Value: r.ExplicitHashKey, Limit: "unset in a record without partition key"}
-	case len(r.Headers) > shardlog.MaxHeaders:
-		return 0, &shardlog.InvalidError{Field: "Headers", Value: len(r.Headers), Limit: fmt.Sprintf("at most %d", shardlog.MaxHeaders)}
-	}
-	for i := range r.Headers {
-		// They travel as strings of a format that has no others.
-		if h := &r.Headers[i]; !utf8.ValidString(h.Key) || !utf8.ValidString(h.Value) {
-			return 0, &shardlog.InvalidError{Field: fmt.Sprintf("Headers[%d]", i), Value: h.Key, Limit: "valid UTF-8"}
-		}
-	}
-	if r.DedupID != "" {
-		if err := p.checkDedupID(r.DedupID); err != nil {
-			return 0, err
-		}
-	}
-	n := r.Size()
-	if k == "" {
-		n += madeUpKeyLength
-	}
-	most, what := n, "with key and headers"
-	if p.opts.Aggregation.Enabled && hasMagic(r.Data) {
-		most, what = p.wrappedSize(r), "when it is wrapped as an aggregate, whose beginning it has"
-	}
-	if most > p.opts.MaxRecordSize {
-		return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes %s", most, what), Limit: fmt.Sprintf("at most %d bytes", p.opts.MaxRecordSize)}
-	}
-	return n, nil
-}
-
-// wrappedSize is the size of a record that goes as an aggregate of one.
-func (p *Producer) wrappedSize(r *shardlog.Record) int {
-	u := kpl.UserRecord{PartitionKey: r.PartitionKey, HashKey: r.ExplicitHashKey, Data: r.Data, Headers: r.Headers}
-	if u.PartitionKey == "" {
-		u.PartitionKey, u.HashKey = strings.Repeat("k", madeUpKeyLength), shardlog.MaxHashKey // as long as any that is made up
-	}
-	return kpl.Alone(u) + len(u.PartitionKey)
-}
-
-func (p *Producer) checkDedupID(id string) error {
-	switch {
-	case len(id) > maxDedupID:
-		return &shardlog.InvalidError{Field: "DedupID", Value: id, Limit: fmt.Sprintf("at most %d bytes", maxDedupID)}
-	case !utf8.ValidString(id):
-		return &shardlog.InvalidError{Field: "DedupID", Value: id, Limit: "valid UTF-8"}
-	case !shardlog.CapabilitiesOf(p.sink).DedupID: // may be turned on later
-		return fmt.Errorf("%w: the sink does not look at DedupID", shardlog.ErrUnsupported)
-	}
-	return nil
-}
-
-// maxDedupID is what shardlog.Record.DedupID says.
-const maxDedupID = 256
-
-// prepared is what a record becomes an entry with, besides itself.
-type prepared struct {
-	size              int
-	hash              uint64
-	explicit, keyless bool
-	extras            *extras
-}
-
-// prepare makes r independent of what the caller may change, but for small data,
-// and finds out what needs no lock.
-func (p *Producer) prepare(r *shardlog.Record, size int) prepared {
-	in := prepared{size: size, explicit: r.ExplicitHashKey.IsSet(), keyless: r.PartitionKey == ""}
-	if !p.opts.BorrowData && len(r.Data) > smallData {
-		r.Data = slices.Clone(r.Data) // smaller data is copied by enter
-	}
-	if r.Headers != nil || r.DedupID != "" {
-		in.extras = &extras{headers: r.Headers, dedupID: r.DedupID}
-		if !p.opts.BorrowData {
-			in.extras.headers = slices.Clone(r.Headers)
-		}
-	}
-	if in.keyless {
-		in.hash = rand.Uint64() // its order matters to no other
-		return in
-	}
-	in.hash = maphash.String(p.seed, r.PartitionKey)
-	if p.needsShards && !in.explicit {
-		r.ExplicitHashKey = shardlog.KeyHash(r.PartitionKey)
-	}
-	return in
 }

@@ -1,8 +1,9 @@
 package producer
 
 import (
-	"container/heap"
+	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -10,55 +11,64 @@ import (
 	"github.com/shardlog/shardlog/internal/kpl"
 )
 
-// request is a call of the sink, or more than one if answers are lost.
+// request is a call of the sink, or several with the same content if answers
+// are lost. Between core.nextRequest and core.complete it belongs to the
+// goroutine that sends it, which uses it without Producer.mu; meanwhile the
+// core touches only undecided, cancel, sent and queues, with mu held.
 type request struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
 	slots     []slot
-	queues    []*keyQueue // of the entries' keys
+	queues    []*keyQueue // of the keys of its entries
 	bytes     int
-	maxSlots  int // of slots, which entries that must be alone lower
-	undecided int // entries without a result
-	version   uint64
-	noQueues  bool // its keys have no key queues, unless they had one before
+	maxSlots  int    // lowered by entries that need a small request
+	undecided int    // entries without a result
+	version   uint64 // of the shard map that it was filled by
+	noQueues  bool   // its keys have no queues, except those that had one before
 	next      *request
 
-	// What the sink is given; the slices are used again.
-	records     []shardlog.Record
-	ranges      []shardlog.HashRange
-	numbers     []uint64
-	arena       []byte // holds the aggregates
-	epoch       uint64
-	doneBelow   uint64
-	notSent     bool  // an error of the last call came before the sink had the records
-	sinkMayRead bool  // the sink may still be reading what it was given
-	sent        int64 // when it was taken, in nanoseconds since New
-	started     time.Time
-	sends       int
-	results     []shardlog.PutResult // of the last call
-	err         error
+	// What the sink gets; the slices are used again.
+	records   []shardlog.Record
+	ranges    []shardlog.HashRange
+	numbers   []uint64
+	arena     []byte // holds the aggregates
+	epoch     uint64
+	doneBelow uint64
 
-	resendAt  int64 // when a parked request may be sent again
-	heapIndex int   // in the parkHeap, when it is parked
+	sent  int64 // when it was last given to a sender
+	sends int   // how often it was
+
+	// The last call of the sink.
+	started     time.Time
+	took        time.Duration
+	results     []shardlog.PutResult
+	err         error
+	notSent     bool // the call failed before the sink had the records
+	timedOut    bool // Options.RequestTimeout ended it
+	sinkMayRead bool // the sink may still be reading the records
+
+	resendAt  int64 // when a request in doubt may be sent again
+	heapIndex int   // in the resendHeap; -1 outside
 }
 
-// slot is a record of a request: one entry, or the aggregate of a chain.
+// slot is one stored record of a request: one entry, or an aggregate.
 type slot struct {
 	first, last *entry
-	n           int
-	number      uint64
+	n           int                // entries, linked by nextInSlot
+	number      uint64             // with an identity
 	shard       *shardState        // on which it should land; nil when that is not known
 	span        shardlog.HashRange // of the hash keys of its entries; set with shard
-	builder     *kpl.Builder       // until it is encoded; nil for an entry that is not to be aggregated
-	aggregate   *shardlog.Record   // the aggregate, once it is encoded
-	size        int
-	inDoubt     bool // an attempt ended in an unknown outcome
+	builder     *kpl.Builder       // until it is encoded; nil for an entry that is not aggregated
+	aggregate   *shardlog.Record   // once it is encoded
+	size        int                // bytes as stored
+	wrapped     bool               // the first entry must be inside an aggregate; see config.mustWrap
+	inDoubt     bool               // an attempt ended in an unknown outcome
 }
 
-// builders are those of aggregates that are done.
+// builders are kept for reuse by all producers.
 var builders = sync.Pool{New: func() any { return new(kpl.Builder) }}
 
-// addSlot appends an empty slot. Those behind the last one are.
+// addSlot appends an empty slot. Those behind the last one are empty.
 func (b *request) addSlot() *slot {
 	n := len(b.slots)
 	if n < cap(b.slots) {
@@ -69,216 +79,135 @@ func (b *request) addSlot() *slot {
 	return &b.slots[n]
 }
 
-// newRequest returns an empty request.
-func (p *Producer) newRequest() *request {
-	b := p.freeRequests
-	if b == nil {
-		return &request{heapIndex: -1}
+// attach records that e, in a slot of b, has the key of q.
+func (b *request) attach(e *entry, q *keyQueue, slot int) {
+	if q.carrier != b {
+		q.carrier = b
+		b.queues = append(b.queues, q)
 	}
-	p.freeRequests, b.next = b.next, nil
-	return b
+	q.lastSlot = slot
+	e.queue = q
 }
 
-// endRequest ends the use of a request: keys are free again.
-func (p *Producer) endRequest(b *request) {
-	for _, l := range b.queues {
-		p.release(l)
-	}
+// reset makes b ready for other records. What the sink got stays: a call of it
+// that was cut off may still read that.
+func (b *request) reset() {
 	clear(b.queues)
 	clear(b.slots)
 	b.queues, b.slots = b.queues[:0], b.slots[:0]
 	b.bytes, b.undecided, b.sends, b.noQueues, b.sinkMayRead = 0, 0, 0, false, false
 	b.results, b.err = nil, nil
-	if p.withoutQueues == b {
-		p.withoutQueues = nil
-	}
-	if cap(b.arena) > maxFreeArena {
+	if cap(b.arena) > maxKeptArena {
 		b.arena = nil
 	}
-	b.next, p.freeRequests = p.freeRequests, b
 }
 
-// createQueues makes the key queues of a request that went without. That is done only
-// when there is a need, since most requests have none: there is no other one
-// beside them, and no record fails.
-func (p *Producer) createQueues(b *request) {
-	if !b.noQueues {
-		return
+// maxKeptArena bounds the memory for aggregates that an idle request keeps.
+const maxKeptArena = 1 << 20
+
+// clearRecords ends the use of what the sink got.
+func (b *request) clearRecords() {
+	clear(b.records)
+	b.records, b.ranges, b.numbers = b.records[:0], b.ranges[:0], b.numbers[:0]
+}
+
+// giveUp ends the call of the sink, because nobody waits for its results.
+func (b *request) giveUp() {
+	if b.cancel != nil {
+		b.cancel()
 	}
-	b.noQueues = false
-	if p.withoutQueues == b {
-		p.withoutQueues = nil
-	}
+}
+
+// leaveToSink gives what the sink got up to the sink, which may still be
+// reading it.
+func (b *request) leaveToSink() {
+	b.sinkMayRead = true
+	b.records, b.ranges, b.numbers, b.arena = nil, nil, nil, nil
+}
+
+// keepData makes sure that the memory of the entries' data is not used again.
+func (b *request) keepData() {
 	for i := range b.slots {
 		for e := b.slots[i].first; e != nil; e = e.nextInSlot {
-			if e.queue != nil {
-				continue
-			}
-			l := p.keys[e.hash]
-			if l == nil {
-				l = p.newKeyQueue(e.hash)
-			}
-			p.attach(b, e, l, i)
+			e.chunk = nil
 		}
 	}
 }
 
-// attach notes that e, in a slot of b, has the key of a key queue.
-func (p *Producer) attach(b *request, e *entry, l *keyQueue, slot int) {
-	if l.carrier != b {
-		l.carrier = b
-		b.queues = append(b.queues, l)
+// onAbort records a call of the sink that did not return, but panicked or ended
+// its goroutine.
+func (b *request) onAbort(why error) {
+	b.leaveToSink()
+	b.results, b.err = nil, why
+	if !b.notSent {
+		b.err = both(shardlog.ErrUnknownOutcome, why)
 	}
-	l.lastSlot = slot
-	e.queue = l
 }
 
-// maxFreeArena bounds the memory for aggregates that an idle request keeps.
-const maxFreeArena = 1 << 20
-
-// onSend makes b ready for a call of the sink.
-func (p *Producer) onSend(b *request) {
-	if t := p.opts.RequestTimeout; t > 0 {
-		b.ctx, b.cancel = context.WithTimeoutCause(p.ctx, t, errTimeout)
-	} else if b.ctx == nil || b.ctx.Err() != nil {
-		// One that did not end serves the next request, too.
-		b.ctx, b.cancel = context.WithCancel(p.ctx)
-	}
-	b.epoch, b.doneBelow = p.epoch, p.numbers.doneBelow
-	b.sends++
-	b.sent = p.now()
-	p.lastSentAt = b.sent
-	p.stats.requests++
-	n := 0
+// userRecords returns how many entries were put into b.
+func (b *request) userRecords() (n int) {
 	for i := range b.slots {
 		n += b.slots[i].n
 	}
-	p.stats.slotsPerRequest.add(int64(len(b.slots)))
-	p.stats.recordsPerRequest.add(int64(n))
+	return n
 }
 
-// encode makes the records of a request, aggregates included. It is called
-// without mu, because the digests take their time.
-func (p *Producer) encode(b *request) {
-	total := 0
-	for i := range b.slots {
-		if s := &b.slots[i]; s.builder != nil && !s.goesPlain() {
-			total += s.builder.Size()
+func (b *request) info() RequestInfo {
+	i := RequestInfo{Records: len(b.records), UserRecords: b.userRecords(), Resent: b.sends > 1}
+	for j := range b.records {
+		i.Bytes += b.records[j].Size()
+	}
+	return i
+}
+
+func (b *request) outcome() RequestOutcome {
+	o := RequestOutcome{Duration: b.took, Err: b.err}
+	if b.err != nil {
+		o.Failed = len(b.slots)
+		return o
+	}
+	for i := range b.results {
+		if e := b.results[i].Err; e != nil {
+			o.Failed++
+			o.Err = cmp.Or(o.Err, e)
 		}
 	}
-	if free := cap(b.arena) - len(b.arena); free < total {
-		b.arena = make([]byte, 0, total)
+	return o
+}
+
+// isMisplaced reports whether a slot that is stored on the shard with an ID is an
+// aggregate that this shard does not hold all of, so that readers drop what is
+// outside. It happens over sinks that cannot refuse. A shard that is not known
+// is taken not to hold it.
+func (s *slot) isMisplaced(m *shardMap, id string) bool {
+	if s.aggregate == nil || s.shard == nil || s.shard.id == id {
+		return false
 	}
-	for i := range b.slots {
-		s := &b.slots[i]
-		p.encodeSlot(b, s)
-		if s.aggregate != nil {
-			b.records = append(b.records, *s.aggregate)
-		} else {
-			e := s.first
-			b.records = append(b.records, shardlog.Record{PartitionKey: e.key, Data: e.data})
-			r := &b.records[i]
-			if e.extras != nil {
-				r.Headers, r.DedupID = e.extras.headers, e.extras.dedupID
-			}
-			if e.explicit || e.keyless || p.opts.Aggregation.Enabled {
-				r.ExplicitHashKey = e.hashKey
-			}
+	on := m.byID[id]
+	return on == nil || !on.holds(s.span)
+}
+
+// contradictsMap reports whether the answer to b shows that the shard map by
+// which it was filled is out of date.
+func (b *request) contradictsMap() bool {
+	if b.err != nil {
+		return isMoved(b.err)
+	}
+	for i := range b.results {
+		r := &b.results[i]
+		if r.Err != nil && isMoved(r.Err) {
+			return true
 		}
-		if p.opts.ID != "" {
-			b.numbers = append(b.numbers, s.number)
-		}
-		if p.sendsRanges {
-			b.ranges = append(b.ranges, s.span)
-		}
-	}
-}
-
-// goesPlain tells whether a record of an aggregate goes without: one alone does, if
-// nobody can take it for an aggregate.
-func (s *slot) goesPlain() bool { return s.n == 1 && !hasMagic(s.first.data) }
-
-// hasMagic tells whether data begins as an aggregate does.
-func hasMagic(data []byte) bool {
-	return len(data) >= len(kpl.Magic) && string(data[:len(kpl.Magic)]) == kpl.Magic
-}
-
-func (p *Producer) encodeSlot(b *request, s *slot) {
-	if s.builder == nil {
-		return
-	}
-	if !s.goesPlain() {
-		from := len(b.arena)
-		b.arena = s.builder.Append(b.arena)
-		// The hash key says where the aggregate belongs, whatever hash the
-		// sink uses for partition keys.
-		s.aggregate = &shardlog.Record{PartitionKey: s.first.key, ExplicitHashKey: s.first.hashKey, Data: b.arena[from:len(b.arena):len(b.arena)], DedupID: s.first.dedupID()}
-	} else {
-		s.size = s.first.size
-	}
-	s.builder.Reset()
-	builders.Put(s.builder)
-	s.builder = nil
-}
-
-// resendHeap is a container/heap of requests by when they may be sent again.
-type resendHeap []*request
-
-func (h resendHeap) Len() int           { return len(h) }
-func (h resendHeap) Less(i, j int) bool { return h[i].resendAt < h[j].resendAt }
-func (h resendHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapIndex, h[j].heapIndex = i, j
-}
-
-// Push implements heap.Interface.
-func (h *resendHeap) Push(x any) {
-	b := x.(*request)
-	b.heapIndex = len(*h)
-	*h = append(*h, b)
-}
-
-// Pop implements heap.Interface.
-func (h *resendHeap) Pop() any {
-	n := len(*h) - 1
-	b := (*h)[n]
-	(*h)[n] = nil
-	*h = (*h)[:n]
-	b.heapIndex = -1
-	return b
-}
-
-// holdForResend keeps a request whose outcome is not known for a second send. Its keys
-// stay in use meanwhile, so nothing can come before it.
-func (p *Producer) holdForResend(b *request, due int64) {
-	b.results, b.err = nil, nil
-	b.resendAt = due
-	heap.Push(&p.inDoubt, b)
-}
-
-// dropInDoubt ends a parked request that no one waits for any more.
-func (p *Producer) dropInDoubt(b *request) {
-	heap.Remove(&p.inDoubt, b.heapIndex)
-	for i := range b.slots {
-		p.numbers.retire(b.slots[i].number)
-	}
-	p.endRequest(b)
-}
-
-// nextResend takes a parked request whose time has come.
-func (p *Producer) nextResend(now int64) *request {
-	if len(p.inDoubt) == 0 || p.inDoubt[0].resendAt > now {
-		return nil
-	}
-	b := heap.Pop(&p.inDoubt).(*request)
-	for i := range b.slots {
-		for e := b.slots[i].first; e != nil; e = e.nextInSlot {
-			if e.state == awaitsResend {
-				e.state = inRequest
-				e.attempts++
-			}
+		// A record that was stored by an earlier attempt is where it was then.
+		if s := b.slots[i].shard; r.Err == nil && !r.Duplicate && s != nil && s.id != r.ShardID {
+			return true
 		}
 	}
-	p.onSend(b)
-	return b
+	return false
+}
+
+// isMoved reports whether err says that the hash keys of a record are on
+// another shard by now.
+func isMoved(err error) bool {
+	return errors.Is(err, shardlog.ErrWrongShard) || errors.Is(err, shardlog.ErrShardClosed)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
-	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
 )
@@ -14,13 +13,9 @@ const (
 	maxBatchRecords = 10_000
 	maxBatchBytes   = 64 << 20
 	maxInFlight     = 1024
-
-	// patience is how long a record waits for the requests in flight before a
-	// further one is started for it.
-	patience = 5 * time.Millisecond
 )
 
-// maxRate bounds Limits; it fits the token buckets.
+// maxRate bounds ShardRate; it fits the token buckets.
 const maxRate = 1 << 40
 
 // resolve returns a copy of opts with its defaults filled in, or all faults.
@@ -29,6 +24,7 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 	if opts != nil {
 		o = *opts
 	}
+	caps := shardlog.CapabilitiesOf(sink)
 	var errs []error
 	invalid := func(field string, value any, limit string) {
 		errs = append(errs, &shardlog.InvalidError{Field: field, Value: value, Limit: limit})
@@ -44,8 +40,8 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 			*v = def
 		}
 	}
-	number("MaxBatchRecords", &o.MaxBatchRecords, 500, maxBatchRecords)
-	number("MaxBatchBytes", &o.MaxBatchBytes, 10<<20, maxBatchBytes)
+	number("MaxBatchRecords", &o.MaxBatchRecords, atMost(shardlog.MaxRequestRecords, caps.MaxRequestRecords), maxBatchRecords)
+	number("MaxBatchBytes", &o.MaxBatchBytes, atMost(shardlog.MaxRequestBytes, caps.MaxRequestBytes), maxBatchBytes)
 	number("MaxInFlight", &o.MaxInFlight, 4, maxInFlight)
 	number("BufferRecords", &o.BufferRecords, 100_000, 1<<31-1)
 	number("MaxAttempts", &o.MaxAttempts, 0, 1<<31-1)
@@ -60,7 +56,7 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 		invalid("MaxRecordSize", o.MaxRecordSize, fmt.Sprintf("1 to %d (no more than a request and the buffer hold), or 0 for the default", most))
 	}
 	if o.MaxRecordSize == 0 {
-		o.MaxRecordSize = most
+		o.MaxRecordSize = atMost(most, caps.MaxRecord)
 	}
 	duration := func(field string, v *time.Duration, def time.Duration) {
 		if *v < 0 {
@@ -86,13 +82,13 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 	if o.Order > OrderStrict {
 		invalid("Order", o.Order, "OrderPerKey or OrderStrict")
 	}
-	resolveAggregation(&o, invalid)
-	for field, v := range map[string]float64{"Limits.Records": o.Limits.Records, "Limits.Bytes": o.Limits.Bytes} {
-		if v != 0 && !(v >= 1 && v <= maxRate) { // also no NaN
-			invalid(field, v, fmt.Sprintf("1 to %d, or 0 for none", int64(maxRate)))
-		}
+	resolveAggregation(&o, caps, invalid)
+	o.ShardRate.check(invalid)
+	var bad *shardlog.InvalidError
+	if o.ID != "" && errors.As(shardlog.ValidateProducerID(o.ID), &bad) {
+		invalid("ID", bad.Value, bad.Limit)
 	}
-	if err := resolveID(sink, o.ID, invalid); err != nil {
+	if err := o.checkCapabilities(sink); err != nil {
 		errs = append(errs, err)
 	}
 	if o.Logger == nil {
@@ -101,7 +97,7 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 	return o, errors.Join(errs...)
 }
 
-func resolveAggregation(o *Options, invalid func(field string, value any, limit string)) {
+func resolveAggregation(o *Options, caps shardlog.Capabilities, invalid func(field string, value any, limit string)) {
 	a := &o.Aggregation
 	if a.MaxCount < 0 {
 		invalid("Aggregation.MaxCount", a.MaxCount, "positive, or 0 for no bound")
@@ -111,7 +107,7 @@ func resolveAggregation(o *Options, invalid func(field string, value any, limit 
 		invalid("Aggregation.MaxSize", a.MaxSize, fmt.Sprintf("%d to %d, or 0 for the default", minAggregate, most))
 	}
 	if a.MaxSize == 0 {
-		a.MaxSize = min(51_200, most)
+		a.MaxSize = atMost(min(51_200, most), caps.MaxRecord)
 	}
 }
 
@@ -121,19 +117,11 @@ const (
 	maxAggregate = 10 << 20
 )
 
-// resolveID checks an identity, and whether the sink knows what that is.
-func resolveID(sink shardlog.Sink, id string, invalid func(field string, value any, limit string)) error {
-	if id == "" {
-		return nil
+// check reports rates that are out of their range.
+func (r ShardRate) check(invalid func(field string, value any, limit string)) {
+	for field, v := range map[string]float64{"ShardRate.Records": r.Records, "ShardRate.Bytes": r.Bytes} {
+		if v != 0 && !(v >= 1 && v <= maxRate) { // also no NaN
+			invalid(field, v, fmt.Sprintf("1 to %d, or 0 for none", int64(maxRate)))
+		}
 	}
-	if len(id) > maxID || !utf8.ValidString(id) {
-		invalid("ID", id, fmt.Sprintf("up to %d bytes of valid UTF-8", maxID))
-	}
-	if _, ok := sink.(shardlog.RequestSink); sink != nil && (!ok || !shardlog.CapabilitiesOf(sink).Idempotent) {
-		return &shardlog.Error{Op: "new producer", Err: fmt.Errorf("%w: Options.ID needs a sink that stores numbered records once", shardlog.ErrUnsupported)}
-	}
-	return nil
 }
-
-// maxID is what shardlog.RequestSink says.
-const maxID = 256

@@ -1,19 +1,13 @@
 package producer
 
-import (
-	"context"
-	"errors"
-	"time"
-
-	"github.com/shardlog/shardlog"
-)
+import "time"
 
 // Stats describes a producer at one moment. The counters begin with New and
 // only grow. Where the Kinesis Producer Library (KPL) has a figure, its name
 // there is in parentheses; a user record is one that was put, a Kinesis record
 // one that is stored, which may be an aggregate.
 type Stats struct {
-	// Received is how many records were taken (UserRecordsReceived), Rejected
+	// Received is how many records were accepted (UserRecordsReceived), Rejected
 	// how many were not because the buffer was full.
 	Received, Rejected uint64
 	// Pending and PendingBytes are what the buffer holds: records that have no
@@ -23,7 +17,7 @@ type Stats struct {
 	PendingBytes int64
 	// Waiting is how many calls wait for room in the buffer.
 	Waiting int
-	// OldestAge is how long ago the oldest record without a result was taken;
+	// OldestAge is how long ago the oldest record without a result was accepted;
 	// 0 when there is none (getOldestRecordTimeInMillis).
 	OldestAge time.Duration
 	// Put and PutBytes are how many records are stored, and their sizes
@@ -32,7 +26,7 @@ type Stats struct {
 	// Stored and StoredBytes are how many records the sink has stored for
 	// these, and their sizes (KinesisRecordsPut, KinesisRecordsDataPut).
 	Stored, StoredBytes uint64
-	// Failed is how many records got an error for a result, and Expired how
+	// Failed is how many records have an error as their result, and Expired how
 	// many of these because of Options.TTL (UserRecordExpired).
 	Failed, Expired uint64
 	// Requests is how often the sink was called, InFlight how many calls have
@@ -45,7 +39,7 @@ type Stats struct {
 	// matches: "throughput exceeded", "no space", "invalid", "closed",
 	// "not found", "shard closed", "wrong shard", "storage", "panic", "fenced",
 	// "not tried", "timeout", "unsupported", "unknown outcome", "context" or
-	// "other". Those that did not occur are missing (ErrorsByCode).
+	// "other". Those that did not occur are not in it (ErrorsByCode).
 	Errors map[string]uint64
 	// AllErrors is the sum of Errors (AllErrors).
 	AllErrors uint64
@@ -98,7 +92,7 @@ func (d *Distribution[T]) add(v T) {
 	d.Min, d.Max = min(d.Min, v), max(d.Max, v)
 }
 
-// counters are what Stats does not take from the state.
+// counters are the part of Stats that is not a view of the state.
 type counters struct {
 	received, rejected  uint64
 	put, putBytes       uint64
@@ -113,89 +107,26 @@ type counters struct {
 	slotsPerRequest, recordsPerRequest Distribution[int64]
 }
 
-// cause is a kind of error.
-type cause uint8
-
-const (
-	causeOther cause = iota
-	causePanic
-	causeThroughput
-	causeNoSpace
-	causeInvalid
-	causeClosed
-	causeNotFound
-	causeShardClosed
-	causeWrongShard
-	causeStorage
-	causeFenced
-	causeNotTried
-	causeTimeout
-	causeUnsupported
-	causeUnknown
-	causeContext
-	causes
-)
-
-// kinds are the causes with a sentinel, the more telling first.
-var kinds = []struct {
-	err   error
-	cause cause
-}{
-	{errExited, causePanic}, // no better than a panic
-	{shardlog.ErrThroughputExceeded, causeThroughput},
-	{shardlog.ErrNoSpace, causeNoSpace},
-	{shardlog.ErrInvalid, causeInvalid},
-	{shardlog.ErrClosed, causeClosed},
-	{shardlog.ErrNotFound, causeNotFound},
-	{shardlog.ErrShardClosed, causeShardClosed},
-	{shardlog.ErrWrongShard, causeWrongShard},
-	{shardlog.ErrStorage, causeStorage},
-	{shardlog.ErrFenced, causeFenced},
-	{shardlog.ErrNotTried, causeNotTried},
-	{shardlog.ErrUnsupported, causeUnsupported},
-	{errTimeout, causeTimeout},
-	{shardlog.ErrUnknownOutcome, causeUnknown},
-	{context.Canceled, causeContext},
-	{context.DeadlineExceeded, causeContext},
-}
-
-var causeNames = [causes]string{
-	causeOther: "other", causePanic: "panic", causeThroughput: "throughput exceeded", causeNoSpace: "no space",
-	causeInvalid: "invalid", causeClosed: "closed", causeNotFound: "not found", causeShardClosed: "shard closed",
-	causeFenced: "fenced", causeNotTried: "not tried", causeTimeout: "timeout", causeUnsupported: "unsupported",
-	causeWrongShard: "wrong shard", causeStorage: "storage", causeUnknown: "unknown outcome", causeContext: "context",
-}
-
-func causeOf(err error) cause {
-	var panicked *PanicError
-	if errors.As(err, &panicked) {
-		return causePanic
-	}
-	for _, k := range kinds {
-		if errors.Is(err, k.err) {
-			return k.cause
-		}
-	}
-	return causeOther
-}
-
-// Stats returns the state of the producer. It does not block.
-func (p *Producer) Stats() Stats {
-	p.mu.Lock()
-	c := p.stats
+// snapshot returns the figures of the moment, without Errors.
+func (c *core) snapshot(now int64) Stats {
+	n := &c.stats
 	s := Stats{
-		Pending: p.records, PendingBytes: p.bytes, Waiting: p.waiting.n, InFlight: p.senders - p.starting,
-		Received: c.received, Rejected: c.rejected, Put: c.put, PutBytes: c.putBytes, Failed: c.failed, Expired: c.expired,
-		Stored: c.stored, StoredBytes: c.storedBytes,
-		Requests: c.requests, Retries: c.retries, Reordered: c.reordered, CallbackPanics: c.panics,
-		Buffering: c.buffering, RequestTime: c.requestTime, RetriesPerRecord: c.retried, RecordsPerStored: c.recordsPerSlot,
-		StoredPerRequest: c.slotsPerRequest, RecordsPerRequest: c.recordsPerRequest,
+		Pending: c.buffer.records, PendingBytes: c.buffer.bytes, Waiting: c.buffer.waiting.n, InFlight: c.flight.senders - c.flight.starting,
+		Received: n.received, Rejected: n.rejected, Put: n.put, PutBytes: n.putBytes, Failed: n.failed, Expired: n.expired,
+		Stored: n.stored, StoredBytes: n.storedBytes,
+		Requests: n.requests, Retries: n.retries, Reordered: n.reordered, CallbackPanics: n.panics,
+		Buffering: n.buffering, RequestTime: n.requestTime, RetriesPerRecord: n.retried, RecordsPerStored: n.recordsPerSlot,
+		StoredPerRequest: n.slotsPerRequest, RecordsPerRequest: n.recordsPerRequest,
 	}
-	if e := p.age.oldest; e != nil {
-		s.OldestAge = time.Duration(p.now() - e.born)
+	if e := c.buffer.age.oldest; e != nil {
+		s.OldestAge = time.Duration(now - e.born)
 	}
-	p.unlock()
-	for i, n := range c.errors {
+	return s
+}
+
+// setErrors sets Errors and AllErrors.
+func (s *Stats) setErrors(counted *[causes]uint64) {
+	for i, n := range counted {
 		if n > 0 {
 			if s.Errors == nil {
 				s.Errors = make(map[string]uint64)
@@ -204,5 +135,4 @@ func (p *Producer) Stats() Stats {
 			s.AllErrors += n
 		}
 	}
-	return s
 }

@@ -69,7 +69,7 @@ func (db *DB) backup(ctx context.Context, w io.Writer) error {
 	}
 	for _, k := range keys {
 		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 		v, err := snap.Get(k)
 		if err != nil {
@@ -218,7 +218,7 @@ func readBackup(ctx context.Context, r io.Reader, store kv.Store) error {
 	var batch kv.Batch
 	for n := uint64(0); ; n++ {
 		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 		k, v, ok := b.pair()
 		if b.err != nil {

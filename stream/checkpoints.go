@@ -30,13 +30,9 @@ var (
 	_ checkpoint.TxStore[*Tx] = checkpoints{}
 )
 
-// A stored row is one byte, rowLive or rowDead, and the row or its version.
-// A row is never deleted but marked dead: its version must not come back, and
-// neither must the row, as a deleted value can (docs/adr/0003).
-const (
-	rowDead = 0
-	rowLive = 1
-)
+// Rows are stored as checkpoint.StoredRow. A deleted one is only marked: not
+// only its version must not come back, but neither must the row, as a deleted
+// value can (docs/adr/0003).
 
 // rowKey begins with lengths so that no two keys are alike, and so that the
 // rows of a group, and of a stream in it, have a prefix in common.
@@ -49,33 +45,15 @@ func rowKey(parts ...string) []byte {
 	return k
 }
 
-// row is what is stored under a key.
-type row struct {
-	lease   checkpoint.Lease
-	live    bool
-	version uint64 // also of a dead row; 0 if there never was one
-}
-
-func decodeRow(v []byte) (row, error) {
-	switch {
-	case len(v) == 9 && v[0] == rowDead:
-		return row{version: binary.BigEndian.Uint64(v[1:])}, nil
-	case len(v) > 1 && v[0] == rowLive:
-		l, err := checkpoint.Unmarshal(v[1:])
-		return row{lease: l, live: true, version: l.Version}, err
-	}
-	return row{}, fmt.Errorf("%w: a checkpoint row of %d bytes", shardlog.ErrCorrupt, len(v))
-}
-
-func getRow(get func([]byte) ([]byte, error), k []byte) (row, error) {
+func getRow(get func([]byte) ([]byte, error), k []byte) (checkpoint.StoredRow, error) {
 	v, err := get(k)
 	if errors.Is(err, shardlog.ErrNotFound) {
-		return row{}, nil
+		return checkpoint.StoredRow{}, nil
 	}
 	if err != nil {
-		return row{}, err
+		return checkpoint.StoredRow{}, err
 	}
-	return decodeRow(v)
+	return checkpoint.DecodeStored(v)
 }
 
 func (c checkpoints) fail(op string, k checkpoint.Key, err error) error {
@@ -87,7 +65,7 @@ func (c checkpoints) fail(op string, k checkpoint.Key, err error) error {
 
 // write runs a compare-and-set: decide gets the stored row and returns what to
 // store.
-func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, decide func(row) ([]byte, error)) error {
+func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, decide func(checkpoint.StoredRow) ([]byte, error)) error {
 	if err := c.db.enter(ctx, "checkpoint "+op, k.Stream); err != nil {
 		return err
 	}
@@ -115,35 +93,10 @@ func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, dec
 	return nil
 }
 
-func liveRow(l *checkpoint.Lease, version uint64) ([]byte, error) {
-	l.Version = version
-	b, err := checkpoint.Marshal(*l)
-	if err != nil {
-		return nil, err
-	}
-	return append([]byte{rowLive}, b...), nil
-}
-
-// match checks that the stored row is there and has the version.
-func (r row) match(version uint64) error {
-	switch {
-	case !r.live:
-		return shardlog.ErrNotFound
-	case r.version != version:
-		return fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, version, r.version)
-	}
-	return nil
-}
-
 // Create implements checkpoint.Store.
 func (c checkpoints) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
-	err := c.write(ctx, "create", l.Key, func(r row) ([]byte, error) {
-		if r.live {
-			return nil, shardlog.ErrExists
-		}
-		return liveRow(&l, r.version+1)
-	})
+	err := c.write(ctx, "create", l.Key, func(r checkpoint.StoredRow) ([]byte, error) { return r.Create(&l) })
 	if err != nil {
 		return checkpoint.Lease{}, err
 	}
@@ -182,12 +135,9 @@ func (c checkpoints) Watch(ctx context.Context, group, stream string) <-chan str
 func (c checkpoints) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
 	var before checkpoint.Lease
-	err := c.write(ctx, "update", l.Key, func(r row) ([]byte, error) {
-		if err := r.match(l.Version); err != nil {
-			return nil, err
-		}
-		before = r.lease
-		return liveRow(&l, r.version+1)
+	err := c.write(ctx, "update", l.Key, func(r checkpoint.StoredRow) ([]byte, error) {
+		before = r.Lease
+		return r.Update(&l)
 	})
 	if err != nil {
 		return checkpoint.Lease{}, err
@@ -198,12 +148,7 @@ func (c checkpoints) Update(ctx context.Context, l checkpoint.Lease) (checkpoint
 
 // Delete implements checkpoint.Store.
 func (c checkpoints) Delete(ctx context.Context, l checkpoint.Lease) error {
-	err := c.write(ctx, "delete", l.Key, func(r row) ([]byte, error) {
-		if err := r.match(l.Version); err != nil {
-			return nil, err
-		}
-		return binary.BigEndian.AppendUint64([]byte{rowDead}, r.version), nil
-	})
+	err := c.write(ctx, "delete", l.Key, func(r checkpoint.StoredRow) ([]byte, error) { return r.Delete(&l) })
 	if err == nil {
 		c.db.watchers.Changed(&l, nil)
 	}
@@ -219,13 +164,13 @@ func (c checkpoints) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Leas
 		return checkpoint.Lease{}, c.fail("get", k, err)
 	}
 	r, err := getRow(c.db.log.Get, rowKey(k.Group, k.Stream, k.Shard))
-	if err == nil && !r.live {
+	if err == nil && !r.Live {
 		err = shardlog.ErrNotFound
 	}
 	if err != nil {
 		return checkpoint.Lease{}, c.fail("get", k, err)
 	}
-	return r.lease, nil
+	return r.Lease, nil
 }
 
 // List implements checkpoint.Store.
@@ -249,14 +194,14 @@ func (c checkpoints) List(ctx context.Context, group, stream string) ([]checkpoi
 	var out []checkpoint.Lease
 	for _, key := range keys {
 		if err := ctx.Err(); err != nil {
-			return nil, c.fail("list", k, context.Cause(ctx))
+			return nil, c.fail("list", k, shardlog.ContextError(ctx))
 		}
 		r, err := getRow(c.db.log.Get, key)
 		if err != nil {
 			return nil, c.fail("list", k, err)
 		}
-		if r.live {
-			out = append(out, r.lease)
+		if r.Live {
+			out = append(out, r.Lease)
 		}
 	}
 	slices.SortFunc(out, func(a, b checkpoint.Lease) int { return a.Key.Compare(b.Key) })

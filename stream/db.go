@@ -152,7 +152,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 		members[c.ID.Stream] = append(members[c.ID.Stream], st.newMember(db.log.Shard(c.ID), *meta.shards[c.ID]))
 	}
 	for id, st := range byID {
-		st.routes.Store(newRoutes(members[id]))
+		st.begin(newRoutes(members[id]))
 		if err := st.routes.Load().check(); err != nil {
 			return errors.Join(fmt.Errorf("%w: stream %q: %v", shardlog.ErrCorrupt, st.name, err), db.log.Close())
 		}
@@ -320,7 +320,7 @@ func (db *DB) enter(ctx context.Context, op, stream string) error {
 	case db.closed.Load():
 		err = shardlog.ErrClosed
 	case ctx.Err() != nil:
-		err = context.Cause(ctx)
+		err = shardlog.ContextError(ctx)
 	default:
 		return nil
 	}
@@ -333,7 +333,7 @@ func (db *DB) lockStreams(ctx context.Context) error {
 	case db.manage <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	case <-db.quit:
 		return shardlog.ErrClosed
 	}
@@ -415,7 +415,7 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 			members = append(members, st.newMember(s, step[i]))
 		}
 	}
-	st.routes.Store(newRoutes(members))
+	st.begin(newRoutes(members))
 	return st, db.log.Do(ctx, func(tx *logstore.Tx) error {
 		tx.Set(streamKey(id), mustJSON(st.meta.Load()))
 		return nil

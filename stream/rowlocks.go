@@ -35,7 +35,7 @@ func (r *rowLocks) lock(ctx context.Context, key []byte, quit <-chan struct{}) e
 		select {
 		case <-c:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		case <-quit:
 			return shardlog.ErrClosed
 		}

@@ -1,8 +1,6 @@
 package stream
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,7 +9,6 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
-	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/logstore"
 )
 
@@ -178,7 +175,7 @@ func (tx *Tx) commit(ctx context.Context) (TxResult, error) {
 		select {
 		case <-wait:
 		case <-ctx.Done():
-			return TxResult{}, context.Cause(ctx)
+			return TxResult{}, shardlog.ContextError(ctx)
 		case <-tx.db.quit:
 			return TxResult{}, shardlog.ErrClosed
 		}
@@ -220,239 +217,4 @@ func (tx *Tx) check() error {
 		errs = append(errs, tx.rows[i].Validate())
 	}
 	return errors.Join(errs...)
-}
-
-// txRows are the checkpoint rows of a transaction, locked. They are stored with its
-// records.
-type txRows struct {
-	db     *DB
-	keys   [][]byte // in order; those locked
-	values map[string][]byte
-	leases []checkpoint.Lease
-	inline int
-}
-
-// lockRows locks the rows of the transaction in the order of their keys.
-func (tx *Tx) lockRows(ctx context.Context) (*txRows, error) {
-	rows := &txRows{db: tx.db, values: map[string][]byte{}}
-	var keys [][]byte
-	for i := range tx.rows {
-		k := tx.rows[i].Key
-		keys = append(keys, rowKey(k.Group, k.Stream, k.Shard))
-	}
-	slices.SortFunc(keys, bytes.Compare)
-	for _, k := range keys {
-		if err := tx.db.rows.lock(ctx, k, tx.db.quit); err != nil {
-			rows.unlock()
-			return nil, err
-		}
-		rows.keys = append(rows.keys, k)
-	}
-	return rows, nil
-}
-
-func (rows *txRows) unlock() {
-	for _, k := range rows.keys {
-		rows.db.rows.unlock(k)
-	}
-	rows.keys = nil
-}
-
-// decide compares the rows with what is stored.
-func (rows *txRows) decide(want []checkpoint.Lease) error {
-	for i := range want {
-		l := want[i].Clone()
-		k := rowKey(l.Group, l.Stream, l.Shard)
-		r, err := getRow(rows.db.log.Get, k)
-		if err == nil && l.Version == 0 && r.live {
-			err = shardlog.ErrExists
-		} else if err == nil && l.Version > 0 {
-			err = r.match(l.Version)
-		}
-		var v []byte
-		if err == nil {
-			v, err = liveRow(&l, r.version+1)
-		}
-		if err != nil {
-			return checkpoints{rows.db}.fail("in transaction", l.Key, err)
-		}
-		rows.values[string(k)] = v
-		rows.leases = append(rows.leases, l)
-		if rows.inline += len(k); len(v) <= kv.InlineValue {
-			rows.inline += len(v)
-		}
-	}
-	if rows.inline > maxTxInline {
-		return &shardlog.InvalidError{Field: "Tx", Value: fmt.Sprintf("with %d bytes of checkpoints", rows.inline), Limit: fmt.Sprintf("at most %d bytes of rows up to %d bytes", maxTxInline, kv.InlineValue)}
-	}
-	return nil
-}
-
-// Prepare implements logstore.Participant.
-func (rows *txRows) Prepare(_ []any, tx *logstore.Tx) {
-	for _, k := range rows.keys {
-		tx.Set(k, rows.values[string(k)])
-	}
-}
-
-// Finish implements logstore.Participant.
-func (rows *txRows) Finish([]any, error) { rows.unlock() }
-
-// txTry is one attempt at a transaction: a call for each of its streams, in
-// the order of their numbers, which is that of their locks.
-type txTry struct {
-	rows   *txRows
-	only   *logstore.Shard
-	calls  []*call
-	of     []*call // of each of the transaction's streams, in its order
-	claim  *claim
-	joined bool
-}
-
-func newTxTry(tx *Tx, rows *txRows) *txTry {
-	t := &txTry{rows: rows, only: tx.only, claim: newClaim()}
-	for _, s := range tx.streams {
-		t.of = append(t.of, &call{st: s.st, meta: s.st.meta.Load(), req: &shardlog.PutRequest{Records: s.records}})
-	}
-	t.calls = slices.Clone(t.of)
-	slices.SortFunc(t.calls, func(a, b *call) int { return cmp.Compare(a.st.id, b.st.id) })
-	for _, c := range t.calls {
-		c.res = make([]shardlog.PutResult, len(c.req.Records))
-		c.todo = make([]int, len(c.res))
-		for i := range c.todo {
-			c.todo[i] = i
-		}
-	}
-	return t
-}
-
-// try stores the transaction. If something is in the way it stores nothing and
-// returns what to wait for.
-func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
-	for _, c := range t.calls {
-		if err := c.st.shape.RLock(ctx); err != nil {
-			return nil, c.st.fail("commit", "", err)
-		}
-		defer c.st.shape.RUnlock()
-		if c.st.deleted.Load() {
-			return nil, c.st.fail("commit", "", shardlog.ErrNotFound)
-		}
-	}
-	if err := t.checkOnly(); err != nil {
-		return nil, err
-	}
-	if wait, err := t.begin(); wait != nil || err != nil {
-		return wait, err
-	}
-	defer t.giveBack()
-	records, targets, out, arrived, err := t.route()
-	if err != nil || len(records) == 0 && len(t.rows.keys) == 0 {
-		return nil, err
-	}
-	err = t.rows.db.log.AppendWith(ctx, records, targets, out, &logstore.AppendOptions{
-		Atomic: true, InlineBytes: t.rows.inline, Arrivals: arrived,
-		Joined: func(_, _ int, attach func(logstore.Participant, any)) {
-			t.joined = true
-			attach(t.rows, nil)
-			for _, c := range t.calls {
-				c.join(0, len(c.todo), attach)
-			}
-		},
-	})
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range t.calls {
-		c.finish()
-	}
-	return nil, nil
-}
-
-// begin claims the dedup IDs of the records, all or none.
-func (t *txTry) begin() (wait <-chan struct{}, err error) {
-	for _, c := range t.calls {
-		if !hasIDs(c.req.Records) {
-			continue
-		}
-		d := &c.st.dedup
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		c.claim, c.held = t.claim, make([]bool, len(c.req.Records))
-		if wait, err := c.claimIDs(d); wait != nil || err != nil {
-			for _, o := range t.calls {
-				if o != c && o.ids != nil {
-					o.takeBackIDs(&o.st.dedup, o.todo)
-				}
-			}
-			return wait, err
-		}
-	}
-	return nil, nil
-}
-
-func (t *txTry) giveBack() {
-	for _, c := range t.calls {
-		c.giveBack()
-	}
-}
-
-// route finds the shards of the records and looks whether their limits admit
-// all of them.
-func (t *txTry) route() (records []shardlog.Record, targets []*logstore.Shard, out []shardlog.PutResult, arrived []int64, err error) {
-	type load struct{ records, bytes int }
-	loads := map[*member]load{}
-	streams := map[*member]*Stream{}
-	sc := scratches.Get().(*scratch)
-	defer scratches.Put(sc)
-	n := 0
-	for _, c := range t.calls {
-		n += len(c.todo)
-	}
-	targets = make([]*logstore.Shard, 0, n)
-	whole := len(t.calls) == 1 && n == len(t.calls[0].req.Records)
-	if whole {
-		records = t.calls[0].req.Records
-	} else {
-		records = make([]shardlog.Record, 0, n)
-	}
-	for _, c := range t.calls {
-		r := c.st.routes.Load()
-		for _, i := range c.todo {
-			m := r.route(c.meta.Hash.cachedKey(&c.req.Records[i], &sc.hashes))
-			if targets = append(targets, m.s); !whole {
-				records = append(records, c.req.Records[i])
-			}
-			if m.lim != nil && m.lim.writes {
-				l := loads[m]
-				loads[m], streams[m] = load{l.records + 1, l.bytes + c.req.Records[i].Size()}, c.st
-			}
-		}
-	}
-	now := time.Now()
-	for m, l := range loads {
-		if wait := m.lim.wait(now, l.records, l.bytes); wait > 0 {
-			m.ctr.writeThrottles.Add(int64(l.records))
-			return nil, nil, nil, nil, &shardlog.Error{Op: "put", Stream: streams[m].name, Shard: m.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
-		}
-	}
-	for m, l := range loads {
-		m.lim.spendWrites(now, l.records, l.bytes)
-	}
-	out, arrived = make([]shardlog.PutResult, len(records)), make([]int64, len(records))
-	from := 0
-	for _, c := range t.calls {
-		to := from + len(c.todo)
-		c.records, c.targets, c.out, c.arrived = records[from:to], targets[from:to], out[from:to], arrived[from:to]
-		from = to
-	}
-	return records, targets, out, arrived, nil
-}
-
-// results puts the results in the order of the transaction's records.
-func (t *txTry) results(tx *Tx) []shardlog.PutResult {
-	res := make([]shardlog.PutResult, len(tx.order))
-	for i, at := range tx.order {
-		res[i] = t.of[at.stream].res[at.record]
-	}
-	return res
 }

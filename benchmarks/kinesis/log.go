@@ -61,6 +61,13 @@ func (l *log) translate(op, shard string, err error) error {
 	return &shardlog.Error{Op: op, Stream: *l.name, Shard: shard, Err: err}
 }
 
+// Capabilities implements shardlog.Capable. Kinesis may store a record of a key
+// although it refused an earlier one of the same request. There is no limit for
+// a call of PutRecords, which makes several requests of it where it has to.
+func (l *log) Capabilities() shardlog.Capabilities {
+	return shardlog.Capabilities{KeyRanges: true, Lineage: true, TimeSeek: shardlog.TimeSeekArrival, MaxRecord: shardlog.MaxRecordSize}
+}
+
 // PutRecords implements shardlog.Sink: one record by PutRecord, others by
 // PutRecords, in as many requests as it takes.
 func (l *log) PutRecords(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {

@@ -13,7 +13,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -69,13 +68,6 @@ func New(db *badger.DB, opts *Options) (*Store, error) {
 	return &Store{db: db, prefix: o.Prefix}, nil
 }
 
-// A stored row is one byte, rowLive or rowDead, and the row or its version. A
-// row that was deleted stays, because its version must not come back.
-const (
-	rowDead = 0
-	rowLive = 1
-)
-
 // key has lengths, so that no two keys are alike, and so that the rows of a
 // group, and of a stream in it, have a prefix in common.
 func (s *Store) key(parts ...string) []byte {
@@ -87,58 +79,21 @@ func (s *Store) key(parts ...string) []byte {
 	return k
 }
 
-// row is what is stored under a key.
-type row struct {
-	lease   checkpoint.Lease
-	live    bool
-	version uint64 // also of a dead row; 0 if there never was one
-}
-
-func decode(v []byte) (row, error) {
-	switch {
-	case len(v) == 9 && v[0] == rowDead:
-		return row{version: binary.BigEndian.Uint64(v[1:])}, nil
-	case len(v) > 1 && v[0] == rowLive:
-		l, err := checkpoint.Unmarshal(v[1:])
-		return row{lease: l, live: true, version: l.Version}, err
-	}
-	return row{}, fmt.Errorf("%w: a checkpoint row of %d bytes", shardlog.ErrCorrupt, len(v))
-}
-
 // read returns a row as a transaction sees it, and makes the transaction
 // conflict with those that change it.
-func read(tx *badger.Txn, key []byte) (r row, err error) {
+func read(tx *badger.Txn, key []byte) (r checkpoint.StoredRow, err error) {
 	item, err := tx.Get(key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
-		return row{}, nil
+		return checkpoint.StoredRow{}, nil
 	}
 	if err != nil {
-		return row{}, err
+		return checkpoint.StoredRow{}, err
 	}
 	err = item.Value(func(v []byte) error {
-		r, err = decode(v)
+		r, err = checkpoint.DecodeStored(v)
 		return err
 	})
 	return r, err
-}
-
-func encode(l *checkpoint.Lease, version uint64) ([]byte, error) {
-	l.Version = version
-	b, err := checkpoint.Marshal(*l)
-	if err != nil {
-		return nil, err
-	}
-	return append([]byte{rowLive}, b...), nil
-}
-
-func (r row) match(version uint64) error {
-	switch {
-	case !r.live:
-		return shardlog.ErrNotFound
-	case r.version != version:
-		return fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, version, r.version)
-	}
-	return nil
 }
 
 func fault(op string, k checkpoint.Key, err error) error {
@@ -153,13 +108,13 @@ func fault(op string, k checkpoint.Key, err error) error {
 
 // write runs a compare-and-set. A conflict in Badger means that the row was
 // changed meanwhile, so it is looked at again.
-func (s *Store) write(ctx context.Context, op string, k checkpoint.Key, decide func(row) ([]byte, error)) (before row, err error) {
+func (s *Store) write(ctx context.Context, op string, k checkpoint.Key, decide func(checkpoint.StoredRow) ([]byte, error)) (before checkpoint.StoredRow, err error) {
 	if err := k.Validate(); err != nil {
 		return before, fault(op, k, err)
 	}
 	key := s.key(k.Group, k.Stream, k.Shard)
 	for {
-		if err := ctx.Err(); err != nil {
+		if err := shardlog.ContextError(ctx); err != nil {
 			return before, fault(op, k, err)
 		}
 		err := s.db.Update(func(tx *badger.Txn) (err error) {
@@ -184,12 +139,7 @@ func (s *Store) write(ctx context.Context, op string, k checkpoint.Key, decide f
 // Create implements checkpoint.Store.
 func (s *Store) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
-	_, err := s.write(ctx, "create", l.Key, func(r row) ([]byte, error) {
-		if r.live {
-			return nil, shardlog.ErrExists
-		}
-		return encode(&l, r.version+1)
-	})
+	_, err := s.write(ctx, "create", l.Key, func(r checkpoint.StoredRow) ([]byte, error) { return r.Create(&l) })
 	if err != nil {
 		return checkpoint.Lease{}, err
 	}
@@ -201,16 +151,14 @@ func (s *Store) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Leas
 func (s *Store) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
 	given := l.Version
-	before, err := s.write(ctx, "update", l.Key, func(r row) ([]byte, error) {
-		if err := r.match(given); err != nil {
-			return nil, err
-		}
-		return encode(&l, r.version+1)
+	before, err := s.write(ctx, "update", l.Key, func(r checkpoint.StoredRow) ([]byte, error) {
+		l.Version = given // again, if Badger made the transaction run twice
+		return r.Update(&l)
 	})
 	if err != nil {
 		return checkpoint.Lease{}, err
 	}
-	s.watchers.Changed(&before.lease, &l)
+	s.watchers.Changed(&before.Lease, &l)
 	return l, nil
 }
 
@@ -223,19 +171,16 @@ func (s *Store) UpdateTx(ctx context.Context, tx *badger.Txn, l checkpoint.Lease
 	l = l.Clone()
 	err := l.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
-	var r row
+	var r checkpoint.StoredRow
 	key := s.key(l.Group, l.Stream, l.Shard)
 	if err == nil {
 		r, err = read(tx, key)
 	}
-	if err == nil {
-		err = r.match(l.Version)
-	}
 	var v []byte
 	if err == nil {
-		v, err = encode(&l, r.version+1)
+		v, err = r.Update(&l)
 	}
 	if err == nil {
 		err = tx.Set(key, v)
@@ -248,14 +193,9 @@ func (s *Store) UpdateTx(ctx context.Context, tx *badger.Txn, l checkpoint.Lease
 
 // Delete implements checkpoint.Store.
 func (s *Store) Delete(ctx context.Context, l checkpoint.Lease) error {
-	before, err := s.write(ctx, "delete", l.Key, func(r row) ([]byte, error) {
-		if err := r.match(l.Version); err != nil {
-			return nil, err
-		}
-		return binary.BigEndian.AppendUint64([]byte{rowDead}, r.version), nil
-	})
+	before, err := s.write(ctx, "delete", l.Key, func(r checkpoint.StoredRow) ([]byte, error) { return r.Delete(&l) })
 	if err == nil {
-		s.watchers.Changed(&before.lease, nil)
+		s.watchers.Changed(&before.Lease, nil)
 	}
 	return err
 }
@@ -264,22 +204,22 @@ func (s *Store) Delete(ctx context.Context, l checkpoint.Lease) error {
 func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
 	err := k.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
-	var r row
+	var r checkpoint.StoredRow
 	if err == nil {
 		err = s.db.View(func(tx *badger.Txn) (err error) {
 			r, err = read(tx, s.key(k.Group, k.Stream, k.Shard))
 			return err
 		})
 	}
-	if err == nil && !r.live {
+	if err == nil && !r.Live {
 		err = shardlog.ErrNotFound
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault("get", k, err)
 	}
-	return r.lease, nil
+	return r.Lease, nil
 }
 
 // List implements checkpoint.Store.
@@ -296,22 +236,22 @@ func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Le
 		it := tx.NewIterator(o)
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
-			if err := ctx.Err(); err != nil {
+			if err := shardlog.ContextError(ctx); err != nil {
 				return err
 			}
-			var r row
+			var r checkpoint.StoredRow
 			err := it.Item().Value(func(v []byte) (err error) {
-				r, err = decode(v)
+				r, err = checkpoint.DecodeStored(v)
 				return err
 			})
 			if err != nil {
 				return err
 			}
-			if r.live {
-				out = append(out, r.lease)
+			if r.Live {
+				out = append(out, r.Lease)
 			}
 		}
-		return ctx.Err()
+		return shardlog.ContextError(ctx)
 	})
 	if err != nil {
 		return nil, fault("list", k, err)

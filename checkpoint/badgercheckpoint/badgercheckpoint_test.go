@@ -143,7 +143,7 @@ func TestCountsExactlyOnce(t *testing.T) {
 		require.NoError(t, err)
 	}
 	calls := 0
-	c, err := consumer.New(st, &consumer.Options{Store: store, BatchSize: 50, MaxLeases: 1, Retry: consumer.Retry{Initial: 1}})
+	c, err := consumer.New(st, &consumer.Options{Store: store, MaxBatchRecords: 50, MaxLeases: 1, Retry: consumer.Retry{Initial: 1}})
 	require.NoError(t, err)
 	total := func() (sum uint64) {
 		require.NoError(t, kv.View(func(tx *badger.Txn) error { sum = count(tx); return nil }))

@@ -132,7 +132,7 @@ func once(o *dynamodb.Options) { o.RetryMaxAttempts = 1 }
 // or not, and throttling. Those of the context stay what they are.
 func unavailable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return errors.Join(context.Cause(ctx), err)
+		return errors.Join(shardlog.ContextError(ctx), err)
 	}
 	return errors.Join(checkpoint.ErrUnavailable, err)
 }
@@ -147,7 +147,7 @@ func fault(op string, k checkpoint.Key, err error) error {
 func (s *Store) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	err := l.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault("create", l.Key, err)
@@ -172,7 +172,7 @@ const isVersion = leaseCounter + " = :is"
 func (s *Store) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	err := l.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault("update", l.Key, err)
@@ -191,7 +191,7 @@ func (s *Store) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Leas
 func (s *Store) Delete(ctx context.Context, l checkpoint.Lease) error {
 	err := l.Key.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return fault("delete", l.Key, err)
@@ -227,7 +227,7 @@ func (s *Store) refused(ctx context.Context, l checkpoint.Lease, err error) erro
 func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
 	err := k.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	var l checkpoint.Lease
 	if err == nil {
@@ -255,7 +255,7 @@ func (s *Store) read(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, e
 // changes while the table is read is seen as it was before or after.
 func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Lease, error) {
 	k := checkpoint.Key{Group: group, Stream: stream}
-	if err := ctx.Err(); err != nil {
+	if err := shardlog.ContextError(ctx); err != nil {
 		return nil, fault("list", k, err)
 	}
 	var out []checkpoint.Lease

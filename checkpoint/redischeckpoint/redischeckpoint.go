@@ -160,7 +160,7 @@ func (s *Store) write(ctx context.Context, op string, script *redis.Script, l ch
 	l.Version = 0 // it is kept beside the data
 	data, err := checkpoint.Marshal(l)
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault(op, l.Key, err)
@@ -200,7 +200,7 @@ func randomBytes() []byte {
 func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
 	err := k.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault("get", k, err)
@@ -222,7 +222,7 @@ func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, er
 // List implements checkpoint.Store.
 func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Lease, error) {
 	k := checkpoint.Key{Group: group, Stream: stream}
-	if err := ctx.Err(); err != nil {
+	if err := shardlog.ContextError(ctx); err != nil {
 		return nil, fault("list", k, err)
 	}
 	all, err := until(ctx, func() (map[string]string, error) { return s.client.HGetAll(ctx, s.keys(group, "")[0]).Result() })
@@ -273,13 +273,13 @@ func until[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	var zero T
 	select {
 	case <-ctx.Done():
-		return zero, context.Cause(ctx)
+		return zero, shardlog.ContextError(ctx)
 	case r := <-done:
 		switch {
 		case r.err == nil || errors.Is(r.err, redis.Nil):
 			return r.v, r.err
 		case ctx.Err() != nil:
-			return zero, errors.Join(context.Cause(ctx), r.err)
+			return zero, errors.Join(shardlog.ContextError(ctx), r.err)
 		}
 		return zero, errors.Join(checkpoint.ErrUnavailable, r.err)
 	}

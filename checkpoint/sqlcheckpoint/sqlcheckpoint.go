@@ -129,7 +129,7 @@ func (s *Store) prepare(d Dialect, table string) {
 // Those of the context stay what they are.
 func unavailable(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {
-		return errors.Join(ctx.Err(), err)
+		return errors.Join(shardlog.ContextError(ctx), err)
 	}
 	return errors.Join(checkpoint.ErrUnavailable, err)
 }
@@ -159,7 +159,7 @@ func decode(version int64, data []byte) (checkpoint.Lease, error) {
 func (s *Store) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	data, err := encode(l)
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault("create", l.Key, err)
@@ -181,7 +181,7 @@ func (s *Store) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Leas
 func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
 	err := k.Validate()
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault("get", k, err)
@@ -209,7 +209,7 @@ func (s *Store) List(ctx context.Context, group, stream string) (out []checkpoin
 	if stream == "" {
 		query, params = s.listAll, params[:1]
 	}
-	if err := ctx.Err(); err != nil {
+	if err := shardlog.ContextError(ctx); err != nil {
 		return nil, fault("list", k, err)
 	}
 	rows, err := s.db.QueryContext(ctx, query, params...)
@@ -270,7 +270,7 @@ func (s *Store) Delete(ctx context.Context, l checkpoint.Lease) error {
 func (s *Store) replace(ctx context.Context, db executor, op, query string, l checkpoint.Lease) (checkpoint.Lease, error) {
 	data, err := encode(l)
 	if err == nil {
-		err = ctx.Err()
+		err = shardlog.ContextError(ctx)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault(op, l.Key, err)

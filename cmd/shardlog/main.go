@@ -49,7 +49,7 @@ func init() {
 	commands = append(commands, streamCommands...)
 	commands = append(commands, putCommand, tailCommand)
 	commands = append(commands, benchCommands...)
-	commands = append(commands, costCommand, completionCommand)
+	commands = append(commands, costCommand, versionCommand, completionCommand)
 }
 
 func main() {

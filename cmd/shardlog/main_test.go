@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -160,6 +161,19 @@ func TestCommandLines(t *testing.T) {
 		require.Contains(t, out, "create list describe split merge delete")
 		require.Contains(t, out, "list show merge compare")
 	}
+}
+
+// TestVersion checks that the version comes from the build and not from a text
+// in the source; .ci/run checks it in a command that was installed.
+func TestVersion(t *testing.T) {
+	require.Regexp(t, `^shardlog \S+, log \S+, go1\.\S+ \w+/\w+\n$`, mustCLI(t, "", "version"))
+	info := &debug.BuildInfo{Deps: []*debug.Module{
+		{Path: "example.com/other", Version: "v9.0.0"}, {Path: logModule, Version: "v0.1.0"},
+	}}
+	require.Equal(t, "v0.1.0", moduleVersion(info, logModule))
+	info.Deps[1].Replace = &debug.Module{Path: "../.."}
+	require.Equal(t, "(devel)", known(moduleVersion(info, logModule)))
+	require.Equal(t, "(devel)", known(moduleVersion(&debug.BuildInfo{}, logModule)))
 }
 
 func TestTailFollows(t *testing.T) {

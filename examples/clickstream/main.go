@@ -85,9 +85,9 @@ func countAll(ctx context.Context, st *stream.Stream, db *sql.DB) error {
 		Group: "sessions",
 		// With a name that stays, a worker that is started again after a kill
 		// need not wait until its former life has expired.
-		WorkerID:  "counter",
-		Store:     store,
-		BatchSize: 500,
+		WorkerID:        "counter",
+		Store:           store,
+		MaxBatchRecords: 500,
 	})
 	if err != nil {
 		return err

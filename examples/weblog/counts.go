@@ -222,7 +222,7 @@ const group = "weblog"
 func startCounting(st *stream.Stream, c *counts) (stop func() error, err error) {
 	// Larger batches mean fewer files written. With a name that stays, a worker
 	// that is started again after a kill need not wait for its former life.
-	cons, err := consumer.New(st, &consumer.Options{Group: group, WorkerID: "counter", BatchSize: 10_000, BatchBytes: 4 << 20, ShutdownTimeout: 10 * time.Second})
+	cons, err := consumer.New(st, &consumer.Options{Group: group, WorkerID: "counter", MaxBatchRecords: 10_000, MaxBatchBytes: 4 << 20, ShutdownTimeout: 10 * time.Second})
 	if err != nil {
 		return nil, err
 	}

@@ -25,7 +25,7 @@ var required = map[string][]string{
 		"github.com/twmb/franz-go/pkg/kfake", "github.com/wcharczuk/go-chart/v2", "go.etcd.io/bbolt", "modernc.org/sqlite",
 	},
 	"benchmarks/kinesis": {
-		aws, aws + "/config", aws + "/credentials", aws + "/service/kinesis", "github.com/aws/smithy-go", testify,
+		aws, aws + "/config", aws + "/credentials", aws + "/service/kinesis", smithy, testify,
 	},
 	"benchmarks/patterns": {
 		"github.com/HdrHistogram/hdrhistogram-go", "github.com/aclements/go-moremath", testify, "go.yaml.in/yaml/v3",
@@ -36,11 +36,12 @@ var required = map[string][]string{
 	"cmd/shardlog":                  {testify},
 	"examples/clickstream":          {testify, "modernc.org/sqlite"},
 	"examples/workergroup":          {"github.com/jackc/pgx/v5", testify, "modernc.org/sqlite"},
-	"sdktest/golang":                {aws, aws + "/config", aws + "/credentials", aws + "/service/kinesis", testify},
+	"sdktest/golang":                {aws, aws + "/config", aws + "/credentials", aws + "/service/kinesis", smithy, testify},
 }
 
 const (
 	aws     = "github.com/aws/aws-sdk-go-v2"
+	smithy  = "github.com/aws/smithy-go"
 	testify = "github.com/stretchr/testify"
 )
 

@@ -22,7 +22,7 @@ import (
 // match shardlog.ErrUnknownOutcome.
 func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult) error {
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 	if len(targets) != len(records) || len(res) != len(records) || slices.Contains(targets, nil) {
 		return &shardlog.InvalidError{Field: "targets and results", Value: fmt.Sprintf("%d and %d, or a nil shard", len(targets), len(res)),
@@ -72,7 +72,7 @@ func notTried(err error) error {
 // AppendOne is Append for one record.
 func (l *Log) AppendOne(ctx context.Context, s *Shard, r *shardlog.Record) (shardlog.SequenceNumber, error) {
 	if ctx.Err() != nil {
-		return shardlog.SequenceNumber{}, context.Cause(ctx)
+		return shardlog.SequenceNumber{}, shardlog.ContextError(ctx)
 	}
 	l.mu.Lock()
 	if err := l.awaitRoom(ctx); err != nil {
@@ -134,7 +134,7 @@ func (l *Log) awaitRoom(ctx context.Context) error {
 		l.stall(ctx)
 		if ctx.Err() != nil {
 			l.mu.Unlock()
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 	}
 	for l.err == nil && l.open.bytes >= groupBytes {
@@ -146,7 +146,7 @@ func (l *Log) awaitRoom(ctx context.Context) error {
 		select {
 		case <-taken:
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return shardlog.ContextError(ctx)
 		}
 		l.mu.Lock()
 	}

@@ -13,7 +13,7 @@ import (
 // whatever their size, so that they are stored together or not at all.
 func (l *Log) AppendIf(ctx context.Context, s *Shard, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.SequenceNumber, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+		return nil, shardlog.ContextError(ctx)
 	}
 	l.mu.Lock()
 	if err := l.awaitRoom(ctx); err != nil {
@@ -56,8 +56,8 @@ func (s *Shard) checkExpected(expected shardlog.SequenceNumber) error {
 		actual = s.sequence(s.lastAssigned, s.lastMs)
 	}
 	// The arrival second is not compared: the counter alone names a record.
-	if expected.IsZero() != actual.IsZero() || (!actual.IsZero() && !s.owns(expected)) ||
-		(!actual.IsZero() && counterOf(expected) != counterOf(actual)) {
+	if expected.IsSet() != actual.IsSet() || (actual.IsSet() && !s.owns(expected)) ||
+		(actual.IsSet() && counterOf(expected) != counterOf(actual)) {
 		return &shardlog.ConflictError{Expected: expected, Actual: actual}
 	}
 	return nil

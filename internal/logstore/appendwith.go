@@ -21,7 +21,7 @@ const (
 // no group are errors, and so is the whole call's error if none did.
 func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, o *AppendOptions) error {
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 	for from := 0; ; {
 		g, to, err := l.enqueueWith(ctx, records, targets, res, from, o)
@@ -114,7 +114,7 @@ func (l *Log) awaitNext(ctx context.Context) error {
 	select {
 	case <-taken:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 	l.mu.Lock()
 	return nil

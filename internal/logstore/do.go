@@ -53,7 +53,7 @@ func (l *Log) submit(ctx context.Context, o *op) error {
 	case <-o.done:
 		return o.err
 	case <-ctx.Done():
-		return errors.Join(shardlog.ErrUnknownOutcome, context.Cause(ctx))
+		return errors.Join(shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
 	}
 }
 

@@ -67,7 +67,7 @@ func (g *group) wait(ctx context.Context) error {
 	case <-g.done:
 		return g.err
 	case <-ctx.Done():
-		return errors.Join(shardlog.ErrUnknownOutcome, context.Cause(ctx))
+		return errors.Join(shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
 	}
 }
 

@@ -74,7 +74,7 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 	for {
 		if err := errors.Join(ctx.Err(), s.log.closing()); err != nil {
 			if ctx.Err() != nil {
-				err = context.Cause(ctx)
+				err = shardlog.ContextError(ctx)
 			}
 			fail(err)
 			return

@@ -15,7 +15,7 @@ import (
 // or that of ctx.
 func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
 	if err := ctx.Err(); err != nil {
-		return shardlog.Page{}, context.Cause(ctx)
+		return shardlog.Page{}, shardlog.ContextError(ctx)
 	}
 	maxRecords, maxBytes := req.MaxRecords, req.MaxBytes
 	if maxRecords <= 0 || maxRecords > shardlog.MaxPageRecords {

@@ -41,7 +41,7 @@ func (s *Shard) Trim(ctx context.Context, upto uint64) error {
 // then. One that is below the horizon already leaves everything as it is.
 func (s *Shard) TrimBefore(ctx context.Context, before shardlog.Position) error {
 	if err := ctx.Err(); err != nil {
-		return context.Cause(ctx)
+		return shardlog.ContextError(ctx)
 	}
 	st, err := s.resolve(s.view.Load(), before)
 	if errors.Is(err, shardlog.ErrExpired) {

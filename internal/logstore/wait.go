@@ -56,7 +56,7 @@ func (s *Shard) waitFor(ctx context.Context, counter uint64, timeout <-chan time
 		case <-timeout:
 			return s.view.Load(), nil
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, shardlog.ContextError(ctx)
 		case <-s.log.quit:
 			return nil, shardlog.ErrClosed
 		}

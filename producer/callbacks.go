@@ -1,0 +1,99 @@
+package producer
+
+import (
+	"log/slog"
+	"runtime/debug"
+)
+
+// callbackRun is how many callbacks run before the room of their records is
+// free again.
+const callbackRun = 256
+
+// runCallbacks calls callbacks until none is left. Only one goroutine does so at
+// a time: the one that outbox.claim chose. First to before next are entries of a
+// chain whose callbacks were called, from next on they still have to be.
+func (p *Producer) runCallbacks(first, next *entry) {
+	calling := false
+	defer func() {
+		if calling { // a callback ended the goroutine with runtime.Goexit
+			go p.runCallbacks(first, next)
+		}
+	}()
+	defer p.callbacks.Leave(p.callbacks.Enter())
+	p.mu.Lock()
+	for {
+		p.core.freeUntil(first, next)
+		if first = next; first == nil {
+			first = p.core.outbox.pending.cut(callbackRun)
+			next = first
+		}
+		if first == nil {
+			break
+		}
+		p.core.advance(p.now())
+		p.unlock()
+		calling = true
+		for next != nil {
+			e := next
+			next = e.next
+			p.call(e)
+		}
+		calling = false
+		p.mu.Lock()
+	}
+	p.core.outbox.running = false
+	p.core.advance(p.now())
+	p.unlock()
+}
+
+// call calls the callback of an entry.
+func (p *Producer) call(e *entry) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.onCallbackPanic(v)
+		}
+	}()
+	e.callback(e.outcome.res, e.outcome.err)
+}
+
+func (p *Producer) onCallbackPanic(v any) {
+	err := &PanicError{Value: v, Stack: debug.Stack()}
+	p.mu.Lock()
+	p.core.stats.panics++
+	p.unlock()
+	p.notePanic(err)
+	p.log(func(l *slog.Logger) {
+		l.Error("a callback panicked", slog.Any("panic", v), slog.String("stack", string(err.Stack)))
+	})
+}
+
+// log calls the logger, whose handler is not ours. It is called without mu.
+func (p *Producer) log(f func(l *slog.Logger)) {
+	defer func() {
+		if v := recover(); v != nil {
+			p.notePanic(&PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	f(p.conf.Logger)
+}
+
+// notePanic keeps the first panic for Shutdown.
+func (p *Producer) notePanic(err *PanicError) {
+	p.mu.Lock()
+	if p.panicked == nil {
+		p.panicked = err
+	}
+	p.unlock()
+}
+
+// insideCallback reports whether the caller is a callback. The caller holds mu,
+// which is released meanwhile.
+func (p *Producer) insideCallback() bool {
+	if !p.core.outbox.running {
+		return false
+	}
+	p.unlock()
+	inside := p.callbacks.Inside()
+	p.mu.Lock()
+	return inside
+}

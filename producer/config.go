@@ -1,0 +1,40 @@
+package producer
+
+import "github.com/shardlog/shardlog"
+
+// config is what New fixes for the life of a producer. No lock guards it.
+type config struct {
+	Options
+	ttl         int64 // Options.TTL in nanoseconds; 0 for none
+	fullRequest int   // as many ready records fill a request
+	needsShards bool  // the shard of each record has to be known
+	sendsRanges bool  // the sink refuses what is on the wrong shard
+	// strict is set if a request may have one record of a key only, by the
+	// options or by what the sink can do.
+	strict       bool
+	wrapsHeaders bool // the sink stores headers only inside aggregates
+}
+
+func newConfig(sink shardlog.Sink, o Options) config {
+	caps := shardlog.CapabilitiesOf(sink)
+	c := config{
+		Options: o, ttl: max(int64(o.TTL), 0), fullRequest: o.MaxBatchRecords,
+		needsShards: o.Aggregation.Enabled || o.Keyless || o.ShardRate != (ShardRate{}),
+		strict:      o.keepsOrderSingly(caps), wrapsHeaders: !caps.Headers,
+	}
+	if a := o.Aggregation; a.Enabled {
+		_, takesRanges := sink.(shardlog.RequestSink)
+		c.sendsRanges = takesRanges && caps.RefusesMisrouted
+		// As many as there may be in a full request; its bytes come first.
+		c.fullRequest = 1 << 30
+		if a.MaxCount > 0 && a.MaxCount < c.fullRequest/o.MaxBatchRecords {
+			c.fullRequest = a.MaxCount * o.MaxBatchRecords
+		}
+	}
+	return c
+}
+
+// aggregates reports whether e may be a part of an aggregate.
+func (c *config) aggregates(e *entry) bool {
+	return c.Aggregation.Enabled && !e.notAggregated && e.maxSlots == 0 && e.dedupID() == ""
+}
