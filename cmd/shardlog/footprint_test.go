@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
 // build builds the command as users do, without the flags of a test run.
@@ -90,7 +92,7 @@ func TestFootprint(t *testing.T) {
 	}, 30*time.Second, 50*time.Millisecond, "idle, but large")
 	t.Logf("idle: %d KiB", idle)
 
-	c := &client{http: &http.Client{Transport: &http.Transport{}}, url: url, region: "us-east-1", key: "000000000000", secret: "x"}
+	c := &client{http: &http.Client{Transport: &http.Transport{}}, url: url, region: "us-east-1", credentials: awswire.Credentials{AccessKey: "000000000000", Secret: "x"}}
 	defer c.http.CloseIdleConnections()
 	const shards, consumers = 50, 20
 	require.NoError(t, c.call(t.Context(), "CreateStream", object{"StreamName": "s", "ShardCount": shards}, nil))
@@ -116,7 +118,7 @@ func (c *client) subscribe(t *testing.T, arn string, shard int) io.Closer {
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "Kinesis_20131202.SubscribeToShard")
-	c.sign(r, body, time.Now().UTC())
+	awswire.Sign(r, body, c.credentials, c.region, "kinesis", time.Now())
 	res, err := c.http.Do(r)
 	require.NoError(t, err)
 	require.Equal(t, 200, res.StatusCode)

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/internal/kpl"
 	"github.com/shardlog/shardlog/kinesistest"
 	"github.com/shardlog/shardlog/stream"
@@ -339,7 +340,7 @@ func TestKillLosesNothing(t *testing.T) {
 	acked := map[string]bool{}
 	for round := range 3 {
 		s := startServe(t, "-dir", dir)
-		c := &client{http: &http.Client{Transport: &http.Transport{}}, url: s.url, region: "us-east-1", key: "000000000000", secret: "x"}
+		c := &client{http: &http.Client{Transport: &http.Transport{}}, url: s.url, region: "us-east-1", credentials: awswire.Credentials{AccessKey: "000000000000", Secret: "x"}}
 		if round == 0 {
 			require.NoError(t, c.call(t.Context(), "CreateStream", object{"StreamName": "s", "ShardCount": 4}, nil))
 		}
