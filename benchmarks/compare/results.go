@@ -99,7 +99,7 @@ func table(b *strings.Builder, head []string, rows [][]string) {
 
 const intro = `# Benchmarks
 
-Written by a program: make bench-compare runs it and writes this page and its charts. Do not edit it.
+Written by a program: make bench-compare runs it and writes this page and its charts again. Do not edit it.
 
 - Machine and time: %s; %d rounds, %v.
 - Command: %s
