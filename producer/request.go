@@ -40,7 +40,7 @@ type request struct {
 
 	// The last call of the sink.
 	started     time.Time
-	duration        time.Duration
+	duration    time.Duration
 	results     []shardlog.PutResult
 	err         error
 	notSent     bool // the call failed before the sink had the records
