@@ -18,6 +18,11 @@ type Recovery struct {
 	// missing or damaged, and readers may have seen them: damaged blocks at
 	// the end of a shard are dropped, and numbers skipped.
 	Unsynced bool
+	// Unclean says that the last writer did not close the store. Numbers that it
+	// had given out are then skipped even if each commit was synced: a log that
+	// was damaged afterwards may have lost the newest records, and readers may
+	// have seen them.
+	Unclean bool
 }
 
 // skipCounters is how many numbers of a shard are skipped after an unclean end
@@ -277,7 +282,7 @@ func (r *recovery) finish(s *Shard, ld *load, rec Recovery) {
 		v.last = max(v.last, ld.config.Last)
 	}
 	s.lastAssigned, s.next, s.lastMs = v.last, max(v.last, ld.config.Floor)+1, v.lastMs
-	if (rec.Unsynced || r.damaged) && !v.closed {
+	if (rec.Unclean || rec.Unsynced || r.damaged) && !v.closed {
 		s.next += skipCounters
 	}
 	s.usage.Bytes.Add(v.bytes)
