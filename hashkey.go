@@ -57,7 +57,7 @@ func ParseHashKey(s string) (HashKey, error) {
 	return NewHashKey(hi, lo), nil
 }
 
-// IsSet tells whether k was set; it is false for the zero value only.
+// IsSet reports whether k was set; it is false for the zero value only.
 func (k HashKey) IsSet() bool { return k.set }
 
 // Words returns k as hi*2^64 + lo.

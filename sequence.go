@@ -77,8 +77,8 @@ func (n SequenceNumber) composed() bool {
 	return n.hi>>56 == 2 && n.lo&15 == 2+1 && n.mid&0xff00 == 0 && n.hi&0x8000 == 0 && (n.hi>>16^n.lo>>4)&15 == 0
 }
 
-// IsZero reports whether n is unset.
-func (n SequenceNumber) IsZero() bool { return n == SequenceNumber{} }
+// IsSet reports whether n was set; it is false for the zero value only.
+func (n SequenceNumber) IsSet() bool { return n != SequenceNumber{} }
 
 // Compare returns -1, 0 or 1 as n is below, equal to or above o.
 func (n SequenceNumber) Compare(o SequenceNumber) int {
@@ -123,7 +123,7 @@ func (n SequenceNumber) Arrival() (t time.Time, ok bool) {
 
 // String returns the decimal form, or "" when n is unset.
 func (n SequenceNumber) String() string {
-	if n.IsZero() {
+	if !n.IsSet() {
 		return ""
 	}
 	return string(appendDecimal(make([]byte, 0, maxDigits), n.number()))
@@ -131,7 +131,7 @@ func (n SequenceNumber) String() string {
 
 // AppendText appends the decimal form to b; it never fails.
 func (n SequenceNumber) AppendText(b []byte) ([]byte, error) {
-	if n.IsZero() {
+	if !n.IsSet() {
 		return b, nil
 	}
 	return appendDecimal(b, n.number()), nil

@@ -1,11 +1,3 @@
-// Package shardlog is the vocabulary that every other package of the module
-// shares: records, sequence numbers, hash keys, positions, shard descriptions,
-// the Sink and Source interfaces, and the errors.
-//
-// The log itself is in package stream, and the clients that write and read it
-// are in packages producer and consumer. This package imports nothing of
-// theirs, so code written against Sink and Source does not link the storage
-// engine.
 package shardlog
 
 import (

@@ -60,7 +60,7 @@ func TestSequenceNumberLayout(t *testing.T) {
 		got, err := shardlog.ParseSequenceNumber(n.String())
 		require.NoError(t, err)
 		assert.Equal(t, n, got)
-		assert.False(t, n.IsZero())
+		assert.True(t, n.IsSet())
 	}
 }
 
@@ -140,7 +140,7 @@ func TestForeignSequenceNumbers(t *testing.T) {
 		n, err := shardlog.ParseSequenceNumber(s)
 		require.NoError(t, err, s)
 		assert.Equal(t, s, n.String())
-		assert.False(t, n.IsZero(), s)
+		assert.True(t, n.IsSet(), s)
 		assert.Equal(t, 1, n.Compare(last), s)
 		_, ok := parts(n)
 		assert.False(t, ok, s)
@@ -174,10 +174,10 @@ func TestSequenceNumberOrder(t *testing.T) {
 		for _, b := range numbers {
 			want := 0
 			switch {
-			case a.IsZero() && b.IsZero():
-			case a.IsZero():
+			case !a.IsSet() && !b.IsSet():
+			case !a.IsSet():
 				want = -1
-			case b.IsZero():
+			case !b.IsSet():
 				want = 1
 			default:
 				want = bigOf(t, a.String()).Cmp(bigOf(t, b.String()))
@@ -201,15 +201,15 @@ func TestSequenceNumbersGrowAlongTheLineage(t *testing.T) {
 
 func TestUnsetSequenceNumber(t *testing.T) {
 	var n shardlog.SequenceNumber
-	assert.True(t, n.IsZero())
+	assert.False(t, n.IsSet())
 	assert.Empty(t, n.String())
 	b, err := n.MarshalText()
 	require.NoError(t, err)
 	got := shardlog.NewSequenceNumber(1, 1, 1, 1)
 	require.NoError(t, got.UnmarshalText(b))
-	assert.True(t, got.IsZero())
+	assert.False(t, got.IsSet())
 	require.Error(t, got.UnmarshalText([]byte("01")))
-	assert.True(t, got.IsZero(), "unchanged by the error")
+	assert.False(t, got.IsSet(), "unchanged by the error")
 }
 
 func TestHashKeyText(t *testing.T) {

@@ -83,7 +83,7 @@ func checkPosition(field string, p shardlog.Position) error {
 			return nil
 		}
 	case shardlog.KindAt, shardlog.KindAfter:
-		if !p.Sequence().IsZero() {
+		if p.Sequence().IsSet() {
 			return nil
 		}
 	}

@@ -66,16 +66,12 @@ func (o leaseOwner) Revoked(l *lease.Lease) { o.r.revoked(l.Shard().ID, l.Epoch(
 func (o leaseOwner) Failed(err error) { o.r.fail("", err) }
 
 func (o leaseOwner) Blocked(l *lease.Lease, why string) {
-	o.r.update(l.Shard().ID, func(s *shard) {
-		if s.stats.Epoch == l.Epoch() {
-			s.stats.block(why)
-		}
-	})
+	o.r.block(l.Shard().ID, l.Epoch(), why)
 }
 
 func (o leaseOwner) Notify(e lease.Event) {
 	if e.ShardID != "" {
-		o.r.update(e.ShardID, func(s *shard) { o.r.noteLeaseEvent(s, e) })
+		o.r.update(e.ShardID, func(s *shard) { o.r.noteLeaseEvent(s, e, o.r.o.WorkerID) })
 	}
 	o.r.emit(Event{
 		Kind: EventKind(e.Kind), ShardID: e.ShardID, Position: e.Position, Epoch: e.Epoch, Attempt: e.Attempt, Wait: e.Wait, Err: e.Err,
@@ -85,11 +81,11 @@ func (o leaseOwner) Notify(e lease.Event) {
 const goneFromStream = "gone from the stream"
 
 // noteLeaseEvent updates what Stats shows. The caller holds mu.
-func (r *run) noteLeaseEvent(s *shard, e lease.Event) {
+func (b *board) noteLeaseEvent(s *shard, e lease.Event, self string) {
 	switch e.Kind {
 	case lease.Acquired:
-		s.stats.Epoch, s.stats.Owner, s.stats.Checkpoint, s.stats.Blocked = e.Epoch, r.o.WorkerID, e.Position, ""
-		r.taken++
+		s.stats.Epoch, s.stats.Owner, s.stats.Checkpoint, s.stats.Blocked = e.Epoch, self, e.Position, ""
+		b.taken++
 	case lease.Checkpointed:
 		if s.stats.Epoch == e.Epoch {
 			s.stats.Checkpoint = e.Position
@@ -102,13 +98,13 @@ func (r *run) noteLeaseEvent(s *shard, e lease.Event) {
 // Observed updates what Stats shows of the group, and of the shards that this
 // worker does not have.
 func (o leaseOwner) Observed(v lease.Overview) {
-	r := o.r
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.workers, r.total, r.needed = v.Workers, v.Ready, v.Free
+	b := o.r.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.workers, b.total, b.needed = v.Workers, v.Ready, v.Free
 	for _, st := range v.Shards {
-		s := r.shard(st.ShardID)
-		if s.task != nil {
+		s := b.shard(st.ShardID)
+		if s.duty != nil {
 			continue // acquired since
 		}
 		s.stats.Ended = s.stats.Ended || st.Ended
@@ -119,21 +115,15 @@ func (o leaseOwner) Observed(v lease.Overview) {
 
 // acquired begins the work on a shard.
 func (r *run) acquired(l ownership) {
-	id := l.Shard().ID
-	var t *task
-	r.update(id, func(s *shard) {
-		t = newTask(r, l)
-		s.task = t
-	})
+	t := newTask(r, l)
+	r.add(t.duty)
 	l.OnLost(t.lose)
 	r.tasks.Go(t.run)
 }
 
 // revoked asks the task of a shard to finish and give it back.
 func (r *run) revoked(id string, epoch uint64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s := r.shards[id]; s != nil && s.task != nil && s.task.epoch == epoch {
-		s.task.stopReading(errHandOff)
+	if d := r.dutyOf(id); d != nil && d.epoch == epoch {
+		d.finish(errHandOff)
 	}
 }

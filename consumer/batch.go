@@ -127,7 +127,7 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 
 // usable checks what does not depend on the state of the shard.
 func (b *Batch) usable(op string, pos shardlog.Position) error {
-	if pos.Kind() != shardlog.KindAfter || pos.Sequence().IsZero() {
+	if pos.Kind() != shardlog.KindAfter || !pos.Sequence().IsSet() {
 		return &shardlog.InvalidError{Field: "Position", Value: pos, Limit: "after a record of the batch"}
 	}
 	if b.task == nil {
@@ -146,18 +146,6 @@ func (b *Batch) fault(op string, err error) error {
 	}
 	return e
 }
-
-// acquire takes the lock of the task.
-func (t *task) acquire(ctx context.Context) error {
-	select {
-	case <-t.lock:
-		return nil
-	case <-ctx.Done():
-		return shardlog.ContextError(ctx)
-	}
-}
-
-func (t *task) free() { t.lock <- struct{}{} }
 
 // admits tells why b may not store pos. The caller has the lock.
 func (t *task) admits(b *Batch, pos shardlog.Position) error {

@@ -2,93 +2,13 @@ package consumer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/checkpoint"
 )
-
-// pauses says which shards are not to be delivered now, and which are to be
-// delivered from elsewhere.
-type pauses struct {
-	mu     sync.Mutex
-	all    bool
-	shards map[string]bool
-	seeks  map[string]*seek
-	change chan struct{} // closed and replaced at each change
-}
-
-// seek is a request to go on from another position.
-type seek struct {
-	// t is the task that was asked. A later task of the shard must not carry
-	// the request out, because the caller was told that it failed.
-	t    *task
-	pos  shardlog.Position
-	done chan struct{} // closed when err is set
-	err  error
-}
-
-// changed returns a channel that the next change closes.
-func (p *pauses) changed() <-chan struct{} {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.change == nil {
-		p.change = make(chan struct{})
-	}
-	return p.change
-}
-
-func (p *pauses) update(f func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	f()
-	if p.change != nil {
-		close(p.change)
-		p.change = nil
-	}
-}
-
-func (p *pauses) paused(id string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.all || p.shards[id]
-}
-
-// wants tells whether obey has something to do for a shard.
-func (p *pauses) wants(id string) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.all || p.shards[id] || p.seeks[id] != nil
-}
-
-// take returns the seek that waits for a task, and removes it.
-func (p *pauses) take(t *task) *seek {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.seeks[t.id]
-	if s == nil || s.t != t {
-		return nil
-	}
-	delete(p.seeks, t.id)
-	return s
-}
-
-// withdraw removes a seek that no task has begun to carry out. False means
-// that one has, or that a later seek has replaced it.
-func (p *pauses) withdraw(s *seek) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.seeks[s.t.id] != s {
-		return false
-	}
-	delete(p.seeks, s.t.id)
-	return true
-}
 
 // Pause stops the delivery of some shards, or of all that there are and will
 // be when none is named. A batch that is with the handler is not affected. The
@@ -158,12 +78,11 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 	} else if pos.Kind() == shardlog.KindLatest {
 		pos = page.Next
 	}
-	var t *task
-	r.update(shardID, func(sh *shard) { t = sh.task })
-	if !t.working() {
+	d := r.dutyOf(shardID)
+	if !d.working() {
 		return fault(ErrLeaseNotHeld)
 	}
-	s := &seek{t: t, pos: pos, done: make(chan struct{})}
+	s := &seek{d: d, pos: pos, done: make(chan struct{})}
 	c.pauses.update(func() {
 		if c.pauses.seeks == nil {
 			c.pauses.seeks = map[string]*seek{}
@@ -177,83 +96,6 @@ func (c *Consumer) Seek(ctx context.Context, shardID string, pos shardlog.Positi
 	if err := c.pauses.await(ctx, s); err != nil {
 		return fault(err)
 	}
-	return nil
-}
-
-// await waits until a seek is carried out, or makes sure that it will not be.
-func (p *pauses) await(ctx context.Context, s *seek) error {
-	select {
-	case <-s.done:
-		return s.err
-	case <-ctx.Done():
-		if p.withdraw(s) {
-			return shardlog.ContextError(ctx)
-		}
-		select {
-		case <-s.done:
-			return s.err
-		default:
-			return fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
-		}
-	case <-s.t.storing.Done():
-		if !p.withdraw(s) {
-			<-s.done // soon: the task writes no more
-			return s.err
-		}
-		switch cause := context.Cause(s.t.storing); {
-		case errors.Is(cause, context.Canceled):
-			return ErrLeaseNotHeld // the task gave the shard back
-		default:
-			return cause
-		}
-	}
-}
-
-// obey does what Pause and Seek ask for, before each batch. It returns false
-// when the reading was stopped.
-func (t *task) obey() (again bool, err error) {
-	for t.reading.Err() == nil {
-		t.change = t.r.pauses.changed() // before looking, so that none is missed
-		if s := t.r.pauses.take(t); s != nil {
-			s.err = t.seekTo(s.pos)
-			close(s.done)
-			if errors.Is(s.err, ErrLeaseLost) {
-				return false, s.err
-			}
-		}
-		if !t.r.pauses.paused(t.id) {
-			return true, nil
-		}
-		if err := t.save(); err != nil {
-			return false, err
-		}
-		t.blocked("paused")
-		select {
-		case <-t.change:
-			t.blocked("")
-		case <-t.reading.Done():
-		}
-	}
-	return false, nil
-}
-
-// seekTo makes pos the checkpoint and reads from there.
-func (t *task) seekTo(pos shardlog.Position) error {
-	<-t.lock
-	err := t.lease.Commit(func(l *checkpoint.Lease) {
-		l.Checkpoint, l.Switches, l.Prepared, l.PreparedState = pos, 0, nil, nil
-	})
-	if err == nil {
-		t.pos = pos
-		t.seeks++
-	}
-	t.free()
-	if err != nil {
-		return err
-	}
-	t.fetch.stop()
-	t.rest, t.chunk = nil, nil
-	t.fetch = t.fetchFrom(pos)
 	return nil
 }
 
@@ -308,4 +150,19 @@ func (c *Consumer) Blocked() []Blocked {
 	}
 	slices.SortFunc(out, func(a, b Blocked) int { return strings.Compare(a.ShardID, b.ShardID) })
 	return out
+}
+
+// Stats returns the state of the consumer and of each shard. It does not
+// block, and returns no shards before Run.
+func (c *Consumer) Stats() Stats {
+	c.mu.Lock()
+	r := c.run
+	c.mu.Unlock()
+	s := Stats{WorkerID: c.opts.WorkerID}
+	if r == nil {
+		return s
+	}
+	r.fill(&s)
+	s.PrefetchedBytes = r.prefetched.Load()
+	return s
 }

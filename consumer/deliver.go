@@ -6,41 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
-
-// piece is a run of records that are given to the handler together.
-type piece struct {
-	records []shardlog.Record
-	// end is after the last record, and after what was filtered out behind it.
-	end shardlog.Position
-	// shardEnd: nothing follows in the shard.
-	shardEnd      bool
-	behind        time.Duration
-	behindRecords int64
-	size          int64 // of the records, if they are a whole chunk; else 0
-}
-
-// after is the position after the i-th record. Of user records that were
-// stored together, only the last is the end of what is stored.
-func (p *piece) after(i int) shardlog.Position {
-	if i == len(p.records)-1 {
-		return p.end
-	}
-	return afterRecord(p.records, i)
-}
-
-// first returns the first n records as a piece.
-func (p *piece) first(n int) *piece {
-	return &piece{
-		records: p.records[:n:n], end: p.after(n - 1), behind: p.behind,
-		behindRecords: p.behindRecords + int64(len(p.records)-n),
-	}
-}
-
-// drop removes the first n records.
-func (p *piece) drop(n int) { p.records = p.records[n:] }
 
 // batch cuts the next piece off the records at hand.
 func (t *task) batch() *piece {
@@ -143,44 +110,6 @@ func halves(todo []*piece) []*piece {
 	return append(todo, half)
 }
 
-func (t *task) newBatch(p *piece, attempt int) *Batch {
-	t.r.update(t.id, func(s *shard) { s.stats.Attempts = attempt })
-	b := &Batch{
-		Records: p.records, ShardID: t.id, Behind: p.behind, BehindRecords: p.behindRecords,
-		Epoch: t.epoch, ShardEnd: p.shardEnd, Attempt: attempt, task: t, piece: p,
-	}
-	<-t.lock
-	defer t.free()
-	b.seeks = t.seeks
-	if l := t.lease.Row(); l.Prepared != nil {
-		b.Prepared = &Prepared{Position: *l.Prepared, State: append([]byte(nil), l.PreparedState...)}
-	}
-	return b
-}
-
-// sizeOf is the sum of the records' sizes.
-func sizeOf(records []shardlog.Record) (size int64) {
-	for i := range records {
-		size += int64(records[i].Size())
-	}
-	return size
-}
-
-// counted updates the figures after a call of the handler.
-func (t *task) counted(done int, size int64, err error, all bool) {
-	t.r.update(t.id, func(s *shard) {
-		s.stats.Delivered += uint64(done)
-		s.stats.DeliveredBytes += uint64(size)
-		if err != nil {
-			s.stats.Failures++
-		}
-		if all && s.task == t {
-			s.stats.Attempts = 0
-			s.stats.block("")
-		}
-	})
-}
-
 // next is what becomes of a piece that failed.
 type next int
 
@@ -228,49 +157,113 @@ func (t *task) failed(b *Batch, cur *piece, cause error, all bool) (next, error)
 	case poison > 0:
 		return skipped, t.discard(b, cur, poison, cause)
 	}
-	t.blocked(fmt.Sprintf("handler, attempt %d: %v", b.Attempt, cause))
+	t.r.block(t.id, t.epoch, fmt.Sprintf("handler, attempt %d: %v", b.Attempt, cause))
 	lease.Sleep(t.reading, pause)
 	return tryLater, nil
 }
 
-// handle makes one call of the handler and returns how many records from the
-// first on are done.
-func (t *task) handle(b *Batch) (n int, err error) {
-	began := time.Now()
-	t.r.update(t.id, func(s *shard) {
-		t.inHandler++
-		if s.task == t {
-			s.stats.InHandlerSince = began
+// work delivers until the shard ends (a nil error, and the row says so), the
+// reading is stopped (also nil), or an error that ends the task.
+func (t *task) work() error {
+	for t.reading.Err() == nil {
+		if again, err := t.obey(); err != nil || !again {
+			return err
 		}
-	})
-	err = recovered(func() error { return t.r.h.Handle(t.handling, b) })
-	t.r.update(t.id, func(s *shard) {
-		t.inHandler--
-		s.stats.HandlerTime += time.Since(began)
-		if s.task == t {
-			s.stats.InHandlerSince = time.Time{}
+		if len(t.rest) == 0 {
+			if err := t.nextChunk(); err != nil {
+				return err
+			}
+			if t.chunk == nil {
+				continue
+			}
 		}
-	})
-	<-t.lock // waits for a Batch.Checkpoint that is under way
-	b.over = true
-	n = b.done
-	settled, settleErr := t.settle(b)
-	t.lock <- struct{}{}
-	if settleErr != nil {
-		return n, settleErr
-	}
-	if settled >= 0 {
-		// The user's transaction decides, whatever the handler returns.
-		if n = max(n, settled); err == nil && n < len(b.Records) && settled == 0 {
-			err = errRolledBack
+		if len(t.rest) > 0 || t.chunk.idle {
+			done, err := t.deliver(t.batch())
+			if err != nil || !done {
+				return err
+			}
+		} else if !t.chunk.none {
+			t.advance(t.chunk.next) // what was filtered out is done
+		}
+		if len(t.rest) > 0 {
+			continue
+		}
+		if t.chunk.end {
+			return t.end(t.chunk)
+		}
+		t.chunk = nil
+		if t.due() <= 0 {
+			if err := t.save(); err != nil {
+				return err
+			}
 		}
 	}
-	if err == nil {
-		return len(b.Records), nil
+	return nil
+}
+
+// nextChunk waits for something to do. It returns without a chunk when only
+// something else had to be done: a checkpoint that was due, or a request.
+func (t *task) nextChunk() error {
+	t.chunk = nil
+	select {
+	case c := <-t.fetch.chunks:
+		return t.use(c)
+	default:
 	}
-	var partial *PartialError
-	if errors.As(err, &partial) && partial.Index <= len(b.Records) && settled < 0 {
-		n = max(n, partial.Index)
+	var due <-chan time.Time
+	if t.dirty() {
+		timer := time.NewTimer(max(t.due(), 0))
+		defer timer.Stop()
+		due = timer.C
 	}
-	return n, err
+	select {
+	case c := <-t.fetch.chunks:
+		return t.use(c)
+	case <-due:
+		return t.save()
+	case <-t.change:
+	case <-t.reading.Done():
+	}
+	return nil
+}
+
+func (t *task) use(c *chunk) error {
+	t.fetch.took(c)
+	if c.err != nil {
+		return c.err
+	}
+	t.chunk, t.rest = c, c.records
+	return t.gather()
+}
+
+// gather waits for more records while the batch is not full, if
+// Options.BatchWindow allows that. The checkpoint waits with them.
+func (t *task) gather() error {
+	o := t.r.o
+	if o.BatchWindow <= 0 || t.chunk.end || t.chunk.idle {
+		return nil
+	}
+	timer := time.NewTimer(o.BatchWindow)
+	defer timer.Stop()
+	for size := t.chunk.size; len(t.rest) < o.MaxBatchRecords && size < int64(o.MaxBatchBytes) && !t.chunk.end; {
+		select {
+		case c := <-t.fetch.chunks:
+			t.fetch.took(c)
+			if c.err != nil {
+				// It comes again from a new reader, after these records.
+				t.fetch.stop()
+				t.fetch = t.fetchFrom(t.chunk.next)
+				return nil
+			}
+			size += c.size
+			c.records = append(t.rest, c.records...)
+			c.idle, c.none, c.size = false, false, size
+			t.chunk, t.rest = c, c.records
+		case <-timer.C:
+			return nil
+		case <-t.reading.Done():
+			return nil
+		}
+	}
+	return nil
 }

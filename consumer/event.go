@@ -1,9 +1,6 @@
 package consumer
 
 import (
-	"context"
-	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -91,37 +88,4 @@ type Event struct {
 	Wait time.Duration
 	// Err is the cause.
 	Err error
-}
-
-// emit must not be called with r.mu held: callbacks may call the Consumer.
-func (r *run) emit(e Event) {
-	level := slog.LevelDebug
-	switch e.Kind {
-	case EventShardStarted, EventShardEnded, EventShardReleased, EventLeaseTaken, EventLeaseAsked:
-		level = slog.LevelInfo
-	case EventShardGone, EventTrimmed, EventHandlerFailed, EventReadFailed, EventStoreFailed, EventDiscoverFailed,
-		EventLeaseLost, EventRowMissing, EventDeadLetter, EventDeadLetterFailed, EventDeadLetterRefused, EventBisected, EventAggregateDamaged:
-		level = slog.LevelWarn
-	case EventFailed, EventFenced, EventShardParked:
-		level = slog.LevelError
-	}
-	if ctx := context.Background(); r.o.Logger.Enabled(ctx, level) {
-		attrs := []slog.Attr{slog.String("stream", r.o.Stream), slog.String("group", r.o.Group), slog.String("worker", r.o.WorkerID)}
-		if e.ShardID != "" {
-			attrs = append(attrs, slog.String("shard", e.ShardID), slog.Uint64("epoch", e.Epoch), slog.String("position", e.Position.String()))
-		}
-		if e.Attempt > 0 {
-			attrs = append(attrs, slog.Int("attempt", e.Attempt), slog.Duration("wait", e.Wait))
-		}
-		if e.Err != nil {
-			attrs = append(attrs, slog.Any("error", e.Err))
-		}
-		if p := (*PanicError)(nil); errors.As(e.Err, &p) {
-			attrs = append(attrs, slog.String("stack", string(p.Stack)))
-		}
-		r.o.Logger.LogAttrs(ctx, level, "consumer: "+string(e.Kind), attrs...)
-	}
-	if r.o.OnEvent != nil {
-		r.o.OnEvent(e)
-	}
 }

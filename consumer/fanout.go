@@ -10,11 +10,11 @@ import (
 
 // readFunc is how pages are read: with the limits that all readers of the
 // source share, or beside them.
-func (r *run) readFunc() func(context.Context, shardlog.ReadRequest) (shardlog.Page, error) {
-	if d, ok := r.src.(shardlog.DedicatedReader); ok && r.o.FanOut {
+func readFunc(src shardlog.Source, o *Options) func(context.Context, shardlog.ReadRequest) (shardlog.Page, error) {
+	if d, ok := src.(shardlog.DedicatedReader); ok && o.FanOut {
 		return d.ReadDedicated
 	}
-	return r.src.Read
+	return src.Read
 }
 
 // pace waits until the rate of Options.FanOutRate admits the next page of the

@@ -69,7 +69,7 @@ func (f *fetcher) stop() {
 	for {
 		select {
 		case c := <-f.chunks:
-			f.t.r.fetched.Add(-c.size)
+			f.t.r.prefetched.Add(-c.size)
 		default:
 			return
 		}
@@ -78,7 +78,7 @@ func (f *fetcher) stop() {
 
 // took notes that a chunk was taken out of chunks.
 func (f *fetcher) took(c *chunk) {
-	f.t.r.fetched.Add(-c.size)
+	f.t.r.prefetched.Add(-c.size)
 	select {
 	case f.popped <- struct{}{}:
 	default:
@@ -91,7 +91,7 @@ func (f *fetcher) run() {
 	for f.ctx.Err() == nil {
 		// There is always room for one page of each shard; more of them share
 		// the bytes that all shards may have.
-		for len(f.chunks) > 0 && f.t.r.fetched.Load() >= f.t.r.o.PrefetchBytes {
+		for len(f.chunks) > 0 && f.t.r.prefetched.Load() >= f.t.r.o.PrefetchBytes {
 			select {
 			case <-f.popped:
 			case <-f.ctx.Done():
@@ -115,12 +115,12 @@ func (f *fetcher) run() {
 
 // hand gives a chunk to the task; false means that the reading was ended.
 func (f *fetcher) hand(c *chunk) bool {
-	f.t.r.fetched.Add(c.size)
+	f.t.r.prefetched.Add(c.size)
 	select {
 	case f.chunks <- c:
 		return true
 	case <-f.ctx.Done():
-		f.t.r.fetched.Add(-c.size)
+		f.t.r.prefetched.Add(-c.size)
 		return false
 	}
 }
@@ -165,7 +165,7 @@ func (f *fetcher) read() (*shardlog.Page, error) {
 			page.Next = f.next // a source that forgot it must not send us back
 		}
 		t.r.update(t.id, func(s *shard) {
-			if s.task == t {
+			if s.duty == t.duty {
 				s.stats.Behind, s.stats.BehindRecords, s.trouble = page.Behind, page.BehindRecords, ""
 			}
 		})
@@ -213,7 +213,7 @@ func (f *fetcher) failed(err error, failures int) error {
 	}
 	pause := t.r.o.backoff().Pause(failures, err)
 	t.r.update(t.id, func(s *shard) {
-		if s.task == t {
+		if s.duty == t.duty {
 			s.trouble = fmt.Sprintf("%s, attempt %d: %v", kind, failures, err)
 			s.stats.Throttled += b2u(kind == EventThrottled)
 		}

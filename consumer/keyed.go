@@ -228,7 +228,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 		buried, res.err = t.bury(b, cur, poison, err)
 		res.n += buried
 	} else if !res.halve {
-		t.blocked(fmt.Sprintf("handler, key %q, attempt %d: %v", q.key, b.Attempt, err))
+		t.r.block(t.id, t.epoch, fmt.Sprintf("handler, key %q, attempt %d: %v", q.key, b.Attempt, err))
 	}
 }
 
@@ -275,7 +275,7 @@ func (k *keyed) take(r keyResult) {
 		}
 	}
 	if len(k.waiting) == 0 && r.pause == 0 {
-		k.t.blocked("")
+		k.t.r.block(k.t.id, k.t.epoch, "")
 	}
 	switch {
 	case len(q.items) == 0:

@@ -91,7 +91,7 @@ func (t *task) toDeadLetters(rec shardlog.Record, attempts int, cause error) (ta
 	for failures := 1; t.reading.Err() == nil; failures++ {
 		err := recovered(func() error { return o.DeadLetter(t.handling, d) })
 		if err == nil {
-			t.blocked("")
+			t.r.block(t.id, t.epoch, "")
 			t.noteDeadLetter(rec, attempts, cause)
 			return true, nil
 		}
@@ -99,7 +99,7 @@ func (t *task) toDeadLetters(rec shardlog.Record, attempts int, cause error) (ta
 			return t.onRefused(d, err)
 		}
 		pause := o.backoff().Pause(failures, err)
-		t.blocked(fmt.Sprintf("dead letter, attempt %d: %v", failures, err))
+		t.r.block(t.id, t.epoch, fmt.Sprintf("dead letter, attempt %d: %v", failures, err))
 		t.r.emit(Event{
 			Kind: EventDeadLetterFailed, ShardID: t.id, Epoch: t.epoch, Position: shardlog.At(rec.Sequence),
 			Attempt: failures, Wait: pause, Err: err,

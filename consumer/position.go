@@ -42,28 +42,3 @@ func later(a, b shardlog.Position) shardlog.Position {
 	}
 	return a
 }
-
-// afterRecord is the position after records[i]. A source that takes aggregated
-// records apart gives several records with one number; then only the last of
-// them is the end of what is stored.
-func afterRecord(records []shardlog.Record, i int) shardlog.Position {
-	r := &records[i]
-	if i+1 < len(records) && records[i+1].Sequence == r.Sequence {
-		return shardlog.AfterSub(r.Sequence, r.SubSequence)
-	}
-	return shardlog.After(r.Sequence)
-}
-
-// endOfPage is the position after the last record of a page. Page.Next is it;
-// the comparison keeps a source that forgets to set it from undoing progress.
-func endOfPage(p *shardlog.Page) shardlog.Position {
-	n := len(p.Records)
-	if n == 0 {
-		return p.Next
-	}
-	last := &p.Records[n-1]
-	if rank(p.Next) == 1 && p.Next.Sequence() == last.Sequence {
-		return p.Next // the source knows whether the record goes on
-	}
-	return later(p.Next, shardlog.After(last.Sequence))
-}

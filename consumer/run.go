@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,72 +14,56 @@ import (
 	"github.com/shardlog/shardlog/internal/reentry"
 )
 
-// abandonAfter is how long Run waits for handlers whose context has ended.
-const abandonAfter = 5 * time.Second
-
-// run is one call of Run. It stops in up to three steps, each of which implies
-// those before it: stop ends reading; interrupt ends the handlers' contexts;
-// abandon ends store calls, and Run no longer waits.
+// run is one call of Run: what its parts share. The assigner decides which
+// shards this worker has, a task works on each of them, the board shows what
+// is done, and the lifetime ends it all.
 type run struct {
+	*lifetime
+	*board
+	*notifier
 	src  shardlog.Source
 	o    *Options
 	h    Handler
 	read func(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
 	// keyRanges is Capabilities.KeyRanges of src.
 	keyRanges bool
-
-	reading, handling, storing             context.Context
-	stopReading, stopHandling, stopStoring context.CancelCauseFunc
-
-	taskEnded chan struct{} // has a token when a task has ended
-	done      chan struct{} // closed when Run returns
-	abandoned chan struct{} // closed by abandon
-	tasks     sync.WaitGroup
 	assigner  assigner
+	pauses    *pauses
 	// goroutines are those that may call the user's functions.
 	goroutines reentry.Goroutines
-	pauses     *pauses
-	fetched    atomic.Int64 // bytes of records that wait for their handler
+	prefetched atomic.Int64 // bytes of records that wait for their handler
 
-	// mu is never held during I/O, a callback or a wait.
-	mu          sync.Mutex
-	errs        []error
-	timers      []*time.Timer
-	ended       bool // timers are not needed any more
-	shards      map[string]*shard
-	running     map[*task]struct{}
-	parked      []*task // ended, and their shards are kept
-	taken, lost uint64  // leases
-	// What Stats tells of the group.
-	workers, total, needed int
+	tasks     sync.WaitGroup
+	taskEnded chan struct{} // has a token when a task has ended
+	done      chan struct{} // closed when Run returns
+	parked    parked
 }
 
-// shard is what the run knows of one shard. Its fields are guarded by run.mu.
-type shard struct {
-	// task works on the shard; nil when this worker does not have it. A task
-	// that has lost the shard may still be ending when another one works.
-	task *task
-	// trouble says why reading does not go on; stats.Blocked is about handling.
-	trouble string
-	stats   ShardStats
+// parked are shards that are kept although the work on them has ended.
+type parked struct {
+	mu  sync.Mutex
+	all []ownership
 }
+
+// runKey finds the run in a handler's context.
+type runKey struct{}
 
 func newRun(ctx context.Context, src shardlog.Source, o *Options, h Handler, p *pauses, assign func(*run) assigner) *run {
 	r := &run{
-		src: src, o: o, h: h, pauses: p,
-		taskEnded: make(chan struct{}, 1), done: make(chan struct{}), abandoned: make(chan struct{}),
-		shards: map[string]*shard{}, running: map[*task]struct{}{},
+		board: newBoard(), notifier: newNotifier(o), src: src, o: o, h: h, pauses: p, read: readFunc(src, o),
+		keyRanges: shardlog.CapabilitiesOf(src).KeyRanges,
+		taskEnded: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	r.read = r.readFunc()
-	r.keyRanges = shardlog.CapabilitiesOf(src).KeyRanges
-	// The end of ctx stops reading through Run; handlers and checkpoints go on
-	// for a while.
-	ctx = context.WithoutCancel(ctx)
-	r.reading, r.stopReading = context.WithCancelCause(ctx)
-	r.storing, r.stopStoring = context.WithCancelCause(ctx)
-	r.handling, r.stopHandling = context.WithCancelCause(context.WithValue(ctx, runKey{}, r))
+	r.lifetime = newLifetime(context.WithValue(ctx, runKey{}, r))
 	r.assigner = assign(r)
 	return r
+}
+
+// inside reports whether the caller is a handler or callback of r, which must
+// not wait for r. Ctx shows it when it comes from a handler; the goroutine does
+// when it does not.
+func (r *run) inside(ctx context.Context) bool {
+	return ctx.Value(runKey{}) == r || r.goroutines.Inside()
 }
 
 // stop ends reading, and the handlers' contexts after patience; 0 is for ever.
@@ -92,46 +75,12 @@ func (r *run) stop(patience time.Duration) {
 	}
 }
 
-func (r *run) interrupt(cause error) {
-	r.stopReading(cause)
-	r.stopHandling(cause)
-	r.after(abandonAfter, r.abandon)
-}
-
-// giveUp is interrupt without time for the store.
-func (r *run) giveUp() {
-	r.stopStoring(shardlog.ErrClosed)
-	r.interrupt(shardlog.ErrClosed)
-}
-
-func (r *run) abandon() {
-	r.stopStoring(ErrShutdown)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	select {
-	case <-r.abandoned:
-	default:
-		close(r.abandoned)
-	}
-}
-
-// after calls f later, unless the run has ended by then.
-func (r *run) after(d time.Duration, f func()) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.ended {
-		r.timers = append(r.timers, time.AfterFunc(d, f))
-	}
-}
-
 // fail records an error that ends the run, and stops it.
 func (r *run) fail(shardID string, err error) {
 	if e, ok := err.(*shardlog.Error); !ok || (shardID != "" && e.Shard != shardID) {
 		err = &shardlog.Error{Op: "consume", Stream: r.o.Stream, Shard: shardID, Err: err}
 	}
-	r.mu.Lock()
-	r.errs = append(r.errs, err)
-	r.mu.Unlock()
+	r.record(err)
 	r.stop(r.o.ShutdownTimeout)
 	r.emit(Event{Kind: EventFailed, ShardID: shardID, Err: err})
 }
@@ -139,29 +88,19 @@ func (r *run) fail(shardID string, err error) {
 // report is fail for the error with which the work on a shard ended. What did
 // not get to the store because of Close is no error of its own.
 func (r *run) report(shardID string, err error) {
-	closed := errors.Is(context.Cause(r.storing), shardlog.ErrClosed)
-	if err != nil && !(closed && errors.Is(err, lease.ErrNotWritten)) {
+	if err != nil && !(r.closed() && errors.Is(err, lease.ErrNotWritten)) {
 		r.fail(shardID, err)
 	}
 }
 
-// noteTaskEnd lets leaveStuck look again.
-func (r *run) noteTaskEnd() {
+// endTask records that the task of d has ended.
+func (r *run) endTask(d *duty) {
+	r.remove(d)
 	select {
 	case r.taskEnded <- struct{}{}:
 	default:
 	}
 }
-
-// inside reports whether the caller is a handler or callback of r, which must
-// not wait for r. Ctx shows it when it comes from a handler; the goroutine does
-// when it does not.
-func (r *run) inside(ctx context.Context) bool {
-	return ctx.Value(runKey{}) == r || r.goroutines.Inside()
-}
-
-// runKey finds the run in a handler's context.
-type runKey struct{}
 
 // drain waits for the tasks, which give their shards back, and leaves the
 // group.
@@ -178,22 +117,24 @@ func (r *run) drain() {
 	}
 	r.releaseParked()
 	r.assigner.Leave()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.ended = true
-	for _, t := range r.timers {
-		t.Stop()
-	}
+	r.end()
+}
+
+// keep parks a shard until the run ends.
+func (r *run) keep(l ownership) {
+	r.parked.mu.Lock()
+	defer r.parked.mu.Unlock()
+	r.parked.all = append(r.parked.all, l)
 }
 
 // releaseParked releases the shards that were kept although they failed.
 func (r *run) releaseParked() {
-	r.mu.Lock()
-	parked := r.parked
-	r.mu.Unlock()
-	for _, t := range parked {
-		r.report(t.id, t.lease.Release(nil))
-		t.lease.Finish()
+	r.parked.mu.Lock()
+	all := r.parked.all
+	r.parked.mu.Unlock()
+	for _, l := range all {
+		r.report(l.Shard().ID, l.Release(nil))
+		l.Finish()
 	}
 }
 
@@ -212,55 +153,19 @@ func (r *run) leaveStuck(ended <-chan struct{}) {
 		}
 		select {
 		case <-ended:
-		case <-r.taskEnded: // a task has ended
+		case <-r.taskEnded:
 		}
 	}
-}
-
-// stuck returns the shards whose handler is running, and whether other tasks
-// are still there.
-func (r *run) stuck() (ids []string, others bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for t := range r.running {
-		switch id := t.id; {
-		case t.inHandler > 0:
-			ids = append(ids, id)
-		default:
-			others = true
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids), others || len(ids) == 0
 }
 
 // result is what Run returns.
 func (r *run) result() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	errs := r.errs
-	if cause := context.Cause(r.storing); errors.Is(cause, shardlog.ErrClosed) {
-		errs = append([]error{&shardlog.Error{Op: "run", Stream: r.o.Stream, Err: cause}}, errs...)
+	errs := r.errors()
+	if r.closed() {
+		errs = append([]error{&shardlog.Error{Op: "run", Stream: r.o.Stream, Err: context.Cause(r.storing)}}, errs...)
 	}
 	if len(errs) == 1 {
 		return errs[0]
 	}
 	return errors.Join(errs...)
-}
-
-// update changes what is known of a shard.
-func (r *run) update(id string, f func(s *shard)) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	f(r.shard(id))
-}
-
-// shard returns what is known of a shard. The caller holds mu.
-func (r *run) shard(id string) *shard {
-	s, ok := r.shards[id]
-	if !ok {
-		s = &shard{stats: ShardStats{ShardID: id}}
-		r.shards[id] = s
-	}
-	return s
 }

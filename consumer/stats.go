@@ -1,8 +1,6 @@
 package consumer
 
 import (
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -93,35 +91,4 @@ func (s *ShardStats) block(why string) {
 		s.BlockedSince = time.Now()
 	}
 	s.Blocked = why
-}
-
-// Stats returns the state of the consumer and of each shard. It does not
-// block, and returns no shards before Run.
-func (c *Consumer) Stats() Stats {
-	c.mu.Lock()
-	r := c.run
-	c.mu.Unlock()
-	s := Stats{WorkerID: c.opts.WorkerID}
-	if r == nil {
-		return s
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	s.Workers, s.TotalLeases, s.NeededLeases = r.workers, r.total, r.needed
-	s.TakenLeases, s.LostLeases, s.PrefetchedBytes = r.taken, r.lost, r.fetched.Load()
-	for _, sh := range r.shards {
-		st := sh.stats
-		if st.Blocked == "" {
-			st.Blocked = sh.trouble
-		}
-		if sh.task.working() {
-			s.CurrentLeases++
-			s.MillisBehindLatest = max(s.MillisBehindLatest, st.Behind.Milliseconds())
-		}
-		s.RecordsProcessed += st.Delivered
-		s.DataBytesProcessed += st.DeliveredBytes
-		s.Shards = append(s.Shards, st)
-	}
-	slices.SortFunc(s.Shards, func(a, b ShardStats) int { return strings.Compare(a.ShardID, b.ShardID) })
-	return s
 }

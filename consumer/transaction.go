@@ -100,7 +100,7 @@ func (t *task) settle(b *Batch) (covered int, err error) {
 			return 0, err
 		}
 		pause := t.r.o.backoff().Pause(failures, err)
-		t.blocked(fmt.Sprintf("store, attempt %d: %v", failures, err))
+		t.r.block(t.id, t.epoch, fmt.Sprintf("store, attempt %d: %v", failures, err))
 		t.r.emit(Event{Kind: EventStoreFailed, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Attempt: failures, Wait: pause, Err: err})
 		lease.Sleep(t.storing, pause)
 	}

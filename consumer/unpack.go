@@ -164,14 +164,3 @@ func (e *emitter) allInside(r *shardlog.Record) bool {
 		}
 	}
 }
-
-// inside tells whether a user record's hash key is in the shard's range. Those
-// of a straddling aggregate that are not are stored in the other shard too: its
-// producer sends the whole aggregate again.
-func (t *task) inside(u *kpl.UserRecord) bool {
-	if !t.r.keyRanges || !t.info.HashStart.IsSet() || !t.info.HashEnd.IsSet() {
-		return true
-	}
-	h := u.Hash()
-	return h.Compare(t.info.HashStart) >= 0 && h.Compare(t.info.HashEnd) <= 0
-}

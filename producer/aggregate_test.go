@@ -85,7 +85,7 @@ func TestAggregateLimits(t *testing.T) {
 	})
 }
 
-// A record that is put behind one that is too large for the aggregate must not
+// A record that is put after one that is too large for the aggregate must not
 // go into an aggregate before it.
 func TestAggregationKeepsOrderAroundALargeRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestHeadersAndHashKeysInAggregates(t *testing.T) {
 }
 
 // Scenario 45, over a sink that refuses: an aggregate for the parent is refused
-// before anything is written, taken apart, and sent to the children.
+// before anything is written, divided, and sent to the children.
 func TestScenario45SplitWhileAnAggregateIsInFlight(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
@@ -249,15 +249,15 @@ func TestMapThatMakesNoSense(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			sink := &listing{fakeSink: fakeSink{}, list: func() []shardlog.ShardInfo { return infos }}
-			told := 0
-			p := newProducer(t, sink, &producer.Options{Aggregation: aggregating, Hooks: producer.Hooks{Shards: func(open int, err error) {
-				told++
+			calls := 0
+			p := newProducer(t, sink, &producer.Options{Aggregation: aggregating, OnShards: func(open int, err error) {
+				calls++
 				assert.Zero(t, open, name)
 				assert.Error(t, err, name)
-			}}})
+			}})
 			putAll(t, p, []string{"k"}, []string{"a", "b"})
 			assert.Equal(t, []string{"a", "b"}, sink.names(), name)
-			assert.Equal(t, 1, told, name)
+			assert.Equal(t, 1, calls, name)
 			require.NoError(t, p.Shutdown(t.Context()))
 		})
 	}
@@ -287,8 +287,8 @@ func TestListingPanics(t *testing.T) {
 	})
 }
 
-// An aggregate with a record that the sink does not take is taken apart, so
-// that only this record fails.
+// An aggregate with a record that the sink refuses is divided, so that only this
+// record fails.
 func TestPoisonInAnAggregate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, whole := range []bool{false, true} {

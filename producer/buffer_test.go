@@ -103,7 +103,7 @@ func TestRejectWhenFull(t *testing.T) {
 	})
 }
 
-// Callbacks hold the room of their records: a slow one makes writers wait
+// Callbacks occupy the room of their records: a slow one makes writers wait
 // instead of letting results pile up.
 func TestSlowCallbackHoldsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -32,8 +32,8 @@ func (o *Options) checkCapabilities(sink shardlog.Sink) error {
 	for _, d := range []demand{
 		{o.ID != "", takesRequests && caps.Idempotent, "ID", "a sink that stores numbered records once (Idempotent)"},
 		{o.Aggregation.Enabled, caps.KeyRanges, "Aggregation", ranges},
-		{o.Spread, caps.KeyRanges, "Spread", ranges},
-		{o.Limits != (Limits{}), caps.KeyRanges, "Limits", ranges},
+		{o.Keyless, caps.KeyRanges, "Keyless", ranges},
+		{o.ShardRate != (ShardRate{}), caps.KeyRanges, "ShardRate", ranges},
 		fits("MaxBatchRecords", o.MaxBatchRecords, caps.MaxRequestRecords),
 		fits("MaxBatchBytes", o.MaxBatchBytes, caps.MaxRequestBytes),
 		fits("MaxRecordSize", o.MaxRecordSize, caps.MaxRecord),

@@ -32,8 +32,8 @@ func TestWhatTheSinkCannotDo(t *testing.T) {
 	}{
 		"identity":      {producer.Options{ID: "p"}, shardlog.Capabilities{KeyRanges: true}, "ID"},
 		"aggregation":   {producer.Options{Aggregation: producer.Aggregation{Enabled: true}}, shardlog.Capabilities{}, "Aggregation"},
-		"keyless":       {producer.Options{Spread: true}, shardlog.Capabilities{}, "Spread"},
-		"limits":        {producer.Options{Limits: producer.Limits{Bytes: 1000}}, shardlog.Capabilities{}, "Limits"},
+		"keyless":       {producer.Options{Keyless: true}, shardlog.Capabilities{}, "Keyless"},
+		"limits":        {producer.Options{ShardRate: producer.ShardRate{Bytes: 1000}}, shardlog.Capabilities{}, "ShardRate"},
 		"many records":  {producer.Options{MaxBatchRecords: 501}, shardlog.Capabilities{MaxRequestRecords: 500}, "MaxBatchRecords"},
 		"large request": {producer.Options{MaxBatchBytes: 1001}, shardlog.Capabilities{MaxRequestBytes: 1000}, "MaxBatchBytes"},
 		"large record":  {producer.Options{MaxRecordSize: 1001}, shardlog.Capabilities{MaxRecord: 1000}, "MaxRecordSize"},

@@ -19,7 +19,7 @@ var madeUpKey = strings.Repeat("k", madeUpKeyLength)
 // check returns the size of a record with its key, or the limit that it breaks.
 func (p *Producer) check(r *shardlog.Record) (int, error) {
 	v := *r
-	if v.PartitionKey == "" && p.conf.Spread {
+	if v.PartitionKey == "" && p.conf.Keyless {
 		v.PartitionKey = madeUpKey
 		if r.ExplicitHashKey.IsSet() {
 			return 0, &shardlog.InvalidError{Field: "ExplicitHashKey", Value: r.ExplicitHashKey, Limit: "unset in a record without partition key"}

@@ -20,7 +20,7 @@ import (
 
 // TestClusterModel puts records through a sink of shards that are split and
 // merged meanwhile, with and without aggregation, identity and limits, and that
-// fails in every way. What the producer told is compared with what a reader of
+// fails in every way. What the producer reported is compared with what a reader of
 // the sink gets: everything that was reported as stored at least once, exactly
 // once with an identity, in the order of each key.
 func TestClusterModel(t *testing.T) {
@@ -84,7 +84,7 @@ func (m *clusterModel) number(n int) int {
 
 func (m *clusterModel) chance(n int) bool { return m.number(n) == 0 }
 
-// fails is chance while the sink is to fail.
+// fails is chance while the sink has to fail.
 func (m *clusterModel) fails(n int) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -123,7 +123,7 @@ func (m *clusterModel) script(ctx context.Context, n int, req *shardlog.PutReque
 }
 
 func (m *clusterModel) refuse(int, int, *shardlog.Record, string) error {
-	if m.rnd.IntN(40) == 0 && !m.calm { // c.mu is held, and m.mu is not to be waited for
+	if m.rnd.IntN(40) == 0 && !m.calm { // c.mu is held, so m.mu must not be waited for
 		return errThrottled
 	}
 	return nil
@@ -139,17 +139,17 @@ func (m *clusterModel) run() {
 		MaxBatchRecords: 1 + m.number(10), MaxInFlight: 1 + m.number(4), BufferRecords: 1 + m.number(60),
 		Linger: time.Duration(m.number(3)*m.number(10)) * time.Millisecond, Order: producer.Order(m.number(2)),
 		TTL: time.Duration(500+m.number(8000)) * time.Millisecond, RequestTimeout: time.Duration(m.number(2)*(1+m.number(500))) * time.Millisecond,
-		Retry: producer.Retry{Initial: time.Duration(1+m.number(20)) * time.Millisecond}, Spread: m.chance(2),
+		Retry: producer.Retry{Initial: time.Duration(1+m.number(20)) * time.Millisecond}, Keyless: m.chance(2),
 		Aggregation: producer.Aggregation{Enabled: !m.chance(3), MaxCount: m.number(12), MaxSize: 64 + m.number(400)},
 	}
 	if m.chance(2) {
 		m.opts.ID = "p"
 	}
 	if m.chance(3) {
-		m.opts.Limits = producer.Limits{Records: float64(m.number(2) * (20 + m.number(100))), Bytes: float64(m.number(2) * (500 + m.number(5000)))}
+		m.opts.ShardRate = producer.ShardRate{Records: float64(m.number(2) * (20 + m.number(100))), Bytes: float64(m.number(2) * (500 + m.number(5000)))}
 	}
 	if m.chance(3) {
-		m.opts.Hooks, m.opts.Logger = badHooks(m.chance)
+		addBadHooks(m.opts, m.chance)
 	}
 	var err error
 	m.p, err = producer.New(m.c, m.opts)
@@ -178,7 +178,7 @@ func (m *clusterModel) write(w, n int) {
 			time.Sleep(time.Duration(m.number(20)) * time.Millisecond)
 		}
 		r := rec(fmt.Sprintf("w%d/%d", w, m.number(4)), fmt.Sprintf("%d-%d", w, i))
-		if m.opts.Spread && m.chance(4) {
+		if m.opts.Keyless && m.chance(4) {
 			r.PartitionKey = ""
 		}
 		if m.chance(8) && r.PartitionKey != "" {
@@ -249,7 +249,7 @@ func (m *clusterModel) check() {
 			require.True(t, ok && int(a.res.SubSequence) < len(r.users), "seed %d: %s is not at %v", seed, name, a.res)
 			require.Equal(t, name, string(r.users[a.res.SubSequence].Data), "seed %d", seed)
 		case !errors.Is(a.err, shardlog.ErrUnknownOutcome):
-			require.Zero(t, n, "seed %d: %s is delivered, but was told: %v", seed, name, a.err)
+			require.Zero(t, n, "seed %d: %s is delivered, but its result is: %v", seed, name, a.err)
 		}
 		if m.opts.ID != "" && (m.c.caps.RefusesMisrouted || !m.opts.Aggregation.Enabled) {
 			require.LessOrEqual(t, n, 1, "seed %d: %s is delivered %d times", seed, name, n)

@@ -17,8 +17,8 @@ import (
 )
 
 // cluster is a sink in memory that has shards, which can be split and merged,
-// refuses what is on the wrong one, and knows identities and dedup IDs, as far
-// as caps says so. Script, if set, is asked for each call of PutRecords or
+// refuses what is on the wrong one, and knows identities and dedup IDs, each if
+// caps has it. Script, if set, is called for each call of PutRecords or
 // PutRequest, numbered from 0.
 type cluster struct {
 	caps   shardlog.Capabilities
@@ -27,7 +27,7 @@ type cluster struct {
 	refuse func(n, i int, r *shardlog.Record, shard string) error
 	// answer, if set, may change the answer of a call.
 	answer func(n int, res []shardlog.PutResult) []shardlog.PutResult
-	// listed, if set, is what Shards returns an error from.
+	// listed, if set, may give a call of Shards an error.
 	listed func(n int) error
 	hang   bool // Shards returns when its context ends
 
@@ -42,7 +42,7 @@ type cluster struct {
 	opens  int
 	nums   map[string]map[uint64]shardlog.PutResult
 	done   map[string]uint64
-	limbo  map[uint64]int // how many requests with a number are under way although their caller has left
+	limbo  map[uint64]int // how many requests with a number are being stored although their caller has left
 	ids    map[string]shardlog.PutResult
 }
 
@@ -103,7 +103,7 @@ func (c *cluster) split(s *clusterShard) {
 	c.add(next, s.info.HashEnd, s.info.ID)
 }
 
-// merge makes one shard of the two that hold a hash key and the next one up.
+// merge makes one shard of two that are adjacent.
 func (c *cluster) merge(a, b *clusterShard) {
 	a.info.Closed, b.info.Closed = true, true
 	c.add(a.info.HashStart, b.info.HashEnd, a.info.ID, b.info.ID)
@@ -374,8 +374,8 @@ func (c *cluster) sizes() [][]int {
 	return slices.Clone(c.calls)
 }
 
-// at puts n records of n keys without waiting and returns what became of them
-// when all is done.
+// at puts n records of n keys without waiting, and returns their outcomes when
+// all are done.
 func putAll(t *testing.T, p *producer.Producer, keys, names []string) *outcomes {
 	t.Helper()
 	o := &outcomes{}
@@ -398,5 +398,5 @@ func timesOut(calls ...int) func(context.Context, int, *shardlog.PutRequest) (bo
 
 var aggregating = producer.Aggregation{Enabled: true}
 
-// soon is a linger that lets everything gather that is put at once.
+// soon is a linger that lets everything gather that is put together.
 const soon = time.Minute

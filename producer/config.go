@@ -19,7 +19,7 @@ func newConfig(sink shardlog.Sink, o Options) config {
 	caps := shardlog.CapabilitiesOf(sink)
 	c := config{
 		Options: o, ttl: max(int64(o.TTL), 0), fullRequest: o.MaxBatchRecords,
-		needsShards: o.Aggregation.Enabled || o.Spread || o.Limits != (Limits{}),
+		needsShards: o.Aggregation.Enabled || o.Keyless || o.ShardRate != (ShardRate{}),
 		strict:      o.keepsOrderSingly(caps), wrapsHeaders: !caps.Headers,
 	}
 	if a := o.Aggregation; a.Enabled {

@@ -119,7 +119,7 @@ func (c *core) trim() {
 
 // onShards makes the sink's list of its shards the map, unless it is a bad one.
 func (c *core) onShards(infos []shardlog.ShardInfo) error {
-	err := c.shards.replace(infos, c.conf.Limits, &c.keys.runnable)
+	err := c.shards.replace(infos, c.conf.ShardRate, &c.keys.runnable)
 	if err == nil {
 		c.sched.limitedUntil = 0 // no key queue waits for a limit now
 	}

@@ -63,7 +63,7 @@ func ExampleProducer_PutAsync() {
 			fmt.Println("stored as", counter, err)
 		})
 		if err != nil {
-			panic(err) // the record was not taken, and there is no callback
+			panic(err) // the record was not accepted, and there is no callback
 		}
 	}
 	if err := p.Shutdown(ctx); err != nil {
@@ -192,7 +192,7 @@ func ExampleOptions_identity() {
 	// first is fenced: true
 }
 
-// A DedupID tells copies of an event apart from others, also across restarts of
+// With a DedupID, copies of an event are stored once, also across restarts of
 // the writer.
 func ExampleProducer_Put_dedupID() {
 	st := exampleStream(stream.Config{DedupWindow: time.Hour})
@@ -212,17 +212,17 @@ func ExampleProducer_Put_dedupID() {
 	// Output: true true <nil>
 }
 
-// Limits hold records back here, in order, instead of letting the sink refuse
-// them.
-func ExampleLimits() {
-	p, err := producer.New(exampleStream(stream.Config{}), &producer.Options{Limits: producer.Limits{Records: 100}})
+// With a ShardRate, records wait here, in order, instead of being refused by the
+// sink.
+func ExampleShardRate() {
+	p, err := producer.New(exampleStream(stream.Config{}), &producer.Options{ShardRate: producer.ShardRate{Records: 100}})
 	if err != nil {
 		panic(err)
 	}
 	defer p.Close()
 
 	start := time.Now()
-	for range 110 { // 100 may go at once
+	for range 110 { // 100 may go without a pause
 		if err := p.PutAsync(context.Background(), shardlog.Record{PartitionKey: "k"}, nil); err != nil {
 			panic(err)
 		}
@@ -235,8 +235,8 @@ func ExampleLimits() {
 }
 
 // Records without a partition key are spread over the shards.
-func ExampleOptions_spread() {
-	p, err := producer.New(exampleStream(stream.Config{Shards: 2}), &producer.Options{Spread: true})
+func ExampleOptions_keyless() {
+	p, err := producer.New(exampleStream(stream.Config{Shards: 2}), &producer.Options{Keyless: true})
 	if err != nil {
 		panic(err)
 	}
@@ -254,16 +254,16 @@ func ExampleOptions_spread() {
 	// Output: 2 shards
 }
 
-// Hooks are where tracing and metrics attach.
-func ExampleHooks() {
-	p, err := producer.New(&memorySink{}, &producer.Options{Hooks: producer.Hooks{
-		Request: func(ctx context.Context, r producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+// OnRequest is where tracing and metrics attach.
+func ExampleOptions_onRequest() {
+	p, err := producer.New(&memorySink{}, &producer.Options{
+		OnRequest: func(ctx context.Context, r producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
 			fmt.Println("begin:", r.Records, "records,", r.Bytes, "bytes") // start a span
 			return ctx, func(o producer.RequestOutcome) {
 				fmt.Println("end:", o.Failed, "failed,", o.Err) // end it
 			}
 		},
-	}})
+	})
 	if err != nil {
 		panic(err)
 	}

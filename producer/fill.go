@@ -30,12 +30,12 @@ func (c *core) nextRequest(fresh bool, now int64) *request {
 	if c.flight.withoutQueues != nil {
 		c.createQueues(c.flight.withoutQueues)
 	}
-	b.noQueues = c.flight.senders-c.flight.starting == 1 && !c.strict && c.conf.Limits == (Limits{})
+	b.noQueues = c.flight.senders-c.flight.starting == 1 && !c.strict && c.conf.ShardRate == (ShardRate{})
 	f := filling{core: c, b: b, now: now, clock: c.clock(now)}
 	if f.fromRunnable() && f.fromLimited() {
 		f.fromReady()
 	}
-	if c.conf.Limits != (Limits{}) {
+	if c.conf.ShardRate != (ShardRate{}) {
 		c.sched.limitedUntil = c.shards.nextLimited()
 	} else {
 		c.sched.limitedUntil = 0

@@ -18,12 +18,12 @@ import (
 	"github.com/shardlog/shardlog/producer"
 )
 
-// fakeSink keeps what it is given, and fails as it is told to.
+// fakeSink keeps the records, except where on makes it fail.
 type fakeSink struct {
 	mu     sync.Mutex
 	stored []shardlog.Record
 	calls  []call
-	// on is asked by each call of PutRecords, numbered from 0; nil stores all.
+	// on answers each call of PutRecords, numbered from 0; nil stores all.
 	on func(ctx context.Context, n int, records []shardlog.Record) ([]shardlog.PutResult, error)
 }
 
@@ -104,7 +104,7 @@ func (s *fakeSink) requests() [][]string {
 	return out
 }
 
-// sleep waits as a sink that heeds its context does.
+// sleep waits as a sink that respects its context does.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -134,7 +134,7 @@ func newProducer(t *testing.T, sink shardlog.Sink, opts *producer.Options) *prod
 	return p
 }
 
-// outcomes collects what callbacks are told, by name, and in which order.
+// outcomes collects the arguments of callbacks, by name, and their order.
 type outcomes struct {
 	mu    sync.Mutex
 	order []string
@@ -208,14 +208,6 @@ func textLogger(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(
 
 // exit ends the goroutine, as a call of t.FailNow inside a sink does.
 func exit() { runtime.Goexit() }
-
-// heap is how much memory is in use.
-func heap() int64 {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
-}
 
 // counterOf returns the counter of a number that NewSequenceNumber made.
 func counterOf(n shardlog.SequenceNumber) uint64 {

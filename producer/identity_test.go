@@ -57,7 +57,7 @@ func TestScenario67LostAnswerWithIdentity(t *testing.T) {
 }
 
 // The request is sent again as it was, also when some of its records have been
-// given up and the shards are others meanwhile.
+// given up, and the shards have changed meanwhile.
 func TestResentRequestIsTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
@@ -112,7 +112,7 @@ func TestScenario74TwoProducersWithOneIdentity(t *testing.T) {
 
 		var o outcomes
 		for i, n := range numbered("", 30) {
-			// Once one has met the fence, the others are refused at once.
+			// Once one has met the fence, the others are refused immediately.
 			if err := older.PutAsync(t.Context(), rec(fmt.Sprint("key", i%3), n), o.callback(n)); err != nil {
 				o.callback(n)(producer.Result{}, err)
 			}
@@ -140,7 +140,7 @@ func TestFencedWhileMuchIsPending(t *testing.T) {
 		c := newCluster(1, allCaps)
 		c.script = func(ctx context.Context, n int, _ *shardlog.PutRequest) (bool, error) {
 			switch n {
-			case 0: // is parked when the fence is met
+			case 0: // is in doubt when the fence is met
 				return true, shardlog.ErrUnknownOutcome
 			case 1: // waits for a retry
 				return false, throttled(time.Minute)
@@ -236,7 +236,7 @@ func TestForgottenIdentityIsOpenedAgain(t *testing.T) {
 		_, err := p.Put(t.Context(), rec("k", "a"))
 		require.NoError(t, err)
 		c.forget("p")
-		// What was sent to one that is forgotten cannot be told apart any more.
+		// The sink no longer recognizes what was sent before it forgot the identity.
 		c.script = func(_ context.Context, n int, _ *shardlog.PutRequest) (bool, error) {
 			if n == 1 {
 				return false, shardlog.ErrUnknownOutcome
@@ -260,7 +260,7 @@ func TestForgottenIdentityIsOpenedAgain(t *testing.T) {
 }
 
 // The numbers in use are never too far apart: a record that gets no answer
-// stops the others in the end, and lets them go when it is given up.
+// stops the others eventually, and lets them go when it is given up.
 func TestNumbersStayClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
@@ -302,7 +302,7 @@ func TestIdentityNeedsASinkThatKnowsIt(t *testing.T) {
 	}
 }
 
-// Scenario 75, as far as it is the producer's.
+// Scenario 75, the producer's part.
 func TestScenario75DedupID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(2, allCaps)
@@ -333,7 +333,7 @@ func TestScenario75DedupID(t *testing.T) {
 	})
 }
 
-func TestCloseWhileARequestIsParked(t *testing.T) {
+func TestCloseWhileARequestIsInDoubt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
 		c.script = timesOut(0, 1, 2, 3)

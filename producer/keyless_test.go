@@ -16,11 +16,11 @@ import (
 
 func keyless(n int) shardlog.Record { return shardlog.Record{Data: make([]byte, n)} }
 
-func TestSpreadInStickyRuns(t *testing.T) {
+func TestKeylessGoesInStickyRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, agg := range []bool{false, true} {
 			c := newCluster(4, allCaps)
-			p := newProducer(t, c, &producer.Options{Spread: true, Linger: soon, BufferRecords: 10_000, Aggregation: producer.Aggregation{Enabled: agg}})
+			p := newProducer(t, c, &producer.Options{Keyless: true, Linger: soon, BufferRecords: 10_000, Aggregation: producer.Aggregation{Enabled: agg}})
 			for range 4096 { // 4 MiB, so 64 runs
 				require.NoError(t, p.PutAsync(t.Context(), keyless(1008), nil))
 			}
@@ -45,7 +45,7 @@ func TestSpreadInStickyRuns(t *testing.T) {
 	})
 }
 
-func TestSpreadDoesNotWaitForOthers(t *testing.T) {
+func TestKeylessDoesNotWaitForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
 		c.refuse = func(n, _ int, _ *shardlog.Record, _ string) error {
@@ -54,7 +54,7 @@ func TestSpreadDoesNotWaitForOthers(t *testing.T) {
 			}
 			return nil
 		}
-		p := newProducer(t, c, &producer.Options{Spread: true, TTL: time.Hour})
+		p := newProducer(t, c, &producer.Options{Keyless: true, TTL: time.Hour})
 		require.NoError(t, p.PutAsync(t.Context(), keyless(1), nil))
 		synctest.Wait()
 		start := time.Now()
@@ -66,10 +66,10 @@ func TestSpreadDoesNotWaitForOthers(t *testing.T) {
 	})
 }
 
-func TestSpreadAvoidsAShardAtItsLimit(t *testing.T) {
+func TestKeylessAvoidsAShardAtItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(2, allCaps)
-		p := newProducer(t, c, &producer.Options{Spread: true, Limits: producer.Limits{Bytes: 100_000}})
+		p := newProducer(t, c, &producer.Options{Keyless: true, ShardRate: producer.ShardRate{Bytes: 100_000}})
 		start := time.Now()
 		for range 190 {
 			_, err := p.Put(t.Context(), keyless(1000))
@@ -80,11 +80,11 @@ func TestSpreadAvoidsAShardAtItsLimit(t *testing.T) {
 	})
 }
 
-func TestSpreadWithoutAMap(t *testing.T) {
+func TestKeylessWithoutAMap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(2, allCaps)
 		c.listed = func(int) error { return errors.New("no list") }
-		p := newProducer(t, c, &producer.Options{Spread: true})
+		p := newProducer(t, c, &producer.Options{Keyless: true})
 		on := map[string]bool{}
 		for range 200 {
 			res, err := p.Put(t.Context(), keyless(10_000))
@@ -97,7 +97,7 @@ func TestSpreadWithoutAMap(t *testing.T) {
 }
 
 func TestKeylessRecordsThatAreRefused(t *testing.T) {
-	p := newProducer(t, newCluster(1, allCaps), &producer.Options{Spread: true, MaxRecordSize: 100})
+	p := newProducer(t, newCluster(1, allCaps), &producer.Options{Keyless: true, MaxRecordSize: 100})
 	for field, r := range map[string]shardlog.Record{
 		"ExplicitHashKey": {ExplicitHashKey: shardlog.NewHashKey(0, 0)},
 		"Data":            keyless(85), // with a key of 16 bytes

@@ -41,7 +41,7 @@ func (p *Producer) learnShards(version uint64) {
 			l.Warn("the sink's shards are not known", slog.Any("error", err), slog.Int("shards", open))
 		})
 	}
-	if f := p.conf.Hooks.Shards; f != nil {
+	if f := p.conf.OnShards; f != nil {
 		p.callHook(func() { f(open, err) })
 	}
 }

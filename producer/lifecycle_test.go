@@ -26,7 +26,7 @@ func TestScenario69ShutdownWithDeadline(t *testing.T) {
 			if records[0].PartitionKey == "throttled" {
 				return sink.failing(records, throttled(time.Hour), 0), nil
 			}
-			time.Sleep(20 * time.Second) // deaf
+			time.Sleep(20 * time.Second) // ignores its context
 			return sink.store(records), nil
 		}
 		p := newProducer(t, sink, &producer.Options{MaxInFlight: 1})
@@ -51,7 +51,7 @@ func TestScenario69ShutdownWithDeadline(t *testing.T) {
 		require.ErrorIs(t, o.err(t, "t"), shardlog.ErrClosed)
 		require.False(t, shardlog.Retryable(o.err(t, "t")))
 		require.ErrorContains(t, o.err(t, "t"), "throughput exceeded")
-		require.NoError(t, p.Shutdown(t.Context()), "waits for the deaf request")
+		require.NoError(t, p.Shutdown(t.Context()), "waits for the request that ignores its context")
 		assert.Equal(t, 20*time.Second, time.Since(start))
 		assert.Equal(t, []string{"a"}, sink.names())
 		assert.Equal(t, 3, len(o.list()))
@@ -87,12 +87,12 @@ func TestScenario70PutRacesClose(t *testing.T) {
 	for i := range 200 {
 		sink := &fakeSink{}
 		p := newProducer(t, sink, &producer.Options{BufferRecords: 4})
-		var taken, told, refused atomic.Int64
+		var taken, called, refused atomic.Int64
 		var wg sync.WaitGroup
 		for _, w := range numbered("w", 4) {
 			wg.Go(func() {
 				for n := 0; n < 50; n++ {
-					switch err := p.PutAsync(context.Background(), rec(w, w), func(producer.Result, error) { told.Add(1) }); {
+					switch err := p.PutAsync(context.Background(), rec(w, w), func(producer.Result, error) { called.Add(1) }); {
 					case err == nil:
 						taken.Add(1)
 					case errors.Is(err, shardlog.ErrClosed):
@@ -116,7 +116,7 @@ func TestScenario70PutRacesClose(t *testing.T) {
 		})
 		wg.Wait()
 		require.NoError(t, p.Shutdown(t.Context()))
-		require.Equal(t, taken.Load(), told.Load(), "one result for each record that was taken")
+		require.Equal(t, taken.Load(), called.Load(), "one result for each record that was taken")
 		require.EqualValues(t, 200, taken.Load()+refused.Load())
 	}
 	requireNoGoroutines(t)

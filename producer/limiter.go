@@ -6,9 +6,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Limits are rates for each shard that the producer keeps to by itself, so that
-// records wait here, in order, instead of being refused there. 0 is no limit. A
-// burst of one second's worth may go without a pause.
+// ShardRate bounds what the producer sends to a shard, so that records wait
+// here, in order, instead of being refused there. 0 is no limit. A burst of one
+// second's worth may go without a pause.
 //
 // If a shard refuses records as too many anyway, because others write to it
 // too, the rate is halved. With each second without a refusal it grows by a
@@ -16,7 +16,7 @@ import (
 //
 // Kinesis takes 1,000 records and 1 MiB a second on a shard (developer guide,
 // quotas). A record is a stored one: an aggregate counts as one record.
-type Limits struct {
+type ShardRate struct {
 	// Records is how many records may go to a shard in a second, at least 1.
 	// Defaults to 0, no limit.
 	Records float64
@@ -39,14 +39,14 @@ const (
 // limiter bounds what goes to a shard. It has no goroutine and never waits: it
 // computes how long to wait. A nil *limiter has no bounds.
 type limiter struct {
-	full           Limits
+	rate           ShardRate
 	records, bytes *rate.Limiter // nil without a limit
 	scale          float64       // of full
 	cut, raised    time.Time     // when scale changed
 }
 
-func newLimiter(l Limits) *limiter {
-	if l == (Limits{}) {
+func newLimiter(l ShardRate) *limiter {
+	if l == (ShardRate{}) {
 		return nil
 	}
 	bucket := func(v float64) *rate.Limiter {
@@ -55,7 +55,7 @@ func newLimiter(l Limits) *limiter {
 		}
 		return rate.NewLimiter(rate.Limit(v), max(int(v), 1))
 	}
-	return &limiter{full: l, records: bucket(l.Records), bytes: bucket(l.Bytes), scale: 1}
+	return &limiter{rate: l, records: bucket(l.Records), bytes: bucket(l.Bytes), scale: 1}
 }
 
 // delay returns how long it takes until a number of records and bytes may go; 0
@@ -122,9 +122,9 @@ func (l *limiter) raise(now time.Time) {
 func (l *limiter) set(now time.Time, scale float64) {
 	l.scale = scale
 	if l.records != nil {
-		l.records.SetLimitAt(now, rate.Limit(l.full.Records*scale))
+		l.records.SetLimitAt(now, rate.Limit(l.rate.Records*scale))
 	}
 	if l.bytes != nil {
-		l.bytes.SetLimitAt(now, rate.Limit(l.full.Bytes*scale))
+		l.bytes.SetLimitAt(now, rate.Limit(l.rate.Bytes*scale))
 	}
 }

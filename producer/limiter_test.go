@@ -25,21 +25,21 @@ func keyOn(c *cluster, s *clusterShard) string {
 	panic("no key")
 }
 
-func TestLimitsPerShard(t *testing.T) {
+func TestShardRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, tt := range map[string]struct {
-			limits producer.Limits
+			limits producer.ShardRate
 			agg    bool
 			want   time.Duration // for 1,000 records of 100 bytes
 		}{
-			"records":             {producer.Limits{Records: 100}, false, 9 * time.Second},
-			"bytes":               {producer.Limits{Bytes: 10_000}, false, 9 * time.Second},
-			"the lower of both":   {producer.Limits{Records: 1000, Bytes: 20_000}, false, 4 * time.Second},
-			"aggregates are few":  {producer.Limits{Records: 100}, true, 0},
-			"aggregates by bytes": {producer.Limits{Records: 100, Bytes: 10_000}, true, 10500 * time.Millisecond}, // with what they add
+			"records":             {producer.ShardRate{Records: 100}, false, 9 * time.Second},
+			"bytes":               {producer.ShardRate{Bytes: 10_000}, false, 9 * time.Second},
+			"the lower of both":   {producer.ShardRate{Records: 1000, Bytes: 20_000}, false, 4 * time.Second},
+			"aggregates are few":  {producer.ShardRate{Records: 100}, true, 0},
+			"aggregates by bytes": {producer.ShardRate{Records: 100, Bytes: 10_000}, true, 10500 * time.Millisecond}, // with what they add
 		} {
 			c := newCluster(2, allCaps)
-			p := newProducer(t, c, &producer.Options{Limits: tt.limits, TTL: time.Hour, Aggregation: producer.Aggregation{Enabled: tt.agg}})
+			p := newProducer(t, c, &producer.Options{ShardRate: tt.limits, TTL: time.Hour, Aggregation: producer.Aggregation{Enabled: tt.agg}})
 			slow, fast := keyOn(c, c.open()[0]), keyOn(c, c.open()[1])
 			data := make([]byte, 100-len(slow))
 			start := time.Now()
@@ -64,7 +64,7 @@ func TestLimitsPerShard(t *testing.T) {
 func TestLimitKeepsOrderAndLetsALargeRecordGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
-		p := newProducer(t, c, &producer.Options{Limits: producer.Limits{Records: 10, Bytes: 1000}})
+		p := newProducer(t, c, &producer.Options{ShardRate: producer.ShardRate{Records: 10, Bytes: 1000}})
 		var names []string
 		for i, n := range numbered("", 40) {
 			if i == 20 {
@@ -92,7 +92,7 @@ func TestLimitKeepsOrderAndLetsALargeRecordGo(t *testing.T) {
 	})
 }
 
-func TestLimitsAdapt(t *testing.T) {
+func TestShardRateAdapts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
 		took := 0 // the sink takes 100 records a second
@@ -117,8 +117,8 @@ func TestLimitsAdapt(t *testing.T) {
 				}
 			}
 		}()
-		run := func(limits producer.Limits) (throttled uint64, took time.Duration) {
-			p := newProducer(t, c, &producer.Options{Limits: limits, TTL: time.Hour, Retry: producer.Retry{Initial: 100 * time.Millisecond, Max: 500 * time.Millisecond}})
+		run := func(limits producer.ShardRate) (throttled uint64, took time.Duration) {
+			p := newProducer(t, c, &producer.Options{ShardRate: limits, TTL: time.Hour, Retry: producer.Retry{Initial: 100 * time.Millisecond, Max: 500 * time.Millisecond}})
 			start := time.Now()
 			for _, k := range numbered("key", 2000) {
 				require.NoError(t, p.PutAsync(t.Context(), rec(k, "x"), nil))
@@ -127,8 +127,8 @@ func TestLimitsAdapt(t *testing.T) {
 			require.NoError(t, p.Shutdown(t.Context()))
 			return p.Stats().Errors["throughput exceeded"], time.Since(start)
 		}
-		without, _ := run(producer.Limits{})
-		with, elapsed := run(producer.Limits{Records: 400})
+		without, _ := run(producer.ShardRate{})
+		with, elapsed := run(producer.ShardRate{Records: 400})
 		assert.Less(t, with*10, without, "the rate is lowered to what the sink takes")
 		assert.Less(t, elapsed, 40*time.Second, "and is raised again: 2,000 records at 100 a second take 20 seconds")
 		close(done)
@@ -138,7 +138,7 @@ func TestLimitsAdapt(t *testing.T) {
 func TestLimitedRecordsEndWithTheProducer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
-		p := newProducer(t, c, &producer.Options{Limits: producer.Limits{Records: 1}})
+		p := newProducer(t, c, &producer.Options{ShardRate: producer.ShardRate{Records: 1}})
 		var o outcomes
 		for _, n := range numbered("", 100) {
 			o.put(t, p, n, n)
@@ -152,7 +152,7 @@ func TestLimitedRecordsEndWithTheProducer(t *testing.T) {
 		assert.Len(t, o.list(), 100)
 		assert.Len(t, c.names(), 10)
 
-		p = newProducer(t, c, &producer.Options{Limits: producer.Limits{Records: 1}}) // and with their time
+		p = newProducer(t, c, &producer.Options{ShardRate: producer.ShardRate{Records: 1}}) // and with their time
 		o = outcomes{}
 		for _, n := range numbered("", 100) {
 			o.put(t, p, n, n)
@@ -169,7 +169,7 @@ func TestLimitedRecordsEndWithTheProducer(t *testing.T) {
 func TestLimitedShardIsSplit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
-		p := newProducer(t, c, &producer.Options{Limits: producer.Limits{Records: 10}, TTL: time.Hour, Aggregation: producer.Aggregation{Enabled: true, MaxCount: 2}})
+		p := newProducer(t, c, &producer.Options{ShardRate: producer.ShardRate{Records: 10}, TTL: time.Hour, Aggregation: producer.Aggregation{Enabled: true, MaxCount: 2}})
 		for _, k := range numbered("key", 400) {
 			require.NoError(t, p.PutAsync(t.Context(), rec(k, k), nil))
 		}

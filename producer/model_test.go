@@ -25,8 +25,8 @@ var (
 )
 
 // TestModel puts records in every way, from several goroutines, through a sink
-// that fails in every way, and compares what the producer told with what the
-// sink has.
+// that fails in every way, and compares what the producer reported with what
+// the sink has.
 func TestModel(t *testing.T) {
 	seeds := []uint64{*modelSeed}
 	if *modelSeed == 0 {
@@ -54,7 +54,7 @@ type model struct {
 	mu      sync.Mutex
 	rnd     *rand.Rand
 	log     []stored            // what the sink has, in order
-	maybe   map[string]bool     // sent in a request with an unknown outcome
+	inDoubt map[string]bool     // sent in a request with an unknown outcome
 	busy    map[string]bool     // keys in a request
 	results map[string][]answer // of the accepted records
 	taken   map[string]bool
@@ -71,7 +71,7 @@ type answer struct {
 func newModel(t *testing.T, seed uint64) *model {
 	return &model{
 		t: t, seed: seed, rnd: rand.New(rand.NewPCG(seed, 1)),
-		maybe: map[string]bool{}, busy: map[string]bool{}, results: map[string][]answer{}, taken: map[string]bool{}, last: map[string]int{},
+		inDoubt: map[string]bool{}, busy: map[string]bool{}, results: map[string][]answer{}, taken: map[string]bool{}, last: map[string]int{},
 	}
 }
 
@@ -166,13 +166,13 @@ func (m *model) suspect(records []shardlog.Record) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i := range records {
-		m.maybe[string(records[i].Data)] = true
+		m.inDoubt[string(records[i].Data)] = true
 	}
 }
 
-// store stores the records; one of each n fails, if n is not 0. In the order
-// that a sink has to keep, nothing of a key follows a record that was refused
-// for a time.
+// store stores the records; one in n fails, unless n is 0. As a sink has to keep
+// the order, no record of a key is stored after one that was refused for the
+// moment.
 func (m *model) store(records []shardlog.Record, n int) []shardlog.PutResult {
 	res := make([]shardlog.PutResult, len(records))
 	refused := map[string]bool{}
@@ -208,7 +208,7 @@ func (m *model) run() {
 		WhenFull:       producer.WhenFull(m.number(2)), BorrowData: m.chance(2),
 	}
 	if m.chance(3) {
-		opts.Hooks, opts.Logger = badHooks(m.chance)
+		addBadHooks(opts, m.chance)
 	}
 	p, err := producer.New(m, opts)
 	require.NoError(t, err)
@@ -307,7 +307,7 @@ func (m *model) async(r shardlog.Record, put func(shardlog.Record, func(producer
 	name := string(r.Data)
 	err := put(r, func(res producer.Result, err error) {
 		m.result(name, res, err)
-		m.told(r.PartitionKey, name)
+		m.checkCallbackOrder(r.PartitionKey, name)
 	})
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -318,8 +318,8 @@ func (m *model) async(r shardlog.Record, put func(shardlog.Record, func(producer
 	}
 }
 
-// told checks that the callbacks of a key come in order.
-func (m *model) told(key, name string) {
+// checkCallbackOrder checks that the callbacks of a key come in order.
+func (m *model) checkCallbackOrder(key, name string) {
 	n := number(m.t, name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -362,9 +362,9 @@ func (m *model) check() {
 			i := int(counterOf(a.res.Sequence)) - 1
 			require.True(t, i >= 0 && i < len(m.log) && m.log[i].name == name, "seed %d: %s is not at %d", m.seed, name, i)
 		} else if !errors.Is(a.err, shardlog.ErrUnknownOutcome) {
-			require.Zero(t, n, "seed %d: %s is stored, but was told: %v", m.seed, name, a.err)
+			require.Zero(t, n, "seed %d: %s is stored, but its result is: %v", m.seed, name, a.err)
 		}
-		require.True(t, n <= 1 || m.maybe[name], "seed %d: %s is stored %d times without need", m.seed, name, n)
+		require.True(t, n <= 1 || m.inDoubt[name], "seed %d: %s is stored %d times without need", m.seed, name, n)
 	}
 	last := map[string]int{}
 	for i, s := range m.log {

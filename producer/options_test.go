@@ -32,11 +32,11 @@ func TestDefaults(t *testing.T) {
 		Retry:           producer.Retry{Initial: 50 * time.Millisecond, Max: 3 * time.Second},
 		RequestTimeout:  0,
 		Aggregation:     producer.Aggregation{Enabled: false, MaxCount: 0, MaxSize: 51_200},
-		Limits:          producer.Limits{},
-		Spread:          false,
+		ShardRate:       producer.ShardRate{},
+		Keyless:         false,
 		ID:              "",
 	}
-	assert.Equal(t, 20, reflect.TypeFor[producer.Options]().NumField(), "a new option needs its default in this test")
+	assert.Equal(t, 21, reflect.TypeFor[producer.Options]().NumField(), "a new option needs its default in this test")
 	for _, opts := range []*producer.Options{nil, {}} {
 		got := newProducer(t, &fakeSink{}, opts).Resolved()
 		assert.False(t, got.Logger.Enabled(t.Context(), slog.LevelError), "silent by default")
@@ -65,7 +65,7 @@ func TestEveryFaultIsReported(t *testing.T) {
 		MaxBatchRecords: 10_001, MaxBatchBytes: 64<<20 + 1, MaxInFlight: 1025, Linger: -1, BufferRecords: -1, BufferBytes: -1,
 		WhenFull: 2, MaxRecordSize: shardlog.MaxRecordSize + 1, Order: 2, MaxAttempts: -1,
 		Retry: producer.Retry{Initial: -1, Max: -1}, RequestTimeout: -1,
-		Aggregation: producer.Aggregation{MaxCount: -1, MaxSize: 63}, Limits: producer.Limits{Records: 0.5, Bytes: math.NaN()}, ID: "\xff",
+		Aggregation: producer.Aggregation{MaxCount: -1, MaxSize: 63}, ShardRate: producer.ShardRate{Records: 0.5, Bytes: math.NaN()}, ID: "\xff",
 	})
 	require.ErrorIs(t, err, shardlog.ErrInvalid)
 	var fields []string
@@ -77,7 +77,7 @@ func TestEveryFaultIsReported(t *testing.T) {
 	assert.ElementsMatch(t, []string{
 		"Sink", "MaxBatchRecords", "MaxBatchBytes", "MaxInFlight", "BufferRecords", "MaxAttempts", "BufferBytes", "MaxRecordSize",
 		"Linger", "RequestTimeout", "Retry.Initial", "Retry.Max", "WhenFull", "Order",
-		"Aggregation.MaxCount", "Aggregation.MaxSize", "Limits.Records", "Limits.Bytes", "ID",
+		"Aggregation.MaxCount", "Aggregation.MaxSize", "ShardRate.Records", "ShardRate.Bytes", "ID",
 	}, fields)
 
 	_, err = producer.New(&fakeSink{}, &producer.Options{Retry: producer.Retry{Initial: time.Second, Max: time.Millisecond}})

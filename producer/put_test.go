@@ -243,7 +243,7 @@ func TestPutBatch(t *testing.T) {
 		require.Len(t, res, 4)
 		for i := range res {
 			assert.Equal(t, i == 2, batch.Errors[i] != nil, "record %d", i)
-			assert.Equal(t, i == 2, res[i].Sequence.IsZero())
+			assert.Equal(t, i != 2, res[i].Sequence.IsSet())
 		}
 		assert.Equal(t, [][]string{{"0", "1", "2", "3"}}, sink.requests(), "goes together")
 		require.EqualError(t, err, "1 of 4 records failed, the first with: shardlog: put: bad record")
@@ -297,7 +297,7 @@ func TestPutContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(ctx context.Context, n int, records []shardlog.Record) ([]shardlog.PutResult, error) {
-			time.Sleep(10 * time.Second) // deaf
+			time.Sleep(10 * time.Second) // ignores its context
 			return sink.store(records), nil
 		}
 		p := newProducer(t, sink, &producer.Options{MaxInFlight: 1})

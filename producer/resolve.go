@@ -15,7 +15,7 @@ const (
 	maxInFlight     = 1024
 )
 
-// maxRate bounds Limits; it fits the token buckets.
+// maxRate bounds ShardRate; it fits the token buckets.
 const maxRate = 1 << 40
 
 // resolve returns a copy of opts with its defaults filled in, or all faults.
@@ -83,7 +83,7 @@ func resolve(sink shardlog.Sink, opts *Options) (Options, error) {
 		invalid("Order", o.Order, "OrderPerKey or OrderStrict")
 	}
 	resolveAggregation(&o, caps, invalid)
-	o.Limits.check(invalid)
+	o.ShardRate.check(invalid)
 	var bad *shardlog.InvalidError
 	if o.ID != "" && errors.As(shardlog.ValidateProducerID(o.ID), &bad) {
 		invalid("ID", bad.Value, bad.Limit)
@@ -117,8 +117,9 @@ const (
 	maxAggregate = 10 << 20
 )
 
-func (l Limits) check(invalid func(field string, value any, limit string)) {
-	for field, v := range map[string]float64{"Limits.Records": l.Records, "Limits.Bytes": l.Bytes} {
+// check reports rates that are out of their range.
+func (r ShardRate) check(invalid func(field string, value any, limit string)) {
+	for field, v := range map[string]float64{"ShardRate.Records": r.Records, "ShardRate.Bytes": r.Bytes} {
 		if v != 0 && !(v >= 1 && v <= maxRate) { // also no NaN
 			invalid(field, v, fmt.Sprintf("1 to %d, or 0 for none", int64(maxRate)))
 		}

@@ -27,8 +27,8 @@ func (h badHandler) Handle(context.Context, slog.Record) error { h.leave(); retu
 func (h badHandler) WithAttrs([]slog.Attr) slog.Handler        { return h }
 func (h badHandler) WithGroup(string) slog.Handler             { return h }
 
-// badHooks are hooks and a logger that do not return now and then.
-func badHooks(chance func(n int) bool) (producer.Hooks, *slog.Logger) {
+// addBadHooks sets hooks and a logger that sometimes do not return.
+func addBadHooks(opts *producer.Options, chance func(n int) bool) {
 	leave := func() {
 		switch {
 		case chance(5):
@@ -37,31 +37,30 @@ func badHooks(chance func(n int) bool) (producer.Hooks, *slog.Logger) {
 			panic("a hook that panics")
 		}
 	}
-	logger := slog.New(badHandler{func() {
+	opts.Logger = slog.New(badHandler{func() {
 		if chance(5) {
 			panic("a logger that panics")
 		}
 	}})
-	return producer.Hooks{
-		Request: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
-			return ctx, func(producer.RequestOutcome) { leave() }
-		},
-		Shards: func(int, error) { leave() },
-	}, logger
+	opts.OnRequest = func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+		return ctx, func(producer.RequestOutcome) { leave() }
+	}
+	opts.OnShards = func(int, error) { leave() }
 }
 
 // A test's hook that calls t.FailNow ends the goroutine it runs in. The
-// producer goes on all the same.
+// producer continues anyway.
 func TestHooksThatEndTheirGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for name, hooks := range map[string]producer.Hooks{
-			"shards": {Shards: func(int, error) { runtime.Goexit() }},
-			"outcome": {Request: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+		for name, opts := range map[string]*producer.Options{
+			"shards": {OnShards: func(int, error) { runtime.Goexit() }},
+			"outcome": {OnRequest: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
 				return ctx, func(producer.RequestOutcome) { runtime.Goexit() }
 			}},
 		} {
 			c := newCluster(2, allCaps)
-			p := newProducer(t, c, &producer.Options{Aggregation: aggregating, Hooks: hooks})
+			opts.Aggregation = aggregating
+			p := newProducer(t, c, opts)
 			o := putAll(t, p, numbered("key", 10), numbered("", 20))
 			c.mu.Lock()
 			for _, s := range c.open() { // the map is learned again, with results at hand
@@ -112,17 +111,17 @@ func TestLoggersThatDoNotReturn(t *testing.T) {
 	})
 }
 
-// What the hook of a request is told when the sink ends its goroutine.
+// The outcome that OnRequest gets when the sink ends its goroutine.
 func TestOutcomeOfASinkThatExits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(context.Context, int, []shardlog.Record) ([]shardlog.PutResult, error) { exit(); return nil, nil }
 		var got producer.RequestOutcome
-		p := newProducer(t, sink, &producer.Options{Hooks: producer.Hooks{
-			Request: func(context.Context, producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+		p := newProducer(t, sink, &producer.Options{
+			OnRequest: func(context.Context, producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
 				return nil, func(o producer.RequestOutcome) { got = o }
 			},
-		}})
+		})
 		_, err := p.Put(t.Context(), rec("k", "a"))
 		require.ErrorIs(t, err, shardlog.ErrUnknownOutcome)
 		require.ErrorIs(t, got.Err, shardlog.ErrUnknownOutcome)
@@ -131,8 +130,8 @@ func TestOutcomeOfASinkThatExits(t *testing.T) {
 	})
 }
 
-// Whatever begins as an aggregate does is wrapped where readers take aggregates
-// apart, or they would take it apart, too.
+// Data that begins as an aggregate does is wrapped where readers expect
+// aggregates, because they would decode it otherwise.
 func TestMagicIsWrappedAlways(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var b kpl.Builder
@@ -191,9 +190,9 @@ func TestLimitOfAWrappedRecord(t *testing.T) {
 	})
 }
 
-// More records of a key than are moved out of the way at a time wait behind a
-// request whose answer was lost, and go in order once that is known.
-func TestMuchBehindALostAnswer(t *testing.T) {
+// More records of a key than maxMoved wait for a request whose answer was lost,
+// and go in order once its outcome is known.
+func TestManyRecordsAfterALostAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(1, allCaps)
 		c.script = func(_ context.Context, n int, _ *shardlog.PutRequest) (bool, error) {
@@ -290,7 +289,7 @@ func TestExpiredCountsWhatExpired(t *testing.T) {
 
 // Writers that only wait for the sink are no reason to say that the buffer is
 // full.
-func TestTryPutBesideWaitingWriters(t *testing.T) {
+func TestTryPutWhileWritersWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}
 		sink.on = func(ctx context.Context, _ int, records []shardlog.Record) ([]shardlog.PutResult, error) {
@@ -318,7 +317,7 @@ func TestTryPutBesideWaitingWriters(t *testing.T) {
 	})
 }
 
-// Callbacks that are slow hold writers up when the buffer is full, not before.
+// Slow callbacks delay writers when the buffer is full, not before.
 func TestSlowCallbacksLeaveRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProducer(t, &fakeSink{}, &producer.Options{MaxBatchRecords: 5})
@@ -331,8 +330,8 @@ func TestSlowCallbacksLeaveRoom(t *testing.T) {
 	})
 }
 
-// A list of shards that does not come holds records up for a while, not for all
-// of their time.
+// A list of shards that does not come delays records for a while, but not for
+// their whole TTL.
 func TestListingHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(2, allCaps)

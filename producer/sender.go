@@ -139,7 +139,7 @@ func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []sh
 	}
 	b.encode(&p.conf)
 	ctx := b.ctx
-	if f := p.conf.Hooks.Request; f != nil {
+	if f := p.conf.OnRequest; f != nil {
 		if ctx, *end = f(ctx, b.info()); ctx == nil {
 			ctx = b.ctx
 		}

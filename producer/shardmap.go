@@ -76,7 +76,7 @@ var errNoShards = errors.New("the open shards do not cover the hash keys")
 // replace makes m the map of the sink's answer, and moves the key queues that
 // waited for a limit to runnable, because their records may have another shard
 // now. An answer whose open shards have gaps changes nothing.
-func (m *shardMap) replace(infos []shardlog.ShardInfo, limits Limits, runnable *keyQueueList) error {
+func (m *shardMap) replace(infos []shardlog.ShardInfo, limits ShardRate, runnable *keyQueueList) error {
 	byID := make(map[string]*shardState, len(infos))
 	var open []*shardState
 	for i := range infos {

@@ -7,7 +7,7 @@ import "time"
 // there is in parentheses; a user record is one that was put, a Kinesis record
 // one that is stored, which may be an aggregate.
 type Stats struct {
-	// Received is how many records were taken (UserRecordsReceived), Rejected
+	// Received is how many records were accepted (UserRecordsReceived), Rejected
 	// how many were not because the buffer was full.
 	Received, Rejected uint64
 	// Pending and PendingBytes are what the buffer holds: records that have no
@@ -17,7 +17,7 @@ type Stats struct {
 	PendingBytes int64
 	// Waiting is how many calls wait for room in the buffer.
 	Waiting int
-	// OldestAge is how long ago the oldest record without a result was taken;
+	// OldestAge is how long ago the oldest record without a result was accepted;
 	// 0 when there is none (getOldestRecordTimeInMillis).
 	OldestAge time.Duration
 	// Put and PutBytes are how many records are stored, and their sizes
@@ -26,7 +26,7 @@ type Stats struct {
 	// Stored and StoredBytes are how many records the sink has stored for
 	// these, and their sizes (KinesisRecordsPut, KinesisRecordsDataPut).
 	Stored, StoredBytes uint64
-	// Failed is how many records got an error for a result, and Expired how
+	// Failed is how many records have an error as their result, and Expired how
 	// many of these because of Options.TTL (UserRecordExpired).
 	Failed, Expired uint64
 	// Requests is how often the sink was called, InFlight how many calls have
@@ -39,7 +39,7 @@ type Stats struct {
 	// matches: "throughput exceeded", "no space", "invalid", "closed",
 	// "not found", "shard closed", "wrong shard", "storage", "panic", "fenced",
 	// "not tried", "timeout", "unsupported", "unknown outcome", "context" or
-	// "other". Those that did not occur are missing (ErrorsByCode).
+	// "other". Those that did not occur are not in it (ErrorsByCode).
 	Errors map[string]uint64
 	// AllErrors is the sum of Errors (AllErrors).
 	AllErrors uint64
@@ -92,7 +92,7 @@ func (d *Distribution[T]) add(v T) {
 	d.Min, d.Max = min(d.Min, v), max(d.Max, v)
 }
 
-// counters are what Stats does not take from the state.
+// counters are the part of Stats that is not a view of the state.
 type counters struct {
 	received, rejected  uint64
 	put, putBytes       uint64

@@ -104,21 +104,19 @@ func TestHooks(t *testing.T) {
 		shards := 0
 		p := newProducer(t, c, &producer.Options{
 			ID: "p", Aggregation: aggregating, Linger: soon,
-			Hooks: producer.Hooks{
-				Request: func(ctx context.Context, r producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+			OnRequest: func(ctx context.Context, r producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+				mu.Lock()
+				defer mu.Unlock()
+				infos = append(infos, r)
+				return context.WithValue(ctx, ctxKey{}, "span"), func(o producer.RequestOutcome) {
 					mu.Lock()
 					defer mu.Unlock()
-					infos = append(infos, r)
-					return context.WithValue(ctx, ctxKey{}, "span"), func(o producer.RequestOutcome) {
-						mu.Lock()
-						defer mu.Unlock()
-						outcomes = append(outcomes, o)
-					}
-				},
-				Shards: func(open int, err error) {
-					shards += open
-					assert.NoError(t, err)
-				},
+					outcomes = append(outcomes, o)
+				}
+			},
+			OnShards: func(open int, err error) {
+				shards += open
+				assert.NoError(t, err)
 			},
 		})
 		putAll(t, p, []string{"k"}, []string{"a", "b", "c"})
@@ -139,23 +137,23 @@ func TestHooks(t *testing.T) {
 
 func TestHookPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newProducer(t, &fakeSink{}, &producer.Options{Hooks: producer.Hooks{
-			Request: func(context.Context, producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+		p := newProducer(t, &fakeSink{}, &producer.Options{
+			OnRequest: func(context.Context, producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
 				panic("hook")
 			},
-		}})
+		})
 		_, err := p.Put(t.Context(), rec("k", "a"))
 		var panicked *producer.PanicError
 		require.True(t, errors.As(err, &panicked))
 		require.NoError(t, p.Shutdown(t.Context()))
 
 		var log bytes.Buffer
-		p = newProducer(t, newCluster(1, allCaps), &producer.Options{Aggregation: aggregating, Logger: textLogger(&log), Hooks: producer.Hooks{
-			Request: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+		p = newProducer(t, newCluster(1, allCaps), &producer.Options{Aggregation: aggregating, Logger: textLogger(&log),
+			OnRequest: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
 				return ctx, func(producer.RequestOutcome) { panic("outcome") }
 			},
-			Shards: func(int, error) { panic("shards") },
-		}})
+			OnShards: func(int, error) { panic("shards") },
+		})
 		_, err = p.Put(t.Context(), rec("k", "a"))
 		require.NoError(t, err)
 		require.NoError(t, p.Shutdown(t.Context()))
@@ -164,8 +162,8 @@ func TestHookPanics(t *testing.T) {
 	})
 }
 
-// A request that may run beside another one does so at once only when that one
-// takes longer than a sink in the same process.
+// A request is started while another one is in flight only when that one takes
+// longer than a sink in the same process.
 func TestRequestsAreStaggered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sink := &fakeSink{}

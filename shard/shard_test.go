@@ -42,7 +42,7 @@ func TestAppendStoresInOrderOnThisShard(t *testing.T) {
 	require.Empty(t, none)
 	empty, err := handle(t, st, 0).Info(t.Context())
 	require.NoError(t, err)
-	require.True(t, empty.LastRecord.IsZero())
+	require.False(t, empty.LastRecord.IsSet())
 	require.True(t, empty.Oldest.IsZero() && empty.Newest.IsZero())
 }
 

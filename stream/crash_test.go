@@ -12,6 +12,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/once"
 )
 
 // Every change of a database is cut off after each of its commits in turn; it
@@ -44,7 +45,7 @@ func TestCrashAtEveryCommitOf(t *testing.T) {
 		"set dedup window": func(_ *DB, st *Stream) error { return st.SetDedupWindow(context.Background(), time.Hour) },
 		"open producer":    func(_ *DB, st *Stream) error { _, err := st.OpenProducer(context.Background(), "p"); return err },
 		"request": func(_ *DB, st *Stream) error {
-			req := numberedRequest("before", st.producers.find("before").epoch, 0, 1)
+			req := numberedRequest("before", st.producers.Find("before").Info().Epoch, 0, 1)
 			req.Records[0].PartitionKey = "late"
 			return firstError(st.PutRequest(context.Background(), req))
 		},
@@ -135,7 +136,7 @@ func crashAt(t *testing.T, n int, applied bool, op func(*DB, *Stream) error) boo
 		streams[fmt.Sprint(st.id)] = true
 	}
 	require.NoError(t, db.Close())
-	for _, prefix := range []byte{'b', prefixIdentity} {
+	for _, prefix := range []byte{'b', once.KeyPrefix} {
 		require.NoError(t, store.Scan([]byte{prefix}, func(k []byte, _ int64) bool {
 			require.True(t, streams[fmt.Sprint(uint32(k[1])<<24|uint32(k[2])<<16|uint32(k[3])<<8|uint32(k[4]))], "what is of no stream, kind %c", prefix)
 			return true

@@ -57,7 +57,7 @@ type DB struct {
 //
 // The files are looked at before anything is written. Damaged ones are refused
 // with a *shardlog.DamageError for each; damage in stored records is reported
-// when they are read. After an end without Close sequence numbers go on far
+// when they are read. After an end without Close sequence numbers continue far
 // above those that were given out.
 //
 // Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
@@ -156,7 +156,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 		members[c.ID.Stream] = append(members[c.ID.Stream], st.newMember(db.log.Shard(c.ID), *meta.shards[c.ID]))
 	}
 	for id, st := range byID {
-		st.routes.Store(newRoutes(members[id]))
+		st.begin(newRoutes(members[id]))
 		if err := st.routes.Load().check(); err != nil {
 			return errors.Join(fmt.Errorf("%w: stream %q: %v", shardlog.ErrCorrupt, st.name, err), db.log.Close())
 		}
@@ -419,7 +419,7 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 			members = append(members, st.newMember(s, step[i]))
 		}
 	}
-	st.routes.Store(newRoutes(members))
+	st.begin(newRoutes(members))
 	return st, db.log.Do(ctx, func(tx *logstore.Tx) error {
 		tx.Set(streamKey(id), mustJSON(st.meta.Load()))
 		return nil

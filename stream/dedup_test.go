@@ -14,6 +14,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv/kvtest"
+	"github.com/shardlog/shardlog/internal/once"
 )
 
 func withID(id, data string) shardlog.Record {
@@ -162,14 +163,12 @@ func TestTheDedupWindowEnds(t *testing.T) {
 			time.Sleep(window / 20)
 		}
 		count := func() int {
-			st.dedup.mu.Lock()
-			defer st.dedup.mu.Unlock()
-			n := 0
-			for _, a := range st.dedup.ages {
-				n += len(a.ids)
+			info, n := st.dedup.Info(), 0
+			for _, a := range info.Ages {
+				n += a
 			}
-			require.Equal(t, n, st.dedup.n)
-			require.LessOrEqual(t, len(st.dedup.ages), agesPerWindow+2)
+			require.Equal(t, n, info.Remembered)
+			require.LessOrEqual(t, len(info.Ages), once.AgesPerWindow+2)
 			return n
 		}
 		require.LessOrEqual(t, count(), 31)
@@ -216,12 +215,12 @@ func TestSetDedupWindow(t *testing.T) {
 
 func TestDedupIDsThatAreRefused(t *testing.T) {
 	st := create(t, openMem(t), "s", Config{DedupWindow: time.Minute})
-	for _, id := range []string{strings.Repeat("x", MaxDedupID+1), "\xff", "a\xc3"} {
+	for _, id := range []string{strings.Repeat("x", shardlog.MaxDedupIDLength+1), "\xff", "a\xc3"} {
 		_, err := st.Put(t.Context(), withID(id, "a"))
 		requireInvalid(t, err, "DedupID")
 	}
-	putID(t, st, strings.Repeat("é", MaxDedupID/2), "longest")
-	require.True(t, putID(t, st, strings.Repeat("é", MaxDedupID/2), "longest").Duplicate)
+	putID(t, st, strings.Repeat("é", shardlog.MaxDedupIDLength/2), "longest")
+	require.True(t, putID(t, st, strings.Repeat("é", shardlog.MaxDedupIDLength/2), "longest").Duplicate)
 	_, err := st.PutIf(t.Context(), shardID(0), shardlog.SequenceNumber{}, []shardlog.Record{withID("a", "a")})
 	requireInvalid(t, err, "DedupID")
 	// The ID counts towards no limit.
@@ -297,7 +296,7 @@ func TestAsManyDedupIDsAsAreRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := openMem(t)
 		st := create(t, db, "s", Config{DedupWindow: 8 * time.Second})
-		st.dedup.limit = 10
+		st.dedup.SetLimit(10)
 		for i := range 10 {
 			putID(t, st, fmt.Sprint(i), fmt.Sprint(i))
 		}
@@ -344,13 +343,10 @@ func TestNumbersAndDedupIDs(t *testing.T) {
 		req = numberedRequest("p", epoch, 5, 7)
 		req.Records[0].DedupID = "fresh"
 		require.True(t, request(t, st, req)[0].Duplicate)
-		p := st.producers.find("p")
-		p.mu.Lock()
-		_, known := findNumber(p.stored, 7)
-		require.True(t, known)
-		require.Empty(t, p.pending)
-		p.mu.Unlock()
-		require.Empty(t, st.dedup.pending)
+		p := st.producers.Find("p").Info()
+		require.Contains(t, p.Numbers, uint64(7))
+		require.Zero(t, p.Reserved)
+		require.Zero(t, st.dedup.Info().Reserved)
 	})
 }
 

@@ -298,3 +298,9 @@ func (s *surviving) open(t testing.TB, o *Options) *DB {
 func hashOf(st *Stream, r *shardlog.Record) shardlog.HashKey {
 	return st.Info().Hash.hashKey(r)
 }
+
+// counterOf returns the counter of a number that the log gave out.
+func counterOf(n shardlog.SequenceNumber) uint64 {
+	c, _ := n.Counter()
+	return c
+}

@@ -16,11 +16,11 @@ import (
 	"github.com/shardlog/shardlog/checkpoint"
 )
 
-// once is a model of what exactly-once storage promises: it sends numbered
+// onceModel is a model of what exactly-once storage promises: it sends numbered
 // records, records with dedup IDs and transactions, again and again and in any
 // order, to a database that may die at any commit, and knows of each whether it
 // must be stored, must not be, or may be.
-type once struct {
+type onceModel struct {
 	t     testing.TB
 	r     *rand.Rand
 	store *surviving
@@ -56,7 +56,7 @@ type onceID struct {
 func TestModelOfExactlyOnce(t *testing.T) {
 	r, _ := newRand(t)
 	synctest.Test(t, func(t *testing.T) {
-		m := &once{t: t, r: r, store: newSurviving(), window: time.Minute,
+		m := &onceModel{t: t, r: r, store: newSurviving(), window: time.Minute,
 			data: map[string]bool{}, producers: map[string]*onceProducer{}, ids: map[string]onceID{}}
 		m.db = m.store.open(t, nil)
 		m.st = create(t, m.db, "s", Config{Shards: 2, Retention: Forever, DedupWindow: m.window})
@@ -81,7 +81,7 @@ func TestModelOfExactlyOnce(t *testing.T) {
 	})
 }
 
-func (m *once) reopen() {
+func (m *onceModel) reopen() {
 	m.store.dieAfter(0, false)
 	_ = m.db.Close()
 	m.store.revive()
@@ -89,7 +89,7 @@ func (m *once) reopen() {
 	m.st = theStream(m.t, m.db)
 }
 
-func (m *once) restart() {
+func (m *onceModel) restart() {
 	if m.store.spare() {
 		require.NoError(m.t, m.db.Close())
 		m.store.revive()
@@ -99,7 +99,7 @@ func (m *once) restart() {
 }
 
 // failed tells whether a call was cut off; nothing else may fail.
-func (m *once) failed(err error) bool {
+func (m *onceModel) failed(err error) bool {
 	if m.store.died() && errors.Is(err, shardlog.ErrStorage) {
 		return true
 	}
@@ -107,14 +107,14 @@ func (m *once) failed(err error) bool {
 	return false
 }
 
-func (m *once) payload() string {
+func (m *onceModel) payload() string {
 	m.sent++
 	data := fmt.Sprint("n", m.sent)
 	m.data[data] = false
 	return data
 }
 
-func (m *once) pick() *onceProducer {
+func (m *onceModel) pick() *onceProducer {
 	id := fmt.Sprint("p", m.r.Intn(3))
 	p := m.producers[id]
 	if p == nil {
@@ -124,7 +124,7 @@ func (m *once) pick() *onceProducer {
 	return p
 }
 
-func (m *once) name(p *onceProducer) string {
+func (m *onceModel) name(p *onceProducer) string {
 	for id, q := range m.producers {
 		if p == q {
 			return id
@@ -133,7 +133,7 @@ func (m *once) name(p *onceProducer) string {
 	return ""
 }
 
-func (m *once) open() {
+func (m *onceModel) open() {
 	p := m.pick()
 	id, before := m.name(p), p.epoch
 	epoch, err := m.st.OpenProducer(context.Background(), id)
@@ -154,7 +154,7 @@ func (m *once) open() {
 }
 
 // request sends new numbers and some of those that were sent before.
-func (m *once) request() {
+func (m *onceModel) request() {
 	p := m.pick()
 	if p.epoch == 0 {
 		return
@@ -203,7 +203,7 @@ func (m *once) request() {
 	}
 }
 
-func (m *once) withIDs() {
+func (m *onceModel) withIDs() {
 	var recs []shardlog.Record
 	for range 1 + m.r.Intn(5) {
 		id := fmt.Sprint("id", m.r.Intn(30))
@@ -241,7 +241,7 @@ func (m *once) withIDs() {
 	}
 }
 
-func (m *once) transaction() {
+func (m *onceModel) transaction() {
 	row, err := m.db.Checkpoints().Get(context.Background(), txKey)
 	require.NoError(m.t, err)
 	row.Beat++
@@ -265,16 +265,16 @@ func (m *once) transaction() {
 	}
 }
 
-func (m *once) reshard() {
+func (m *onceModel) reshard() {
 	if err := m.st.Reshard(context.Background(), 1+m.r.Intn(5)); err != nil {
 		m.failed(err)
 	}
 }
 
-func (m *once) passTime() { time.Sleep(time.Duration(m.r.Intn(40)) * time.Second) }
+func (m *onceModel) passTime() { time.Sleep(time.Duration(m.r.Intn(40)) * time.Second) }
 
 // verify compares what is stored with what must and may be.
-func (m *once) verify() {
+func (m *onceModel) verify() {
 	if !m.store.spare() {
 		m.reopen()
 	}

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,12 +11,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/kvtest"
+	"github.com/shardlog/shardlog/internal/once"
 )
 
 // numberedRequest makes a request of records whose data are their numbers, and
@@ -172,7 +171,7 @@ func TestManyNumbersAboveDone(t *testing.T) {
 		epoch := openProducer(t, st, "p")
 		var first []shardlog.PutResult
 		n := uint64(1) // 0 is held up
-		for round := range 2*maxSlots + 10 {
+		for round := range 2*once.MaxSlots + 10 {
 			next := n + uint64(20+round%7)
 			first = append(first, request(t, st, numberedRequest("p", epoch, 0, span(n, next)...))...)
 			n = next
@@ -188,10 +187,7 @@ func TestManyNumbersAboveDone(t *testing.T) {
 		request(t, st, numberedRequest("p", epoch, n, n, n+5))
 		_, err := st.PutRequest(t.Context(), numberedRequest("p", epoch, 0, 5))
 		requireInvalid(t, err, "Numbers[0]")
-		p := st.producers.find("p")
-		p.mu.Lock()
-		require.Len(t, p.stored, 6)
-		p.mu.Unlock()
+		require.Len(t, st.producers.Find("p").Info().Numbers, 6)
 	})
 }
 
@@ -482,10 +478,10 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		"equal numbers":      {"Numbers[1]", func(r *shardlog.PutRequest) { r.Numbers[1] = r.Numbers[0] }},
 		"falling numbers":    {"Numbers[1]", func(r *shardlog.PutRequest) { r.Numbers[1] = 4 }},
 		"below done":         {"Numbers[0]", func(r *shardlog.PutRequest) { r.Done = 6 }},
-		"far above done":     {"Numbers[1]", func(r *shardlog.PutRequest) { r.Numbers[1] = maxNumbers }},
+		"far above done":     {"Numbers[1]", func(r *shardlog.PutRequest) { r.Numbers[1] = once.MaxNumbers }},
 		"no producer":        {"Numbers", func(r *shardlog.PutRequest) { r.Producer = "" }},
 		"epoch alone":        {"Numbers", func(r *shardlog.PutRequest) { r.Producer, r.Numbers = "", nil }},
-		"long producer":      {"Producer", func(r *shardlog.PutRequest) { r.Producer = strings.Repeat("x", MaxProducerID+1) }},
+		"long producer":      {"Producer", func(r *shardlog.PutRequest) { r.Producer = strings.Repeat("x", shardlog.MaxProducerIDLength+1) }},
 		"producer not UTF-8": {"Producer", func(r *shardlog.PutRequest) { r.Producer = "\xff" }},
 		"fewer ranges":       {"Ranges", func(r *shardlog.PutRequest) { r.Ranges = make([]shardlog.HashRange, 1) }},
 		"unset range":        {"Ranges[0]", func(r *shardlog.PutRequest) { r.Ranges = make([]shardlog.HashRange, 2) }},
@@ -503,12 +499,12 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}
 	_, err := st.PutRequest(t.Context(), nil)
 	requireInvalid(t, err, "req")
-	for _, id := range []string{"", strings.Repeat("x", MaxProducerID+1), "\xff"} {
+	for _, id := range []string{"", strings.Repeat("x", shardlog.MaxProducerIDLength+1), "\xff"} {
 		_, err := st.OpenProducer(t.Context(), id)
 		requireInvalid(t, err, "Producer")
 	}
 	require.Empty(t, readStream(t, st))
-	request(t, st, numberedRequest("p", epoch, 5, 5, 5+maxNumbers-1))
+	request(t, st, numberedRequest("p", epoch, 5, 5, 5+once.MaxNumbers-1))
 	res, err := st.PutRequest(t.Context(), &shardlog.PutRequest{})
 	require.NoError(t, err)
 	require.Empty(t, res)
@@ -559,7 +555,7 @@ func TestProducersExpire(t *testing.T) {
 		_, err := st.PutRequest(t.Context(), numberedRequest("idle", idle, 0, 1))
 		require.ErrorIs(t, err, shardlog.ErrNotFound)
 		request(t, st, numberedRequest("busy", busy, 7, 7, 8))
-		keys, err := db.identityKeys(&st.id)
+		keys, err := once.Keys(db.log, &st.id)
 		require.NoError(t, err)
 		require.Len(t, keys, 2, "the last epoch and one identity")
 		again := openProducer(t, st, "idle")
@@ -581,7 +577,7 @@ func TestManyProducers(t *testing.T) {
 		}
 		_, err := st.OpenProducer(t.Context(), "one more")
 		requireInvalid(t, err, "Producer")
-		time.Sleep(minIdle - time.Minute)
+		time.Sleep(time.Hour - time.Minute)
 		openProducer(t, st, "one more")
 		_, err = st.PutRequest(t.Context(), numberedRequest("first", first, 0, 1))
 		require.ErrorIs(t, err, shardlog.ErrNotFound)
@@ -599,7 +595,7 @@ func TestProducersOfADeletedStreamAndInABackup(t *testing.T) {
 	gone := create(t, db, "gone", Config{})
 	request(t, gone, numberedRequest("p", openProducer(t, gone, "p"), 0, 1))
 	require.NoError(t, db.Delete(t.Context(), "gone"))
-	keys, err := db.identityKeys(&gone.id)
+	keys, err := once.Keys(db.log, &gone.id)
 	require.NoError(t, err)
 	require.Empty(t, keys)
 	_, err = gone.OpenProducer(t.Context(), "p")
@@ -624,7 +620,7 @@ func TestSlotsOfAnEarlierEpoch(t *testing.T) {
 				res := request(t, st, numberedRequest("p", epoch, 0, span(n, n+100)...))
 				require.NotContains(t, duplicates(res), true, "round %d, from %d", round, n)
 			}
-			require.NotZero(t, st.producers.find("p").written.slot)
+			require.NotZero(t, st.producers.Find("p").Info().Slot)
 		}
 		require.Len(t, readStream(t, st), 1800)
 	})
@@ -657,35 +653,12 @@ func TestNumbersOfRecordsThatWereLostWithThePower(t *testing.T) {
 	require.Len(t, readStream(t, st), 2)
 }
 
-func FuzzDecodeIdentity(f *testing.F) {
-	s := identityState{epoch: 3, gen: 2, used: 1, done: 7}
-	for i := range uint64(5) {
-		s.stored = append(s.stored, numbered{7 + i*i, shardlog.NewSequenceNumber(1000, uint32(i%2), 50-i, 2000+int64(i))})
-	}
-	f.Add(s.encode())
-	f.Add((&identityState{}).encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if len(b) > 8 { // a checksum keeps nearly everything out
-			binary.LittleEndian.PutUint64(b, xxhash.Sum64(b[8:]))
-		}
-		s, err := decodeIdentity(b, false)
-		if err != nil {
-			require.True(t, errors.Is(err, shardlog.ErrCorrupt) || errors.Is(err, shardlog.ErrVersion))
-			return
-		}
-		require.True(t, slices.IsSortedFunc(s.stored, compareNumbers))
-		again, err := decodeIdentity(s.encode(), false)
-		require.NoError(t, err)
-		require.Equal(t, s, again)
-	})
-}
-
 func TestDamagedStateOfAProducer(t *testing.T) {
 	store := newSurviving()
 	db := store.open(t, nil)
 	st := create(t, db, "s", Config{Retention: Forever})
 	request(t, st, numberedRequest("p", openProducer(t, st, "p"), 0, 1))
-	key := identityKey(st.id, "p", 0)
+	key := once.IdentityKey(st.id, "p", 0)
 	require.NoError(t, db.Close())
 	v, err := store.Get(key)
 	require.NoError(t, err)
@@ -695,7 +668,7 @@ func TestDamagedStateOfAProducer(t *testing.T) {
 	}{
 		{v[:20], shardlog.ErrCorrupt},
 		{append(slices.Clone(v[:len(v)-1]), v[len(v)-1]^1), shardlog.ErrCorrupt},
-		{append(append(slices.Clone(v[:8]), identityVersion+1), v[9:]...), shardlog.ErrVersion},
+		{append(append(slices.Clone(v[:8]), once.StateVersion+1), v[9:]...), shardlog.ErrVersion},
 	} {
 		require.NoError(t, store.Memory.Commit(&kv.Batch{Ops: []kv.Op{{Key: key, Value: c.value}}}))
 		db, err := openOn(store, db.opts)
@@ -720,7 +693,7 @@ func TestDamagedStateOfAProducer(t *testing.T) {
 func TestAsManyNumbersAsThereMayBe(t *testing.T) {
 	dir := t.TempDir()
 	db := openDB(t, dir, smallOptions())
-	most := db.mostNumbers()
+	most := db.maxNumbers()
 	require.Equal(t, uint64(40960), most)
 	st := create(t, db, "s", Config{Shards: 300, Retention: Forever})
 	epoch := openProducer(t, st, "p")

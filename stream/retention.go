@@ -104,7 +104,7 @@ func (st *Stream) retain(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	next = min(next, st.expireIDs())
+	next = min(next, st.dedup.Expire())
 	if age := meta.Retention; age != Forever {
 		wait, err := st.expire(ctx, age)
 		if err != nil {

@@ -170,5 +170,5 @@ func TestShardInfoOfClosedShards(t *testing.T) {
 	require.Equal(t, []string{infos[0].ID, infos[1].ID}, infos[2].Parents)
 	require.Equal(t, id, infos[2].ID)
 	require.False(t, infos[2].Closed)
-	require.True(t, infos[2].Last.IsZero())
+	require.True(t, !infos[2].Last.IsSet())
 }

@@ -235,16 +235,16 @@ func (t *txTry) checkOnly() error {
 	}
 	sc := scratches.Get().(*scratch)
 	defer scratches.Put(sc)
-	for _, c := range t.calls {
-		m := c.st.routes.Load().current(t.only)
+	for _, p := range t.parts {
+		m := p.st.routes.Load().current(t.only)
 		if m == nil {
 			return shardlog.ErrNotFound
 		}
 		if m.meta.Closed {
 			return shardlog.ErrShardClosed
 		}
-		for i := range c.req.Records {
-			if err := m.covers(i, c.meta.Hash.cachedKey(&c.req.Records[i], &sc.hashes)); err != nil {
+		for i := range p.req.Records {
+			if err := m.covers(i, p.meta.Hash.cachedKey(&p.req.Records[i], &sc.hashes)); err != nil {
 				return err
 			}
 		}

@@ -69,7 +69,7 @@ type ShardStats struct {
 // Stats returns figures of the stream and its shards.
 func (st *Stream) Stats() StreamStats {
 	s := StreamStats{Bytes: st.usage.Bytes.Load(), Duplicates: st.duplicates.Load(), Misrouted: st.misrouted.Load()}
-	s.Producers, s.DedupIDs = st.producers.count(), st.dedup.count()
+	s.Producers, s.DedupIDs = st.producers.Len(), st.dedup.Len()
 	for _, m := range st.routes.Load().all {
 		i := m.s.Info()
 		ss := ShardStats{

@@ -7,11 +7,12 @@ import (
 	"maps"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/internal/ctxsync"
 	"github.com/shardlog/shardlog/internal/logstore"
+	"github.com/shardlog/shardlog/internal/once"
 )
 
 // Stream is one stream of a DB. Use DB.Create or DB.Stream.
@@ -25,17 +26,17 @@ type Stream struct {
 	// by whatever changes the set of open shards, so that a writer never meets
 	// a shard that is being closed. It and config are held across commits, so
 	// whoever waits for them respects its context.
-	shape   *ctxRWMutex
+	shape   *ctxsync.RWMutex
 	routes  atomic.Pointer[routes] // replaced with shape held
-	config  ctxMutex
+	config  ctxsync.Mutex
 	meta    atomic.Pointer[streamMeta] // replaced with config held
 	deleted atomic.Bool                // set with config and shape held
 	// resharding is held by Reshard between its steps as well: two at the same
 	// time would undo each other's.
-	resharding ctxMutex
+	resharding ctxsync.Mutex
 
-	producers producers
-	dedup     dedupIndex
+	producers *once.Identities
+	dedup     *once.IDs
 
 	duplicates, misrouted atomic.Int64 // see StreamStats
 }
@@ -50,11 +51,17 @@ var (
 )
 
 func newStream(db *DB, id uint32, meta streamMeta) *Stream {
-	st := &Stream{db: db, id: id, name: meta.Name, shape: newCtxRWMutex(), config: newCtxMutex(), resharding: newCtxMutex()}
+	st := &Stream{db: db, id: id, name: meta.Name, shape: ctxsync.NewRWMutex(), config: ctxsync.NewMutex(), resharding: ctxsync.NewMutex()}
 	st.meta.Store(&meta)
-	st.dedup.st, st.dedup.limit, st.dedup.pending = st, MaxDedupIDs, map[dedupKey]pendingID{}
 	st.usage.Limit.Store(meta.RetentionBytes)
 	return st
+}
+
+// begin makes st ready for calls once the log of its database is open.
+func (st *Stream) begin(r *routes) {
+	st.routes.Store(r)
+	of := st.onceStream()
+	st.producers, st.dedup = once.NewIdentities(of), once.NewIDs(of)
 }
 
 // Name returns the stream's name.
@@ -326,21 +333,10 @@ func checkAndHash(r *shardlog.Record, maxSize int, hash Hash, known *hashCache, 
 	return key, nil
 }
 
+// checkRecord returns what is wrong with a record.
 func checkRecord(r *shardlog.Record, maxSize int, ids idRule) *shardlog.InvalidError {
-	k := r.PartitionKey
-	switch {
-	case k == "":
-		return &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "at least 1 character"}
-	case !utf8.ValidString(k):
-		return &shardlog.InvalidError{Field: "PartitionKey", Value: k, Limit: "valid UTF-8"}
-	case len(k) > shardlog.MaxPartitionKeyLength && utf8.RuneCountInString(k) > shardlog.MaxPartitionKeyLength:
-		return &shardlog.InvalidError{Field: "PartitionKey", Value: fmt.Sprintf("of %d characters", utf8.RuneCountInString(k)),
-			Limit: fmt.Sprintf("at most %d characters", shardlog.MaxPartitionKeyLength)}
-	case len(r.Headers) > shardlog.MaxHeaders:
-		return &shardlog.InvalidError{Field: "Headers", Value: len(r.Headers), Limit: fmt.Sprintf("at most %d", shardlog.MaxHeaders)}
-	}
-	if n := r.Size(); n > maxSize {
-		return &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes with key and headers", n), Limit: fmt.Sprintf("at most %d bytes", maxSize)}
+	if err := r.Validate(maxSize); err != nil {
+		return err.(*shardlog.InvalidError) // as it promises
 	}
 	if r.DedupID != "" {
 		return ids.check(r.DedupID)

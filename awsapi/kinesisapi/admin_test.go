@@ -2,6 +2,7 @@ package kinesisapi
 
 import (
 	"bytes"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -197,6 +198,12 @@ const (
 	signKey    = "AKIDEXAMPLE"
 	signSecret = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 )
+
+func mac(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
 
 // sign signs a request as a client does, in a way of its own so that it does
 // not share the faults of what it tests.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -42,11 +43,11 @@ func BenchmarkDecodePutRecords(b *testing.B) {
 		b.Run(fmt.Sprintf("fast/%d", size), func(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				c := &call{op: operations["PutRecords"], body: body}
-				if !c.op.fast(c) {
+				c := newCall("PutRecords", awswire.JSON11, body)
+				if !c.Op.Fast(&c.Call) {
 					b.Fatal("not taken")
 				}
-				c.releaseArena()
+				c.put.releaseArena()
 			}
 		})
 		entries := []any{}
@@ -57,8 +58,8 @@ func BenchmarkDecodePutRecords(b *testing.B) {
 		b.Run(fmt.Sprintf("fast-cbor/%d", size), func(b *testing.B) {
 			b.SetBytes(int64(len(encoded)))
 			for b.Loop() {
-				c := &call{op: operations["PutRecords"], body: encoded, cbor: true}
-				if !c.op.fast(c) {
+				c := newCall("PutRecords", awswire.CBOR11, encoded)
+				if !c.Op.Fast(&c.Call) {
 					b.Fatal("not taken")
 				}
 			}
@@ -66,10 +67,10 @@ func BenchmarkDecodePutRecords(b *testing.B) {
 		b.Run(fmt.Sprintf("general/%d", size), func(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				c := &call{op: operations["PutRecords"], body: body}
-				require.NoError(b, wellFormed(c.source()))
-				require.NoError(b, c.decode())
-				_, err := c.slowPut()
+				c := newCall("PutRecords", awswire.JSON11, body)
+				require.NoError(b, awswire.WellFormed(c.Protocol.Reader(body)))
+				require.NoError(b, c.Decode())
+				_, err := generalPut(c)
 				require.NoError(b, err)
 			}
 		})
@@ -93,37 +94,42 @@ func BenchmarkDecodePutRecords(b *testing.B) {
 // bare decodes a PutRecords and answers it, and does nothing else: what a
 // handler can be at best.
 type bare struct {
-	op string
-	h  *Handler // for its options
+	op  string
+	env *awswire.Env // for its options
+}
+
+func bareEnv() *awswire.Env {
+	return &awswire.Env{Bodies: awswire.NewBodies(1<<24, 1<<28, time.Minute)}
 }
 
 func (n bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	c := &call{h: n.h, op: operations[n.op], body: body, w: w, r: r}
-	if err != nil || !c.op.fast(c) {
+	c := newCall(n.op, awswire.JSON11, body)
+	c.Env, c.W, c.R = n.env, w, r
+	if err != nil || !c.Op.Fast(&c.Call) {
 		w.WriteHeader(400)
 		return
 	}
-	defer c.releaseArena()
-	e := &c.out
-	e.open()
+	defer c.put.releaseArena()
+	e := &c.Out
+	e.Open()
 	if n.op == "PutRecord" {
-		e.strField("ShardId", "shardId-000000000000")
-		e.strField("SequenceNumber", strings.Repeat("4", 56))
+		e.TextField("ShardId", "shardId-000000000000")
+		e.TextField("SequenceNumber", strings.Repeat("4", 56))
 	} else {
-		e.intField("FailedRecordCount", 0)
-		e.key("Records")
-		e.list()
+		e.IntField("FailedRecordCount", 0)
+		e.Key("Records")
+		e.List()
 		for range c.put.records {
-			e.open()
-			e.strField("SequenceNumber", strings.Repeat("4", 56))
-			e.strField("ShardId", "shardId-000000000000")
-			e.close()
+			e.Open()
+			e.TextField("SequenceNumber", strings.Repeat("4", 56))
+			e.TextField("ShardId", "shardId-000000000000")
+			e.Close()
 		}
-		e.endList()
+		e.EndList()
 	}
-	e.close()
-	c.reply(200)
+	e.Close()
+	c.Reply(200)
 }
 
 type putCase struct {
@@ -154,7 +160,7 @@ func BenchmarkHTTP(b *testing.B) {
 	defer h.Close()
 	for _, c := range puts() {
 		for _, conns := range []int{1, 16} {
-			for name, handler := range map[string]http.Handler{"bare": bare{c.op, h}, "shardlog": h} {
+			for name, handler := range map[string]http.Handler{"bare": bare{c.op, bareEnv()}, "shardlog": h} {
 				b.Run(fmt.Sprintf("%s/%dconns/%s", c.name, conns, name), func(b *testing.B) { benchHTTP(b, handler, c.op, c.body, c.records, conns) })
 			}
 		}
@@ -251,7 +257,7 @@ func BenchmarkBesideBare(b *testing.B) {
 				e := newEndpoint(b, nil)
 				_, err := e.db.Create(b.Context(), "s", stream.Config{Shards: 4, RetentionBytes: 256 << 20})
 				require.NoError(b, err)
-				ours, least := newLoad(b, e.h, c.op, c.body, conns), newLoad(b, bare{c.op, e.h}, c.op, c.body, conns)
+				ours, least := newLoad(b, e.h, c.op, c.body, conns), newLoad(b, bare{c.op, bareEnv()}, c.op, c.body, conns)
 				defer ours.close()
 				defer least.close()
 				const slice = 50 * time.Millisecond

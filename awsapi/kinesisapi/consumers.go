@@ -1,85 +1,20 @@
 package kinesisapi
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
-// consumer is a registered one. It is replaced when it changes.
-type consumer struct {
-	Name    string            `json:"name"`
-	Created int64             `json:"created"` // Unix milliseconds
-	Tags    map[string]string `json:"tags,omitempty"`
+// maxConsumers is how many consumers a stream has (API reference,
+// RegisterStreamConsumer).
+const maxConsumers = 20
 
-	change *transition // nil for ACTIVE
-}
-
-const (
-	attrConsumer = "kinesis.consumer/" // + name
-	// maxConsumers is how many consumers a stream has (API reference,
-	// RegisterStreamConsumer).
-	maxConsumers = 20
-)
-
-func (con *consumer) status(now time.Time) string {
-	if t := con.change; t != nil && (t.status == statusDeleting || now.Before(t.until)) {
-		return t.status
-	}
-	return statusActive
-}
-
-// suffix is how an ARN ends.
-func (con *consumer) suffix() string { return fmt.Sprintf("%s:%d", con.Name, con.Created/1000) }
-
-func (s *streamState) loadConsumers() {
-	for name, text := range s.st.Attributes() {
-		var con consumer
-		if strings.HasPrefix(name, attrConsumer) && json.Unmarshal([]byte(text), &con) == nil {
-			s.consumers[con.Name] = &con
-		}
-	}
-}
-
-// list returns the consumers that are not gone, by name.
-func (s *streamState) list(now time.Time) []*consumer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []*consumer
-	for _, con := range s.consumers {
-		if con.status(now) != statusDeleting || now.Before(con.change.until) {
-			all = append(all, con)
-		}
-	}
-	slices.SortFunc(all, func(a, b *consumer) int { return cmp.Compare(a.Name, b.Name) })
-	return all
-}
-
-func (s *streamState) byName(name string, now time.Time) *consumer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	con := s.consumers[name]
-	if con != nil && con.status(now) == statusDeleting && !now.Before(con.change.until) {
-		return nil
-	}
-	return con
-}
-
-// byARN finds a consumer by the end of its ARN, which names its creation.
-func (s *streamState) byARN(suffix string, now time.Time) *consumer {
-	name, _, _ := strings.Cut(suffix, ":")
-	if con := s.byName(name, now); con != nil && con.suffix() == suffix {
-		return con
-	}
-	return nil
-}
-
-// edit replaces a consumer; control is held.
-func (s *streamState) edit(ctx context.Context, con *consumer, change func(*consumer)) error {
+// replaceConsumer stores a consumer that was changed; control is held.
+func replaceConsumer(ctx context.Context, s *streamState, con *consumer, change func(*consumer)) error {
 	next := *con
 	change(&next)
 	text, err := json.Marshal(&next)
@@ -89,136 +24,127 @@ func (s *streamState) edit(ctx context.Context, con *consumer, change func(*cons
 	if err := s.st.SetAttributes(ctx, map[string]string{attrConsumer + con.Name: string(text)}); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	s.consumers[con.Name] = &next
-	s.mu.Unlock()
+	s.consumers.put(&next)
 	return nil
 }
 
-func (c *call) noConsumer(what string) error {
-	return fault(codeNotFound, "Consumer %s not found.", strings.TrimSuffix(what, "."))
-}
-
-func (c *call) writeConsumer(con *consumer, withStream bool) {
-	e := &c.out
-	e.open()
-	e.strField("ConsumerName", con.Name)
-	e.strField("ConsumerARN", c.scope.consumerARN(c.name, con))
-	e.strField("ConsumerStatus", con.status(c.h.now()))
-	e.timeField("ConsumerCreationTimestamp", time.UnixMilli(con.Created).Truncate(time.Second))
+func writeConsumer(c *call, con *consumer, withStream bool) {
+	e := &c.Out
+	e.Open()
+	e.TextField("ConsumerName", con.Name)
+	e.TextField("ConsumerARN", consumerARN(c.Scope, c.name, con))
+	e.TextField("ConsumerStatus", con.status(c.Now()))
+	e.TimeField("ConsumerCreationTimestamp", time.UnixMilli(con.Created).Truncate(time.Second))
 	if withStream {
-		e.strField("StreamARN", c.scope.arn(c.name))
+		e.TextField("StreamARN", streamARN(c.Scope, c.name))
 	}
-	e.close()
+	e.Close()
 }
 
 func registerStreamConsumer(c *call) error {
-	s, err := c.active()
+	s, err := c.lockActive()
 	if err != nil {
 		return err
 	}
 	defer s.control.Unlock()
-	name, now := c.in.str("ConsumerName"), c.h.now()
-	tags, err := c.newTags(nil, "add tags to consumer of stream")
+	name, now := c.In.Text("ConsumerName"), c.Now()
+	tags, err := mergeTags(c, nil, "add tags to consumer of stream")
 	if err != nil {
 		return err
 	}
-	if s.byName(name, now) != nil {
-		return fault(codeInUse, "Consumer %s under stream %s already exists for account %s.", name, c.name, c.scope.account)
+	if s.consumers.find(name, now) != nil {
+		return awswire.Errorf(codeInUse, "Consumer %s under stream %s already exists for account %s.", name, c.name, c.Scope.Account)
 	}
-	if len(s.list(now)) >= maxConsumers {
-		return fault(codeLimit, "Stream %s under account %s already has %d consumers, which is the limit.", c.name, c.scope.account, maxConsumers)
+	if len(s.consumers.list(now)) >= maxConsumers {
+		return awswire.Errorf(codeLimit, "Stream %s under account %s already has %d consumers, which is the limit.", c.name, c.Scope.Account, maxConsumers)
 	}
 	con := &consumer{Name: name, Created: now.UnixMilli()}
-	// One that was registered before has another ARN.
-	s.mu.Lock()
-	if old := s.consumers[name]; old != nil && old.Created/1000 >= con.Created/1000 {
+	// The ARN has the second of the creation in it. One that was registered
+	// before in the same second must have another.
+	if old := s.consumers.last(name); old != nil && old.Created/1000 >= con.Created/1000 {
 		con.Created = (old.Created/1000 + 1) * 1000
 	}
-	s.mu.Unlock()
 	shown := *con
-	if lasts := c.h.opts.CreateTime; lasts > 0 {
+	if lasts := c.svc.opts.CreateTime; lasts > 0 {
 		con.change = &transition{statusCreating, now.Add(lasts)}
 	}
-	if err := s.edit(c.ctx, con, func(next *consumer) { next.Tags = tags }); err != nil {
+	if err := replaceConsumer(c.Ctx, s, con, func(next *consumer) { next.Tags = tags }); err != nil {
 		return err
 	}
 	// AWS answers with CREATING, however soon it is ACTIVE.
 	shown.change = &transition{statusCreating, now.Add(time.Hour)}
-	c.out.open()
-	c.out.key("Consumer")
-	c.writeConsumer(&shown, false)
-	c.out.close()
+	c.Out.Open()
+	c.Out.Key("Consumer")
+	writeConsumer(c, &shown, false)
+	c.Out.Close()
 	return nil
 }
 
-// consumer finds the one that a request names, by ARN or by stream and name.
-func (c *call) consumer() (*streamState, *consumer, error) {
-	arn, streamARN, name := c.in.str("ConsumerARN"), c.in.str("StreamARN"), c.in.str("ConsumerName")
-	if arn == "" && (streamARN == "" || name == "") {
+// findConsumer finds the one that a request names, by ARN or by stream and name.
+func findConsumer(c *call) (*streamState, *consumer, error) {
+	arn, ofStream, name := c.In.Text("ConsumerARN"), c.In.Text("StreamARN"), c.In.Text("ConsumerName")
+	if arn == "" && (ofStream == "" || name == "") {
 		return nil, nil, invalid("Either ConsumerARN or both StreamARN and ConsumerName must be provided.")
 	}
-	p := parsed{}
+	p := resourceName{}
 	if arn != "" {
 		var ok bool
 		if p, ok = parseARN(arn); !ok || p.consumer == "" {
 			return nil, nil, invalid("The ARN %s is not that of a consumer.", arn)
 		}
-		if streamARN != "" && streamARN != p.scope.arn(p.stream) {
-			return nil, nil, invalid("The ConsumerARN %s is not one of the stream %s.", arn, streamARN)
+		if ofStream != "" && ofStream != streamARN(p.scope, p.stream) {
+			return nil, nil, invalid("The ConsumerARN %s is not one of the stream %s.", arn, ofStream)
 		}
-		streamARN = p.scope.arn(p.stream)
+		ofStream = streamARN(p.scope, p.stream)
 	}
-	s, err := c.streamBy("", streamARN)
+	s, err := c.streamBy("", ofStream)
 	if err != nil {
 		return nil, nil, err
 	}
-	con := s.byARN(p.consumer, c.h.now())
+	con := s.consumers.findSuffix(p.consumer, c.Now())
 	what := arn
 	if arn == "" {
-		con = s.byName(name, c.h.now())
+		con = s.consumers.find(name, c.Now())
 		what = name + " under stream " + c.name
 	}
 	if con == nil {
-		return nil, nil, c.noConsumer(what)
+		return nil, nil, noConsumer(what)
 	}
 	return s, con, nil
 }
 
 func deregisterStreamConsumer(c *call) error {
-	s, con, err := c.consumer()
+	s, con, err := findConsumer(c)
 	if err != nil {
 		return err
 	}
 	s.control.Lock()
 	defer s.control.Unlock()
-	now := c.h.now()
-	if con = s.byName(con.Name, now); con == nil || con.status(now) == statusDeleting {
-		return fault(codeInUse, "The consumer is being deleted.")
+	now := c.Now()
+	if con = s.consumers.find(con.Name, now); con == nil || con.status(now) == statusDeleting {
+		return awswire.Errorf(codeInUse, "The consumer is being deleted.")
 	}
 	// It is gone when the database is opened again, whatever its state shows
 	// until then.
-	if err := s.st.SetAttributes(c.ctx, map[string]string{attrConsumer + con.Name: "", attrPolicy + con.suffix(): ""}); err != nil {
+	if err := s.st.SetAttributes(c.Ctx, map[string]string{attrConsumer + con.Name: "", attrPolicy + con.suffix(): ""}); err != nil {
 		return err
 	}
 	next := *con
-	next.change = &transition{statusDeleting, now.Add(c.h.opts.DeleteTime)}
-	s.mu.Lock()
-	s.consumers[con.Name] = &next
-	s.mu.Unlock()
-	s.endConsumer(con.suffix())
+	next.change = &transition{statusDeleting, now.Add(c.svc.opts.DeleteTime)}
+	s.consumers.put(&next)
+	s.subscriptions.endConsumer(con.suffix())
 	return nil
 }
 
 func describeStreamConsumer(c *call) error {
-	_, con, err := c.consumer()
+	_, con, err := findConsumer(c)
 	if err != nil {
 		return err
 	}
-	c.out.open()
-	c.out.key("ConsumerDescription")
-	c.writeConsumer(con, true)
-	c.out.close()
+	c.Out.Open()
+	c.Out.Key("ConsumerDescription")
+	writeConsumer(c, con, true)
+	c.Out.Close()
 	return nil
 }
 
@@ -228,8 +154,8 @@ func listStreamConsumers(c *call) error {
 		return err
 	}
 	after := ""
-	if t := c.in.str("NextToken"); t != "" {
-		p, err := c.h.openPage(t, pageConsumers)
+	if t := c.In.Text("NextToken"); t != "" {
+		p, err := c.svc.tokens.openPage(t, pageConsumers, c.Now())
 		if err != nil {
 			return err
 		}
@@ -238,27 +164,27 @@ func listStreamConsumers(c *call) error {
 		}
 		after = p.after
 	}
-	if t := get[time.Time](c.in, "StreamCreationTimestamp"); !t.IsZero() && t.Unix() != s.st.Info().Created.Unix() {
-		return c.scope.noStream(c.name)
+	if t := awswire.Get[time.Time](c.In, "StreamCreationTimestamp"); !t.IsZero() && t.Unix() != s.st.Info().Created.Unix() {
+		return noStream(c.Scope, c.name)
 	}
-	all := slices.DeleteFunc(s.list(c.h.now()), func(con *consumer) bool { return con.Name <= after })
-	limit := int(c.in.integer("MaxResults"))
+	all := slices.DeleteFunc(s.consumers.list(c.Now()), func(con *consumer) bool { return con.Name <= after })
+	limit := int(c.In.Int("MaxResults"))
 	if limit == 0 {
 		limit = 100
 	}
 	next := ""
 	if len(all) > limit {
 		all = all[:limit]
-		next = c.h.sealPage(page{kind: pageConsumers, stream: c.name, after: all[limit-1].Name})
+		next = c.svc.tokens.sealPage(pageToken{made: c.Now(), kind: pageConsumers, stream: c.name, after: all[limit-1].Name})
 	}
-	c.out.open()
-	c.out.key("Consumers")
-	c.out.list()
+	c.Out.Open()
+	c.Out.Key("Consumers")
+	c.Out.List()
 	for _, con := range all {
-		c.writeConsumer(con, false)
+		writeConsumer(c, con, false)
 	}
-	c.out.endList()
-	c.out.optional("NextToken", next)
-	c.out.close()
+	c.Out.EndList()
+	c.Out.OptionalText("NextToken", next)
+	c.Out.Close()
 	return nil
 }

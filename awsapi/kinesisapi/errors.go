@@ -1,97 +1,70 @@
 package kinesisapi
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"net/http"
-	"strings"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
-// apiError is an error in the form that AWS gives it.
-type apiError struct {
-	code    string
-	message string // none if empty
-	status  int    // 400 if 0
-	// capital writes the member as "Message", as AWS does for bodies whose
-	// members have wrong types.
-	capital bool
-}
-
-// Error describes e in one line.
-func (e *apiError) Error() string { return e.code + ": " + e.message }
-
-func (e *apiError) statusCode() int {
-	if e.status == 0 {
-		return http.StatusBadRequest
-	}
-	return e.status
-}
-
-func fault(code, format string, args ...any) *apiError {
-	return &apiError{code: code, message: fmt.Sprintf(format, args...)}
-}
-
-// Codes of errors.
+// Codes of errors that only Kinesis has, or has with its own texts. The texts
+// are those of AWS, because programs and people search for them.
 const (
 	codeInvalid    = "InvalidArgumentException"
 	codeNotFound   = "ResourceNotFoundException"
 	codeInUse      = "ResourceInUseException"
 	codeLimit      = "LimitExceededException"
 	codeThroughput = "ProvisionedThroughputExceededException"
-	codeValidation = "ValidationException"
-	codeInternal   = "InternalFailure"
 )
 
-func invalid(format string, args ...any) *apiError { return fault(codeInvalid, format, args...) }
-
-func (sc scope) noStream(name string) *apiError {
-	return fault(codeNotFound, "Stream %s under account %s not found.", name, sc.account)
+func invalid(format string, args ...any) *awswire.Error {
+	return awswire.Errorf(codeInvalid, format, args...)
 }
 
-func (sc scope) noShard(shardID, stream string) *apiError {
-	return fault(codeNotFound, "Could not find shard %s in stream %s under account %s.", shardID, stream, sc.account)
+func noStream(sc awswire.Scope, name string) *awswire.Error {
+	return awswire.Errorf(codeNotFound, "Stream %s under account %s not found.", name, sc.Account)
 }
 
-func (sc scope) missingShard(shardID, stream string) *apiError {
-	return fault(codeNotFound, "Shard %s in stream %s under account %s does not exist", shardID, stream, sc.account)
+func streamExists(sc awswire.Scope, name string) *awswire.Error {
+	return awswire.Errorf(codeInUse, "Stream %s under account %s already exists.", name, sc.Account)
 }
 
-// internalError is what a client learns about a failure of ours.
-func internalError() *apiError {
-	return &apiError{code: codeInternal, message: "Internal Service Failure", status: http.StatusInternalServerError}
+func notActive(sc awswire.Scope, name, status string) *awswire.Error {
+	return awswire.Errorf(codeInUse, "Stream %s under account %s not ACTIVE, instead in state %s", name, sc.Account, status)
 }
 
-// unavailable is the answer while the database is closed or the handler is.
-func unavailable() *apiError {
-	return &apiError{code: "ServiceUnavailable", message: "The service is shutting down.", status: http.StatusServiceUnavailable}
+// noShard is for operations that change shards, and for IDs that cannot be one.
+func noShard(sc awswire.Scope, shardID, stream string) *awswire.Error {
+	return awswire.Errorf(codeNotFound, "Could not find shard %s in stream %s under account %s.", shardID, stream, sc.Account)
 }
 
-// answer turns any error of an operation into that of an answer. Those that
-// are our failure are logged.
-func (h *Handler) answer(err error, c *call) *apiError {
-	var e *apiError
-	switch {
-	case errors.As(err, &e):
-		return e
-	case errors.Is(err, errSyntax):
-		return &apiError{code: "SerializationException"}
-	case errors.Is(err, shardlog.ErrClosed), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return unavailable()
-	case errors.Is(err, shardlog.ErrThroughputExceeded):
-		return fault(codeThroughput, "Rate exceeded for shard %s in stream %s under account %s.", shardOf(err), c.streamName(), c.scope.account)
-	case errors.Is(err, shardlog.ErrNotFound):
-		return c.scope.noStream(c.streamName())
+// missingShard is for operations that read a shard.
+func missingShard(sc awswire.Scope, shardID, stream string) *awswire.Error {
+	return awswire.Errorf(codeNotFound, "Shard %s in stream %s under account %s does not exist", shardID, stream, sc.Account)
+}
+
+func noConsumer(what string) *awswire.Error {
+	return awswire.Errorf(codeNotFound, "Consumer %s not found.", what)
+}
+
+func shardThrottled(sc awswire.Scope, shardID, stream string) *awswire.Error {
+	return awswire.Errorf(codeThroughput, "Rate exceeded for shard %s in stream %s under account %s.", shardID, stream, sc.Account)
+}
+
+// callThrottled names the stream, unless it is empty.
+func callThrottled(sc awswire.Scope, stream string) *awswire.Error {
+	if stream != "" {
+		return awswire.Errorf(codeLimit, "Rate exceeded for stream %s under account %s.", stream, sc.Account)
 	}
-	if h.opts.Logger != nil {
-		h.opts.Logger.Error("kinesisapi: "+c.op.name+" failed", "stream", c.streamName(), "error", err)
-	}
-	return internalError()
+	return awswire.Errorf(codeLimit, "Rate exceeded for account %s.", sc.Account)
 }
 
-// shardOf returns the shard that an error names.
+func isNotFound(err error) bool {
+	var e *awswire.Error
+	return errors.As(err, &e) && e.Code == codeNotFound
+}
+
+// shardOf returns the shard that an error names, or "".
 func shardOf(err error) string {
 	var e *shardlog.Error
 	for errors.As(err, &e) {
@@ -101,13 +74,4 @@ func shardOf(err error) string {
 		err = e.Err
 	}
 	return ""
-}
-
-// shorten cuts what an error repeats of a request.
-func shorten(s string) string {
-	const most = 64 << 10
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "..."
 }

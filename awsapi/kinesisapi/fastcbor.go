@@ -5,13 +5,14 @@ import (
 	"unsafe"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
 // fastCBOR is the fast way for CBOR. The data of the records is a part of the
 // body.
 func fastCBOR(body []byte, p *putInput, single bool) bool {
-	f := fastSource{cborSource{data: body}}
-	if t, err := f.value(); err != nil || t.kind != tokenMap {
+	f := fastSource{awswire.NewCBORReader(body), len(body)}
+	if t, err := f.Value(); err != nil || t.Kind != awswire.TokenMap {
 		return false
 	}
 	var seen entrySeen
@@ -34,20 +35,25 @@ func fastCBOR(body []byte, p *putInput, single bool) bool {
 	if single {
 		ok = ok && seen.complete()
 	}
-	return ok && len(p.records) > 0 && f.end() == nil
+	return ok && len(p.records) > 0 && f.End() == nil
 }
 
-type fastSource struct{ cborSource }
+// fastSource is a reader of CBOR whose methods report whether what they read is
+// what they expect.
+type fastSource struct {
+	awswire.CBORReader
+	size int // of the body
+}
 
 // members reads what is in a map that has begun; member reads the value of a
 // key.
 func (f *fastSource) members(member func(key []byte) bool) bool {
 	for {
-		more, err := f.more()
+		more, err := f.More()
 		if err != nil || !more {
 			return err == nil
 		}
-		key, err := f.key()
+		key, err := f.Key()
 		if err != nil || !member(key) {
 			return false
 		}
@@ -55,8 +61,8 @@ func (f *fastSource) members(member func(key []byte) bool) bool {
 }
 
 func (f *fastSource) text() ([]byte, bool) {
-	t, err := f.value()
-	return t.text, err == nil && t.kind == tokenString && utf8.Valid(t.text)
+	t, err := f.Value()
+	return t.Text, err == nil && t.Kind == awswire.TokenString && utf8.Valid(t.Text)
 }
 
 func (f *fastSource) name(to *string) bool {
@@ -69,16 +75,16 @@ func (f *fastSource) name(to *string) bool {
 }
 
 func (f *fastSource) entries(p *putInput) bool {
-	if t, err := f.value(); err != nil || t.kind != tokenList {
+	if t, err := f.Value(); err != nil || t.Kind != awswire.TokenList {
 		return false
 	}
-	p.records = make([]shardlog.Record, 0, min(500, len(f.data)/32+1))
+	p.records = make([]shardlog.Record, 0, min(maxEntries, f.size/32+1))
 	for {
-		more, err := f.more()
+		more, err := f.More()
 		if err != nil || !more {
 			return err == nil
 		}
-		if t, err := f.value(); err != nil || t.kind != tokenMap || len(p.records) == 500 {
+		if t, err := f.Value(); err != nil || t.Kind != awswire.TokenMap || len(p.records) == maxEntries {
 			return false
 		}
 		p.records = append(p.records, shardlog.Record{})
@@ -94,12 +100,12 @@ func (f *fastSource) entries(p *putInput) bool {
 func (f *fastSource) entry(r *shardlog.Record, key []byte, seen *entrySeen) bool {
 	switch string(key) {
 	case "Data":
-		t, err := f.value()
-		if err != nil || seen.data || t.kind != tokenBytes || len(t.text) > 10<<20 {
+		t, err := f.Value()
+		if err != nil || seen.data || t.Kind != awswire.TokenBytes || len(t.Text) > maxData {
 			return false
 		}
 		seen.data = true
-		r.Data = t.text
+		r.Data = t.Text
 		return true
 	case "PartitionKey":
 		s, ok := f.text()
@@ -107,7 +113,7 @@ func (f *fastSource) entry(r *shardlog.Record, key []byte, seen *entrySeen) bool
 			return false
 		}
 		seen.key = true
-		// The body outlives the call, and the log keeps no key.
+		// The body is valid as long as the records, and the log keeps no key.
 		r.PartitionKey = unsafe.String(unsafe.SliceData(s), len(s))
 		return true
 	case "ExplicitHashKey":

@@ -2,37 +2,31 @@ package kinesisapi
 
 import (
 	"cmp"
-	"math/rand/v2"
-	"net/http"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/awsapi"
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
-// Action is what an injected fault does.
-type Action string
+// Action is what an injected fault does. Throttle refuses with
+// ProvisionedThroughputExceededException operations on records, and with
+// LimitExceededException others.
+type Action = awsapi.Action
 
-// The actions.
+// The actions, which are those of package awsapi.
 const (
-	// Throttle refuses: ProvisionedThroughputExceededException for operations
-	// on records, LimitExceededException for others.
-	Throttle Action = "throttle"
-	// Internal fails with InternalFailure, status 500.
-	Internal Action = "internal"
-	// Latency only delays, by Fault.Latency.
-	Latency Action = "latency"
-	// Drop closes the connection before anything is done.
-	Drop Action = "drop"
-	// Lost does what was asked for and closes the connection then, so that the
-	// client does not learn of it.
-	Lost Action = "lost"
+	Throttle = awsapi.Throttle // refuses
+	Internal = awsapi.Internal // fails with InternalFailure, status 500
+	Latency  = awsapi.Latency  // only delays, by Fault.Latency
+	Drop     = awsapi.Drop     // closes the connection before anything is done
+	Lost     = awsapi.Lost     // does what was asked for and closes the connection then
 )
 
 // Fault says which requests are to fail and how. Its zero values match
-// everything: a Fault with nothing but an Action fails every request.
+// everything: a Fault with nothing but an Action fails every request. Beyond
+// what awsapi.Fault chooses by, it chooses shards and records.
 type Fault struct {
 	// ID is given by InjectFault.
 	ID int `json:"id,omitempty"`
@@ -61,143 +55,97 @@ type Fault struct {
 	Seed uint64  `json:"seed,omitempty"`
 }
 
-// local faults hit shards or records, not requests as a whole.
-func (f *Fault) local() bool { return f.Shard != "" || len(f.Records) > 0 }
-
-// injected is a fault with what it has counted.
-type injected struct {
-	Fault
-	seen, hit int
-	random    *rand.Rand
+// faultPart is what Kinesis adds to a fault: the shards or records it hits.
+type faultPart struct {
+	shard   string
+	records []int
 }
 
-type faults struct {
-	any       atomic.Bool // there are some
-	perRecord atomic.Bool // there are some for records
-
-	mu   sync.Mutex
-	last int
-	list []*injected
-}
-
-// InjectFault adds a fault and returns its ID. The error matches
-// shardlog.ErrInvalid.
-func (h *Handler) InjectFault(f Fault) (id int, err error) {
-	bad := func(field string, value any, limit string) (int, error) {
-		return 0, &shardlog.Error{Op: "inject fault", Err: &shardlog.InvalidError{Field: "Fault." + field, Value: value, Limit: limit}}
-	}
-	setDefault(&f.Rate, 1)
-	switch {
-	case !slices.Contains([]Action{Throttle, Internal, Latency, Drop, Lost}, f.Action):
-		return bad("Action", string(f.Action), "throttle, internal, latency, drop or lost")
-	case f.Operation != "" && operations[f.Operation] == nil:
-		return bad("Operation", f.Operation, "an operation of Kinesis")
-	case !(f.Rate > 0 && f.Rate <= 1):
-		return bad("Rate", f.Rate, "above 0 and at most 1")
-	case f.Skip < 0 || f.Count < 0 || f.Latency < 0:
-		return bad("Skip, Count or Latency", min(f.Skip, f.Count, int(f.Latency)), "0 or more")
-	case f.Shard != "":
+// ToFault implements awsapi.Injectable.
+func (f Fault) ToFault() (awsapi.Fault, error) {
+	c := awsapi.Fault{ID: f.ID, Service: serviceName, Operation: f.Operation, Resource: f.Stream, Action: f.Action,
+		Latency: f.Latency, Skip: f.Skip, Count: f.Count, Rate: f.Rate, Seed: f.Seed}
+	if f.Shard != "" {
 		index, ok := shardIndex(f.Shard)
 		if !ok {
-			return bad("Shard", f.Shard, "a shard ID")
+			return c, &shardlog.InvalidError{Field: "Fault.Shard", Value: f.Shard, Limit: "a shard ID"}
 		}
 		f.Shard = shardID(index)
 	}
-	f.Records = slices.Clone(f.Records)
-	fs := &h.faults
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	fs.last++
-	f.ID = fs.last
-	fs.list = append(fs.list, &injected{Fault: f, random: rand.New(rand.NewPCG(f.Seed, 0))})
-	fs.changed()
-	return f.ID, nil
-}
-
-// Faults returns the faults that are injected.
-func (h *Handler) Faults() []Fault {
-	h.faults.mu.Lock()
-	defer h.faults.mu.Unlock()
-	list := make([]Fault, len(h.faults.list))
-	for i, f := range h.faults.list {
-		list[i] = f.Fault
-		list[i].Records = slices.Clone(f.Records)
+	if f.Shard != "" || len(f.Records) > 0 {
+		c.Part = faultPart{f.Shard, slices.Clone(f.Records)}
 	}
-	return list
+	return c, nil
 }
 
-// ClearFaults removes the faults with the IDs, or all if there are none given.
-func (h *Handler) ClearFaults(ids ...int) {
-	h.faults.mu.Lock()
-	defer h.faults.mu.Unlock()
-	h.faults.list = slices.DeleteFunc(h.faults.list, func(f *injected) bool { return len(ids) == 0 || slices.Contains(ids, f.ID) })
-	h.faults.changed()
-}
-
-// changed refreshes what is looked at without the lock.
-func (fs *faults) changed() {
-	fs.any.Store(len(fs.list) > 0)
-	fs.perRecord.Store(slices.ContainsFunc(fs.list, func(f *injected) bool { return f.local() }))
-}
-
-// match returns the fault that is to happen now, if any.
-func (fs *faults) match(fits func(*Fault) bool) *Fault {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	for _, f := range fs.list {
-		if !fits(&f.Fault) {
-			continue
-		}
-		if f.seen++; f.seen <= f.Skip || f.Count > 0 && f.hit >= f.Count || f.Rate < 1 && f.random.Float64() >= f.Rate {
-			continue
-		}
-		f.hit++
-		hit := f.Fault
-		return &hit
+// faultOf is the inverse of ToFault.
+func faultOf(c awsapi.Fault) Fault {
+	f := Fault{ID: c.ID, Operation: c.Operation, Stream: c.Resource, Action: c.Action,
+		Latency: c.Latency, Skip: c.Skip, Count: c.Count, Rate: c.Rate, Seed: c.Seed}
+	if part, ok := c.Part.(faultPart); ok {
+		f.Shard, f.Records = part.shard, slices.Clone(part.records)
 	}
-	return nil
+	return f
 }
 
-// inject lets the faults of whole requests happen.
-func (c *call) inject() error {
-	if !c.h.faults.any.Load() {
-		return nil
+// faultText is a Fault whose latency is text, such as "100ms".
+type faultText struct {
+	Fault
+	Latency awswire.Duration `json:"latency,omitempty"`
+}
+
+func readFault(decode func(any) error) (awsapi.Fault, error) {
+	var f faultText
+	if err := decode(&f); err != nil {
+		return awsapi.Fault{}, err
 	}
-	name := c.requestStream()
-	return c.happen(c.h.faults.match(func(f *Fault) bool {
-		return !f.local() && (f.Operation == "" || f.Operation == c.op.name) && (f.Stream == "" || f.Stream == name)
-	}), "")
+	f.Fault.Latency = time.Duration(f.Latency)
+	return f.Fault.ToFault()
+}
+
+func showFault(f awsapi.Fault) any { return faultText{faultOf(f), awswire.Duration(f.Latency)} }
+
+// throttled returns the error of a fault that throttles. AWS names a shard where
+// the operation is about records; a fault that hits a whole request has none,
+// and gets the first one.
+func throttled(c *call, shard string) error {
+	switch c.Op.Name {
+	case "PutRecord", "PutRecords", "GetRecords", "GetShardIterator":
+		return shardThrottled(c.Scope, cmp.Or(shard, shardID(0)), c.requestedStream())
+	}
+	return callThrottled(c.Scope, c.requestedStream())
 }
 
 // injectShard lets the faults of a shard happen to a request that reads it.
-func (c *call) injectShard(s *streamState, id string) error {
-	if !c.h.faults.perRecord.Load() {
+func injectShard(c *call, s *streamState, id string) error {
+	if !c.Env.Faults.HaveParts() {
 		return nil
 	}
-	return c.happen(c.h.faults.match(func(f *Fault) bool {
-		return f.Shard == id && len(f.Records) == 0 && (f.Operation == "" || f.Operation == c.op.name) && (f.Stream == "" || f.Stream == s.id.Name)
-	}), id)
+	return c.InjectPart(s.id.Name, func(part any) bool {
+		p, ok := part.(faultPart)
+		return ok && p.shard == id && len(p.records) == 0
+	}, func() error { return throttled(c, id) })
 }
 
 // injectRecord lets the faults of a shard or of a record happen to a record.
-func (c *call) injectRecord(s *streamState, p *putInput, i int) error {
-	if !c.h.faults.perRecord.Load() {
+func injectRecord(c *call, s *streamState, p *putInput, i int) error {
+	if !c.Env.Faults.HaveParts() {
 		return nil
 	}
-	id := s.shardOf(c, &p.records[i])
-	return c.happen(c.h.faults.match(func(f *Fault) bool {
-		return f.local() && (f.Operation == "" || f.Operation == c.op.name) && (f.Stream == "" || f.Stream == s.id.Name) &&
-			(f.Shard == "" || f.Shard == id) && (len(f.Records) == 0 || slices.Contains(f.Records, i))
-	}), id)
+	id := shardOfRecord(c, s, &p.records[i])
+	return c.InjectPart(s.id.Name, func(part any) bool {
+		p, ok := part.(faultPart)
+		return ok && (p.shard == "" || p.shard == id) && (len(p.records) == 0 || slices.Contains(p.records, i))
+	}, func() error { return throttled(c, id) })
 }
 
-// shardOf returns the ID of the shard that a record goes to.
-func (s *streamState) shardOf(c *call, r *shardlog.Record) string {
+// shardOfRecord returns the ID of the shard that a record goes to.
+func shardOfRecord(c *call, s *streamState, r *shardlog.Record) string {
 	key := r.ExplicitHashKey
 	if !key.IsSet() {
 		key = shardlog.KeyHash(r.PartitionKey)
 	}
-	all, _ := s.st.Shards(c.ctx) // if it fails, so does the put that follows
+	all, _ := s.st.Shards(c.Ctx) // if it fails, so does the put that follows
 	for i := range all {
 		if !all[i].Closed && key.Compare(all[i].HashStart) >= 0 && key.Compare(all[i].HashEnd) <= 0 {
 			return all[i].ID
@@ -205,58 +153,3 @@ func (s *streamState) shardOf(c *call, r *shardlog.Record) string {
 	}
 	return ""
 }
-
-// requestStream returns the name of the stream that a request is about.
-func (c *call) requestStream() string {
-	name, arn := "", ""
-	if c.put != nil {
-		name, arn = c.put.name, c.put.arn
-	} else {
-		name, arn = c.in.str("StreamName"), cmp.Or(c.in.str("StreamARN"), c.in.str("ResourceARN"), c.in.str("ConsumerARN"))
-		if it, ok := c.h.openIterator(c.in.str("ShardIterator")); ok {
-			return it.stream
-		}
-	}
-	if p, ok := parseARN(arn); ok {
-		return p.stream
-	}
-	return name
-}
-
-// happen carries a fault out; shard is empty where it hits a whole request.
-func (c *call) happen(f *Fault, shard string) error {
-	if f == nil {
-		return nil
-	}
-	if f.Latency > 0 {
-		timer := time.NewTimer(f.Latency)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-c.ctx.Done():
-		case <-c.h.quit.Done():
-		}
-	}
-	switch f.Action {
-	case Throttle:
-		name := c.requestStream()
-		switch c.op.name {
-		case "PutRecord", "PutRecords", "GetRecords", "GetShardIterator":
-			if shard == "" {
-				shard = shardID(0)
-			}
-			return fault(codeThroughput, "Rate exceeded for shard %s in stream %s under account %s.", shard, name, c.scope.account)
-		}
-		return c.rateExceeded(name)
-	case Internal:
-		return internalError()
-	case Drop:
-		abort()
-	case Lost:
-		c.loseAnswer = true
-	}
-	return nil
-}
-
-// abort closes the connection in place of an answer.
-func abort() { panic(http.ErrAbortHandler) }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -69,6 +70,30 @@ func newEndpoint(t testing.TB, opts *Options) *endpoint {
 		require.NoError(t, db.Close())
 	})
 	return &endpoint{t, h, db}
+}
+
+// What tests call what the packages below have.
+const (
+	adminPrefix    = "/_shardlog/"
+	plainJSON      = "application/json"
+	maxHeaderBytes = 64 << 10
+	headerText     = 7 // type of a header of an event
+	codeValidation = awswire.CodeValidation
+	codeInternal   = awswire.CodeInternal
+)
+
+var typeJSON, typeCBOR = awswire.JSON11.Media, awswire.CBOR11.Media
+
+// tokenHeader begins iterators, as those of AWS do.
+var tokenHeader = []byte{0, 0, 0, 0, 0, 0, 0, 1}
+
+var testOperations = operations()
+
+// newCall returns a request with a body that was not looked at.
+func newCall(op string, p *awswire.Protocol, body []byte) *call {
+	c := &call{}
+	c.Session, c.Op, c.Protocol, c.Body = c, testOperations[op], p, body
+	return c
 }
 
 // obj is a JSON object.

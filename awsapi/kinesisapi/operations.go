@@ -1,90 +1,154 @@
 package kinesisapi
 
-// operation is one of the service model.
-type operation struct {
-	name  string
-	input *shape
-	run   func(*call) error
-	// fast reads the usual form of a body, checked and all; false leaves the
-	// rest of the work, and every error, to the general way.
-	fast func(*call) bool
-	// perSecond is AWS's rate for an account, or for a stream where perStream
-	// is set; 0 for none. Source: the API reference of each operation.
-	perSecond float64
-	perStream bool
+import (
+	"maps"
+
+	"github.com/shardlog/shardlog/internal/awswire"
+)
+
+// The operations of the service model of 2013-12-02. The order of the members
+// of an input is that in which errors name them.
+
+// named is the input of an operation that names a stream and nothing else, and
+// resource of one that names a stream or a consumer.
+var (
+	named    = awswire.Structure(fieldName, fieldARN, fieldID)
+	resource = awswire.Structure(awswire.Required("ResourceARN", shapeResourceARN), fieldID)
+)
+
+// operations returns all of them, by name.
+func operations() map[string]*awswire.Operation {
+	t := table{}
+	for _, more := range []table{recordOperations(), streamOperations(), tagOperations(), consumerOperations(), settingOperations()} {
+		maps.Copy(t, more)
+	}
+	return t
 }
 
-// operations are all of the service model of 2013-12-02, by name.
-var operations = map[string]*operation{}
+type table map[string]*awswire.Operation
 
-func init() {
-	named := []field{fieldName, fieldARN, fieldID}
-	resource := []field{req("ResourceARN", shapeResourceARN), fieldID}
-	with := func(base []field, more ...field) *shape { return structure(append(more, base...)...) }
-	add := func(name string, perSecond float64, perStream bool, run func(*call) error, input *shape) *operation {
-		op := &operation{name: name, input: input, run: run, perSecond: perSecond, perStream: perStream}
-		operations[name] = op
-		return op
-	}
-	// Records.
-	add("PutRecord", 0, false, putRecord, with(named, req("Data", shapeData), req("PartitionKey", shapeKey),
-		opt("ExplicitHashKey", shapeHashKey), opt("SequenceNumberForOrdering", shapeSequence))).fast = fastPutRecord
-	add("PutRecords", 0, false, putRecords, with(named, req("Records", list(shapeEntry, 1, 500)))).fast = fastPutRecords
-	add("GetRecords", 0, false, getRecords, structure(opt("Limit", shapeLimit), req("ShardIterator", shapeIterator), fieldARN, fieldID))
-	add("GetShardIterator", 0, false, getShardIterator, with(named, req("ShardId", shapeName), req("ShardIteratorType", shapeIteratorType),
-		opt("StartingSequenceNumber", shapeSequence), opt("Timestamp", timestamp)))
-	add("SubscribeToShard", 0, false, subscribeToShard, structure(req("ConsumerARN", shapeConsumerARN), fieldID,
-		req("ShardId", shapeName), req("StartingPosition", shapePosition)))
-	// Streams.
-	add("CreateStream", 5, false, createStream, structure(opt("ShardCount", integer(1, -1)), req("StreamName", shapeStreamName), opt("StreamModeDetails", shapeMode),
-		opt("Tags", shapeTags), opt("WarmThroughputMiBps", shapeWarm), opt("MaxRecordSizeInKiB", shapeRecordKiB)))
-	add("DeleteStream", 5, false, deleteStream, with(named, opt("EnforceConsumerDeletion", boolean)))
-	add("DescribeStream", 10, false, describeStream, with(named, opt("Limit", shapeLimit), opt("ExclusiveStartShardId", shapeName)))
-	add("DescribeStreamSummary", 20, false, describeStreamSummary, with(named))
-	add("ListStreams", 5, false, listStreams, structure(opt("Limit", shapeLimit), opt("ExclusiveStartStreamName", shapeStreamName), opt("NextToken", shapeToken)))
-	add("ListShards", 1000, true, listShards, with(named, opt("NextToken", shapeToken), opt("ExclusiveStartShardId", shapeName),
-		opt("MaxResults", shapeLimit), opt("StreamCreationTimestamp", timestamp), opt("ShardFilter", shapeFilter)))
-	add("SplitShard", 5, false, splitShard, with(named, req("ShardToSplit", shapeName), req("NewStartingHashKey", shapeHashKey)))
-	add("MergeShards", 5, false, mergeShards, with(named, req("ShardToMerge", shapeName), req("AdjacentShardToMerge", shapeName)))
-	add("UpdateShardCount", 5, false, updateShardCount, with(named, req("TargetShardCount", integer(1, -1)), req("ScalingType", enum("UNIFORM_SCALING"))))
-	add("IncreaseStreamRetentionPeriod", 5, false, increaseRetention, with(named, req("RetentionPeriodHours", shapeHours)))
-	add("DecreaseStreamRetentionPeriod", 5, false, decreaseRetention, with(named, req("RetentionPeriodHours", shapeHours)))
-	// Tags.
-	add("AddTagsToStream", 5, false, addTagsToStream, with(named, req("Tags", shapeTags)))
-	add("RemoveTagsFromStream", 5, false, removeTagsFromStream, with(named, req("TagKeys", shapeTagKeys)))
-	add("ListTagsForStream", 5, false, listTagsForStream, with(named, opt("ExclusiveStartTagKey", shapeTagKey), opt("Limit", integer(1, 50))))
-	add("TagResource", 5, false, tagResource, with(resource, req("Tags", shapeTags)))
-	add("UntagResource", 5, false, untagResource, with(resource, req("TagKeys", shapeTagKeys)))
-	add("ListTagsForResource", 5, false, listTagsForResource, with(resource))
-	// Consumers.
-	add("RegisterStreamConsumer", 5, false, registerStreamConsumer, structure(req("StreamARN", shapeStreamARN), req("ConsumerName", shapeName), fieldID, opt("Tags", shapeTags)))
-	byConsumer := func() *shape {
-		return structure(fieldARN, opt("ConsumerName", shapeName), opt("ConsumerARN", shapeConsumerARN), fieldID)
-	}
-	add("DeregisterStreamConsumer", 5, false, deregisterStreamConsumer, byConsumer())
-	add("DescribeStreamConsumer", 20, false, describeStreamConsumer, byConsumer())
-	add("ListStreamConsumers", 5, false, listStreamConsumers, structure(req("StreamARN", shapeStreamARN), opt("NextToken", shapeToken),
-		opt("MaxResults", shapeLimit), opt("StreamCreationTimestamp", timestamp), fieldID))
-	addSettings(add, named, resource)
+func (t table) add(name string, rate *awswire.Rate, run func(*call) error, input *awswire.Shape) *awswire.Operation {
+	op := &awswire.Operation{Name: name, Input: input, Rate: rate, Run: func(c *awswire.Call) error { return run(c.Session.(*call)) }}
+	t[name] = op
+	return op
 }
 
-// addSettings adds the operations on what a stream and an account are set to.
-func addSettings(add func(string, float64, bool, func(*call) error, *shape) *operation, named, resource []field) {
-	with := func(base []field, more ...field) *shape { return structure(append(more, base...)...) }
-	encryption := []field{req("EncryptionType", shapeEncryption), req("KeyId", shapeKeyID)}
-	add("StartStreamEncryption", 5, false, startStreamEncryption, with(named, encryption...))
-	add("StopStreamEncryption", 5, false, stopStreamEncryption, with(named, encryption...))
-	add("EnableEnhancedMonitoring", 5, false, enableEnhancedMonitoring, with(named, req("ShardLevelMetrics", shapeMetrics)))
-	add("DisableEnhancedMonitoring", 5, false, disableEnhancedMonitoring, with(named, req("ShardLevelMetrics", shapeMetrics)))
-	add("UpdateStreamMode", 5, false, updateStreamMode, structure(req("StreamARN", shapeStreamARN), fieldID,
-		req("StreamModeDetails", shapeMode), opt("WarmThroughputMiBps", shapeWarm)))
-	add("UpdateStreamWarmThroughput", 5, false, updateStreamWarmThroughput, with(named, req("WarmThroughputMiBps", shapeWarm)))
-	add("UpdateMaxRecordSize", 5, false, updateMaxRecordSize, structure(fieldARN, fieldID, req("MaxRecordSizeInKiB", shapeRecordKiB)))
-	add("PutResourcePolicy", 5, false, putResourcePolicy, with(resource, req("Policy", shapePolicy)))
-	add("GetResourcePolicy", 5, false, getResourcePolicy, with(resource))
-	add("DeleteResourcePolicy", 5, false, deleteResourcePolicy, with(resource))
-	add("DescribeLimits", 1, false, describeLimits, structure())
-	add("DescribeAccountSettings", 5, false, describeAccountSettings, structure())
-	add("UpdateAccountSettings", 5, false, updateAccountSettings, structure(req("MinimumThroughputBillingCommitment",
-		structure(req("Status", enum("ENABLED", "DISABLED"))))))
+func fast(single bool) func(*awswire.Call) bool {
+	return func(c *awswire.Call) bool { return fastPut(c.Session.(*call), single) }
+}
+
+// Rates of AWS. Source: the API reference of each operation.
+
+func perAccount(n float64) *awswire.Rate {
+	return &awswire.Rate{PerSecond: n, Exceeded: func(c *awswire.Call, _ string) error { return callThrottled(c.Scope, "") }}
+}
+
+func perStream(n float64) *awswire.Rate {
+	return &awswire.Rate{
+		PerSecond: n,
+		Key:       func(c *awswire.Call) string { return c.Session.(*call).requestedStream() },
+		Exceeded:  func(c *awswire.Call, stream string) error { return callThrottled(c.Scope, stream) },
+	}
+}
+
+// perShard is the rate of an operation that names a shard and a stream.
+func perShard(n float64) *awswire.Rate {
+	return &awswire.Rate{
+		PerSecond: n,
+		Key: func(c *awswire.Call) string {
+			return requestedShard(c) + "/" + c.Session.(*call).requestedStream()
+		},
+		Exceeded: func(c *awswire.Call, _ string) error {
+			return shardThrottled(c.Scope, requestedShard(c), c.Session.(*call).requestedStream())
+		},
+	}
+}
+
+// requestedShard returns the shard ID of a request in one form, however it is
+// written, so that all forms are counted together.
+func requestedShard(c *awswire.Call) string {
+	id := c.In.Text("ShardId")
+	if index, ok := shardIndex(id); ok {
+		return shardID(index)
+	}
+	return id
+}
+
+// iteratorsPerSecond is how many GetShardIterator a shard allows (API
+// reference, GetShardIterator).
+const iteratorsPerSecond = 5
+
+func recordOperations() table {
+	t := table{}
+	t.add("PutRecord", nil, putRecord, named.Extend(awswire.Required("Data", shapeData), awswire.Required("PartitionKey", shapeKey),
+		awswire.Optional("ExplicitHashKey", shapeHashKey), awswire.Optional("SequenceNumberForOrdering", shapeSequence))).Fast = fast(true)
+	t.add("PutRecords", nil, putRecords, named.Extend(awswire.Required("Records", awswire.List(shapeEntry, 1, maxEntries)))).Fast = fast(false)
+	t.add("GetRecords", nil, getRecords, awswire.Structure(awswire.Optional("Limit", shapeLimit), awswire.Required("ShardIterator", shapeIterator), fieldARN, fieldID))
+	t.add("GetShardIterator", perShard(iteratorsPerSecond), getShardIterator, named.Extend(awswire.Required("ShardId", shapeName), awswire.Required("ShardIteratorType", shapeIteratorType),
+		awswire.Optional("StartingSequenceNumber", shapeSequence), awswire.Optional("Timestamp", timestamp)))
+	t.add("SubscribeToShard", nil, subscribeToShard, awswire.Structure(awswire.Required("ConsumerARN", shapeConsumerARN), fieldID,
+		awswire.Required("ShardId", shapeName), awswire.Required("StartingPosition", shapePosition)))
+	return t
+}
+
+func streamOperations() table {
+	t := table{}
+	t.add("CreateStream", perAccount(5), createStream, awswire.Structure(awswire.Optional("ShardCount", awswire.Integer(1, -1)), awswire.Required("StreamName", shapeStreamName), awswire.Optional("StreamModeDetails", shapeMode),
+		awswire.Optional("Tags", shapeTags), awswire.Optional("WarmThroughputMiBps", shapeWarm), awswire.Optional("MaxRecordSizeInKiB", shapeRecordKiB)))
+	t.add("DeleteStream", perAccount(5), deleteStream, named.Extend(awswire.Optional("EnforceConsumerDeletion", boolean)))
+	t.add("DescribeStream", perAccount(10), describeStream, named.Extend(awswire.Optional("Limit", shapeLimit), awswire.Optional("ExclusiveStartShardId", shapeName)))
+	t.add("DescribeStreamSummary", perAccount(20), describeStreamSummary, named)
+	t.add("ListStreams", perAccount(5), listStreams, awswire.Structure(awswire.Optional("Limit", shapeLimit), awswire.Optional("ExclusiveStartStreamName", shapeStreamName), awswire.Optional("NextToken", shapeToken)))
+	t.add("ListShards", perStream(1000), listShards, named.Extend(awswire.Optional("NextToken", shapeToken), awswire.Optional("ExclusiveStartShardId", shapeName),
+		awswire.Optional("MaxResults", shapeLimit), awswire.Optional("StreamCreationTimestamp", timestamp), awswire.Optional("ShardFilter", shapeFilter)))
+	t.add("SplitShard", perAccount(5), splitShard, named.Extend(awswire.Required("ShardToSplit", shapeName), awswire.Required("NewStartingHashKey", shapeHashKey)))
+	t.add("MergeShards", perAccount(5), mergeShards, named.Extend(awswire.Required("ShardToMerge", shapeName), awswire.Required("AdjacentShardToMerge", shapeName)))
+	t.add("UpdateShardCount", perAccount(5), updateShardCount, named.Extend(awswire.Required("TargetShardCount", awswire.Integer(1, -1)), awswire.Required("ScalingType", awswire.Enum("UNIFORM_SCALING"))))
+	t.add("IncreaseStreamRetentionPeriod", perAccount(5), increaseRetention, named.Extend(awswire.Required("RetentionPeriodHours", shapeHours)))
+	t.add("DecreaseStreamRetentionPeriod", perAccount(5), decreaseRetention, named.Extend(awswire.Required("RetentionPeriodHours", shapeHours)))
+	return t
+}
+
+func tagOperations() table {
+	t := table{}
+	t.add("AddTagsToStream", perAccount(5), addTagsToStream, named.Extend(awswire.Required("Tags", shapeTags)))
+	t.add("RemoveTagsFromStream", perAccount(5), removeTagsFromStream, named.Extend(awswire.Required("TagKeys", shapeTagKeys)))
+	t.add("ListTagsForStream", perAccount(5), listTagsForStream, named.Extend(awswire.Optional("ExclusiveStartTagKey", shapeTagKey), awswire.Optional("Limit", awswire.Integer(1, 50))))
+	t.add("TagResource", perAccount(5), tagResource, resource.Extend(awswire.Required("Tags", shapeTags)))
+	t.add("UntagResource", perAccount(5), untagResource, resource.Extend(awswire.Required("TagKeys", shapeTagKeys)))
+	t.add("ListTagsForResource", perAccount(5), listTagsForResource, resource)
+	return t
+}
+
+func consumerOperations() table {
+	t := table{}
+	t.add("RegisterStreamConsumer", perAccount(5), registerStreamConsumer, awswire.Structure(awswire.Required("StreamARN", shapeStreamARN), awswire.Required("ConsumerName", shapeName), fieldID, awswire.Optional("Tags", shapeTags)))
+	byConsumer := awswire.Structure(fieldARN, awswire.Optional("ConsumerName", shapeName), awswire.Optional("ConsumerARN", shapeConsumerARN), fieldID)
+	t.add("DeregisterStreamConsumer", perAccount(5), deregisterStreamConsumer, byConsumer)
+	t.add("DescribeStreamConsumer", perAccount(20), describeStreamConsumer, byConsumer)
+	t.add("ListStreamConsumers", perAccount(5), listStreamConsumers, awswire.Structure(awswire.Required("StreamARN", shapeStreamARN), awswire.Optional("NextToken", shapeToken),
+		awswire.Optional("MaxResults", shapeLimit), awswire.Optional("StreamCreationTimestamp", timestamp), fieldID))
+	return t
+}
+
+// settingOperations are those on what a stream and an account are set to.
+func settingOperations() table {
+	t := table{}
+	encryption := []awswire.Field{awswire.Required("EncryptionType", shapeEncryption), awswire.Required("KeyId", shapeKeyID)}
+	t.add("StartStreamEncryption", perAccount(5), startStreamEncryption, named.Extend(encryption...))
+	t.add("StopStreamEncryption", perAccount(5), stopStreamEncryption, named.Extend(encryption...))
+	t.add("EnableEnhancedMonitoring", perAccount(5), enableEnhancedMonitoring, named.Extend(awswire.Required("ShardLevelMetrics", shapeMetrics)))
+	t.add("DisableEnhancedMonitoring", perAccount(5), disableEnhancedMonitoring, named.Extend(awswire.Required("ShardLevelMetrics", shapeMetrics)))
+	t.add("UpdateStreamMode", perAccount(5), updateStreamMode, awswire.Structure(awswire.Required("StreamARN", shapeStreamARN), fieldID,
+		awswire.Required("StreamModeDetails", shapeMode), awswire.Optional("WarmThroughputMiBps", shapeWarm)))
+	t.add("UpdateStreamWarmThroughput", perAccount(5), updateStreamWarmThroughput, named.Extend(awswire.Required("WarmThroughputMiBps", shapeWarm)))
+	t.add("UpdateMaxRecordSize", perAccount(5), updateMaxRecordSize, awswire.Structure(fieldARN, fieldID, awswire.Required("MaxRecordSizeInKiB", shapeRecordKiB)))
+	t.add("PutResourcePolicy", perAccount(5), putResourcePolicy, resource.Extend(awswire.Required("Policy", shapePolicy)))
+	t.add("GetResourcePolicy", perAccount(5), getResourcePolicy, resource)
+	t.add("DeleteResourcePolicy", perAccount(5), deleteResourcePolicy, resource)
+	t.add("DescribeLimits", perAccount(1), describeLimits, awswire.Structure())
+	t.add("DescribeAccountSettings", perAccount(5), describeAccountSettings, awswire.Structure())
+	t.add("UpdateAccountSettings", perAccount(5), updateAccountSettings, awswire.Structure(awswire.Required("MinimumThroughputBillingCommitment",
+		awswire.Structure(awswire.Required("Status", awswire.Enum("ENABLED", "DISABLED"))))))
+	return t
 }

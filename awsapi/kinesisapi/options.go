@@ -1,31 +1,20 @@
 package kinesisapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"regexp"
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/awsapi"
 	"github.com/shardlog/shardlog/stream"
 )
 
 // Options say how the endpoint behaves. The zero value of each field means its
 // default.
 type Options struct {
-	// Account is the account of requests whose access key is not itself an
-	// account: 12 digits. Defaults to "000000000000".
-	Account string
-	// Region is the region of requests that are not signed for one. Defaults
-	// to "us-east-1".
-	Region string
-	// Credentials maps access keys to secrets. If there are any, signatures
-	// are verified and requests with others are refused. Defaults to none:
-	// every signature is accepted.
-	Credentials map[string]string
-
 	// CreateTime, UpdateTime and DeleteTime are how long a stream is CREATING,
 	// UPDATING and DELETING; registering and deregistering a consumer take
 	// CreateTime and DeleteTime too. Default to 0: streams are ACTIVE, or
@@ -52,8 +41,22 @@ type Options struct {
 	// minutes.
 	SubscriptionLife time.Duration
 
+	// What follows is about the endpoint, whatever it serves, and is the same in
+	// awsapi.Options. Service refuses it: there it is the endpoint's to say.
+
+	// Account is the account of requests whose access key is not itself an
+	// account: 12 digits. Defaults to "000000000000".
+	Account string
+	// Region is the region of requests that are not signed for one. Defaults
+	// to "us-east-1".
+	Region string
+	// Credentials maps access keys to secrets. If there are any, signatures
+	// are verified and requests with others are refused. Defaults to none:
+	// every signature is accepted.
+	Credentials map[string]string
+
 	// Admin serves the admin paths below /_shardlog/, except health and
-	// readiness, which are always served. Whoever can reach the endpoint can
+	// readiness, which are always served. Anyone who can reach the endpoint can
 	// then delete everything. Defaults to off.
 	Admin bool
 	// AdminRemote answers admin requests of other machines too. Defaults to
@@ -63,8 +66,8 @@ type Options struct {
 	// least 64 KiB.
 	MaxBodyBytes int64
 	// MaxBodiesBytes bounds the bodies that are in memory at the same time, and
-	// apart from them the pages of GetRecords that are larger than 1 MiB;
-	// requests beyond it wait. The first 16 KiB of bodies are counted apart, up
+	// separately from them the pages of GetRecords that are larger than 1 MiB;
+	// requests beyond it wait. The first 16 KiB of bodies are counted separately, up
 	// to half as much again. Defaults to 16 x MaxBodyBytes.
 	MaxBodiesBytes int64
 	// BodyTimeout is how long a client may take to send a body, and to take a
@@ -74,39 +77,48 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-var accountOK = regexp.MustCompile(`^\d{12}$`)
-
-// Validate tells whether NewHandler would take the options; o may be nil. The
+// Validate reports whether NewHandler would take the options; o may be nil. The
 // error matches shardlog.ErrInvalid and joins all faults.
 func (o *Options) Validate() error {
 	_, err := o.withDefaults()
-	return err
+	return errors.Join(err, o.endpoint().Validate())
 }
 
-// withDefaults returns a checked copy; the error joins all faults.
+// endpoint returns those options that are about the endpoint, whatever it
+// serves.
+func (o *Options) endpoint() *awsapi.Options {
+	if o == nil {
+		return nil
+	}
+	return &awsapi.Options{
+		Account: o.Account, Region: o.Region, Credentials: o.Credentials, Admin: o.Admin, AdminRemote: o.AdminRemote,
+		MaxBodyBytes: o.MaxBodyBytes, MaxBodiesBytes: o.MaxBodiesBytes, BodyTimeout: o.BodyTimeout, Logger: o.Logger,
+	}
+}
+
+// forEndpoint reports whether any option is about the endpoint.
+func (o *Options) forEndpoint() bool {
+	return o.Account != "" || o.Region != "" || len(o.Credentials) > 0 || o.Admin || o.AdminRemote ||
+		o.MaxBodyBytes != 0 || o.MaxBodiesBytes != 0 || o.BodyTimeout != 0 || o.Logger != nil
+}
+
+// withDefaults returns a copy in which those options that are about Kinesis are
+// checked; the error joins all faults.
 func (o *Options) withDefaults() (Options, error) {
 	var c Options
 	if o != nil {
 		c = *o
 	}
-	c.Credentials = maps.Clone(c.Credentials)
-	setDefault(&c.Account, "000000000000")
-	setDefault(&c.Region, "us-east-1")
-	setDefault(&c.DefaultShards, 4)
-	setDefault(&c.ShardLimit, 10_000)
-	setDefault(&c.IteratorLife, 5*time.Minute)
-	setDefault(&c.SubscriptionLife, 5*time.Minute)
-	setDefault(&c.MaxBodyBytes, 16<<20)
-	setDefault(&c.MaxBodiesBytes, 16*c.MaxBodyBytes)
-	setDefault(&c.BodyTimeout, 30*time.Second)
+	c.DefaultShards = cmp.Or(c.DefaultShards, 4)
+	c.ShardLimit = cmp.Or(c.ShardLimit, 10_000)
+	c.IteratorLife = cmp.Or(c.IteratorLife, 5*time.Minute)
+	c.SubscriptionLife = cmp.Or(c.SubscriptionLife, 5*time.Minute)
 	var errs []error
 	check := func(ok bool, field string, value any, limit string) {
 		if !ok {
 			errs = append(errs, &shardlog.InvalidError{Field: "Options." + field, Value: value, Limit: limit})
 		}
 	}
-	check(accountOK.MatchString(c.Account), "Account", c.Account, "12 digits")
-	check(regionOK.MatchString(c.Region), "Region", c.Region, "1 to 32 of a-z 0-9 -")
 	for _, d := range []struct {
 		name  string
 		value time.Duration
@@ -117,15 +129,5 @@ func (o *Options) withDefaults() (Options, error) {
 	check(c.ShardLimit >= 1, "ShardLimit", c.ShardLimit, "1 or more")
 	check(c.IteratorLife > 0, "IteratorLife", c.IteratorLife, "above 0")
 	check(c.SubscriptionLife > 0, "SubscriptionLife", c.SubscriptionLife, "above 0")
-	check(c.MaxBodyBytes >= 64<<10 && c.MaxBodyBytes <= 1<<30, "MaxBodyBytes", c.MaxBodyBytes, "64 KiB to 1 GiB")
-	check(c.MaxBodiesBytes >= c.MaxBodyBytes, "MaxBodiesBytes", c.MaxBodiesBytes, "MaxBodyBytes or more")
-	check(c.BodyTimeout > 0, "BodyTimeout", c.BodyTimeout, "above 0")
 	return c, errors.Join(errs...)
-}
-
-func setDefault[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
-	}
 }

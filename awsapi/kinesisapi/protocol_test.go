@@ -102,33 +102,6 @@ func TestBodiesAreBounded(t *testing.T) {
 	require.Equal(t, `{"__type":"SerializationException"}`, w.Body.String())
 }
 
-func TestBudgetOfBodies(t *testing.T) {
-	b := newBudget(10)
-	ctx := t.Context()
-	require.NoError(t, b.take(ctx, 6))
-	got := make(chan int64, 2)
-	for _, n := range []int64{5, 4} {
-		before := 0
-		b.mu.Lock()
-		before = len(b.waiting)
-		b.mu.Unlock()
-		go func() {
-			if b.take(ctx, n) == nil {
-				got <- n
-			}
-		}()
-		require.Eventually(t, func() bool {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			return len(b.waiting) > before
-		}, eventually, eventuallyTick)
-	}
-	b.give(6)
-	require.ElementsMatch(t, []int64{5, 4}, []int64{<-got, <-got})
-	b.give(9)
-	require.Equal(t, int64(10), b.left)
-}
-
 func TestTypesOfMembers(t *testing.T) {
 	e := newEndpoint(t, nil)
 	const number = "class com.amazon.coral.value.json.numbers.TruncatingBigNumber"

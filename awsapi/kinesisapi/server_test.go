@@ -32,7 +32,7 @@ func (e *endpoint) serve() string {
 	return l.Addr().String()
 }
 
-const rawHead = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: " + typeJSON + "\r\nX-Amz-Target: " + targetPrefix + "ListStreams\r\nX-Amz-Date: x\r\nAuthorization: " + testAuth + "\r\n"
+var rawHead = "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: " + typeJSON + "\r\nX-Amz-Target: " + targetPrefix + "ListStreams\r\nX-Amz-Date: x\r\nAuthorization: " + testAuth + "\r\n"
 
 // talk sends bytes and returns the status of the answer.
 func talk(t *testing.T, c net.Conn, text string) string {

@@ -5,31 +5,33 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
 func startStreamEncryption(c *call) error {
-	if c.in.str("EncryptionType") != "KMS" {
+	if c.In.Text("EncryptionType") != "KMS" {
 		return invalid("EncryptionType must be KMS to start encryption.")
 	}
-	return c.setting(func(_ *streamState, set *settings) error {
-		set.Encryption, set.KeyID = "KMS", c.in.str("KeyId")
+	return changeSettings(c, func(_ *streamState, set *settings) error {
+		set.Encryption, set.KeyID = "KMS", c.In.Text("KeyId")
 		return nil
 	})
 }
 
 func stopStreamEncryption(c *call) error {
-	if c.in.str("EncryptionType") != "KMS" {
+	if c.In.Text("EncryptionType") != "KMS" {
 		return invalid("EncryptionType must be KMS to stop encryption.")
 	}
-	return c.setting(func(_ *streamState, set *settings) error {
+	return changeSettings(c, func(_ *streamState, set *settings) error {
 		set.Encryption, set.KeyID = "", ""
 		return nil
 	})
 }
 
-// setting changes the settings of an ACTIVE stream, which is UPDATING then.
-func (c *call) setting(change func(*streamState, *settings) error) error {
-	s, err := c.active()
+// changeSettings changes the settings of an ACTIVE stream, which is UPDATING then.
+func changeSettings(c *call, change func(*streamState, *settings) error) error {
+	s, err := c.lockActive()
 	if err != nil {
 		return err
 	}
@@ -38,10 +40,10 @@ func (c *call) setting(change func(*streamState, *settings) error) error {
 	if err := change(s, &next); err != nil {
 		return err
 	}
-	if err := s.update(c.ctx, func(set *settings) { *set = next }); err != nil {
+	if err := s.updateSettings(c.Ctx, func(set *settings) { *set = next }); err != nil {
 		return err
 	}
-	c.h.begin(s, statusUpdating, c.h.opts.UpdateTime)
+	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Now())
 	return nil
 }
 
@@ -49,12 +51,12 @@ func (c *call) setting(change func(*streamState, *settings) error) error {
 var allMetrics = []string{"IncomingBytes", "OutgoingRecords", "IteratorAgeMilliseconds", "IncomingRecords",
 	"ReadProvisionedThroughputExceeded", "WriteProvisionedThroughputExceeded", "OutgoingBytes"}
 
-func (c *call) monitoring(enable bool) error {
+func changeMonitoring(c *call, enable bool) error {
 	var before, after []string
-	err := c.setting(func(_ *streamState, set *settings) error {
+	err := changeSettings(c, func(_ *streamState, set *settings) error {
 		before = set.Metrics
 		var given []string
-		for _, m := range get[[]any](c.in, "ShardLevelMetrics") {
+		for _, m := range awswire.Get[[]any](c.In, "ShardLevelMetrics") {
 			if given = append(given, m.(string)); m == "ALL" {
 				given = allMetrics
 				break
@@ -76,19 +78,19 @@ func (c *call) monitoring(enable bool) error {
 	if err != nil {
 		return err
 	}
-	e := &c.out
-	e.open()
-	e.strField("StreamName", c.name)
-	e.strings("CurrentShardLevelMetrics", before)
-	e.strings("DesiredShardLevelMetrics", after)
-	e.strField("StreamARN", c.scope.arn(c.name))
-	e.close()
+	e := &c.Out
+	e.Open()
+	e.TextField("StreamName", c.name)
+	e.TextsField("CurrentShardLevelMetrics", before)
+	e.TextsField("DesiredShardLevelMetrics", after)
+	e.TextField("StreamARN", streamARN(c.Scope, c.name))
+	e.Close()
 	return nil
 }
 
-func enableEnhancedMonitoring(c *call) error { return c.monitoring(true) }
+func enableEnhancedMonitoring(c *call) error { return changeMonitoring(c, true) }
 
-func disableEnhancedMonitoring(c *call) error { return c.monitoring(false) }
+func disableEnhancedMonitoring(c *call) error { return changeMonitoring(c, false) }
 
 // switchesPerDay is how often a stream may change its mode in 24 hours (API
 // reference, UpdateStreamMode). It holds with Options.ControlLimits.
@@ -101,18 +103,18 @@ func lastDay(times []int64, now time.Time) []int64 {
 }
 
 func updateStreamMode(c *call) error {
-	return c.setting(func(_ *streamState, set *settings) error {
-		mode := get[params](c.in, "StreamModeDetails").str("StreamMode")
-		warm, given := c.in["WarmThroughputMiBps"].(int64)
+	return changeSettings(c, func(_ *streamState, set *settings) error {
+		mode := awswire.Get[awswire.Params](c.In, "StreamModeDetails").Text("StreamMode")
+		warm, given := c.In["WarmThroughputMiBps"].(int64)
 		if given && mode != modeOnDemand {
 			return invalid("WarmThroughputMiBps can only be specified for streams in %s mode.", modeOnDemand)
 		}
 		if mode != set.mode() {
-			recent := lastDay(set.Switches, c.h.now())
-			if c.h.opts.ControlLimits && len(recent) >= switchesPerDay {
-				return fault(codeLimit, "Stream %s under account %s has switched its mode %d times in the last 24 hours, which is the limit.", c.name, c.scope.account, len(recent))
+			recent := lastDay(set.Switches, c.Now())
+			if c.svc.opts.ControlLimits && len(recent) >= switchesPerDay {
+				return awswire.Errorf(codeLimit, "Stream %s under account %s has switched its mode %d times in the last 24 hours, which is the limit.", c.name, c.Scope.Account, len(recent))
 			}
-			set.Switches = append(recent, c.h.now().UnixMilli())
+			set.Switches = append(recent, c.Now().UnixMilli())
 		}
 		if set.Mode, set.Warm = mode, warm; mode == modeProvisioned {
 			set.Mode = ""
@@ -123,33 +125,33 @@ func updateStreamMode(c *call) error {
 
 func updateStreamWarmThroughput(c *call) error {
 	var before, after int64
-	err := c.setting(func(_ *streamState, set *settings) error {
+	err := changeSettings(c, func(_ *streamState, set *settings) error {
 		if set.Mode != modeOnDemand {
 			return invalid("Warm throughput can only be updated for streams in %s mode.", modeOnDemand)
 		}
-		before, after = set.Warm, c.in.integer("WarmThroughputMiBps")
+		before, after = set.Warm, c.In.Int("WarmThroughputMiBps")
 		set.Warm = after
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	e := &c.out
-	e.open()
-	e.strField("StreamARN", c.scope.arn(c.name))
-	e.strField("StreamName", c.name)
-	e.key("WarmThroughput")
-	e.open()
-	e.intField("TargetMiBps", after)
-	e.intField("CurrentMiBps", before)
-	e.close()
-	e.close()
+	e := &c.Out
+	e.Open()
+	e.TextField("StreamARN", streamARN(c.Scope, c.name))
+	e.TextField("StreamName", c.name)
+	e.Key("WarmThroughput")
+	e.Open()
+	e.IntField("TargetMiBps", after)
+	e.IntField("CurrentMiBps", before)
+	e.Close()
+	e.Close()
 	return nil
 }
 
 func updateMaxRecordSize(c *call) error {
-	return c.setting(func(s *streamState, _ *settings) error {
-		return s.st.SetMaxRecordSize(c.ctx, int(c.in.integer("MaxRecordSizeInKiB"))<<10)
+	return changeSettings(c, func(s *streamState, _ *settings) error {
+		return s.st.SetMaxRecordSize(c.Ctx, int(c.In.Int("MaxRecordSizeInKiB"))<<10)
 	})
 }
 
@@ -165,23 +167,23 @@ func policyName(con *consumer) string {
 }
 
 func putResourcePolicy(c *call) error {
-	s, con, err := c.resource()
+	s, con, err := c.lockResource()
 	if err != nil {
 		return err
 	}
 	defer s.control.Unlock()
-	policy := c.in.str("Policy")
+	policy := c.In.Text("Policy")
 	switch doc := map[string]any{}; {
 	case len(policy) > maxPolicy:
 		return invalid("Policy is larger than %d bytes.", maxPolicy)
 	case json.Unmarshal([]byte(policy), &doc) != nil || doc["Statement"] == nil:
 		return invalid("Policy is not a valid policy document.")
 	}
-	return s.st.SetAttributes(c.ctx, map[string]string{policyName(con): policy})
+	return s.st.SetAttributes(c.Ctx, map[string]string{policyName(con): policy})
 }
 
 func getResourcePolicy(c *call) error {
-	s, con, err := c.resource()
+	s, con, err := c.lockResource()
 	if err != nil {
 		return err
 	}
@@ -190,19 +192,19 @@ func getResourcePolicy(c *call) error {
 	if policy == "" {
 		policy = "{}"
 	}
-	c.out.open()
-	c.out.strField("Policy", policy)
-	c.out.close()
+	c.Out.Open()
+	c.Out.TextField("Policy", policy)
+	c.Out.Close()
 	return nil
 }
 
 func deleteResourcePolicy(c *call) error {
-	s, con, err := c.resource()
+	s, con, err := c.lockResource()
 	if err != nil {
 		return err
 	}
 	defer s.control.Unlock()
-	return s.st.SetAttributes(c.ctx, map[string]string{policyName(con): ""})
+	return s.st.SetAttributes(c.Ctx, map[string]string{policyName(con): ""})
 }
 
 // onDemandLimit is how many on-demand streams an account may have by default
@@ -210,17 +212,17 @@ func deleteResourcePolicy(c *call) error {
 const onDemandLimit = 50
 
 func describeLimits(c *call) error {
-	n, onDemand, err := c.openShards()
+	n, onDemand, err := countOpenShards(c)
 	if err != nil {
 		return err
 	}
-	e := &c.out
-	e.open()
-	e.intField("ShardLimit", int64(c.h.opts.ShardLimit))
-	e.intField("OpenShardCount", int64(n))
-	e.intField("OnDemandStreamCount", int64(onDemand))
-	e.intField("OnDemandStreamCountLimit", onDemandLimit)
-	e.close()
+	e := &c.Out
+	e.Open()
+	e.IntField("ShardLimit", int64(c.svc.opts.ShardLimit))
+	e.IntField("OpenShardCount", int64(n))
+	e.IntField("OnDemandStreamCount", int64(onDemand))
+	e.IntField("OnDemandStreamCountLimit", onDemandLimit)
+	e.Close()
 	return nil
 }
 
@@ -235,46 +237,46 @@ type account struct {
 // least (API reference, UpdateAccountSettings: 24 hours).
 const commitment = 24 * time.Hour
 
-func (c *call) accountName() string {
-	return "kinesis.account/" + c.scope.account + "/" + c.scope.region
+func accountAttribute(c *call) string {
+	return "kinesis.account/" + c.Scope.Account + "/" + c.Scope.Region
 }
 
-func (c *call) account() (a account, err error) {
-	text, err := c.h.db.Attribute(c.ctx, c.accountName())
+func loadAccount(c *call) (a account, err error) {
+	text, err := c.svc.db.Attribute(c.Ctx, accountAttribute(c))
 	if err == nil && text != "" {
 		err = json.Unmarshal([]byte(text), &a)
 	}
 	if a.Status == "" {
 		a.Status = "DISABLED"
 	}
-	if strings.HasPrefix(a.Status, "ENABLED_") && c.h.now().UnixMilli() >= a.Ended {
+	if strings.HasPrefix(a.Status, "ENABLED_") && c.Now().UnixMilli() >= a.Ended {
 		a.Status = "DISABLED"
 	}
 	return a, err
 }
 
-func (c *call) writeAccount(a account) {
-	e := &c.out
-	e.open()
-	e.key("MinimumThroughputBillingCommitment")
-	e.open()
-	e.strField("Status", a.Status)
+func writeAccount(c *call, a account) {
+	e := &c.Out
+	e.Open()
+	e.Key("MinimumThroughputBillingCommitment")
+	e.Open()
+	e.TextField("Status", a.Status)
 	if a.Started != 0 {
 		started := time.UnixMilli(a.Started)
-		e.timeField("StartedAt", started)
+		e.TimeField("StartedAt", started)
 		if a.Ended != 0 {
-			e.timeField("EndedAt", time.UnixMilli(a.Ended))
+			e.TimeField("EndedAt", time.UnixMilli(a.Ended))
 		}
-		e.timeField("EarliestAllowedEndAt", started.Add(commitment))
+		e.TimeField("EarliestAllowedEndAt", started.Add(commitment))
 	}
-	e.close()
-	e.close()
+	e.Close()
+	e.Close()
 }
 
 func describeAccountSettings(c *call) error {
-	a, err := c.account()
+	a, err := loadAccount(c)
 	if err == nil {
-		c.writeAccount(a)
+		writeAccount(c, a)
 	}
 	return err
 }
@@ -282,14 +284,14 @@ func describeAccountSettings(c *call) error {
 func updateAccountSettings(c *call) error {
 	// Two updates at the same time would each work on what was there before,
 	// and one would be lost.
-	c.h.accounts.Lock()
-	defer c.h.accounts.Unlock()
-	a, err := c.account()
+	c.svc.accounts.Lock()
+	defer c.svc.accounts.Unlock()
+	a, err := loadAccount(c)
 	if err != nil {
 		return err
 	}
-	now := c.h.now()
-	switch want := get[params](c.in, "MinimumThroughputBillingCommitment").str("Status"); {
+	now := c.Now()
+	switch want := awswire.Get[awswire.Params](c.In, "MinimumThroughputBillingCommitment").Text("Status"); {
 	case want == "ENABLED" && a.Status != "ENABLED":
 		a = account{Status: "ENABLED", Started: now.UnixMilli()}
 	case want == "DISABLED" && a.Status == "ENABLED":
@@ -300,10 +302,10 @@ func updateAccountSettings(c *call) error {
 	}
 	text, err := json.Marshal(&a)
 	if err == nil {
-		err = c.h.db.SetAttribute(c.ctx, c.accountName(), string(text))
+		err = c.svc.db.SetAttribute(c.Ctx, accountAttribute(c), string(text))
 	}
 	if err == nil {
-		c.writeAccount(a)
+		writeAccount(c, a)
 	}
 	return err
 }

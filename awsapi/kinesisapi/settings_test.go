@@ -137,11 +137,11 @@ func TestTags(t *testing.T) {
 
 // TestModel checks what the service model of 2013-12-02 lists, by name.
 func TestModel(t *testing.T) {
-	require.Len(t, operations, 39)
-	for name, op := range operations {
-		require.Equal(t, name, op.name)
-		require.NotNil(t, op.run, name)
-		require.Equal(t, kindStructure, op.input.kind, name)
+	require.Len(t, testOperations, 39)
+	for name, op := range testOperations {
+		require.Equal(t, name, op.Name)
+		require.NotNil(t, op.Run, name)
+		require.NotNil(t, op.Input, name)
 	}
 }
 

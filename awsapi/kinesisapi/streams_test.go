@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -157,9 +158,9 @@ func TestAccountsAndRegions(t *testing.T) {
 		require.Equal(t, 200, status)
 		require.Contains(t, body, account)
 	}
-	long := scope{"111111111111", "eu-west-1"}.mangled(fmt.Sprintf("%0128d", 1))
+	long := qualifiedName(awswire.Scope{Account: "111111111111", Region: "eu-west-1"}, fmt.Sprintf("%0128d", 1))
 	require.Len(t, long, 128)
-	require.NotEqual(t, long, scope{"111111111111", "eu-west-1"}.mangled(fmt.Sprintf("%0128d", 2)))
+	require.NotEqual(t, long, qualifiedName(awswire.Scope{Account: "111111111111", Region: "eu-west-1"}, fmt.Sprintf("%0128d", 2)))
 }
 
 func TestStreamsByARN(t *testing.T) {

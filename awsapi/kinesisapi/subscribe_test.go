@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -34,7 +35,7 @@ func readFrame(r io.Reader) (event, error) {
 		return event{}, err
 	}
 	if crc32.ChecksumIEEE(prelude[:8]) != binary.BigEndian.Uint32(prelude[8:]) {
-		return event{}, errSyntax
+		return event{}, awswire.ErrSyntax
 	}
 	total, headers := binary.BigEndian.Uint32(prelude), binary.BigEndian.Uint32(prelude[4:])
 	rest := make([]byte, total-12)
@@ -43,14 +44,14 @@ func readFrame(r io.Reader) (event, error) {
 	}
 	sum := crc32.ChecksumIEEE(append(prelude, rest[:len(rest)-4]...))
 	if sum != binary.BigEndian.Uint32(rest[len(rest)-4:]) {
-		return event{}, errSyntax
+		return event{}, awswire.ErrSyntax
 	}
 	e := event{headers: map[string]string{}, payload: rest[headers : len(rest)-4], at: time.Now()}
 	for h := rest[:headers]; len(h) > 0; {
 		name := string(h[1 : 1+h[0]])
 		h = h[1+h[0]:]
 		if h[0] != headerText {
-			return event{}, errSyntax
+			return event{}, awswire.ErrSyntax
 		}
 		n := binary.BigEndian.Uint16(h[1:])
 		e.headers[name] = string(h[3 : 3+n])
@@ -355,13 +356,13 @@ func TestPacedSubscriptionsGetHeartbeats(t *testing.T) {
 
 // TestFrames reads what was written, checksums and all.
 func TestFrames(t *testing.T) {
-	b, f := eventFrame(nil, "x", "y")
-	b = f.end(append(b, "payload"...))
+	b, f := awswire.BeginEvent(nil, "x", &awswire.Protocol{Media: "y"})
+	b = f.End(append(b, "payload"...))
 	ev, err := readFrame(bytes.NewReader(b))
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{":message-type": "event", ":event-type": "x", ":content-type": "y"}, ev.headers)
 	require.Equal(t, "payload", string(ev.payload))
-	b = exceptionFrame(b, invalid("bad %d", 1), false)
+	b = awswire.AppendException(b, invalid("bad %d", 1), awswire.JSON11)
 	r := bytes.NewReader(b)
 	_, err = readFrame(r)
 	require.NoError(t, err)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -13,7 +14,7 @@ import (
 var tagText = regexp.MustCompile(`^[\x{00C0}-\x{1FFF}\x{2C00}-\x{D7FF}\w./\-=+: @%\s]*$`)
 
 // checkTags refuses keys and values with other characters.
-func (c *call) checkTags(doing string, texts ...string) error {
+func checkTags(c *call, doing string, texts ...string) error {
 	for _, s := range texts {
 		if !tagText.MatchString(s) {
 			return invalid("Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - %% @.")
@@ -22,29 +23,30 @@ func (c *call) checkTags(doing string, texts ...string) error {
 	for _, s := range texts {
 		if strings.Contains(s, "%") {
 			return invalid("Failed to %s %s under account %s because some tags contained illegal characters. The allowed characters are "+
-				"Unicode letters, white-spaces, '_',',','/','=','+','-','@'.", doing, c.name, c.scope.account)
+				"Unicode letters, white-spaces, '_',',','/','=','+','-','@'.", doing, c.name, c.Scope.Account)
 		}
 	}
 	return nil
 }
 
-// newTags returns the tags that there are together with those of the request.
-func (c *call) newTags(have map[string]string, doing string) (map[string]string, error) {
-	given := get[pairs](c.in, "Tags")
+// mergeTags returns the tags that there are together with those of the request.
+func mergeTags(c *call, have map[string]string, doing string) (map[string]string, error) {
+	given := awswire.Get[awswire.Pairs](c.In, "Tags")
 	all := maps.Clone(have)
 	if all == nil {
 		all = map[string]string{}
 	}
 	var texts []string
 	for _, p := range given {
-		all[p.key] = p.value
-		texts = append(texts, p.key, p.value)
+		value := p.Value.(string) // by the model
+		all[p.Key] = value
+		texts = append(texts, p.Key, value)
 	}
-	if err := c.checkTags(doing, texts...); err != nil {
+	if err := checkTags(c, doing, texts...); err != nil {
 		return nil, err
 	}
 	if len(all) > stream.MaxTags {
-		return nil, invalid("Failed to %s %s under account %s because a given stream cannot have more than %d tags associated with it.", doing, c.name, c.scope.account, stream.MaxTags)
+		return nil, invalid("Failed to %s %s under account %s because a given stream cannot have more than %d tags associated with it.", doing, c.name, c.Scope.Account, stream.MaxTags)
 	}
 	return all, nil
 }
@@ -56,34 +58,34 @@ type tagged struct {
 	remove func([]string) error
 }
 
-func (c *call) streamTags(s *streamState) tagged {
+func tagsOfStream(c *call, s *streamState) tagged {
 	return tagged{
 		tags:   s.st.Info().Tags,
-		set:    func(all map[string]string) error { return s.st.SetTags(c.ctx, all) },
-		remove: func(keys []string) error { return s.st.RemoveTags(c.ctx, keys...) },
+		set:    func(all map[string]string) error { return s.st.SetTags(c.Ctx, all) },
+		remove: func(keys []string) error { return s.st.RemoveTags(c.Ctx, keys...) },
 	}
 }
 
-func (c *call) addTags(t tagged) error {
-	all, err := c.newTags(t.tags, "add tags to stream")
+func addTags(c *call, t tagged) error {
+	all, err := mergeTags(c, t.tags, "add tags to stream")
 	if err == nil {
 		err = t.set(all)
 	}
 	return err
 }
 
-func (c *call) removeTags(t tagged) error {
+func removeTags(c *call, t tagged) error {
 	var keys []string
-	for _, k := range get[[]any](c.in, "TagKeys") {
+	for _, k := range awswire.Get[[]any](c.In, "TagKeys") {
 		keys = append(keys, k.(string))
 	}
-	if err := c.checkTags("remove tags from stream", keys...); err != nil {
+	if err := checkTags(c, "remove tags from stream", keys...); err != nil {
 		return err
 	}
 	return t.remove(keys)
 }
 
-func (c *call) writeTags(tags map[string]string, after string, limit int) (more bool) {
+func writeTags(c *call, tags map[string]string, after string, limit int) (more bool) {
 	keys := slices.Sorted(maps.Keys(tags))
 	if from, found := slices.BinarySearch(keys, after); after != "" {
 		if found {
@@ -94,35 +96,35 @@ func (c *call) writeTags(tags map[string]string, after string, limit int) (more 
 	if more = limit > 0 && len(keys) > limit; more {
 		keys = keys[:limit]
 	}
-	e := &c.out
-	e.key("Tags")
-	e.list()
+	e := &c.Out
+	e.Key("Tags")
+	e.List()
 	for _, k := range keys {
-		e.open()
-		e.strField("Key", k)
-		e.strField("Value", tags[k])
-		e.close()
+		e.Open()
+		e.TextField("Key", k)
+		e.TextField("Value", tags[k])
+		e.Close()
 	}
-	e.endList()
+	e.EndList()
 	return more
 }
 
 func addTagsToStream(c *call) error {
-	s, err := c.active()
+	s, err := c.lockActive()
 	if err != nil {
 		return err
 	}
 	defer s.control.Unlock()
-	return c.addTags(c.streamTags(s))
+	return addTags(c, tagsOfStream(c, s))
 }
 
 func removeTagsFromStream(c *call) error {
-	s, err := c.active()
+	s, err := c.lockActive()
 	if err != nil {
 		return err
 	}
 	defer s.control.Unlock()
-	return c.removeTags(c.streamTags(s))
+	return removeTags(c, tagsOfStream(c, s))
 }
 
 func listTagsForStream(c *call) error {
@@ -130,52 +132,30 @@ func listTagsForStream(c *call) error {
 	if err != nil {
 		return err
 	}
-	c.out.open()
-	more := c.writeTags(s.st.Info().Tags, c.in.str("ExclusiveStartTagKey"), int(c.in.integer("Limit")))
-	c.out.boolField("HasMoreTags", more)
-	c.out.close()
+	c.Out.Open()
+	more := writeTags(c, s.st.Info().Tags, c.In.Text("ExclusiveStartTagKey"), int(c.In.Int("Limit")))
+	c.Out.BoolField("HasMoreTags", more)
+	c.Out.Close()
 	return nil
 }
 
-// resource finds what a ResourceARN names, and locks the control of its
-// stream; consumer is nil for a stream.
-func (c *call) resource() (s *streamState, con *consumer, err error) {
-	arn := c.in.str("ResourceARN")
-	p, ok := parseARN(arn)
-	if !ok {
-		return nil, nil, invalid("The ARN %s is not that of a stream or of a consumer.", arn)
-	}
-	c.scope, c.name = p.scope, p.stream
-	if s, err = c.h.find(c.ctx, c.scope, c.name); err != nil {
-		return nil, nil, err
-	}
-	s.control.Lock()
-	if p.consumer != "" {
-		if con = s.byARN(p.consumer, c.h.now()); con == nil {
-			s.control.Unlock()
-			return nil, nil, c.noConsumer(arn)
-		}
-	}
-	return s, con, nil
-}
-
-// resourceTags finds the tags of what a ResourceARN names.
-func (c *call) resourceTags(do func(tagged) error) error {
-	s, con, err := c.resource()
+// withResourceTags finds the tags of what a ResourceARN names.
+func withResourceTags(c *call, do func(*call, tagged) error) error {
+	s, con, err := c.lockResource()
 	if err != nil {
 		return err
 	}
 	defer s.control.Unlock()
 	if con == nil {
-		return do(c.streamTags(s))
+		return do(c, tagsOfStream(c, s))
 	}
-	return do(tagged{
+	return do(c, tagged{
 		tags: con.Tags,
 		set: func(all map[string]string) error {
-			return s.edit(c.ctx, con, func(next *consumer) { next.Tags = all })
+			return replaceConsumer(c.Ctx, s, con, func(next *consumer) { next.Tags = all })
 		},
 		remove: func(keys []string) error {
-			return s.edit(c.ctx, con, func(next *consumer) {
+			return replaceConsumer(c.Ctx, s, con, func(next *consumer) {
 				next.Tags = maps.Clone(next.Tags)
 				for _, k := range keys {
 					delete(next.Tags, k)
@@ -185,15 +165,15 @@ func (c *call) resourceTags(do func(tagged) error) error {
 	})
 }
 
-func tagResource(c *call) error { return c.resourceTags(c.addTags) }
+func tagResource(c *call) error { return withResourceTags(c, addTags) }
 
-func untagResource(c *call) error { return c.resourceTags(c.removeTags) }
+func untagResource(c *call) error { return withResourceTags(c, removeTags) }
 
 func listTagsForResource(c *call) error {
-	return c.resourceTags(func(t tagged) error {
-		c.out.open()
-		c.writeTags(t.tags, "", 0)
-		c.out.close()
+	return withResourceTags(c, func(c *call, t tagged) error {
+		c.Out.Open()
+		writeTags(c, t.tags, "", 0)
+		c.Out.Close()
 		return nil
 	})
 }

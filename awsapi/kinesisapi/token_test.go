@@ -3,6 +3,7 @@ package kinesisapi
 import (
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -29,9 +30,9 @@ func TestHandlersAtTheSameTimeShareAKey(t *testing.T) {
 		for _, h := range handlers {
 			require.NotNil(t, h)
 		}
-		token := handlers[0].sealPage(page{kind: pageStreams, after: "s"})
+		token := handlers[0].svc.tokens.sealPage(pageToken{kind: pageStreams, after: "s", made: time.Now()})
 		for _, h := range handlers {
-			_, err := h.openPage(token, pageStreams)
+			_, err := h.svc.tokens.openPage(token, pageStreams, time.Now())
 			require.NoError(t, err)
 			require.NoError(t, h.Close())
 		}

@@ -25,12 +25,12 @@ const (
 	tagTagValue = 2<<3 | byte(protowire.BytesType)
 )
 
-// Decode appends the user records of an aggregate to dst, in order. It is all
-// or nothing: with an error, which is a *DecodeError, nothing is appended.
+// Decode appends the user records of an aggregate to dst, in order. If it fails,
+// with a *DecodeError, it appends nothing.
 //
-// The Data of the records are parts of data, with no room to append; the
-// strings are copies. Data that is shared must not be changed while they are
-// in use.
+// The Data of the records are parts of data, with no capacity beyond their
+// length; the strings are copies. The caller must not change data while the
+// records are in use.
 func Decode(data []byte, dst []UserRecord) ([]UserRecord, error) {
 	msg, err := message(data)
 	if err != nil {
@@ -58,8 +58,9 @@ func decode(msg []byte, dst []UserRecord) ([]UserRecord, error) {
 	return out, nil
 }
 
-// Aggregate is an aggregate that was found to be whole, and whose user records
-// are read in pieces: one of 10 MiB can hold millions of them.
+// Aggregate is an aggregate that Parse has checked as a whole, and whose user
+// records are read in portions: one of 10 MiB can hold millions of them. It is
+// not safe for concurrent use.
 type Aggregate struct {
 	keys     []string
 	hashKeys []shardlog.HashKey // unset where the text is no hash key
@@ -67,8 +68,8 @@ type Aggregate struct {
 	n, next  int
 }
 
-// Parse checks the whole of data, as Decode does. Data must not be changed as
-// long as the Aggregate is in use.
+// Parse checks the whole of data, as Decode does. The caller must not change
+// data while the Aggregate or its records are in use.
 func Parse(data []byte) (*Aggregate, error) {
 	msg, err := message(data)
 	if err != nil {
@@ -87,16 +88,17 @@ func Parse(data []byte) (*Aggregate, error) {
 	return a, nil
 }
 
-// Len is how many user records the aggregate has.
+// Len returns how many user records the aggregate has.
 func (a *Aggregate) Len() int { return a.n }
 
-// Next appends up to n of the records that it has not returned yet; none are
-// left when it appends nothing. What Decode says of their Data holds.
+// Next appends up to n of the records that it has not returned yet. When it
+// appends nothing, none are left. Their Data are parts of the data, as with
+// Decode.
 func (a *Aggregate) Next(dst []UserRecord, n int) []UserRecord {
 	for ; n > 0 && a.next < a.n; n-- {
 		var r UserRecord
 		if a.record(a.next, &r) != nil {
-			return dst // was checked by Parse: someone has changed the data
+			return dst // Parse has checked it, so the data was changed since
 		}
 		dst = append(dst, r)
 		a.next++
@@ -161,8 +163,8 @@ func (a *Aggregate) open(msg []byte) error {
 	return nil
 }
 
-// hashKey reads a decimal number. Leading zeros are allowed, since KPL does not
-// remove them.
+// hashKey reads a decimal number. Leading zeros are allowed, because KPL does
+// not remove them.
 func hashKey(text []byte) shardlog.HashKey {
 	s := strings.TrimLeft(string(text), "0")
 	if s == "" && len(text) > 0 {
@@ -189,8 +191,9 @@ func (a *Aggregate) record(i int, r *UserRecord) error {
 	}
 }
 
-// userRecord reads the message of one record. As in all of protobuf, fields
-// come in any order, the last of a kind counts, and unknown ones are nothing.
+// userRecord reads the message of one record. As in every protobuf message,
+// fields may be in any order, the last one of a number counts, and unknown ones
+// are skipped.
 func (a *Aggregate) userRecord(i int, b []byte, r *UserRecord) error {
 	*r = UserRecord{}
 	var key, hash uint64
@@ -259,11 +262,11 @@ func header(i int, b []byte) (h shardlog.Header, err error) {
 	return h, nil
 }
 
-// field is one field of a message. Of those that the format does not know, tag
-// is 0.
+// field is one field of a message. Tag is 0 for fields that the format does not
+// define.
 type field struct {
 	tag    byte
-	bytes  []byte // of wire type 2, with no room to append
+	bytes  []byte // of wire type 2, with no capacity beyond its length
 	number uint64 // of wire type 0
 }
 
@@ -300,7 +303,7 @@ func consume(b []byte) (f field, n int) {
 	return unknown(b)
 }
 
-// truncated is protowire's code for it.
+// truncated is protowire's code for a field that ends too early.
 var truncated = func() int { _, n := protowire.ConsumeVarint(nil); return n }()
 
 func unknown(b []byte) (field, int) {

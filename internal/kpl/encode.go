@@ -9,8 +9,8 @@ import (
 )
 
 // Builder collects user records and writes them as one aggregate. Its zero
-// value is ready. It keeps what it is given until Reset, and its own memory
-// beyond that. It is not safe for concurrent use.
+// value is ready. It refers to the records until Reset, and keeps its own memory
+// for reuse beyond that. It is not safe for concurrent use.
 type Builder struct {
 	records  []item
 	keys     table
@@ -34,7 +34,8 @@ type table struct {
 	index map[string]uint32 // used from fewKeys entries on
 }
 
-// fewKeys is how many entries are looked through without a map.
+// fewKeys is up to how many entries a table is searched without a map, which is
+// faster there.
 const fewKeys = 4
 
 func (t *table) find(s string) (uint32, bool) {
@@ -77,13 +78,13 @@ func (t *table) reset() {
 	t.list = t.list[:0]
 }
 
-// Len is how many records were added.
+// Len returns how many records were added.
 func (b *Builder) Len() int { return len(b.records) }
 
-// Size is how long the aggregate is, in bytes.
+// Size returns the length of the aggregate, in bytes.
 func (b *Builder) Size() int { return b.size + Overhead }
 
-// Reset forgets the records.
+// Reset removes the records.
 func (b *Builder) Reset() {
 	clear(b.records)
 	b.records, b.size = b.records[:0], 0
@@ -91,8 +92,8 @@ func (b *Builder) Reset() {
 	b.hashKeys.reset()
 }
 
-// Add adds r unless that made the aggregate longer than limit bytes, and tells
-// whether it did. What r refers to must not change until Append.
+// Add adds r, and reports whether it did: not if the aggregate would be longer
+// than limit bytes. What r refers to must not change until Append.
 func (b *Builder) Add(r UserRecord, limit int) bool {
 	key, known := b.keys.find(r.PartitionKey)
 	grow := 0
@@ -131,8 +132,8 @@ func (b *Builder) Add(r UserRecord, limit int) bool {
 	return true
 }
 
-// Append appends the aggregate, Size bytes, to dst. The tables come first, as
-// KPL writes them.
+// Append appends the aggregate, Size bytes, to dst. The tables are before the
+// records, as KPL writes them.
 func (b *Builder) Append(dst []byte) []byte {
 	n := len(dst)
 	if need := n + b.Size(); cap(dst) < need {
@@ -181,10 +182,10 @@ func appendString(dst []byte, tag byte, s string) []byte {
 	return append(binary.AppendUvarint(append(dst, tag), uint64(len(s))), s...)
 }
 
-// stringSize is the length of a field with n bytes.
+// stringSize returns the length of a field with n bytes of content.
 func stringSize(n int) int { return 1 + varintSize(uint64(n)) + n }
 
 func tagSize(h *shardlog.Header) int { return stringSize(len(h.Key)) + stringSize(len(h.Value)) }
 
-// varintSize is how many bytes hold v, seven bits in each.
+// varintSize returns how many bytes hold v, at seven bits each.
 func varintSize(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }

@@ -12,7 +12,7 @@
 //
 // The format is that of aggregation-format.md in the library's repository.
 // There, tags are defined but not used; here they carry the headers of a
-// record, and readers that do not know them pass them over.
+// record, and readers that do not know them skip them.
 package kpl
 
 import (
@@ -26,8 +26,8 @@ import (
 // Magic begins every aggregate.
 const Magic = shardlog.AggregateMagic
 
-// Overhead is what an aggregate has besides its protobuf message, in bytes:
-// the magic and the digest.
+// Overhead is the length of what surrounds the protobuf message of an aggregate,
+// in bytes: the magic and the digest.
 const Overhead = len(Magic) + md5.Size
 
 // UserRecord is one of the records in an aggregate.
@@ -57,13 +57,13 @@ func BeginsAsAggregate(data []byte) bool {
 	return len(data) >= len(Magic) && string(data[:len(Magic)]) == Magic
 }
 
-// HasMagic tells whether data begins as an aggregate does and is long enough
-// to be one, which costs nothing to ask. Such data may still be a user's own.
+// HasMagic reports whether data begins as an aggregate does and is long enough
+// to be one. That is a cheap test; such data may still be a user's own.
 func HasMagic(data []byte) bool { return len(data) > Overhead && string(data[:len(Magic)]) == Magic }
 
-// IsAggregate tells whether data has the magic, more than 20 bytes, and the
-// right digest. Its message can be invalid all the same. One who goes on to
-// decode should rather look at what Decode returns, and save a second digest.
+// IsAggregate reports whether data has the magic, more than 20 bytes, and the
+// right digest. Its message can still be invalid. A caller that decodes the data
+// anyway should use the error of Decode instead, which saves a second digest.
 func IsAggregate(data []byte) bool { return HasMagic(data) && digestFits(data) }
 
 func digestFits(data []byte) bool {
@@ -74,8 +74,8 @@ func digestFits(data []byte) bool {
 // Cause says why data was not decoded.
 type Cause uint8
 
-// The causes. After the first two, KCL hands the data on as a plain record
-// without a word; after the others, it is damaged, or made by a faulty writer.
+// The causes. After the first two, KCL silently delivers the data as a plain
+// record; after the others, the data is damaged, or was made by a faulty writer.
 const (
 	NotAggregate Cause = iota // no magic, or no more than 20 bytes: a plain record
 	BadDigest                 // the magic, but the digest differs: most likely a plain record
@@ -89,7 +89,7 @@ var causeNames = [...]string{
 	BadIndex: "index outside its table", BadHashKey: "invalid explicit hash key",
 }
 
-// String is the cause in words.
+// String returns the cause in words.
 func (c Cause) String() string {
 	if int(c) < len(causeNames) {
 		return causeNames[c]

@@ -62,11 +62,16 @@ var layers = map[string][]string{
 	"internal/kv/kvtest":          {".", "internal/kv"},
 	"internal/lint":               {},
 	"internal/reentry":            {},
-	"awsapi/kinesisapi":           {".", "stream"},
-	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
+	"awsapi":                      {".", "internal/awswire"},
+	"awsapi/kinesisapi":           {".", "awsapi", "internal/awswire", "stream"},
+	"internal/awswire":            {"."},
+	"awsapi/awstest":              {".", "awsapi", "awsapi/kinesisapi", "stream"},
+	"kinesistest":                 {"awsapi/awstest", "awsapi/kinesisapi", "stream"},
+	"internal/ctxsync":            {"."},
+	"internal/once":               {".", "internal/ctxsync", "internal/kv", "internal/logstore"},
 	"internal/logstore":           {".", "internal/block", "internal/kv"},
 	"shard":                       {".", "internal/logstore"},
-	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/kv/badgerkv", "internal/logstore", "shard"},
+	"stream":                      {".", "checkpoint", "internal/block", "internal/kv", "internal/ctxsync", "internal/kv/badgerkv", "internal/logstore", "internal/once", "shard"},
 
 	// Nested modules.
 	"benchmarks/patterns":           {".", "checkpoint", "consumer", "internal/backoff", "internal/kpl", "producer", "stream"},
@@ -82,7 +87,7 @@ var layers = map[string][]string{
 var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "benchmarks", "benchmarks/compare"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "awsapi/kinesisapi", "kinesistest", "stream"}
+var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "awsapi/awstest", "awsapi/kinesisapi", "kinesistest", "stream"}
 
 // importsInternal are nested modules that may import internal packages of the
 // main module. Such an import breaks a build that selects a newer main module
@@ -92,7 +97,7 @@ var importsInternal = []string{self + "/benchmarks/patterns", self + "/cmd/shard
 
 // forTests are packages that may import testing and what helps with it.
 func forTests(path string) bool {
-	return path == "checkpoint/checkpointtest" || path == "kinesistest" ||
+	return path == "checkpoint/checkpointtest" || path == "kinesistest" || path == "awsapi/awstest" ||
 		(strings.HasPrefix(path, "internal/") && strings.HasSuffix(path, "test"))
 }
 

@@ -278,8 +278,8 @@ func (s *Shard) expect(expected shardlog.SequenceNumber) error {
 		actual = s.sequence(s.lastAssigned, s.lastMs)
 	}
 	// The arrival second is not compared: the counter alone names a record.
-	if expected.IsZero() != actual.IsZero() || (!actual.IsZero() && !s.owns(expected)) ||
-		(!actual.IsZero() && counterOf(expected) != counterOf(actual)) {
+	if expected.IsSet() != actual.IsSet() || (actual.IsSet() && !s.owns(expected)) ||
+		(actual.IsSet() && counterOf(expected) != counterOf(actual)) {
 		return &shardlog.ConflictError{Expected: expected, Actual: actual}
 	}
 	return nil

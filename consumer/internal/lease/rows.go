@@ -191,7 +191,7 @@ func (g *Group) startOf(ctx context.Context, v *snapshot, id string) (from shard
 	// the time where the group starts, that time still holds.
 	for _, p := range info.Parents {
 		switch c := v.rows[p].Checkpoint; {
-		case !c.Sequence().IsZero() && !info.First.IsZero():
+		case c.Sequence().IsSet() && info.First.IsSet():
 			return shardlog.After(info.First), true, nil
 		case c.Kind() == shardlog.KindAtTime:
 			from = c

@@ -11,7 +11,7 @@ import (
 
 // Report is what Inspect found.
 type Report struct {
-	// Damage lists what must be mended before Badger may open the directory.
+	// Damage lists what must be repaired before Badger may open the directory.
 	// Warnings are what does not keep it from that.
 	Damage, Warnings []*shardlog.DamageError
 

@@ -45,8 +45,8 @@ func (in *inspection) walFiles() error {
 
 // walRules reports whether acknowledged commits are missing from the write-ahead
 // logs. What a process had written is there in full as long as the system has
-// run since, whoever killed it. After a crash of the system that is so only for
-// what was synced: each commit but the last, or nothing that can be told.
+// run since. After a crash of the system that is so only for
+// what was synced: each commit but the last, or nothing.
 func (in *inspection) walRules() error {
 	if in.Keys == nil {
 		return nil

@@ -52,7 +52,7 @@ type Inventory struct {
 	Files map[string]int64
 }
 
-// SameBoot tells whether the system has run since the inventory was written.
+// SameBoot reports whether the system has run since the inventory was written.
 func (i *Inventory) SameBoot() bool { return i != nil && i.Boot != "" && i.Boot == BootID() }
 
 // BootID names the run of the operating system, "" where that is not known.

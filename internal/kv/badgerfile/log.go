@@ -20,7 +20,7 @@ const maxLogKey = 1 << 16
 
 // Log is what a log file holds: the write-ahead log of a memtable, or a file of
 // the value log. Both are runs of entries, and most entries belong to
-// transactions, which end with an entry that says so.
+// transactions, which end with an entry that marks the end.
 type Log struct {
 	KeyID uint64
 	Size  int64

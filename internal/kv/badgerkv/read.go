@@ -97,7 +97,7 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
 	return nil
 }
 
-// valueOf calls f with an item's value. A panic of f goes on.
+// valueOf calls f with an item's value. A panic of f is not caught.
 func valueOf(item *badger.Item, f func([]byte)) (err error) {
 	calling := false
 	defer func() {

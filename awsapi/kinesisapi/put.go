@@ -1,0 +1,185 @@
+package kinesisapi
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
+)
+
+// fastPut reads the input of PutRecord or PutRecords in the fast way.
+func fastPut(c *call, single bool) bool {
+	c.put = readPut(c.Protocol.Format, c.Body, single)
+	return c.put != nil
+}
+
+// maxRequestBytes is how much data and keys a PutRecords may carry (API
+// reference).
+const maxRequestBytes = 10 << 20
+
+// generalPut makes a putInput of what the general way has decoded.
+func generalPut(c *call) (*putInput, error) {
+	p := &putInput{name: c.In.Text("StreamName"), arn: c.In.Text("StreamARN")}
+	entries := awswire.Get[[]any](c.In, "Records")
+	if c.Op.Name == "PutRecord" {
+		entries = []any{c.In}
+	}
+	for _, e := range entries {
+		e, _ := e.(awswire.Params) // a null was refused
+		r := shardlog.Record{PartitionKey: e.Text("PartitionKey"), Data: awswire.Get[[]byte](e, "Data")}
+		if given := e.Text("ExplicitHashKey"); given != "" {
+			key, err := shardlog.ParseHashKey(given)
+			if err != nil {
+				return nil, invalid("Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was %s", given)
+			}
+			r.ExplicitHashKey = key
+		}
+		p.records = append(p.records, r)
+	}
+	return p, nil
+}
+
+// streamToPut finds the stream to put to, and checks the sizes of the records
+// against its limit, which the model does not know.
+func streamToPut(c *call) (*streamState, *putInput, error) {
+	p := c.put
+	var s *streamState
+	var err error
+	if p != nil {
+		s, err = c.readable(p.name, p.arn)
+	} else if s, err = c.readable(c.In.Text("StreamName"), c.In.Text("StreamARN")); err == nil {
+		p, err = generalPut(c)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	most, total := s.st.Info().MaxRecordSize, 0
+	for i := range p.records {
+		r := &p.records[i]
+		total += len(r.Data) + len(r.PartitionKey)
+		if len(r.Data) > most {
+			at := "data"
+			if c.Op.Name == "PutRecords" {
+				at = fmt.Sprintf("records.%d.member.data", i+1)
+			}
+			return nil, nil, awswire.Errorf(awswire.CodeValidation, "1 validation error detected: Value 'java.nio.HeapByteBuffer[pos=0 lim=%d cap=%[1]d]' at '%s' failed to satisfy constraint: "+
+				"Member must have length less than or equal to %d", len(r.Data), at, most)
+		}
+		if n := len(r.Data) + len(r.PartitionKey); n > most {
+			return nil, nil, invalid("Record size of %d bytes, data and partition key, exceeds the limit of %d bytes.", n, most)
+		}
+	}
+	if total > maxRequestBytes && len(p.records) > 1 {
+		return nil, nil, invalid("Records size exceeds 10 MB limit")
+	}
+	return s, p, nil
+}
+
+func putRecord(c *call) error {
+	s, p, err := streamToPut(c)
+	if err != nil {
+		return err
+	}
+	if given := c.In.Text("SequenceNumberForOrdering"); given != "" {
+		seq, err := shardlog.ParseSequenceNumber(given)
+		arrival, ours := seq.Arrival()
+		if err != nil || !ours || arrival.After(c.Now()) {
+			return invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", given, c.name, c.Scope.Account)
+		}
+	}
+	if e := injectRecord(c, s, p, 0); e != nil {
+		return e
+	}
+	res, err := s.st.Put(c.Ctx, p.records[0])
+	if err != nil {
+		return err
+	}
+	e := &c.Out
+	e.Open()
+	e.TextField("ShardId", res.ShardID)
+	e.Key("SequenceNumber")
+	writeSequence(e, res.Sequence)
+	e.OptionalText("EncryptionType", s.settings.Load().Encryption)
+	e.Close()
+	return nil
+}
+
+func putRecords(c *call) error {
+	s, p, err := streamToPut(c)
+	if err != nil {
+		return err
+	}
+	res, err := putGood(c, s, p)
+	if err != nil {
+		return err
+	}
+	failed := int64(0)
+	for i := range res {
+		if res[i].Err != nil {
+			failed++
+		}
+	}
+	e := &c.Out
+	e.Open()
+	e.IntField("FailedRecordCount", failed)
+	e.Key("Records")
+	e.List()
+	for i := range res {
+		e.Open()
+		if err := res[i].Err; err != nil {
+			f := entryError(c, err)
+			e.TextField("ErrorCode", f.Code)
+			e.TextField("ErrorMessage", f.Message)
+		} else {
+			e.Key("SequenceNumber")
+			writeSequence(e, res[i].Sequence)
+			e.TextField("ShardId", res[i].ShardID)
+		}
+		e.Close()
+	}
+	e.EndList()
+	e.OptionalText("EncryptionType", s.settings.Load().Encryption)
+	e.Close()
+	return nil
+}
+
+// putGood puts those records for which no fault is injected.
+func putGood(c *call, s *streamState, p *putInput) ([]shardlog.PutResult, error) {
+	if !c.Env.Faults.HaveParts() {
+		return s.st.PutRecords(c.Ctx, p.records)
+	}
+	all := make([]shardlog.PutResult, len(p.records))
+	var good []shardlog.Record
+	var index []int
+	for i := range p.records {
+		if e := injectRecord(c, s, p, i); e != nil {
+			all[i].Err = e
+			continue
+		}
+		good, index = append(good, p.records[i]), append(index, i)
+	}
+	if len(good) == 0 {
+		return all, nil
+	}
+	res, err := s.st.PutRecords(c.Ctx, good)
+	if err != nil {
+		return nil, err
+	}
+	for i, j := range index {
+		all[j] = res[i]
+	}
+	return all, nil
+}
+
+// entryError returns what the entry of a record says that was not stored.
+func entryError(c *call, err error) *awswire.Error {
+	var e *awswire.Error
+	switch {
+	case errors.As(err, &e):
+		return e
+	case errors.Is(err, shardlog.ErrThroughputExceeded):
+		return shardThrottled(c.Scope, shardOf(err), c.name)
+	}
+	return awswire.InternalError()
+}

@@ -1,0 +1,85 @@
+package kinesisapi
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// resubscribe is how long after its beginning a subscription cannot be taken
+// over by another of the same consumer (API reference, SubscribeToShard).
+const resubscribe = 5 * time.Second
+
+type subscriptionKey struct {
+	consumer string // end of its ARN
+	shard    uint32
+}
+
+// subscription is one that is open, or was within the last five seconds.
+type subscription struct {
+	began  time.Time
+	cancel context.CancelCauseFunc
+}
+
+var (
+	errTakenOver = errors.New("taken over by another subscription")
+	errDeleted   = errors.New("the stream or the consumer was deleted")
+	errClosed    = errors.New("the endpoint was closed")
+)
+
+// subscriptionSet has the subscriptions of a stream. It is safe for concurrent
+// use.
+type subscriptionSet struct {
+	mu   sync.Mutex
+	open map[subscriptionKey]*subscription
+}
+
+// enter registers a subscription, and ends the one that it takes over.
+func (ss *subscriptionSet) enter(key subscriptionKey, now time.Time, cancel context.CancelCauseFunc) (*subscription, bool) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if old := ss.open[key]; old != nil {
+		// One that began in the future did so before the clock was set back.
+		if age := now.Sub(old.began); age >= 0 && age < resubscribe {
+			return nil, false
+		}
+		old.cancel(errTakenOver)
+	}
+	sub := &subscription{now, cancel}
+	ss.open[key] = sub
+	return sub, true
+}
+
+// leave forgets one that is over. One that was ended by its client
+// keeps its place for the time in which it could not be taken over: AWS does
+// not see at once that a client has gone.
+func (ss *subscriptionSet) leave(key subscriptionKey, sub *subscription, now time.Time) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.open[key] == sub && now.Sub(sub.began) >= resubscribe {
+		delete(ss.open, key)
+	}
+}
+
+// endAll ends all subscriptions of a stream that goes away.
+func (ss *subscriptionSet) endAll() {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for key, sub := range ss.open {
+		sub.cancel(errDeleted)
+		delete(ss.open, key)
+	}
+}
+
+// endConsumer ends the subscriptions of a consumer.
+func (ss *subscriptionSet) endConsumer(suffix string) {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	for key, sub := range ss.open {
+		if key.consumer == suffix {
+			sub.cancel(errDeleted)
+			delete(ss.open, key)
+		}
+	}
+}

@@ -1,0 +1,78 @@
+package consumer
+
+import (
+	"errors"
+	"time"
+)
+
+func (t *task) newBatch(p *piece, attempt int) *Batch {
+	t.r.update(t.id, func(s *shard) { s.stats.Attempts = attempt })
+	b := &Batch{
+		Records: p.records, ShardID: t.id, Behind: p.behind, BehindRecords: p.behindRecords,
+		Epoch: t.epoch, ShardEnd: p.shardEnd, Attempt: attempt, task: t, piece: p,
+	}
+	<-t.lock
+	defer t.free()
+	b.seeks = t.seeks
+	if l := t.lease.Row(); l.Prepared != nil {
+		b.Prepared = &Prepared{Position: *l.Prepared, State: append([]byte(nil), l.PreparedState...)}
+	}
+	return b
+}
+
+// handle makes one call of the handler and returns how many records from the
+// first on are done.
+func (t *task) handle(b *Batch) (n int, err error) {
+	began := time.Now()
+	t.r.update(t.id, func(s *shard) {
+		t.inHandler++
+		if s.duty == t.duty {
+			s.stats.InHandlerSince = began
+		}
+	})
+	err = recovered(func() error { return t.r.h.Handle(t.handling, b) })
+	t.r.update(t.id, func(s *shard) {
+		t.inHandler--
+		s.stats.HandlerTime += time.Since(began)
+		if s.duty == t.duty {
+			s.stats.InHandlerSince = time.Time{}
+		}
+	})
+	<-t.lock // waits for a Batch.Checkpoint that is under way
+	b.over = true
+	n = b.done
+	settled, settleErr := t.settle(b)
+	t.lock <- struct{}{}
+	if settleErr != nil {
+		return n, settleErr
+	}
+	if settled >= 0 {
+		// The user's transaction decides, whatever the handler returns.
+		if n = max(n, settled); err == nil && n < len(b.Records) && settled == 0 {
+			err = errRolledBack
+		}
+	}
+	if err == nil {
+		return len(b.Records), nil
+	}
+	var partial *PartialError
+	if errors.As(err, &partial) && partial.Index <= len(b.Records) && settled < 0 {
+		n = max(n, partial.Index)
+	}
+	return n, err
+}
+
+// counted updates the figures after a call of the handler.
+func (t *task) counted(done int, size int64, err error, all bool) {
+	t.r.update(t.id, func(s *shard) {
+		s.stats.Delivered += uint64(done)
+		s.stats.DeliveredBytes += uint64(size)
+		if err != nil {
+			s.stats.Failures++
+		}
+		if all && s.duty == t.duty {
+			s.stats.Attempts = 0
+			s.stats.block("")
+		}
+	})
+}

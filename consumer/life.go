@@ -1,0 +1,159 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/shardlog/shardlog/checkpoint"
+)
+
+func (t *task) run() {
+	defer t.r.goroutines.Leave(t.r.goroutines.Enter())
+	exited := true // until shown otherwise
+	defer func() {
+		if exited { // a handler has called runtime.Goexit, as t.FailNow does
+			t.r.fail(t.id, errors.New("the handler ended its goroutine"))
+			t.fetch.stop()
+		}
+		t.r.endTask(t.duty)
+		t.lose(nil) // frees the contexts
+		if !t.parked {
+			t.lease.Finish()
+		}
+	}()
+	t.r.emit(Event{Kind: EventShardStarted, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
+	t.fetch = t.fetchFrom(t.pos)
+	work := t.work
+	if t.r.o.PerKey > 1 {
+		work = t.workKeyed
+	}
+	err := work()
+	t.fetch.stop()
+	err = t.leave(err)
+	exited = false
+	if err != nil && !errors.Is(err, ErrLeaseLost) {
+		t.r.block(t.id, t.epoch, err.Error())
+		t.r.report(t.id, err)
+	}
+}
+
+// leave gives the shard back, with everything that is done written, and
+// returns the error that ends the run, if any.
+func (t *task) leave(err error) error {
+	if cause := context.Cause(t.storing); errors.Is(cause, ErrLeaseLost) {
+		err = cause
+	}
+	<-t.lock // no explicit checkpoint from here on
+	t.over = true
+	t.lock <- struct{}{}
+	switch {
+	case errors.Is(err, ErrLeaseLost):
+		t.gaveUp(err)
+		return err
+	case t.lease.Row().Ended:
+		return err
+	case errors.Is(err, errGone):
+		t.r.emit(Event{Kind: EventShardGone, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
+		defer t.r.update(t.id, func(s *shard) { s.stats.Blocked = goneFromStream })
+		t.lease.Gone()
+		err = nil
+	}
+	if t.storing.Err() != nil {
+		return err // closed, and the store is not to be called any more
+	}
+	if err != nil && t.r.o.ParkFailed {
+		return t.park(err)
+	}
+	var change func(*checkpoint.Lease)
+	if t.dirty() {
+		change = advance(t.pos)
+	}
+	if e := t.lease.Release(change); e != nil {
+		if errors.Is(e, ErrLeaseLost) {
+			t.gaveUp(e)
+		}
+		return errors.Join(err, e)
+	}
+	t.r.update(t.id, func(s *shard) {
+		if s.duty == t.duty {
+			s.stats.Owner = ""
+		}
+	})
+	t.r.emit(Event{Kind: EventShardReleased, ShardID: t.id, Epoch: t.epoch, Position: t.lease.Row().Checkpoint})
+	return err
+}
+
+// gaveUp notes that the shard is another worker's.
+func (t *task) gaveUp(err error) {
+	t.r.update(t.id, func(s *shard) {
+		t.r.board.lost++
+		if s.duty == t.duty {
+			s.stats.Owner = ""
+		}
+	})
+	t.r.emit(Event{Kind: EventLeaseLost, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Err: err})
+}
+
+// park keeps the shard, so that it is known where it stands and no other worker
+// fails with it, but works no more on it.
+func (t *task) park(err error) error {
+	if e := t.save(); e != nil {
+		return errors.Join(err, e)
+	}
+	t.parked = true
+	t.lease.Park()
+	t.r.keep(t.lease)
+	t.r.update(t.id, func(s *shard) { s.stats.block(err.Error()) })
+	t.r.emit(Event{Kind: EventShardParked, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Err: err})
+	return nil
+}
+
+// end writes that the shard is done, which lets its children start.
+func (t *task) end(c *chunk) error {
+	if t.r.o.ExplicitCheckpoints {
+		if err := t.awaitExplicit(); err != nil || t.reading.Err() != nil {
+			return err
+		}
+	}
+	if rank(t.pos) > 0 {
+		t.advance(c.next)
+	} // else nothing of the shard was read, which decides where its children start
+	<-t.lock
+	err := t.lease.Release(func(l *checkpoint.Lease) {
+		advance(t.pos)(l)
+		l.Ended, l.Children = true, c.children
+	})
+	t.free()
+	if err != nil {
+		return err
+	}
+	t.r.update(t.id, func(s *shard) {
+		s.stats.Ended = true
+		if s.duty == t.duty {
+			s.stats.Owner = ""
+		}
+	})
+	t.r.emit(Event{Kind: EventShardEnded, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
+	return nil
+}
+
+// awaitExplicit waits until the handler has stored that everything was done.
+func (t *task) awaitExplicit() error {
+	for t.reading.Err() == nil {
+		<-t.lock
+		done := compare(t.lease.Row().Checkpoint, t.pos) >= 0 || rank(t.pos) == 0
+		lost := t.lost
+		t.lock <- struct{}{}
+		if done || lost != nil {
+			t.r.block(t.id, t.epoch, "")
+			return lost
+		}
+		t.r.block(t.id, t.epoch, fmt.Sprintf("waits for a checkpoint of its end, %v", t.pos))
+		select {
+		case <-t.moved:
+		case <-t.reading.Done():
+		}
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package awswire
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Env is what all requests of an endpoint share.
+type Env struct {
+	// Scope is that of requests whose credential does not say another.
+	Scope Scope
+	// Credentials maps access keys to secrets; with none signatures are not
+	// verified. It does not change.
+	Credentials map[string]string
+	// Clock is that of the endpoint.
+	Clock Clock
+	// Bodies bounds what requests take of memory, and Answers what large
+	// answers do. They are apart, because a request needs its body before it
+	// can wait for the memory of its answer: in one budget, bodies could take
+	// all of it and wait for each other.
+	Bodies  *Bodies
+	Answers *Budget
+	// Faults are those that were injected.
+	Faults Faults
+	// Life says when the endpoint is closed.
+	Life *Life
+	// Logger gets our own failures; nil discards them.
+	Logger *slog.Logger
+
+	rates Rates
+}
+
+// Operation is one of a service model.
+type Operation struct {
+	// Name is what clients call it, such as "PutRecords".
+	Name string
+	// Input is a structure.
+	Input *Shape
+	// Run carries the operation out and writes its answer to Call.Out; nothing
+	// written is an empty body. It runs on the goroutine of the request.
+	Run func(*Call) error
+	// Fast reads the usual form of a body without building Params, and reports
+	// whether it did. It must have checked the input as Validate does; false
+	// leaves the rest of the work, and every error, to the general way. Nil is
+	// always false.
+	Fast func(*Call) bool
+	// Rate is applied if the service has Rates set; nil for none.
+	Rate *Rate
+}
+
+// Service is one AWS service: what its model says, and what a request needs to
+// be carried out. It does not change while it is served.
+type Service struct {
+	// Name is that for which requests are signed, such as "kinesis".
+	Name string
+	// TargetPrefix begins X-Amz-Target, before the operation, with the dot.
+	TargetPrefix string
+	// Protocols are those that clients may speak.
+	Protocols []*Protocol
+	// Operations are those of the model, by name.
+	Operations map[string]*Operation
+	// Rates applies the rates of the operations.
+	Rates bool
+
+	// Begin makes a request, so that a service can keep more about one than a
+	// Call does, in one allocation: its own type has a Call as a part and stands
+	// in Session. Nil makes a plain Call.
+	Begin func() *Call
+	// Authorize decides whether the caller may do what is asked for. It is
+	// called when the input is known to be valid and before anything is looked
+	// for, so that a stranger does not learn what exists. Nil allows all.
+	Authorize func(*Call) error
+	// Resource returns the name of what a request is about, such as a stream,
+	// for faults; nil if the service has none.
+	Resource func(*Call) string
+	// Throttled returns the error of a request that a fault throttles. It is
+	// required.
+	Throttled func(*Call) error
+	// Explain turns an error of the service's domain into an answer; nil, as
+	// the function or as its result, is a failure of ours, which is logged.
+	Explain func(*Call, error) *Error
+	// Done is called after the answer was sent; nil if there is nothing to do.
+	Done func(*Call)
+
+	Admin
+}
+
+// Admin is what a service does for the admin paths. All of it may be nil.
+type Admin struct {
+	// Ready returns an error if the service cannot work.
+	Ready func(context.Context) error
+	// Reset deletes everything that the service keeps.
+	Reset func(context.Context) error
+	// Paths are those below /_shardlog/ that the service adds, by method and
+	// path, such as "PUT limits". Decode reads the body, once.
+	Paths map[string]func(ctx context.Context, env *Env, decode func(any) error) error
+	// ReadFault reads a fault from the body of a request, and ShowFault returns
+	// what is written as JSON of one; nil uses the form that all services have.
+	ReadFault func(decode func(any) error) (Fault, error)
+	ShowFault func(Fault) any
+}
+
+// Call is one request, from its bytes to its answer. It belongs to the
+// goroutine of the request, and must not be used after the answer was sent.
+type Call struct {
+	Env     *Env
+	Ctx     context.Context
+	W       http.ResponseWriter
+	R       *http.Request
+	Service *Service
+	// Op is nil until the operation is known.
+	Op *Operation
+	// Protocol is that of the request; before it is known, the one in which an
+	// error is answered.
+	Protocol *Protocol
+	// Scope is that of the credential, until the service finds that the request
+	// names another.
+	Scope Scope
+	// AccessKey is that of the credential. It was verified if the endpoint has
+	// credentials.
+	AccessKey string
+	// Body may be referred to by the input, and is valid until the answer was
+	// sent or ReleaseBody was called.
+	Body []byte
+	// In is the input, unless Fast has read it.
+	In Params
+	// Out takes the answer.
+	Out Encoder
+	// Session is the service's own, see Service.Begin.
+	Session any
+	// Answered is set by an operation that has answered by itself through W.
+	Answered bool
+
+	releaseBody func()
+	loseAnswer  bool // by a fault: the operation is done, the answer is not sent
+}
+
+// Now returns the time of the endpoint.
+func (c *Call) Now() time.Time { return c.Env.Clock.Now() }
+
+// ReadBody reads the body within the bounds of the endpoint. If status is not 0
+// it is all there is to answer.
+func (c *Call) ReadBody() (status int) {
+	c.Body, c.releaseBody, status = c.Env.Bodies.Read(c.W, c.R)
+	return status
+}
+
+// ReleaseBody returns the memory of the body. It may be called more than once.
+// A request that lasts calls it as soon as it does not need the input.
+func (c *Call) ReleaseBody() {
+	c.Body = nil
+	if c.releaseBody != nil {
+		c.releaseBody()
+	}
+}
+
+// Decode reads the input and checks it against the model.
+func (c *Call) Decode() error {
+	in, err := Decode(c.Protocol.Reader(c.Body), c.Op.Input)
+	if err != nil {
+		return err
+	}
+	c.In = in
+	return Validate(c.Op.Input, in)
+}
+
+// Run carries the operation out, once its input is known to be valid.
+func (c *Call) Run() error {
+	if c.Service.Authorize != nil {
+		if err := c.Service.Authorize(c); err != nil {
+			return err
+		}
+	}
+	if err := c.injectWhole(); err != nil {
+		return err
+	}
+	if c.Service.Rates {
+		if err := c.Env.rates.admit(c); err != nil {
+			return err
+		}
+	}
+	err := c.Op.Run(c)
+	if err == nil && c.loseAnswer {
+		abort()
+	}
+	return err
+}

@@ -1,0 +1,116 @@
+package awswire
+
+import (
+	"cmp"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Signatures of AWS, version 4 (IAM user guide, signing elements): what signing
+// and verifying have in common.
+
+const (
+	algorithm  = "AWS4-HMAC-SHA256"
+	signedTime = "20060102T150405Z"
+	scopeEnd   = "aws4_request"
+)
+
+// signature is what a request says about how it was signed.
+type signature struct {
+	algorithm, credential, signed, signature, date string
+	query                                          bool // it is in the query, not in a header
+}
+
+// canonical is a request in the form that is signed. Host and length are apart,
+// because a client has them elsewhere in its http.Request than a server.
+type canonical struct {
+	r      *http.Request
+	host   string
+	length int64
+	query  url.Values
+	signed string // the names of the headers, joined by semicolons
+	body   []byte
+}
+
+// compute returns the signature of a request, in hexadecimal. Scope is
+// DATE/REGION/SERVICE/aws4_request.
+func (q canonical) compute(secret, date, scope string) string {
+	body := sha256.Sum256(q.body)
+	path := q.r.URL.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	request := strings.Join([]string{q.r.Method, path, canonicalQuery(q.query), q.headers(), q.signed, hex.EncodeToString(body[:])}, "\n")
+	sum := sha256.Sum256([]byte(request))
+	key := []byte("AWS4" + secret)
+	for part := range strings.SplitSeq(scope, "/") {
+		key = mac(key, part)
+	}
+	return hex.EncodeToString(mac(key, algorithm+"\n"+date+"\n"+scope+"\n"+hex.EncodeToString(sum[:])))
+}
+
+func mac(key []byte, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(text))
+	return h.Sum(nil)
+}
+
+// signsHost reports whether the host is among the signed headers, without which
+// a signature would be good for any other server.
+func (q canonical) signsHost() bool {
+	names := strings.Split(q.signed, ";")
+	return slices.Contains(names, "host") || slices.Contains(names, ":authority")
+}
+
+// headers returns the signed headers with their values, in their order.
+func (q canonical) headers() string {
+	var b strings.Builder
+	for name := range strings.SplitSeq(q.signed, ";") {
+		value := ""
+		switch name {
+		case "host", ":authority":
+			value = q.host
+		case "content-length":
+			value = strconv.FormatInt(q.length, 10)
+		default:
+			values := slices.Clone(q.r.Header.Values(name))
+			for i := range values {
+				values[i] = strings.Join(strings.Fields(values[i]), " ")
+			}
+			value = strings.Join(values, ",")
+		}
+		b.WriteString(name + ":" + value + "\n")
+	}
+	return b.String()
+}
+
+// canonicalQuery returns the parameters without the signature, sorted.
+func canonicalQuery(q url.Values) string {
+	var list [][2]string
+	for k, values := range q {
+		if k == "X-Amz-Signature" {
+			continue
+		}
+		for _, v := range values {
+			list = append(list, [2]string{uriEncode(k), uriEncode(v)})
+		}
+	}
+	// By name and then by value; joined, "a-b=" would come before "a=".
+	slices.SortFunc(list, func(a, b [2]string) int { return cmp.Or(strings.Compare(a[0], b[0]), strings.Compare(a[1], b[1])) })
+	parts := make([]string, len(list))
+	for i, p := range list {
+		parts[i] = p[0] + "=" + p[1]
+	}
+	return strings.Join(parts, "&")
+}
+
+// uriEncode escapes all but the unreserved characters of RFC 3986.
+func uriEncode(s string) string {
+	return strings.ReplaceAll(url.QueryEscape(s), "+", "%20")
+}

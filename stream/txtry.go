@@ -1,0 +1,176 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/logstore"
+	"github.com/shardlog/shardlog/internal/once"
+)
+
+// txTry is one attempt at a transaction: a part for each of its streams, in
+// the order of their numbers, which is that of their locks.
+type txTry struct {
+	rows   *txRows
+	only   *logstore.Shard
+	parts  []*putTry
+	of     []*putTry // of each of the transaction's streams, in its order
+	joined bool
+}
+
+func newTxTry(tx *Tx, rows *txRows) *txTry {
+	t := &txTry{rows: rows, only: tx.only}
+	for _, s := range tx.streams {
+		t.of = append(t.of, &putTry{st: s.st, meta: s.st.meta.Load(), req: &shardlog.PutRequest{Records: s.records}})
+	}
+	t.parts = slices.Clone(t.of)
+	slices.SortFunc(t.parts, func(a, b *putTry) int { return cmp.Compare(a.st.id, b.st.id) })
+	return t
+}
+
+// try stores the transaction. If something is in the way it stores nothing and
+// returns what to wait for.
+func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
+	for _, p := range t.parts {
+		if err := p.st.shape.RLock(ctx); err != nil {
+			return nil, p.st.fail("commit", "", err)
+		}
+		defer p.st.shape.RUnlock()
+		if p.st.deleted.Load() {
+			return nil, p.st.fail("commit", "", shardlog.ErrNotFound)
+		}
+	}
+	if err := t.checkOnly(); err != nil {
+		return nil, err
+	}
+	if wait, err := t.reserve(ctx); wait != nil || err != nil {
+		return wait, err
+	}
+	defer t.release()
+	records, targets, out, arrivals, err := t.route()
+	if err != nil || len(records) == 0 && len(t.rows.keys) == 0 {
+		return nil, err
+	}
+	err = t.rows.db.log.AppendWith(ctx, records, targets, out, &logstore.AppendOptions{
+		Atomic: true, InlineBytes: t.rows.inline, Arrivals: arrivals,
+		Joined: func(_, _ int, attach func(logstore.Participant, any)) {
+			t.joined = true
+			attach(t.rows, nil)
+			for _, p := range t.parts {
+				p.once.Attach(0, len(p.once.Todo), attach)
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range t.parts {
+		p.finish()
+	}
+	return nil, nil
+}
+
+// reserve reserves the dedup IDs of the records, all or none.
+func (t *txTry) reserve(ctx context.Context) (wait <-chan struct{}, err error) {
+	attempts := make([]*once.Attempt, len(t.parts))
+	for i, p := range t.parts {
+		if err := p.prepare(); err != nil {
+			return nil, err
+		}
+		attempts[i] = &p.once
+	}
+	return once.Reserve(ctx, attempts...)
+}
+
+func (t *txTry) release() {
+	for _, p := range t.parts {
+		p.once.Release()
+	}
+}
+
+// route finds the shards of the records and checks whether their limits admit
+// all of them.
+func (t *txTry) route() (records []shardlog.Record, targets []*logstore.Shard, out []shardlog.PutResult, arrivals []int64, err error) {
+	sc := scratches.Get().(*scratch)
+	defer scratches.Put(sc)
+	n := 0
+	for _, p := range t.parts {
+		n += len(p.once.Todo)
+	}
+	targets = make([]*logstore.Shard, 0, n)
+	whole := len(t.parts) == 1 && n == len(t.parts[0].req.Records)
+	if whole {
+		records = t.parts[0].req.Records
+	} else {
+		records = make([]shardlog.Record, 0, n)
+	}
+	loads := txLoads{}
+	for _, p := range t.parts {
+		r := p.st.routes.Load()
+		for _, i := range p.once.Todo {
+			m := r.route(p.meta.Hash.cachedKey(&p.req.Records[i], &sc.hashes))
+			if targets = append(targets, m.s); !whole {
+				records = append(records, p.req.Records[i])
+			}
+			if m.lim != nil && m.lim.writes {
+				loads.add(p.st, m, p.req.Records[i].Size())
+			}
+		}
+	}
+	if err := loads.admit(time.Now()); err != nil {
+		return nil, nil, nil, nil, err
+	}
+	out, arrivals = make([]shardlog.PutResult, len(records)), make([]int64, len(records))
+	from := 0
+	for _, p := range t.parts {
+		to := from + len(p.once.Todo)
+		p.records, p.targets, p.once.Out, p.once.Arrivals = records[from:to], targets[from:to], out[from:to], arrivals[from:to]
+		from = to
+	}
+	return records, targets, out, arrivals, nil
+}
+
+// txLoads are what a transaction would store on shards with write limits.
+type txLoads map[*member]*txLoad
+
+type txLoad struct {
+	st             *Stream
+	records, bytes int
+}
+
+func (loads txLoads) add(st *Stream, m *member, size int) {
+	l := loads[m]
+	if l == nil {
+		l = &txLoad{st: st}
+		loads[m] = l
+	}
+	l.records++
+	l.bytes += size
+}
+
+// admit takes what the records cost from the limits of their shards, of all or of
+// none.
+func (loads txLoads) admit(now time.Time) error {
+	for m, l := range loads {
+		if wait := m.lim.wait(now, l.records, l.bytes); wait > 0 {
+			m.ctr.writeThrottles.Add(int64(l.records))
+			return &shardlog.Error{Op: "put", Stream: l.st.name, Shard: m.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+		}
+	}
+	for m, l := range loads {
+		m.lim.spendWrites(now, l.records, l.bytes)
+	}
+	return nil
+}
+
+// results puts the results in the order of the transaction's records.
+func (t *txTry) results(tx *Tx) []shardlog.PutResult {
+	res := make([]shardlog.PutResult, len(tx.order))
+	for i, at := range tx.order {
+		res[i] = t.of[at.stream].once.Results[at.record]
+	}
+	return res
+}
