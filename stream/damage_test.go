@@ -261,7 +261,7 @@ func fingerprint(t *testing.T, dir string) map[string]string {
 	return sums
 }
 
-// runDamageChild opens the directories that it is told and writes a line about
+// runDamageChild opens the directories that it is given and writes a line about
 // each: "refused" and the error, "whole" if all records are there, "told" and
 // what was said if not, "silent" if nothing was said, or what else is wrong.
 func runDamageChild() {

@@ -14,8 +14,8 @@ import (
 )
 
 // A bit that is wrong in the middle of the write-ahead log of a killed writer
-// hides all that follows it. Opening such a database says so, and what is lost,
-// and leaves it as it is.
+// hides all that follows it. Opening such a database reports that, and what is
+// lost, and leaves it as it is.
 func TestAFlippedBitInTheWriteAheadLogIsTold(t *testing.T) {
 	r, _ := newRand(t)
 	template := damageTemplate(t, false, true)
@@ -54,7 +54,7 @@ func lastFile(t *testing.T, dir, pattern string) string {
 	return filepath.Base(files[len(files)-1])
 }
 
-// Numbers go on far above those that a writer gave out that did not close the
+// Numbers continue far above those that a writer gave out that did not close the
 // database, whatever the durability: readers may have seen them.
 func TestNumbersAreSkippedAfterEveryUncleanEnd(t *testing.T) {
 	ctx := context.Background()
@@ -111,7 +111,7 @@ func TestADirectoryWithoutAManifestIsNotNew(t *testing.T) {
 	}
 }
 
-// Without the inventory the structure of the files tells most of it.
+// Without the inventory the structure of the files shows most of it.
 func TestDamageIsToldWithoutTheInventory(t *testing.T) {
 	for _, c := range []struct {
 		pattern string
