@@ -175,8 +175,9 @@ func (c *call) deleteLater(s *streamState, lasts time.Duration) {
 		case <-timer.C:
 		case <-life.Context().Done():
 		}
-		// The client was told that the stream goes, so no request ends this. If
-		// the database fails, the stream is there when it is opened again.
+		// The client has its answer that the stream goes, so the end of its
+		// request does not end this. If the database fails, the stream is there
+		// when it is opened again.
 		if err := streams.remove(context.Background(), s); err != nil && logger != nil {
 			logger.Error("kinesis: a stream was not deleted", "stream", s.st.Name(), "error", err)
 		}

@@ -28,6 +28,8 @@ func replaceConsumer(ctx context.Context, s *streamState, con *consumer, change 
 	return nil
 }
 
+// writeConsumer writes the structure Consumer, or ConsumerDescription, which has
+// the stream as well.
 func writeConsumer(c *call, con *consumer, withStream bool) {
 	e := &c.Out
 	e.Open()
@@ -71,7 +73,7 @@ func registerStreamConsumer(c *call) error {
 	if err := replaceConsumer(c.Ctx, s, con, func(next *consumer) { next.Tags = tags }); err != nil {
 		return err
 	}
-	// AWS answers with CREATING, however soon it is ACTIVE.
+	// AWS answers with CREATING, even if the consumer is ACTIVE right away.
 	shown.change = &transition{statusCreating, now.Add(time.Hour)}
 	c.Out.Open()
 	c.Out.Key("Consumer")
@@ -80,7 +82,8 @@ func registerStreamConsumer(c *call) error {
 	return nil
 }
 
-// findConsumer finds the one that a request names, by ARN or by stream and name.
+// findConsumer finds the consumer that a request names, by ARN or by stream and
+// name.
 func findConsumer(c *call) (*streamState, *consumer, error) {
 	arn, ofStream, name := c.In.Text("ConsumerARN"), c.In.Text("StreamARN"), c.In.Text("ConsumerName")
 	if arn == "" && (ofStream == "" || name == "") {
@@ -124,8 +127,8 @@ func deregisterStreamConsumer(c *call) error {
 	if con = s.consumers.find(con.Name, now); con == nil || con.status(now) == statusDeleting {
 		return awswire.Errorf(codeInUse, "The consumer is being deleted.")
 	}
-	// It is gone when the database is opened again, whatever its state shows
-	// until then.
+	// It is stored as gone from now on: DELETING is only shown, and does not
+	// outlast the process.
 	if err := s.st.SetAttributes(c.Ctx, map[string]string{attrConsumer + con.Name: "", attrPolicy + con.suffix(): ""}); err != nil {
 		return err
 	}

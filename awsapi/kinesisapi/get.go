@@ -31,7 +31,8 @@ func getShardIterator(c *call) error {
 	return nil
 }
 
-// sealNext returns a new iterator.
+// sealNext returns a new iterator. Each answer has one, also without records:
+// the old one expires.
 func sealNext(c *call, s *streamState, index uint32, from shardlog.Position) string {
 	return c.svc.tokens.sealIterator(&iterator{made: c.Now(), account: c.Scope.Account, region: c.Scope.Region, stream: c.name,
 		created: s.st.Info().Created.UnixMilli(), shard: index, from: from})
@@ -88,8 +89,8 @@ const (
 	largePage = 3 * maxPage
 )
 
-// readPage reads a page. A large one is read in two parts, so that memory is set
-// aside for it only where there is that much to read.
+// readPage reads a page. A large one is read in two parts, so that memory is
+// reserved for it only if there is that much to read.
 func readPage(c *call, s *streamState, req shardlog.ReadRequest) (shardlog.Page, error) {
 	if l := s.st.Info().Limits; l.ReadCalls > 0 || l.ReadBytes > 0 {
 		return s.st.Read(c.Ctx, req) // a second part would count as a second call

@@ -26,7 +26,7 @@ func generalPut(c *call) (*putInput, error) {
 		entries = []any{c.In}
 	}
 	for _, e := range entries {
-		e, _ := e.(awswire.Params) // a null was refused
+		e, _ := e.(awswire.Params) // validation has refused null
 		r := shardlog.Record{PartitionKey: e.Text("PartitionKey"), Data: awswire.Get[[]byte](e, "Data")}
 		if given := e.Text("ExplicitHashKey"); given != "" {
 			key, err := shardlog.ParseHashKey(given)

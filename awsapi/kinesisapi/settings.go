@@ -29,7 +29,9 @@ func stopStreamEncryption(c *call) error {
 	})
 }
 
-// changeSettings changes the settings of an ACTIVE stream, which is UPDATING then.
+// changeSettings changes the settings of an ACTIVE stream, which is UPDATING
+// afterwards. Change works on a copy: if it or the database fails, the stream
+// has the settings that it had.
 func changeSettings(c *call, change func(*streamState, *settings) error) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -51,6 +53,8 @@ func changeSettings(c *call, change func(*streamState, *settings) error) error {
 var allMetrics = []string{"IncomingBytes", "OutgoingRecords", "IteratorAgeMilliseconds", "IncomingRecords",
 	"ReadProvisionedThroughputExceeded", "WriteProvisionedThroughputExceeded", "OutgoingBytes"}
 
+// changeMonitoring adds metrics to those of the stream or removes them, and
+// answers with those before and after.
 func changeMonitoring(c *call, enable bool) error {
 	var before, after []string
 	err := changeSettings(c, func(_ *streamState, set *settings) error {
@@ -158,7 +162,9 @@ func updateMaxRecordSize(c *call) error {
 // maxPolicy is the largest resource policy, 20 KB (developer guide, sharing).
 const maxPolicy = 20_480
 
-// policyName is the attribute that a policy is kept in.
+// policyName returns the attribute that holds the policy of a stream, or of a
+// consumer of one. It has the creation of a consumer in it, so that one that is
+// registered again does not inherit a policy.
 func policyName(con *consumer) string {
 	if con == nil {
 		return attrPolicy
@@ -166,6 +172,8 @@ func policyName(con *consumer) string {
 	return attrPolicy + con.suffix()
 }
 
+// putResourcePolicy stores a policy. The document is checked for its size before
+// it is parsed, because one that nests deeply is slow to parse.
 func putResourcePolicy(c *call) error {
 	s, con, err := c.lockResource()
 	if err != nil {
@@ -208,7 +216,7 @@ func deleteResourcePolicy(c *call) error {
 }
 
 // onDemandLimit is how many on-demand streams an account may have by default
-// (developer guide, quotas). It is told, not enforced.
+// (developer guide, quotas). DescribeLimits shows it; it is not enforced.
 const onDemandLimit = 50
 
 func describeLimits(c *call) error {
@@ -241,6 +249,8 @@ func accountAttribute(c *call) string {
 	return "kinesis.account/" + c.Scope.Account + "/" + c.Scope.Region
 }
 
+// loadAccount returns the settings of the account of a request. A commitment
+// that was to end later has ended if its time has come: nothing else ends it.
 func loadAccount(c *call) (a account, err error) {
 	text, err := c.svc.db.Attribute(c.Ctx, accountAttribute(c))
 	if err == nil && text != "" {

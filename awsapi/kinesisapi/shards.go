@@ -15,7 +15,8 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// resolveShard returns the canonical form of the shard ID of a request.
+// resolveShard returns the canonical form of the shard ID of a request, and its
+// index.
 func resolveShard(sc awswire.Scope, id, stream string) (string, uint32, error) {
 	index, ok := shardIndex(id)
 	if !ok {
@@ -24,7 +25,8 @@ func resolveShard(sc awswire.Scope, id, stream string) (string, uint32, error) {
 	return shardID(index), index, nil
 }
 
-// shardsAfter returns all shards of a stream behind one.
+// shardsAfter returns all shards of a stream that follow one. IDs have one
+// length, so they are in order as text.
 func shardsAfter(c *call, s *streamState, after string) ([]shardlog.ShardInfo, error) {
 	all, err := s.st.Shards(c.Ctx)
 	if err != nil || after == "" {
@@ -66,7 +68,8 @@ func readShardFilter(c *call) (f shardFilter, err error) {
 	return f, err
 }
 
-// String is the form in which page tokens carry it.
+// String returns the form that page tokens have: the pages of a list have to be
+// filtered alike.
 func (f shardFilter) String() string {
 	return fmt.Sprintf("%s/%d/%s", f.kind, f.at.UnixMicro(), f.after)
 }
@@ -100,7 +103,8 @@ func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time
 	default:
 		return all
 	}
-	// Before the horizon there is nothing but what was there at the horizon.
+	// Shards that were gone before the horizon have no records, so an earlier
+	// time means the horizon.
 	horizon := info.Created
 	if h := now.Add(-info.Retention); info.Retention != stream.Forever && h.After(horizon) {
 		horizon = h
@@ -108,7 +112,7 @@ func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time
 	if at.Before(horizon) {
 		at = horizon
 	}
-	at = at.Truncate(time.Second) // as creations are
+	at = at.Truncate(time.Second) // creations are in whole seconds
 	return slices.DeleteFunc(slices.Clone(all), func(s shardlog.ShardInfo) bool {
 		end, over := closed[s.ID]
 		return over && !end.After(at) || !onwards && s.Created.After(at)
@@ -234,8 +238,8 @@ func splitShard(c *call) error {
 	return nil
 }
 
-// checkShardIDs refuses shard IDs that cannot be one before the stream is looked
-// for.
+// checkShardIDs refuses texts that cannot be shard IDs. AWS does that before it
+// looks for the stream, so the error is the same without one.
 func checkShardIDs(c *call, ids ...string) error {
 	name := c.In.Text("StreamName")
 	if p, ok := parseARN(c.In.Text("StreamARN")); ok {
@@ -329,12 +333,16 @@ func updateShardCount(c *call) error {
 	if c.svc.opts.ControlLimits && len(recent) >= scalingsPerDay {
 		return awswire.Errorf(codeLimit, "UpdateShardCount cannot be called more than %d times per stream in 24 hours.", scalingsPerDay)
 	}
+	// Without ControlLimits there may be any number of calls, but no more than
+	// these are stored.
 	if n := len(recent); n >= scalingsPerDay {
 		recent = recent[n-scalingsPerDay+1:]
 	}
 	if err := s.updateSettings(c.Ctx, func(next *settings) { next.Scalings = append(recent, now.UnixMilli()) }); err != nil {
 		return err
 	}
+	// A client that goes away must not leave the stream between two numbers of
+	// shards.
 	if err := s.st.Reshard(context.WithoutCancel(c.Ctx), target); err != nil && !errors.Is(err, shardlog.ErrInvalid) {
 		return err
 	}
@@ -354,7 +362,8 @@ const (
 	maxRetentionHours = 8760
 )
 
-// changeRetention checks what both operations on it do; longer tells which it is.
+// changeRetention carries out the two operations on the retention period; longer
+// is for the one that increases it.
 func changeRetention(c *call, longer bool) error {
 	s, err := c.lockActive()
 	if err != nil {

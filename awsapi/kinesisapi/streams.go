@@ -56,7 +56,8 @@ func createStream(c *call) error {
 	return err
 }
 
-// countOpenShards counts those of the account in the region.
+// countOpenShards counts the open shards of the account in the region, and its
+// on-demand streams.
 func countOpenShards(c *call) (n, onDemand int, err error) {
 	all, err := c.svc.streams.owned(c.Ctx, c.Scope, c.Now())
 	for _, s := range all {
@@ -94,13 +95,15 @@ func deleteStream(c *call) error {
 	if len(s.consumers.list(now)) > 0 && !awswire.Get[bool](c.In, "EnforceConsumerDeletion") {
 		return awswire.Errorf(codeInUse, "Stream %s under account %s has active consumers. Deregister them or set EnforceConsumerDeletion.", c.name, c.Scope.Account)
 	}
+	// The state is set first, so that requests that come meanwhile find the
+	// stream being deleted.
 	lasts, before := c.svc.opts.DeleteTime, s.change.Load()
 	s.change.Store(&transition{statusDeleting, now.Add(lasts)})
 	s.subscriptions.endAll()
 	if lasts <= 0 {
 		err := c.svc.streams.remove(context.WithoutCancel(c.Ctx), s)
 		if err != nil {
-			s.change.Store(before) // it is as it was
+			s.change.Store(before) // the stream is still there
 		}
 		return err
 	}
@@ -108,7 +111,8 @@ func deleteStream(c *call) error {
 	return nil
 }
 
-// hours returns a retention as Kinesis counts it.
+// hours returns a retention in hours, rounded up. Kinesis has no streams that
+// keep records for ever, so those show the longest period.
 func hours(d time.Duration) int64 {
 	if d == stream.Forever {
 		d = stream.MaxRetention

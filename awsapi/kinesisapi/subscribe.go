@@ -58,7 +58,8 @@ func subscribeToShard(c *call) error {
 	defer c.Env.Life.Leave()
 	stop := context.AfterFunc(c.Env.Life.Context(), func() { cancel(errClosed) })
 	defer stop()
-	// The input is known, and a subscription lasts for minutes.
+	// The input has been read, and a subscription lasts for minutes: the memory
+	// of its body is for other requests.
 	c.ReleaseBody()
 	(&pusher{c: c, s: s, id: id, index: index, from: from, sub: sub}).run(ctx)
 	return nil

@@ -20,7 +20,7 @@ type tokens struct{ *awswire.Sealer }
 
 const attrKey = "kinesis.key"
 
-// keyCreation is held while a key is looked for and created, so that handlers
+// keyCreation is held while a key is read or created, so that handlers
 // that are opened at the same time on a new database agree on one. One process
 // at a time has a database open, so a lock of the process is enough.
 var keyCreation sync.Mutex
@@ -125,7 +125,7 @@ type pageToken struct {
 	region  string
 	stream  string
 	after   string
-	filter  string // as canonical text
+	filter  string // from shardFilter.String
 	made    time.Time
 }
 
