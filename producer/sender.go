@@ -44,7 +44,7 @@ func (p *Producer) runSender(b *request, starting bool) {
 		p.ensureShards()
 	}
 	p.core.flight.senders--
-	callbacks := p.core.outbox.claim()
+	callbacks := p.core.outbox.startCallbacks()
 	p.core.advance(p.now())
 	p.unlock()
 	returned = true

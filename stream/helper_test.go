@@ -80,7 +80,7 @@ func envInt(name string, or int) int {
 	return or
 }
 
-// newRand returns a source of randomness and tells its seed if the test fails.
+// newRand returns a source of randomness and logs its seed if the test fails.
 func newRand(t testing.TB) (*rand.Rand, int64) {
 	seed := int64(envInt(envSeed, 0))
 	if seed == 0 {
@@ -127,7 +127,7 @@ func put(t testing.TB, st *Stream, key, data string) shardlog.PutResult {
 }
 
 // readAll returns every record of a shard; none if the shard was forgotten. If
-// retention overtakes the reading it begins anew.
+// retention overtakes the reading it begins again.
 func readAll(t testing.TB, st *Stream, shardID string) []shardlog.Record {
 	t.Helper()
 again:
@@ -252,7 +252,7 @@ func (s *surviving) refuse(n int) {
 	s.refused = n
 }
 
-// dieAfter lets the store die at the n-th commit from now, or at once if n is 0.
+// dieAfter lets the store die at the n-th commit from now, or immediately if n is 0.
 func (s *surviving) dieAfter(n int, applied bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -66,7 +66,7 @@ var bannedTurns = []turn{
 // It only gets shorter.
 var awaitsLanguage = []string{
 	"benchmarks/", "checkpoint/", "consumer/", "cost/", "docs/", "examples/", "internal/block/",
-	"internal/kv/", "internal/lint/", "internal/logstore/", "stream/",
+	"internal/kv/", "internal/lint/", "internal/logstore/", "sdktest/",
 	".",
 }
 
