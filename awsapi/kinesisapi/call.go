@@ -75,6 +75,8 @@ func (c *call) stream() (*streamState, error) {
 	return c.streamBy(c.In.Text("StreamName"), c.In.Text("StreamARN"))
 }
 
+// streamBy finds a stream by name or by ARN, and sets what the call knows of it.
+// An ARN names account and region itself: they replace those of the credential.
 func (c *call) streamBy(name, arn string) (*streamState, error) {
 	if arn != "" {
 		p, ok := parseARN(arn)

@@ -43,6 +43,8 @@ func writeConsumer(c *call, con *consumer, withStream bool) {
 	e.Close()
 }
 
+// registerStreamConsumer carries out RegisterStreamConsumer. The stream has to be
+// ACTIVE, so that a consumer is not left to a stream that is being deleted.
 func registerStreamConsumer(c *call) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -116,6 +118,9 @@ func findConsumer(c *call) (*streamState, *consumer, error) {
 	return s, con, nil
 }
 
+// deregisterStreamConsumer carries out DeregisterStreamConsumer, and ends the
+// subscriptions of the consumer. It is found again under the lock, because
+// another request may have deregistered it meanwhile.
 func deregisterStreamConsumer(c *call) error {
 	s, con, err := findConsumer(c)
 	if err != nil {
@@ -139,6 +144,7 @@ func deregisterStreamConsumer(c *call) error {
 	return nil
 }
 
+// describeStreamConsumer carries out DescribeStreamConsumer.
 func describeStreamConsumer(c *call) error {
 	_, con, err := findConsumer(c)
 	if err != nil {
@@ -151,6 +157,8 @@ func describeStreamConsumer(c *call) error {
 	return nil
 }
 
+// listStreamConsumers carries out ListStreamConsumers. A page continues after a
+// name, so consumers that come and go between two pages do no harm.
 func listStreamConsumers(c *call) error {
 	s, err := c.stream()
 	if err != nil {

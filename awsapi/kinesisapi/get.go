@@ -8,6 +8,8 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
+// getShardIterator carries out GetShardIterator. Of a stream that is not there
+// AWS says that the shard does not exist.
 func getShardIterator(c *call) error {
 	if err := checkShardIDs(c, c.In.Text("ShardId")); err != nil {
 		return err
@@ -41,6 +43,8 @@ func sealNext(c *call, s *streamState, index uint32, from shardlog.Position) str
 // javaDate is the form of java.util.Date.
 const javaDate = "Mon Jan 02 15:04:05 UTC 2006"
 
+// getRecords carries out GetRecords. The iterator says account, region and
+// stream, and what the request says of them does not count.
 func getRecords(c *call) error {
 	it, ok := c.svc.tokens.openIterator(c.In.Text("ShardIterator"))
 	now := c.Now()

@@ -39,6 +39,9 @@ type pusher struct {
 	budget *rate.Limiter
 }
 
+// run writes events until the subscription has lasted its time, the shard ends,
+// the client is gone, or the subscription is ended from elsewhere. The first
+// frame is the initial response, without which SDKs do not begin to read.
 func (p *pusher) run(ctx context.Context) {
 	c := p.c
 	c.Answered = true
@@ -149,6 +152,7 @@ func (p *pusher) fail(ctx context.Context, err error) {
 // longer has stopped reading, and would keep the goroutine and its buffer.
 const writeTimeout = 30 * time.Second
 
+// write sends bytes now: an event that waits in a buffer is a late one.
 func (p *pusher) write(b []byte) error {
 	// Not every ResponseWriter has deadlines; then the server's own hold.
 	_ = p.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -189,6 +193,7 @@ func (p *pusher) payFor(ctx context.Context, page *shardlog.Page) error {
 	return pause(ctx, wait)
 }
 
+// pageBytes returns the size of the records of a page, as limits count it.
 func pageBytes(page *shardlog.Page) (n int) {
 	for i := range page.Records {
 		n += page.Records[i].Size()
@@ -196,6 +201,7 @@ func pageBytes(page *shardlog.Page) (n int) {
 	return n
 }
 
+// pause waits, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil

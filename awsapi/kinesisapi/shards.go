@@ -47,6 +47,8 @@ type shardFilter struct {
 	after string
 }
 
+// readShardFilter reads ShardFilter, and checks which members go together: the
+// model does not say.
 func readShardFilter(c *call) (f shardFilter, err error) {
 	p := awswire.Get[awswire.Params](c.In, "ShardFilter")
 	if p == nil {
@@ -74,6 +76,7 @@ func (f shardFilter) String() string {
 	return fmt.Sprintf("%s/%d/%s", f.kind, f.at.UnixMicro(), f.after)
 }
 
+// parseFilter is the inverse of String.
 func parseFilter(s string) (f shardFilter) {
 	parts := strings.SplitN(s, "/", 3)
 	us, _ := strconv.ParseInt(parts[1], 10, 64) // our own text
@@ -119,6 +122,8 @@ func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time
 	})
 }
 
+// listShards carries out ListShards. A token stands for all members but the
+// limit, so that the pages of a list are of one stream and filtered alike.
 func listShards(c *call) error {
 	p := pageToken{filter: shardFilter{}.String()}
 	token := c.In.Text("NextToken")
@@ -197,6 +202,7 @@ func findOpenShard(c *call, all []shardlog.ShardInfo, id string) (*shardlog.Shar
 	return nil, noShard(c.Scope, id, c.name)
 }
 
+// splitShard carries out SplitShard. The order of its checks is that of AWS.
 func splitShard(c *call) error {
 	if err := checkShardIDs(c, c.In.Text("ShardToSplit")); err != nil {
 		return err
@@ -262,6 +268,8 @@ func checkProvisioned(c *call, s *streamState) error {
 	return nil
 }
 
+// mergeShards carries out MergeShards. The lower shard has to be the first, as on
+// AWS.
 func mergeShards(c *call) error {
 	given := []string{c.In.Text("ShardToMerge"), c.In.Text("AdjacentShardToMerge")}
 	if err := checkShardIDs(c, given...); err != nil {
@@ -304,6 +312,8 @@ func mergeShards(c *call) error {
 // reference). It holds with Options.ControlLimits.
 const scalingsPerDay = 10
 
+// updateShardCount carries out UpdateShardCount. The call is recorded before the
+// stream is resharded, so that one that fails half way counts as well.
 func updateShardCount(c *call) error {
 	s, err := c.lockActive()
 	if err != nil {

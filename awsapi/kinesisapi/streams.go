@@ -11,6 +11,8 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
+// createStream carries out CreateStream. What Kinesis keeps about a stream is
+// written together with it, so a crash leaves both or neither.
 func createStream(c *call) error {
 	name := c.In.Text("StreamName")
 	c.name = name
@@ -81,6 +83,7 @@ func checkShardLimit(c *call, more int) error {
 		c.Scope.Account, c.Scope.Region, have, c.svc.opts.ShardLimit, more)
 }
 
+// deleteStream carries out DeleteStream.
 func deleteStream(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -142,6 +145,8 @@ func writeDescription(c *call, s *streamState, info *stream.Info, set *settings)
 	e.OptionalText("KeyId", set.KeyID)
 }
 
+// describeStream carries out DescribeStream. AWS shows no shards while a stream is
+// being created.
 func describeStream(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -174,6 +179,7 @@ func describeStream(c *call) error {
 	return nil
 }
 
+// describeStreamSummary carries out DescribeStreamSummary.
 func describeStreamSummary(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -195,6 +201,8 @@ func describeStreamSummary(c *call) error {
 	return nil
 }
 
+// writeWarmThroughput writes the member WarmThroughput: what was asked for is
+// there immediately.
 func writeWarmThroughput(c *call, set *settings) {
 	c.Out.Key("WarmThroughput")
 	c.Out.Open()
@@ -203,6 +211,8 @@ func writeWarmThroughput(c *call, set *settings) {
 	c.Out.Close()
 }
 
+// listStreams carries out ListStreams. A page continues after a name, so streams
+// that come and go between two pages do no harm.
 func listStreams(c *call) error {
 	after := c.In.Text("ExclusiveStartStreamName")
 	if t := c.In.Text("NextToken"); t != "" {

@@ -9,6 +9,8 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
+// subscribeToShard carries out SubscribeToShard: it checks everything that can
+// still be answered with an error, and leaves the events to a pusher.
 func subscribeToShard(c *call) error {
 	arn := c.In.Text("ConsumerARN")
 	p, ok := parseARN(arn)

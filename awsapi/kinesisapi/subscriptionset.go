@@ -11,6 +11,7 @@ import (
 // over by another of the same consumer (API reference, SubscribeToShard).
 const resubscribe = 5 * time.Second
 
+// subscriptionKey is what there may be one subscription of.
 type subscriptionKey struct {
 	consumer string // end of its ARN
 	shard    uint32

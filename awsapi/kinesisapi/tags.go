@@ -61,6 +61,7 @@ type tagged struct {
 	remove func([]string) error
 }
 
+// tagsOfStream returns a stream as something that has tags.
 func tagsOfStream(c *call, s *streamState) tagged {
 	return tagged{
 		tags:   s.st.Info().Tags,
@@ -69,6 +70,7 @@ func tagsOfStream(c *call, s *streamState) tagged {
 	}
 }
 
+// addTags adds the tags of a request.
 func addTags(c *call, t tagged) error {
 	all, err := mergeTags(c, t.tags, "add tags to stream")
 	if err == nil {
@@ -77,6 +79,7 @@ func addTags(c *call, t tagged) error {
 	return err
 }
 
+// removeTags removes tags by key. Keys that are not there are no error.
 func removeTags(c *call, t tagged) error {
 	var keys []string
 	for _, k := range awswire.Get[[]any](c.In, "TagKeys") {
@@ -114,6 +117,7 @@ func writeTags(c *call, tags map[string]string, after string, limit int) (more b
 	return more
 }
 
+// addTagsToStream carries out AddTagsToStream.
 func addTagsToStream(c *call) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -123,6 +127,7 @@ func addTagsToStream(c *call) error {
 	return addTags(c, tagsOfStream(c, s))
 }
 
+// removeTagsFromStream carries out RemoveTagsFromStream.
 func removeTagsFromStream(c *call) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -132,6 +137,7 @@ func removeTagsFromStream(c *call) error {
 	return removeTags(c, tagsOfStream(c, s))
 }
 
+// listTagsForStream carries out ListTagsForStream.
 func listTagsForStream(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -175,6 +181,7 @@ func tagResource(c *call) error { return withResourceTags(c, addTags) }
 
 func untagResource(c *call) error { return withResourceTags(c, removeTags) }
 
+// listTagsForResource carries out ListTagsForResource, which has no pages.
 func listTagsForResource(c *call) error {
 	return withResourceTags(c, func(c *call, t tagged) error {
 		c.Out.Open()
