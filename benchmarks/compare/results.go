@@ -99,7 +99,7 @@ func table(b *strings.Builder, head []string, rows [][]string) {
 
 const intro = `# Benchmarks
 
-Written by a program: make bench-compare runs it and writes this page and its charts anew. Do not edit it.
+Written by a program: make bench-compare runs it and writes this page and its charts again. Do not edit it.
 
 - Machine and time: %s; %d rounds, %v.
 - Command: %s
@@ -152,11 +152,11 @@ func (res *results) write(dir string) error {
 	}
 	b.WriteString("![Scan, records a second](benchmarks-scan.svg)\n\n")
 	if len(res.Pairs) > 0 {
-		b.WriteString("## Clients\n\nProducer and consumer beside franz-go's with its fake broker, records a second.\n\n")
+		b.WriteString("## Clients\n\nProducer and consumer compared with franz-go's with its fake broker, records a second.\n\n")
 		table(&b, []string{"work", "shardlog", "franz-go", "ratio"}, res.Pairs)
 	}
 	if len(res.Servers) > 0 {
-		b.WriteString("## Over HTTP\n\nThe Kinesis endpoint beside other emulators, with requests that are ready, so that no client's work is counted. Records a second.\n\n")
+		b.WriteString("## Over HTTP\n\nThe Kinesis endpoint compared with other emulators, with requests that are ready, so that no client's work is counted. Records a second.\n\n")
 		table(&b, []string{"work", "endpoint", "records/s", "ratio"}, res.Servers)
 	}
 	return os.WriteFile(filepath.Join(dir, "BENCHMARKS.md"), []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
