@@ -10,13 +10,13 @@ import (
 // default.
 type Options struct {
 	// MaxBatchRecords is the largest number of records in a request, at most
-	// 10,000, and at most what the sink takes if it says so
+	// 10,000, and at most what the sink takes where that is known
 	// (Capabilities.MaxRequestRecords). More than the default can pay for a sink
 	// in the same process. Defaults to 500, shardlog.MaxRequestRecords, which is
 	// what Kinesis takes, or to what the sink takes if that is less.
 	MaxBatchRecords int
 	// MaxBatchBytes bounds the sizes of a request's records together, in
-	// bytes, at most 64 MiB, and at most what the sink takes if it says so
+	// bytes, at most 64 MiB, and at most what the sink takes where that is known
 	// (Capabilities.MaxRequestBytes). Defaults to 10 MiB,
 	// shardlog.MaxRequestBytes, which is what Kinesis takes, or to what the sink
 	// takes if that is less.
@@ -44,7 +44,7 @@ type Options struct {
 	WhenFull WhenFull
 	// MaxRecordSize is the largest record that is accepted, in bytes of data, key
 	// and headers, at most shardlog.MaxRecordSize, MaxBatchBytes, BufferBytes and
-	// what the sink takes if it says so (Capabilities.MaxRecord). Defaults to the
+	// what the sink takes where that is known (Capabilities.MaxRecord). Defaults to the
 	// smallest of these.
 	MaxRecordSize int
 	// BorrowData saves the copy of each record's Data and Headers. Then they
