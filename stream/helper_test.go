@@ -34,6 +34,10 @@ const (
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(envChild); spec != "" {
+		if spec == "damage" {
+			runDamageChild()
+			return
+		}
 		if rest, once := strings.CutPrefix(spec, "once "); once {
 			runOnceChild(rest)
 		} else {
