@@ -414,7 +414,7 @@ func TestTransactionDefectsAreFound(t *testing.T) {
 	for rule, s := range map[string]txStore{
 		"a row that changes before the commit is not overwritten": {blind: true},
 		"a rollback leaves no trace":                              {early: true},
-		"a commit stores what UpdateTx returned":                           {lying: true},
+		"a commit stores what UpdateTx returned":                  {lying: true},
 		"a stale version is refused in a transaction":             {deaf: true},
 	} {
 		broken := checkpointtest.CheckTx(func() checkpointtest.Transactional[*memTx] {
