@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/logstore"
 	"github.com/shardlog/shardlog/internal/once"
 )
 
@@ -36,7 +35,7 @@ func (st *Stream) onceStream() *once.Stream {
 func (st *Stream) lost(n shardlog.SequenceNumber) bool {
 	index, _ := n.Shard()
 	counter, _ := n.Counter()
-	sh := st.routes.Load().find(logstore.Name(index))
+	sh := st.routes.Load().find(shardlog.ShardID(index))
 	return sh != nil && sh.s.Lost(counter)
 }
 

@@ -40,7 +40,7 @@ func (sh *streamShard) info() shardlog.ShardInfo {
 		}
 	}
 	for _, p := range sh.meta.Parents {
-		info.Parents = append(info.Parents, logstore.Name(p))
+		info.Parents = append(info.Parents, shardlog.ShardID(p))
 	}
 	return info
 }
@@ -126,7 +126,7 @@ func (r *routes) children(index uint32) (ids []string) {
 // hasParent reports whether a shard that m was made from is still listed.
 func (r *routes) hasParent(sh *streamShard) bool {
 	for _, p := range sh.meta.Parents {
-		if r.find(logstore.Name(p)) != nil {
+		if r.find(shardlog.ShardID(p)) != nil {
 			return true
 		}
 	}
