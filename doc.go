@@ -106,7 +106,7 @@
 // The command cmd/shardlog serves the endpoint, manages streams, puts and tails
 // records, and measures workloads.
 //
-// # Where to go on
+// # Further reading
 //
 // docs/DESIGN.md explains how the log works and in which order to read its code,
 // docs/FORMAT.md what is on disk, docs/GLOSSARY.md the words, docs/SCENARIOS.md

@@ -42,9 +42,9 @@ type completion struct {
 // as they are, which stores none twice.
 func (c *core) complete(b *request, now int64) failures {
 	x := &completion{core: c, b: b, now: now, jitter: rand.Float64()}
-	x.attempt = Attempt{Time: b.started, Duration: b.took}
+	x.attempt = Attempt{Time: b.started, Duration: b.duration}
 	x.stored = []Attempt{x.attempt}
-	c.stats.requestTime.add(b.took)
+	c.stats.requestTime.add(b.duration)
 	c.sched.contendedUntil = 0
 	x.lost, x.fenced = x.identityLost()
 	whole := x.classify(b.err)

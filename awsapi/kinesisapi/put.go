@@ -26,7 +26,7 @@ func generalPut(c *call) (*putInput, error) {
 		entries = []any{c.In}
 	}
 	for _, e := range entries {
-		e, _ := e.(awswire.Params) // a null was refused
+		e, _ := e.(awswire.Params) // validation has refused null
 		r := shardlog.Record{PartitionKey: e.Text("PartitionKey"), Data: awswire.Get[[]byte](e, "Data")}
 		if given := e.Text("ExplicitHashKey"); given != "" {
 			key, err := shardlog.ParseHashKey(given)
@@ -76,6 +76,8 @@ func streamToPut(c *call) (*streamState, *putInput, error) {
 	return s, p, nil
 }
 
+// putRecord carries out PutRecord. SequenceNumberForOrdering has no effect beyond
+// its check: records of a shard are ordered anyway.
 func putRecord(c *call) error {
 	s, p, err := streamToPut(c)
 	if err != nil {
@@ -105,6 +107,8 @@ func putRecord(c *call) error {
 	return nil
 }
 
+// putRecords carries out PutRecords. A record that is refused does not fail the
+// request; its entry says why.
 func putRecords(c *call) error {
 	s, p, err := streamToPut(c)
 	if err != nil {

@@ -107,7 +107,7 @@ type listed struct {
 	Module           *struct{ Path string }
 }
 
-// path is below the module, and ours tells whether the package is.
+// path is below the module, and ours reports whether the package is.
 func (p *listed) path() (path string, ours bool) {
 	if p.ImportPath == self {
 		return ".", true

@@ -102,7 +102,7 @@ func TestExportedNamesAreDocumented(t *testing.T) {
 	}, ".go")
 }
 
-// exportedReceiver tells whether users can see the methods of d's receiver.
+// exportedReceiver reports whether users can see the methods of d's receiver.
 func exportedReceiver(d *ast.FuncDecl) bool {
 	if d.Recv == nil {
 		return true
