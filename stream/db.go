@@ -16,7 +16,6 @@ import (
 	"slices"
 	"sort"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -55,6 +54,11 @@ type DB struct {
 // be nil. Open blocks until the database was recovered, which takes about a
 // second per some million stored blocks; it also reads the records within a
 // Config.DedupWindow.
+//
+// The files are looked at before anything is written. Damaged ones are refused
+// with a *shardlog.DamageError for each; damage in stored records is reported
+// when they are read. After an end without Close sequence numbers continue far
+// above those that were given out.
 //
 // Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
 // ErrNoSpace, or are those of the file system.
@@ -139,7 +143,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 	db.log, err = logstore.Open(store, logstore.Options{
 		SyncEvery: db.syncEvery(), TailBytes: db.opts.TailBytes, CacheBytes: db.opts.CacheBytes,
 		Logger: db.opts.Logger, Wake: db.wakeJanitor,
-	}, configs, logstore.Recovery{Unsynced: strings.HasPrefix(meta.state, stateOpen) && meta.state != stateOpen+SyncAlways.String()})
+	}, configs, meta.recovery())
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,10 @@ const (
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(envChild); spec != "" {
+		if spec == "damage" {
+			runDamageChild()
+			return
+		}
 		if rest, once := strings.CutPrefix(spec, "once "); once {
 			runOnceChild(rest)
 		} else {
@@ -172,7 +176,7 @@ func openShards(t testing.TB, st *Stream) (open []shardlog.ShardInfo) {
 	return open
 }
 
-func shardID(n int) string { return fmt.Sprintf("shardId-%012d", n) }
+func shardID(n int) string { return shardlog.ShardID(uint32(n)) }
 
 // requireCovered checks that the open shards cover all hash keys once, and
 // that children come after their parents.

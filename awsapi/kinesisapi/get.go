@@ -89,7 +89,7 @@ func getRecords(c *call) error {
 // waits until there is memory for it, as records and encoded.
 const (
 	smallPage = 1 << 20
-	maxPage   = 10 << 20
+	maxPage   = shardlog.MaxPageBytes
 	largePage = 3 * maxPage
 )
 
@@ -101,7 +101,7 @@ func readPage(c *call, s *streamState, req shardlog.ReadRequest) (shardlog.Page,
 	}
 	most := req.MaxRecords
 	if most == 0 {
-		most = 10_000
+		most = shardlog.MaxPageRecords
 	}
 	req.MaxBytes = smallPage
 	p, err := s.st.Read(c.Ctx, req)

@@ -14,10 +14,6 @@ func fastPut(c *call, single bool) bool {
 	return c.put != nil
 }
 
-// maxRequestBytes is how much data and keys a PutRecords may carry (API
-// reference).
-const maxRequestBytes = 10 << 20
-
 // generalPut makes a putInput of what the general way has decoded.
 func generalPut(c *call) (*putInput, error) {
 	p := &putInput{name: c.In.Text("StreamName"), arn: c.In.Text("StreamARN")}
@@ -70,7 +66,7 @@ func streamToPut(c *call) (*streamState, *putInput, error) {
 			return nil, nil, invalid("Record size of %d bytes, data and partition key, exceeds the limit of %d bytes.", n, most)
 		}
 	}
-	if total > maxRequestBytes && len(p.records) > 1 {
+	if total > shardlog.MaxRequestBytes && len(p.records) > 1 {
 		return nil, nil, invalid("Records size exceeds 10 MB limit")
 	}
 	return s, p, nil

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/shardlog/shardlog"
 )
 
 // object is a JSON object of a request.
@@ -224,7 +226,7 @@ func streamDescribe(e *env, args []string) error {
 func sameShard(full, id string) bool {
 	digits := strings.TrimPrefix(id, "shardId-")
 	n, err := strconv.ParseUint(digits, 10, 31)
-	return full == id || err == nil && full == fmt.Sprintf("shardId-%012d", n)
+	return full == id || err == nil && full == shardlog.ShardID(uint32(n))
 }
 
 func streamSplit(e *env, args []string) error {

@@ -57,7 +57,8 @@ var layers = map[string][]string{
 	"internal/block":              {"."},
 	"internal/kpl":                {"."},
 	"internal/kv":                 {"."},
-	"internal/kv/badgerkv":        {".", "internal/kv"},
+	"internal/kv/badgerfile":      {"."},
+	"internal/kv/badgerkv":        {".", "internal/kv", "internal/kv/badgerfile"},
 	"internal/kv/kvtest":          {".", "internal/kv"},
 	"internal/lint":               {},
 	"internal/reentry":            {},
@@ -83,10 +84,10 @@ var layers = map[string][]string{
 
 // badgerUsers import Badger themselves: the seam to it, and the benchmarks,
 // where it is a rival.
-var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks", "benchmarks/compare"}
+var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "benchmarks", "benchmarks/compare"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "awsapi/awstest", "awsapi/kinesisapi", "kinesistest", "stream"}
+var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "awsapi/awstest", "awsapi/kinesisapi", "kinesistest", "stream"}
 
 // importsInternal are nested modules that may import internal packages of the
 // main module. Such an import breaks a build that selects a newer main module

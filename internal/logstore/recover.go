@@ -228,7 +228,7 @@ func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 		v.last = max(v.last, ld.config.Last)
 	}
 	s.lastAssigned, s.next, s.lastMs = v.last, max(v.last, ld.config.Floor)+1, v.lastMs
-	if (rec.Unsynced || r.damaged) && !v.closed {
+	if (rec.Unclean || rec.Unsynced || r.damaged) && !v.closed {
 		s.next += skipCounters
 	}
 	s.usage.Bytes.Add(v.bytes)
@@ -242,4 +242,9 @@ type Recovery struct {
 	// missing or damaged, and readers may have seen them: damaged blocks at
 	// the end of a shard are dropped, and numbers skipped.
 	Unsynced bool
+	// Unclean says that the last writer did not close the store. Numbers that it
+	// had given out are then skipped even if each commit was synced: a log that
+	// was damaged afterwards may have lost the newest records, and readers may
+	// have seen them.
+	Unclean bool
 }
