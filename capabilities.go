@@ -113,7 +113,7 @@ type RequestSink interface {
 	// OpenProducer takes over the identity id, 1 to 256 bytes of UTF-8, and
 	// returns its new epoch, which is above all earlier ones, also after a
 	// restart. Requests of earlier epochs are refused with ErrFenced from then
-	// on. Numbers begin anew with each epoch.
+	// on. Each epoch has numbers of its own.
 	OpenProducer(ctx context.Context, id string) (epoch uint64, err error)
 	// PutRequest is PutRecords with more to say. Neither req nor what it
 	// refers to is kept after the call. The error matches ErrFenced if the
@@ -136,8 +136,8 @@ type PutRequest struct {
 	// it; "" stands for none, and then Numbers must be nil.
 	Producer string
 	Epoch    uint64
-	// Numbers has for each record a number that tells it from all others of
-	// the epoch, in ascending order. A record whose number is stored already
+	// Numbers has for each record a number that no other record of the epoch
+	// has, in ascending order. A record whose number is stored already
 	// is not stored again; its result has Duplicate set, and the first one's
 	// place.
 	Numbers []uint64

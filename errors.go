@@ -57,7 +57,7 @@ var (
 	ErrUnknownOutcome = errors.New("outcome unknown")
 )
 
-// Error tells in which operation and where an error arose.
+// Error says in which operation and where an error arose.
 type Error struct {
 	// Op is the operation, such as "put".
 	Op string
@@ -149,7 +149,7 @@ type CorruptError struct {
 	Offset int64
 	// Reason says what is wrong.
 	Reason string
-	// Next is where the readable records go on.
+	// Next is where the readable records continue.
 	Next Position
 }
 
@@ -177,7 +177,7 @@ func (e *ConflictError) Error() string {
 // Unwrap returns ErrConflict.
 func (e *ConflictError) Unwrap() error { return ErrConflict }
 
-// Retryable tells whether the same call may succeed later without a change:
+// Retryable reports whether the same call may succeed later without a change:
 // rate limits, a full disk, records that were not tried, and an unknown outcome
 // are retryable (the last may store a record twice); bad arguments, closed handles, conflicts, corruption,
 // failed storage and the end of a context are not.

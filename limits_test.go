@@ -68,6 +68,6 @@ func TestValidateDoesNotAllocate(t *testing.T) {
 
 func TestShardID(t *testing.T) {
 	for _, n := range []uint32{0, 1, 9, 10, 4711, math.MaxInt32, math.MaxUint32} {
-		require.Equal(t, fmt.Sprintf("shardId-%012d", n), shardlog.ShardID(n))
+		require.Equal(t, fmt.Sprintf("shardId-%0*d", 12, n), shardlog.ShardID(n))
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// PositionKind tells how a Position names a place in a shard.
+// PositionKind is the way in which a Position names a place in a shard.
 type PositionKind uint8
 
 // The kinds of Position.
@@ -60,7 +60,7 @@ func AfterSub(seq SequenceNumber, sub uint32) Position {
 	return Position{kind: KindAfter, seq: seq, sub: int64(sub)}
 }
 
-// Kind tells how p names its place.
+// Kind returns the way in which p names its place.
 func (p Position) Kind() PositionKind { return p.kind }
 
 // Sequence returns the number of a position of kind KindAt or KindAfter.

@@ -1,11 +1,3 @@
-// Package shardlog is the vocabulary that every other package of the module
-// shares: records, sequence numbers, hash keys, positions, shard descriptions,
-// the Sink and Source interfaces, and the errors.
-//
-// The log itself is in package stream, and the clients that write and read it
-// are in packages producer and consumer. This package imports nothing of
-// theirs, so code written against Sink and Source does not link the storage
-// engine.
 package shardlog
 
 import (
@@ -39,11 +31,11 @@ type Record struct {
 	// Headers are optional pairs of strings; they count towards the record's
 	// size.
 	Headers []Header
-	// DedupID tells a record from others that are not copies of it. A stream
-	// that is configured with a window stores one record of an ID in that
-	// time, and gives later ones its result; one without a window refuses it.
-	// "" means none; up to 256 bytes of valid UTF-8. It is kept with the record,
-	// but counts towards no size.
+	// DedupID is the same for all copies of a record, and different for other
+	// records. A stream that is configured with a window stores one record of
+	// an ID in that time, and gives later ones its result; one without a window
+	// refuses a DedupID. "" means none; up to MaxDedupIDLength bytes of valid
+	// UTF-8. It is kept with the record, but counts towards no size.
 	DedupID string
 
 	// Sequence is the record's place in its shard. Output only.
@@ -68,7 +60,7 @@ func (r *Record) Size() int {
 	return n
 }
 
-// PutResult says what became of one record of a PutRecords call.
+// PutResult is the outcome of one record of a PutRecords call.
 type PutResult struct {
 	// ShardID and Sequence say where the record is stored; they are empty
 	// when Err is set.
@@ -141,7 +133,7 @@ type ReadRequest struct {
 	// record, however large, when there is one.
 	MaxBytes int
 	// Wait is how long to wait for a record when there is none (long poll);
-	// 0 returns at once.
+	// 0 returns immediately.
 	Wait time.Duration
 }
 
@@ -149,7 +141,7 @@ type ReadRequest struct {
 type Page struct {
 	// Records in order; empty at the tail of the shard.
 	Records []Record
-	// Next is where to go on. It is set also when there are no records, and
+	// Next is where to continue. It is set also when there are no records, and
 	// then no longer relative: reading again from it misses nothing that was
 	// written since.
 	Next Position

@@ -128,9 +128,11 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s, op := e.route(r)
-	c := &awswire.Call{}
+	var c *awswire.Call
 	if s.Begin != nil {
 		c = s.Begin()
+	} else {
+		c = &awswire.Call{}
 	}
 	c.Env, c.Ctx, c.W, c.R, c.Service, c.Op = &e.env, r.Context(), w, r, s, op
 	if status := c.ReadBody(); status != 0 {

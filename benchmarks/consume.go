@@ -12,9 +12,8 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// consume reads a log through a consumer, with leases, a checkpoint after each
-// batch, and a handler that counts, against copying the records out of the
-// shards without one.
+// consume compares a consumer, with leases, a checkpoint after each batch and a
+// handler that counts, with a loop that copies the records out of the shards.
 func consume(r *report) {
 	total := pick(4_000_000, 50_000)
 	batch := records(500, 100)
@@ -35,7 +34,7 @@ func consume(r *report) {
 	r.line("batches of 1,000, the default", "%s records/s", si(consumeAll(st, total, &consumer.Options{Group: fmt.Sprint("g", group)})))
 }
 
-// consumeAll runs one consumer until it has everything.
+// consumeAll runs one consumer until it has read everything.
 func consumeAll(st *stream.Stream, total int, o *consumer.Options) float64 {
 	var n atomic.Int64
 	runCtx, cancel := context.WithCancel(ctx)
@@ -53,8 +52,8 @@ func consumeAll(st *stream.Stream, total int, o *consumer.Options) float64 {
 	return float64(total) / took.Seconds()
 }
 
-// handOver is the time from before an append to the record in the hands of a
-// handler, at a thousand records a second.
+// handOver measures the time from the start of an append to the call of the
+// handler with the record, at a thousand records a second.
 func handOver(r *report) {
 	n := pick(5_000, 200)
 	dir, cleanup := tempDir()
@@ -88,7 +87,7 @@ func handOver(r *report) {
 	r.line("append to handler (goal "+r.b.goal+")", "p50 %v p99 %v", percentile(lat, .5), percentile(lat, .99))
 }
 
-// countingStore counts the writes.
+// countingStore is a checkpoint store that counts writes.
 type countingStore struct {
 	checkpoint.Watcher
 	writes atomic.Int64
@@ -104,9 +103,9 @@ func (s *countingStore) Update(ctx context.Context, l checkpoint.Lease) (checkpo
 	return s.Watcher.Update(ctx, l)
 }
 
-// manyShards is a group of ten workers with a thousand shards: how soon all of
-// them are held, and evenly, what the group writes when nothing happens, and
-// how soon the shards of a worker that died are held again.
+// manyShards runs a group of ten workers with a thousand shards and measures how
+// soon the shards are assigned evenly, how much the group writes while nothing
+// changes, and how soon the shards of a worker that died are assigned again.
 func manyShards(r *report) {
 	shards, workers := pick(1000, 100), 10
 	dir, cleanup := tempDir()

@@ -15,7 +15,8 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// window appends 5 GB to a stream that keeps 200 MB, and watches the disk.
+// window appends 5 GB to a stream that retains 200 MB, and measures the disk use
+// meanwhile.
 func window(r *report) {
 	const size = 1024
 	keep := int64(pick(200<<20, 20<<20))
@@ -71,7 +72,8 @@ func window(r *report) {
 	r.line("3 s later, idle", "disk %.2f x, live %.2f x", float64(s.DiskBytes)/live, float64(s.LiveBytes)/live)
 }
 
-// reopen loads a gigabyte in a child process, kills it, and opens what it left.
+// reopen loads a gigabyte in a child process, kills it, and measures how long the
+// database takes to open.
 func reopen(r *report) {
 	dir, cleanup := tempDir()
 	defer cleanup()
@@ -103,7 +105,7 @@ func reopen(r *report) {
 	r.line("open (goal "+r.b.goal+")", "first %.0f ms, then %.0f ms (median); peak memory while loading %s MB", took[0], median(took[1:]), fields[1])
 }
 
-// playChild loads the data and waits to be killed.
+// playChild is the child of reopen: it loads the data and waits to be killed.
 func playChild(part, dir string) {
 	if part != "load" {
 		panic("unknown part " + part)
@@ -120,7 +122,8 @@ func playChild(part, dir string) {
 	select {}
 }
 
-// peakMemory is the most that was resident, where the system tells it.
+// peakMemory returns the peak resident memory of the process, 0 where the system
+// does not report it.
 func peakMemory() int64 {
 	b, err := os.ReadFile("/proc/self/status")
 	if err != nil {

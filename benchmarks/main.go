@@ -1,13 +1,13 @@
-// Command benchmarks measures the log against what one would use in its place,
-// side by side in one run, and prints the ratios.
+// Command benchmarks compares the log with alternatives, side by side in one run,
+// and prints the ratios.
 //
 //	go run ./benchmarks                 # everything, about five minutes
-//	go run ./benchmarks -run append     # what matches
-//	go run ./benchmarks -quick          # everything in short, for a check that it runs
+//	go run ./benchmarks -run append     # the benchmarks whose names match
+//	go run ./benchmarks -quick          # short runs of everything, to check that it works
 //
-// The two sides of a pair run in turn, several rounds, and the ratio is the
-// median over the rounds: absolute figures differ up to twofold between runs
-// on shared machines, ratios of neighbours much less.
+// The two sides of a pair run in turn, several times, and the ratio is the median
+// of the rounds: on shared machines absolute figures differ up to twofold between
+// runs, ratios of consecutive runs much less.
 package main
 
 import (
@@ -100,7 +100,7 @@ func percentile(d []time.Duration, p float64) time.Duration {
 	return s[int(float64(len(s)-1)*p)]
 }
 
-// pick returns n, or less in a quick run.
+// pick returns n, or a smaller number in a quick run.
 func pick(n, short int) int {
 	if *quick {
 		return short
@@ -119,7 +119,7 @@ func check(err error) {
 	}
 }
 
-// tempDir makes a directory that cleanup removes.
+// tempDir creates a directory that cleanup removes.
 func tempDir() (dir string, cleanup func()) {
 	dir = must(os.MkdirTemp(*tmpDir, "shardlog-bench-"))
 	return dir, func() { check(os.RemoveAll(dir)) }
@@ -149,7 +149,7 @@ func main() {
 	}
 }
 
-// cpuName is the processor's name where the system tells it.
+// cpuName returns the name of the processor, where the system reports it.
 func cpuName() string {
 	b, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {

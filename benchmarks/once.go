@@ -8,10 +8,11 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// Each way of telling copies apart beside PutRecords of the same records.
+// The ways of storing a record once, each compared with PutRecords of the same
+// records.
 
-// onceVsPlain runs writers that put batches of 500 records of 100 B, in some
-// way made for each writer.
+// onceVsPlain runs writers that put batches of 500 records of 100 B. Each writer
+// gets its own put function.
 func onceVsPlain(writers int, way func(st *stream.Stream, db *stream.DB, w int) func(rs []shardlog.Record)) func(*report) {
 	return func(r *report) {
 		run := func(plain bool) float64 {
@@ -32,7 +33,7 @@ func onceVsPlain(writers int, way func(st *stream.Stream, db *stream.DB, w int) 
 	}
 }
 
-// numbered gives each writer an identity of its own.
+// numbered returns put functions that each have an identity of their own.
 func numbered(st *stream.Stream, _ *stream.DB, w int) func([]shardlog.Record) {
 	id := strconv.Itoa(w)
 	req := &shardlog.PutRequest{Producer: id, Epoch: must(st.OpenProducer(ctx, id)), Numbers: make([]uint64, 500)}

@@ -10,7 +10,7 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// producing opens a stream and a producer for it; stop ends both.
+// producing opens a stream and a producer for it; stop closes both.
 func producing(sink func(*stream.Stream) shardlog.Sink, opts *producer.Options) (p *producer.Producer, stop func()) {
 	dir, cleanup := tempDir()
 	db, st := openLog(dir, stream.SyncNever, 4, stream.Config{})
@@ -25,7 +25,7 @@ func producing(sink func(*stream.Stream) shardlog.Sink, opts *producer.Options) 
 	}
 }
 
-// putSingles has writers Put one record after the other through a producer.
+// putSingles has writers put one record after the other through a producer.
 func putSingles(writers int, opts *producer.Options) float64 {
 	rs := records(1024, 100)
 	p, stop := producing(nil, opts)
@@ -35,9 +35,9 @@ func putSingles(writers int, opts *producer.Options) float64 {
 	})
 }
 
-// producerVsBatches compares Put by 256 goroutines with batches that are ready.
-// As each of the goroutines waits for its record, a request of theirs has 256
-// records at most; batches of that size show what this alone costs.
+// producerVsBatches compares Put by 256 goroutines with prepared batches. Each
+// goroutine waits for its record, so a request has at most 256 records. Prepared
+// batches of that size show the cost of the smaller request alone.
 func producerVsBatches(opts *producer.Options, size int) func(*report) {
 	return func(r *report) {
 		batch := records(size, 100)

@@ -53,8 +53,8 @@ func scan(r *report) {
 		check(wb.Set(badgerKey(n&3, uint64(n)), batch[n%500].Data))
 	}
 	check(wb.Flush())
-	// Badger lends the bytes of an item for the moment, as Scan does; Records
-	// gives them away.
+	// Badger lends the bytes of an item until the next one, as Scan does.
+	// Records copies them for the caller.
 	rival := func() float64 { return badgerScan(bdb, btotal) }
 	r.ratio("records/s", func() float64 { return readAll(st, (*stream.Stream).Scan, total) }, rival)
 	r.line("copied, by Records", "%s records/s", si(readAll(st, (*stream.Stream).Records, total)))
@@ -76,15 +76,15 @@ func scanSingly(r *report) {
 	for n := 0; n < total; n += len(rs) {
 		put(batched, rs)
 	}
-	// What memory still has would flatter both.
+	// Records that are still in memory would improve both figures.
 	s := one.Stats().Shards[0]
 	r.line("stored pieces", "%d for %d records written singly, %d written in batches", s.Blocks, total, batched.Stats().Shards[0].Blocks)
 	r.ratio("records/s", func() float64 { return readAll(one, (*stream.Stream).Scan, total) },
 		func() float64 { return readAll(batched, (*stream.Stream).Scan, total) })
 }
 
-// tailLatency is the time from before an append to the record in the hands of
-// a reader that waits, against a bare channel.
+// tailLatency compares the time from the start of an append to the delivery of the
+// record to a waiting reader with that of a channel.
 func tailLatency(r *report) {
 	n := pick(20_000, 500)
 	dir, cleanup := tempDir()
@@ -103,7 +103,7 @@ func tailLatency(r *report) {
 	}()
 	measure := func(send func()) (lat []time.Duration) {
 		for range n {
-			// The reader has to be waiting again.
+			// The next append comes when the reader waits again.
 			time.Sleep(50 * time.Microsecond)
 			start := time.Now()
 			send()

@@ -28,8 +28,8 @@ func records(n, size int) []shardlog.Record {
 	return rs
 }
 
-// openBadger opens Badger as its users do, with no more changed than the
-// logger, the conflict detection that a log does not need, and the sync.
+// openBadger opens Badger with its defaults, except for the logger, the detection
+// of conflicts, which a log does not need, and the syncs.
 func openBadger(dir string, sync bool) *badger.DB {
 	return must(badger.Open(badger.DefaultOptions(dir).WithLogger(nil).WithSyncWrites(sync).WithDetectConflicts(false).WithMetricsEnabled(false)))
 }
@@ -41,8 +41,8 @@ func badgerKey(shard int, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(k, n)
 }
 
-// badgerBatches has writers append batches, one entry per record, until the
-// time is over.
+// badgerBatches has writers append batches, one entry per record, until the time
+// is over.
 func badgerBatches(writers int, batch []shardlog.Record, d time.Duration) float64 {
 	dir, cleanup := tempDir()
 	defer cleanup()
@@ -74,8 +74,8 @@ func badgerSingles(writers int, r shardlog.Record, sync bool, d time.Duration) f
 	})
 }
 
-// closedLoop runs f in writers goroutines, each as fast as it returns, and
-// returns the calls a second.
+// closedLoop calls f in a loop in each of several goroutines, and returns the
+// calls a second.
 func closedLoop(writers int, d time.Duration, f func(w int)) float64 {
 	var calls atomic.Int64
 	var wg sync.WaitGroup
@@ -86,7 +86,7 @@ func closedLoop(writers int, d time.Duration, f func(w int)) float64 {
 		go func() {
 			defer wg.Done()
 			n := int64(0)
-			// Asking for the time costs as much as a small write.
+			// Reading the clock costs as much as a small write.
 			for often := int64(1); n%often != 0 || time.Now().Before(deadline); n++ {
 				if n == 64 && time.Since(start) < d/100 {
 					often = 16
@@ -100,7 +100,7 @@ func closedLoop(writers int, d time.Duration, f func(w int)) float64 {
 	return float64(calls.Load()) / time.Since(start).Seconds()
 }
 
-// fileBatches writes n bytes in one call, again and again, each synced or not.
+// fileBatches repeatedly writes n bytes in one call, with or without a sync.
 func fileBatches(n int, records int, sync bool, d time.Duration) float64 {
 	dir, cleanup := tempDir()
 	defer cleanup()

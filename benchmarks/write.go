@@ -25,7 +25,7 @@ func durability(sync bool) stream.Durability {
 	return stream.SyncNever
 }
 
-// span is how long one side of a pair runs in one round.
+// span is the time that one side of a pair runs in one round.
 func span() time.Duration { return time.Duration(pick(2000, 100)) * time.Millisecond }
 
 func put(st *stream.Stream, rs []shardlog.Record) {
@@ -52,8 +52,8 @@ func appendBatches(writers, size int) func(*report) {
 	}
 }
 
-// appendVsFile compares with a file that gets as many bytes in one call as the
-// log stores for a batch.
+// appendVsFile compares the log with a file to which as many bytes are written in
+// one call as the log stores for a batch.
 func appendVsFile(size int, sync bool) func(*report) {
 	return func(r *report) {
 		batch := records(500, size)

@@ -1,4 +1,4 @@
-// Package checkpoint says where the consumers of a group keep their progress:
+// Package checkpoint defines where the consumers of a group keep their progress:
 // one row, a Lease, for each shard, in a Store.
 //
 // A Store is five methods over single rows. Everything that a group does with
@@ -7,7 +7,7 @@
 // alike. Package checkpointtest checks that a store keeps the rules.
 //
 // Memory keeps rows in this process; a database of package stream keeps them
-// beside the records.
+// next to the records.
 package checkpoint
 
 import (
@@ -150,8 +150,8 @@ type TxStore[Tx any] interface {
 	UpdateTx(ctx context.Context, tx Tx, l Lease) (Lease, error)
 }
 
-// Watcher is a Store that tells when there is something to see for a worker,
-// so that it need not look again and again.
+// Watcher is a Store that notifies workers of changes, so that they need not
+// poll.
 type Watcher interface {
 	Store
 	// Watch returns a channel that has a token soon after a row of the group

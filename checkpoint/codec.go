@@ -69,7 +69,7 @@ func Unmarshal(data []byte) (Lease, error) {
 		Format int `json:"v"`
 	}
 	// Causes are shown but not wrapped: what is out of its limits in a stored
-	// row is damage, not an argument that the caller could mend.
+	// row is damage, not an argument that the caller could correct.
 	if err := json.Unmarshal(data, &head); err != nil {
 		return Lease{}, fmt.Errorf("checkpoint: %w row: %v", shardlog.ErrCorrupt, err)
 	}

@@ -23,12 +23,12 @@ import (
 // survives a crash of the machine. Make one with OpenFile.
 //
 // The directory has to be on a local disk: locks of network file systems are
-// not to be relied upon.
+// not reliable.
 type File struct {
 	dir  string
 	opts FileOptions
-	// turn has a token; who has it may take the lock file, which tells
-	// processes apart but not goroutines.
+	// turn has a token; the goroutine that has it may take the lock file, which
+	// excludes other processes but not other goroutines.
 	turn chan struct{}
 }
 

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// countIn adds 1 to a row's Beat n times, against whoever else does.
+// countIn adds 1 to a row's Beat n times, against other writers.
 func countIn(dir string, n int) error {
 	s, err := checkpoint.OpenFile(dir, &checkpoint.FileOptions{NoSync: true})
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// lockFile takes the lock, or fails with errLocked at once. The system frees it
+// lockFile takes the lock, or fails with errLocked immediately. The system frees it
 // when the process ends, however that happens.
 func lockFile(name string) (unlock func() error, err error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)

@@ -10,7 +10,7 @@ import (
 const errSharingViolation = syscall.Errno(32)
 
 // lockFile takes the lock by opening a file that nobody else may open, or fails
-// with errLocked at once. The system frees it when the process ends, however
+// with errLocked immediately. The system frees it when the process ends, however
 // that happens.
 func lockFile(name string) (unlock func() error, err error) {
 	p, err := syscall.UTF16PtrFromString(name)

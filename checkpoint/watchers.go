@@ -39,10 +39,10 @@ func (w *Watchers) Watch(ctx context.Context, group, stream string) <-chan struc
 	return c
 }
 
-// Changed tells those who watch the row's group and stream that it was written.
+// Changed notifies those who watch the row's group and stream that it was written.
 // Before is what it was, or nil when it was created; after is nil when it was
-// deleted. It does not block, and does nothing for a change that is of no
-// interest, such as a checkpoint.
+// deleted. It does not block, and does nothing for a change that does not
+// matter to them, such as a checkpoint.
 func (w *Watchers) Changed(before, after *Lease) {
 	k := after
 	if k == nil {

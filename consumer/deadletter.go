@@ -33,9 +33,6 @@ const (
 	HeaderTruncated = "shardlog-truncated"
 )
 
-// maxDedupID is the longest DedupID, in bytes.
-const maxDedupID = 256
-
 // maxErrorHeader bounds the text of an error in a header, in bytes.
 const maxErrorHeader = 1000
 
@@ -57,7 +54,7 @@ func DeadLettersTo(sink shardlog.Sink) func(ctx context.Context, d DeadLetter) e
 		origin := fmt.Sprintf("%s/%s/%s/%d", d.Stream, d.Record.ShardID, d.Record.Sequence, d.Record.SubSequence)
 		var first error
 		for rec := range d.forms(origin) {
-			if dedup && len(origin) <= maxDedupID {
+			if dedup && len(origin) <= shardlog.MaxDedupIDLength {
 				rec.DedupID = origin
 			}
 			err := putOne(ctx, sink, rec)

@@ -2,7 +2,6 @@ package consumer_test
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"sync"
@@ -49,7 +48,7 @@ func (s *source) Capabilities() shardlog.Capabilities {
 	return shardlog.Capabilities{Pushes: !s.neverWait, KeyRanges: true, Lineage: true, TimeSeek: shardlog.TimeSeekArrival}
 }
 
-func shardID(i int) string { return fmt.Sprintf("shardId-%012d", i) }
+func shardID(i int) string { return shardlog.ShardID(uint32(i)) }
 
 // seq is the number of the n-th record, from 0 on, of shard i.
 func seq(i, n int) shardlog.SequenceNumber {

@@ -226,7 +226,7 @@ func shardsFor(p *Pattern, o Options) int {
 	return best
 }
 
-// fits tells whether a shard that gets so much keeps the headroom, for its
+// fits reports whether a shard that gets so much keeps the headroom, for its
 // writers and its readers.
 func fits(records, bytes float64, o Options) bool {
 	room := 1 - o.Headroom + 1e-9

@@ -8,17 +8,10 @@
 package kinesistest
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"sync"
 	"testing"
 
-	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/awsapi/awstest"
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
 	"github.com/shardlog/shardlog/stream"
 )
@@ -55,9 +48,7 @@ type Server struct {
 	// Handler injects faults and moves the clock.
 	Handler *kinesisapi.Handler
 
-	client *http.Client
-	close  func()
-	once   sync.Once
+	server *awstest.Server
 }
 
 // NewServer starts an endpoint for a test and closes it in its Cleanup. Opts
@@ -75,12 +66,7 @@ func NewServer(tb testing.TB, opts *Options) *Server {
 	}
 	s := &Server{DB: o.DB}
 	if s.DB == nil {
-		db, err := stream.Open("", &stream.Options{InMemory: true})
-		if err != nil {
-			tb.Fatalf("kinesistest: %v", err)
-		}
-		s.DB = db
-		tb.Cleanup(func() { _ = db.Close() }) // in memory, nothing is left to fail
+		s.DB = awstest.OpenDB(tb)
 	}
 	var err error
 	if s.Handler, err = kinesisapi.NewHandler(s.DB, &api); err != nil {
@@ -91,124 +77,17 @@ func NewServer(tb testing.TB, opts *Options) *Server {
 			tb.Fatalf("kinesistest: %v", err)
 		}
 	}
-	s.start(&o)
-	tb.Cleanup(s.Close)
+	s.server = awstest.Serve(tb, s.Handler.Endpoint, awstest.Network{TLS: o.TLS, Protocols: o.Protocols, InMemory: o.InMemory})
+	s.URL = s.server.URL
 	return s
-}
-
-func (s *Server) start(o *Options) {
-	ts := &httptest.Server{Config: s.Handler.Server(), EnableHTTP2: true}
-	var pipes *pipeListener
-	if o.InMemory {
-		pipes = newPipeListener()
-		ts.Listener = pipes
-	} else {
-		ts.Listener = httptest.NewUnstartedServer(nil).Listener
-	}
-	if o.TLS {
-		ts.StartTLS()
-	} else {
-		ts.Start()
-	}
-	s.URL, s.client = ts.URL, ts.Client()
-	if t, ok := s.client.Transport.(*http.Transport); ok {
-		if pipes != nil {
-			t.DialContext = pipes.dial
-		}
-		if o.Protocols != nil {
-			t.Protocols, t.ForceAttemptHTTP2 = o.Protocols, false
-			if t.TLSClientConfig != nil {
-				t.TLSClientConfig.NextProtos = nil // by the protocols
-			}
-		}
-		s.client.Transport = &steady{t}
-	}
-	s.close = func() {
-		_ = s.Handler.Close() // ends subscriptions; it cannot fail
-		ts.CloseClientConnections()
-		ts.Close()
-	}
-}
-
-// steady gives each request a body of its own. The AWS SDK for Go closes the
-// body of a request as soon as the answer begins; if that is sooner than the
-// connection has seen the body's end, which happens where the server is quick,
-// the connection breaks, and with it the answer (aws-sdk-go-v2 issues 1825 and
-// 2737).
-type steady struct{ *http.Transport }
-
-// RoundTrip implements http.RoundTripper.
-func (s *steady) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Body == nil || r.Body == http.NoBody {
-		return s.Transport.RoundTrip(r)
-	}
-	body, err := io.ReadAll(r.Body)
-	err = errors.Join(err, r.Body.Close())
-	if err != nil {
-		return nil, err
-	}
-	own := r.Clone(r.Context())
-	own.Body, own.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	return s.Transport.RoundTrip(own)
 }
 
 // Client returns a client that reaches the endpoint, also where it is on a
 // network in memory or has a certificate of its own. Give it to the AWS SDK
 // for Go: without it about two in a thousand of its calls to a server this
 // near fail on the client's side.
-func (s *Server) Client() *http.Client { return s.client }
+func (s *Server) Client() *http.Client { return s.server.Client() }
 
 // Close ends the endpoint, and leaves the database open until the end of the
 // test. It is idempotent.
-func (s *Server) Close() { s.once.Do(s.close) }
-
-// pipeListener is a network in memory.
-type pipeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-// Accept implements net.Listener.
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }
-
-func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	ours, theirs := net.Pipe()
-	select {
-	case l.conns <- theirs:
-		return ours, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, shardlog.ContextError(ctx)
-	}
-}
-
-// pipeAddr is a reserved name, which the certificates of httptest are good for.
-type pipeAddr struct{}
-
-// Network implements net.Addr.
-func (pipeAddr) Network() string { return "pipe" }
-
-// String implements net.Addr.
-func (pipeAddr) String() string { return "kinesis.example.com:80" }
+func (s *Server) Close() { s.server.Close() }

@@ -45,8 +45,8 @@ func (b *buffer) onDecided(e *entry) {
 	b.undecided--
 }
 
-// free gives the room of a decided entry back, and its memory.
-func (b *buffer) free(e *entry) {
+// remove gives the room of a decided entry back, and its memory.
+func (b *buffer) remove(e *entry) {
 	b.records--
 	b.bytes -= int64(e.size)
 	b.recycle(e)

@@ -10,7 +10,7 @@ import (
 const callbackRun = 256
 
 // runCallbacks calls callbacks until none is left. Only one goroutine does so at
-// a time: the one that outbox.claim chose. First to before next are entries of a
+// a time: the one that outbox.startCallbacks chose. First to before next are entries of a
 // chain whose callbacks were called, from next on they still have to be.
 func (p *Producer) runCallbacks(first, next *entry) {
 	calling := false
@@ -36,7 +36,7 @@ func (p *Producer) runCallbacks(first, next *entry) {
 		for next != nil {
 			e := next
 			next = e.next
-			p.call(e)
+			p.runCallback(e)
 		}
 		calling = false
 		p.mu.Lock()
@@ -46,8 +46,8 @@ func (p *Producer) runCallbacks(first, next *entry) {
 	p.unlock()
 }
 
-// call calls the callback of an entry.
-func (p *Producer) call(e *entry) {
+// runCallback calls the callback of an entry.
+func (p *Producer) runCallback(e *entry) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.onCallbackPanic(v)

@@ -18,45 +18,60 @@ var madeUpKey = strings.Repeat("k", madeUpKeyLength)
 
 // check returns the size of a record with its key, or the limit that it breaks.
 func (p *Producer) check(r *shardlog.Record) (int, error) {
-	v := *r
-	if v.PartitionKey == "" && p.conf.Keyless {
-		v.PartitionKey = madeUpKey
-		if r.ExplicitHashKey.IsSet() {
-			return 0, &shardlog.InvalidError{Field: "ExplicitHashKey", Value: r.ExplicitHashKey, Limit: "unset in a record without partition key"}
-		}
+	if r.PartitionKey == "" && p.conf.Keyless {
+		return p.checkKeyless(*r)
 	}
-	if err := v.Validate(p.conf.MaxRecordSize); err != nil {
+	if err := r.Validate(p.conf.MaxRecordSize); err != nil {
 		return 0, err
 	}
-	for i := range v.Headers {
-		// In an aggregate they are strings of a format that has no others.
-		if h := &v.Headers[i]; !utf8.ValidString(h.Key) || !utf8.ValidString(h.Value) {
-			return 0, &shardlog.InvalidError{Field: fmt.Sprintf("Headers[%d]", i), Value: h.Key, Limit: "valid UTF-8"}
+	if r.Headers != nil || r.DedupID != "" {
+		if err := p.checkExtras(r); err != nil {
+			return 0, err
 		}
 	}
-	if err := p.conf.checkHeaders(&v); err != nil {
-		return 0, err
-	}
-	if v.DedupID != "" && !shardlog.CapabilitiesOf(p.sink).DedupID { // may be turned on later
-		return 0, fmt.Errorf("%w: the sink does not look at DedupID", shardlog.ErrUnsupported)
-	}
-	if p.conf.mustWrap(v.Data, v.Headers) {
-		if n := p.wrappedSize(v, r.PartitionKey == ""); n > p.conf.MaxRecordSize {
-			return 0, &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes when it is wrapped as an aggregate", n),
-				Limit: fmt.Sprintf("at most %d bytes", p.conf.MaxRecordSize)}
+	if p.conf.mustWrap(r.Data, r.Headers) {
+		if err := p.checkWrapped(kpl.UserRecord{PartitionKey: r.PartitionKey, HashKey: r.ExplicitHashKey, Data: r.Data, Headers: r.Headers}); err != nil {
+			return 0, err
 		}
 	}
-	return v.Size(), nil
+	return r.Size(), nil
 }
 
-// wrappedSize returns the size of a record that is stored as an aggregate of
-// one.
-func (p *Producer) wrappedSize(r shardlog.Record, keyless bool) int {
-	u := kpl.UserRecord{PartitionKey: r.PartitionKey, HashKey: r.ExplicitHashKey, Data: r.Data, Headers: r.Headers}
-	if keyless {
-		u.HashKey = shardlog.MaxHashKey // as long as any
+// checkKeyless is check for a record without partition key, with a key and a
+// hash key that are as long as any that will be made up for it.
+func (p *Producer) checkKeyless(r shardlog.Record) (int, error) {
+	if r.ExplicitHashKey.IsSet() {
+		return 0, &shardlog.InvalidError{Field: "ExplicitHashKey", Value: r.ExplicitHashKey, Limit: "unset in a record without partition key"}
 	}
-	return kpl.Alone(u) + len(u.PartitionKey)
+	r.PartitionKey, r.ExplicitHashKey = madeUpKey, shardlog.MaxHashKey
+	return p.check(&r)
+}
+
+// checkExtras checks what few records have.
+func (p *Producer) checkExtras(r *shardlog.Record) error {
+	for i := range r.Headers {
+		// In an aggregate they are strings of a format that has no others.
+		if h := &r.Headers[i]; !utf8.ValidString(h.Key) || !utf8.ValidString(h.Value) {
+			return &shardlog.InvalidError{Field: fmt.Sprintf("Headers[%d]", i), Value: h.Key, Limit: "valid UTF-8"}
+		}
+	}
+	if err := p.conf.checkHeaders(r); err != nil {
+		return err
+	}
+	if r.DedupID != "" && !shardlog.CapabilitiesOf(p.sink).DedupID { // may be turned on later
+		return fmt.Errorf("%w: the sink does not look at DedupID", shardlog.ErrUnsupported)
+	}
+	return nil
+}
+
+// checkWrapped checks the size of a record that is stored as an aggregate of
+// one.
+func (p *Producer) checkWrapped(u kpl.UserRecord) error {
+	if n := kpl.Alone(u) + len(u.PartitionKey); n > p.conf.MaxRecordSize {
+		return &shardlog.InvalidError{Field: "Data", Value: fmt.Sprintf("of %d bytes when it is wrapped as an aggregate", n),
+			Limit: fmt.Sprintf("at most %d bytes", p.conf.MaxRecordSize)}
+	}
+	return nil
 }
 
 // checkAll checks the records of a batch and returns their sizes. The error

@@ -75,7 +75,7 @@ func newCluster(shards int, caps shardlog.Capabilities) *cluster {
 }
 
 func (c *cluster) add(first, last shardlog.HashKey, parents ...string) *clusterShard {
-	s := &clusterShard{info: shardlog.ShardInfo{ID: fmt.Sprintf("shardId-%012d", c.made), HashStart: first, HashEnd: last, Parents: parents}}
+	s := &clusterShard{info: shardlog.ShardInfo{ID: shardlog.ShardID(uint32(c.made)), HashStart: first, HashEnd: last, Parents: parents}}
 	c.made++
 	c.shards = append(c.shards, s)
 	return s

@@ -42,51 +42,73 @@ type completion struct {
 // as they are, which stores none twice.
 func (c *core) complete(b *request, now int64) failures {
 	x := &completion{core: c, b: b, now: now, jitter: rand.Float64()}
-	x.attempt = Attempt{Time: b.started, Duration: b.took}
+	x.attempt = Attempt{Time: b.started, Duration: b.duration}
 	x.stored = []Attempt{x.attempt}
-	c.stats.requestTime.add(b.took)
+	c.stats.requestTime.add(b.duration)
 	c.sched.contendedUntil = 0
 	x.lost, x.fenced = x.identityLost()
 	whole := x.classify(b.err)
 	// A request is refused whole when one of its records has a fault that only
 	// the sink knows of. It is found by halving.
 	x.split = b.err != nil && len(b.slots) > 1 && errors.Is(b.err, shardlog.ErrInvalid) && !whole.unknown
-	all := x.allStored()
-	if !all {
-		c.createQueues(b) // some may be retried
-	}
 	if b.sinkMayRead {
 		b.keepData()
 	}
-	err := b.err
+	if x.allStored() {
+		x.onAllStored()
+	} else {
+		c.createQueues(b) // some records may be retried
+		err := b.err
+		x.handleEach(whole)
+		if x.fenced {
+			c.fence(err)
+		}
+	}
+	return x.failures
+}
+
+// onAllStored ends a request all of whose records are stored.
+func (x *completion) onAllStored() {
+	for i := range x.b.slots {
+		s := &x.b.slots[i]
+		x.onStored(s, &x.b.results[i])
+		if x.conf.ID != "" {
+			x.flight.numbers.retire(s.number)
+		}
+	}
+	x.b.clearRecords()
+	x.b.arena = x.b.arena[:0]
+	x.endRequest(x.b)
+}
+
+// handleEach deals with the slots of a request one by one. Whole is the verdict
+// on all of them if the call failed.
+func (x *completion) handleEach(whole verdict) {
+	b := x.b
 	resendAt, undecided := int64(0), 0
 	kept := b.slots[:0]
 	for i := range b.slots {
 		s := &b.slots[i]
 		v := whole
-		if !all && err == nil {
+		if b.err == nil {
 			v = x.classifyOne(s, &b.results[i])
 		}
 		if at, n := x.handle(s, i, v); n > 0 {
 			resendAt, undecided = max(resendAt, at), undecided+n
 			kept = append(kept, *s)
-		} else if c.conf.ID != "" {
-			c.flight.numbers.retire(s.number)
+		} else if x.conf.ID != "" {
+			x.flight.numbers.retire(s.number)
 		}
 	}
 	b.clearRecords()
 	clear(b.slots[len(kept):])
 	b.slots, b.undecided = kept, undecided
 	if len(kept) > 0 {
-		c.flight.holdForResend(b, resendAt)
+		x.flight.holdForResend(b, resendAt)
 	} else {
 		b.arena = b.arena[:0]
-		c.endRequest(b)
+		x.endRequest(b)
 	}
-	if x.fenced {
-		c.fence(err)
-	}
-	return x.failures
 }
 
 // handle deals with the i-th slot of the request after a verdict. It returns for

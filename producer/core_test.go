@@ -224,7 +224,7 @@ func TestCoreBoundsTheBuffer(t *testing.T) {
 	c.admitWaiting(c.now)
 	assert.Equal(t, awaitsRoom, third.state, "the callbacks of the others have not returned")
 	c.outbox.pending.cut(1)
-	c.free(a)
+	c.freeEntry(a)
 	c.admitWaiting(c.now)
 	assert.Equal(t, queued, third.state)
 	assert.Equal(t, 2, c.buffer.records)

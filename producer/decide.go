@@ -49,9 +49,9 @@ func (c *core) decide(e *entry, res *Result, err error) {
 	case e.waiter != nil:
 		e.deliver(&e.waiter.out[e.outIndex], res, err)
 		c.noteResult(e.waiter)
-		c.free(e)
+		c.freeEntry(e)
 	case e.callback == nil:
-		c.free(e)
+		c.freeEntry(e)
 	default:
 		e.deliver(&e.outcome, res, err)
 		c.outbox.pending.push(e)
@@ -65,11 +65,11 @@ func (c *core) noteResult(w *waiter) {
 	}
 }
 
-// free gives back the room of an entry whose result is delivered. The caller
+// freeEntry gives back the room of an entry whose result is delivered. The caller
 // has admitWaiting called afterwards.
-func (c *core) free(e *entry) {
+func (c *core) freeEntry(e *entry) {
 	c.outbox.onProgress(e.seq, true)
-	c.buffer.free(e)
+	c.buffer.remove(e)
 }
 
 // freeUntil frees the entries of a chain from first to before end, whose
@@ -78,7 +78,7 @@ func (c *core) freeUntil(first, end *entry) {
 	for e := first; e != end; {
 		next := e.next
 		e.next = nil
-		c.free(e)
+		c.freeEntry(e)
 		e = next
 	}
 }

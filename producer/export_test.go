@@ -12,7 +12,7 @@ func (p *Producer) Kept() (entries, chunks, queues, requests int) {
 	for e := c.buffer.entries; e != nil; e = e.next {
 		entries++
 	}
-	for m := c.buffer.freeChunk; m != nil; m = m.next {
+	for m := c.buffer.freeChunks; m != nil; m = m.next {
 		chunks++
 	}
 	for q := c.keys.free; q != nil; q = q.next {

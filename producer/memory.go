@@ -29,10 +29,10 @@ type chunk struct {
 // memory is what a buffer keeps for reuse. The caller of its methods holds
 // Producer.mu.
 type memory struct {
-	entries   *entry
-	count     int    // of entries
-	current   *chunk // that takes more data
-	freeChunk *chunk
+	entries    *entry
+	count      int    // of entries
+	current    *chunk // that takes more data
+	freeChunks *chunk
 }
 
 // newEntry returns an empty entry.
@@ -64,10 +64,10 @@ func (m *memory) recycle(e *entry) {
 func (m *memory) copyData(data []byte) ([]byte, *chunk) {
 	c := m.current
 	if c == nil || chunkSize-c.used < len(data) {
-		if c = m.freeChunk; c == nil {
+		if c = m.freeChunks; c == nil {
 			c = new(chunk)
 		} else {
-			m.freeChunk, c.next = c.next, nil
+			m.freeChunks, c.next = c.next, nil
 		}
 		m.current = c
 	}
@@ -84,10 +84,10 @@ func (m *memory) releaseData(c *chunk) {
 	}
 	c.used = 0
 	if c != m.current {
-		c.next, m.freeChunk = m.freeChunk, c
+		c.next, m.freeChunks = m.freeChunks, c
 	}
 }
 
 // drop leaves what is kept to the garbage collector. The current chunk stays:
 // entries may have data in it.
-func (m *memory) drop() { m.entries, m.count, m.freeChunk = nil, 0, nil }
+func (m *memory) drop() { m.entries, m.count, m.freeChunks = nil, 0, nil }

@@ -10,9 +10,9 @@ type outbox struct {
 	flushes []*flush
 }
 
-// claim reports whether callbacks wait and nobody calls them. The caller has to
+// startCallbacks reports whether callbacks wait and nobody calls them. The caller has to
 // see to it that they are called: others rely on that from then on.
-func (o *outbox) claim() bool {
+func (o *outbox) startCallbacks() bool {
 	if o.pending.n == 0 || o.running {
 		return false
 	}
@@ -29,11 +29,15 @@ type flush struct {
 }
 
 // onProgress counts an entry that has got its result, or, if freed is set, whose
-// callback has returned.
+// callback has returned. It is called twice for each record, and usually nobody
+// waits.
 func (o *outbox) onProgress(seq uint64, freed bool) {
-	if len(o.flushes) == 0 {
-		return
+	if len(o.flushes) > 0 {
+		o.count(seq, freed)
 	}
+}
+
+func (o *outbox) count(seq uint64, freed bool) {
 	o.flushes = slices.DeleteFunc(o.flushes, func(f *flush) bool {
 		if f.resultsOnly == freed || seq > f.seq {
 			return false

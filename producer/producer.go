@@ -89,11 +89,11 @@ func (p *Producer) now() int64 { return int64(time.Since(p.core.start)) + 1 }
 // unlock releases mu and carries out the effects of what happened under it. It
 // returns how many calls it notified.
 func (p *Producer) unlock() (notified int) {
-	fx := p.core.effects
-	if fx == (effects{}) {
+	if p.core.effects == (effects{}) {
 		p.mu.Unlock()
 		return 0
 	}
+	fx := p.core.effects
 	p.core.effects = effects{}
 	if fx.timer {
 		p.setTimer(p.core.sched.wakeAt) // under mu, so that the last change wins

@@ -40,7 +40,7 @@ type request struct {
 
 	// The last call of the sink.
 	started     time.Time
-	took        time.Duration
+	duration    time.Duration
 	results     []shardlog.PutResult
 	err         error
 	notSent     bool // the call failed before the sink had the records
@@ -161,7 +161,7 @@ func (b *request) info() RequestInfo {
 }
 
 func (b *request) outcome() RequestOutcome {
-	o := RequestOutcome{Duration: b.took, Err: b.err}
+	o := RequestOutcome{Duration: b.duration, Err: b.err}
 	if b.err != nil {
 		o.Failed = len(b.slots)
 		return o

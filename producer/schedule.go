@@ -132,7 +132,7 @@ func (c *core) accept(e *entry, now int64) {
 func (c *core) advance(now int64) {
 	c.admitWaiting(now)
 	c.startSender(now)
-	if c.outbox.claim() {
+	if c.outbox.startCallbacks() {
 		c.effects.callbacks = true
 	}
 	c.planTimer(now)

@@ -44,7 +44,7 @@ func (p *Producer) runSender(b *request, starting bool) {
 		p.ensureShards()
 	}
 	p.core.flight.senders--
-	callbacks := p.core.outbox.claim()
+	callbacks := p.core.outbox.startCallbacks()
 	p.core.advance(p.now())
 	p.unlock()
 	returned = true
@@ -115,7 +115,7 @@ func (p *Producer) callSink(b *request) {
 		} else if !returned {
 			b.onAbort(errExited)
 		}
-		b.took = time.Since(b.started)
+		b.duration = time.Since(b.started)
 		b.timedOut = context.Cause(b.ctx) == errTimeout
 		if p.conf.RequestTimeout > 0 {
 			b.cancel()

@@ -33,8 +33,8 @@ const (
 // Backup writes a copy of the database to w, as it was at one moment: every
 // record acknowledged before the call is in it, and so are the checkpoints of
 // DB.Checkpoints. It blocks until everything is written; the database can be
-// used all the while, but disk space is not given back. Encryption does not
-// carry over: the backup is plain.
+// used meanwhile, but disk space is not reclaimed. The backup is not encrypted,
+// whether the database is or not.
 func (db *DB) Backup(ctx context.Context, w io.Writer) error {
 	if err := db.enter(ctx, "backup", ""); err != nil {
 		return err
@@ -58,7 +58,7 @@ func (db *DB) backup(ctx context.Context, w io.Writer) error {
 	b.write(backupMagic[:])
 	var keys [][]byte
 	err = snap.Scan(nil, func(k []byte, _ int64) bool {
-		// Filler is written to move Badger along and means nothing.
+		// Filler is written to make Badger flush, and means nothing.
 		if k[0] != badgerkv.FillerPrefix {
 			keys = append(keys, append([]byte(nil), k...))
 		}
@@ -113,14 +113,13 @@ func (b *backupWriter) finish() error {
 	return errors.Join(b.err, b.w.Flush())
 }
 
-// Restore makes a database in dir from a backup. Dir must not exist, or be
-// empty. Opts are those that the database will be opened with; what matters of
-// them are the encryption key and the file size. Nothing is left in dir if it
-// fails. The error matches shardlog.ErrCorrupt if the backup is damaged or cut
+// Restore creates a database in dir from a backup. Dir must not exist, or be
+// empty. Opts are those that the database will be opened with; only the
+// encryption key and the file size matter. Nothing is left in dir if it fails. The error matches shardlog.ErrCorrupt if the backup is damaged or cut
 // short, and ErrVersion if a newer version wrote it.
 //
-// Sequence numbers go on far above those in the backup, so none is given out
-// again that the database had given out after it.
+// Sequence numbers continue far above those in the backup, so that none is given
+// out that the database had given out after the backup was made.
 func Restore(ctx context.Context, dir string, r io.Reader, opts *Options) error {
 	if err := restore(ctx, dir, r, opts); err != nil {
 		return &shardlog.Error{Op: "restore", Err: err}
@@ -228,8 +227,8 @@ func readBackup(ctx context.Context, r io.Reader, store kv.Store) error {
 			if err := b.trailer(n); err != nil {
 				return err
 			}
-			// Records may have been written after the backup, and read: their
-			// numbers are skipped, as after an end that was not in order.
+			// Records may have been written and read after the backup was made:
+			// their numbers are skipped, as after an unclean shutdown.
 			batch.Set(keyState, []byte(stateOpen+SyncNever.String()))
 			return store.Commit(&batch)
 		}
@@ -249,8 +248,8 @@ type backupReader struct {
 	err error
 }
 
-// read returns the next n bytes; the memory for a large n is taken as the
-// bytes come, because n may be a lie.
+// read returns the next n bytes. It allocates the memory for a large n as the
+// bytes arrive, because a damaged backup may say any n.
 func (b *backupReader) read(n int) []byte {
 	if b.err != nil {
 		return nil

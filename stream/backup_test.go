@@ -162,7 +162,7 @@ func TestBackupWhileWriting(t *testing.T) {
 }
 
 // requireNothingLeft checks that a failed restore left neither the directory
-// nor anything beside it.
+// nor anything next to it.
 func requireNothingLeft(t testing.TB, dir string) {
 	t.Helper()
 	require.NoDirExists(t, dir)

@@ -20,7 +20,7 @@ const prefixCheckpoint = 'c'
 func (db *DB) Checkpoints() checkpoint.Store { return checkpoints{db} }
 
 // Checkpoints returns the checkpoint store of the stream's database, where a
-// consumer of the stream keeps its progress unless it is told otherwise.
+// consumer of the stream keeps its progress by default.
 func (st *Stream) Checkpoints() checkpoint.Store { return st.db.Checkpoints() }
 
 type checkpoints struct{ db *DB }

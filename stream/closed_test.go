@@ -48,7 +48,7 @@ func TestEveryMethodRefusesANilContext(t *testing.T) {
 	require.Equal(t, before, snapshotOf(t, st))
 }
 
-func TestEveryMethodHeedsAnEndedContext(t *testing.T) {
+func TestEveryMethodRespectsAnEndedContext(t *testing.T) {
 	db, st := newForCalls(t)
 	before := snapshotOf(t, st)
 	why := errors.New("why")

@@ -57,8 +57,8 @@ const (
 	MaxShards = 10_000
 	// DefaultRetention is Kinesis's, 24 hours.
 	DefaultRetention = 24 * time.Hour
-	// MinRetention is far below Kinesis's 24 hours, for logs that only pass
-	// records on.
+	// MinRetention is far below Kinesis's 24 hours, for streams whose records are
+	// read within moments.
 	MinRetention = time.Second
 	// MaxRetention is Kinesis's, 8,760 hours.
 	MaxRetention = 8760 * time.Hour
@@ -72,7 +72,7 @@ const (
 	MaxTagValueLength = 256
 )
 
-// Config says how a stream is made. The zero value of each field means its
+// Config says how a stream is created. The zero value of each field means its
 // default.
 type Config struct {
 	// Shards is the number of shards to begin with, of equal hash key ranges.
@@ -108,12 +108,12 @@ type Config struct {
 	// DedupID are refused. Defaults to 0; MinDedupWindow to MaxDedupWindow.
 	// Common are 2 min (the default of JetStream) and 5 min (that of SQS FIFO
 	// queues). It costs memory for each ID, see MaxDedupIDs, and opening the
-	// database reads the records of that time. IDs go with their records where
-	// retention is shorter: they are forgotten then when it is opened anew.
+	// database reads the records of that time. Where retention is shorter, the IDs
+	// of removed records are forgotten when the database is opened again.
 	DedupWindow time.Duration
 	// Tags are labels for people and tools. At most MaxTags.
 	Tags map[string]string
-	// Attributes are what a program keeps with the stream; see
+	// Attributes are texts that a program keeps with the stream; see
 	// Stream.SetAttributes. At most MaxAttributes.
 	Attributes map[string]string
 }
@@ -121,8 +121,8 @@ type Config struct {
 // Limits are rates per shard; 0 is no limit. Over a limit, calls get
 // shardlog.ErrThroughputExceeded with a time to wait, for just those records.
 type Limits struct {
-	// WriteRecords and WriteBytes are per second; one second's worth may
-	// come at once. Bytes count data, partition keys and headers.
+	// WriteRecords and WriteBytes are per second, with bursts of up to one
+	// second's worth. Bytes count data, partition keys and headers.
 	WriteRecords float64 `json:"writeRecords,omitempty"`
 	WriteBytes   float64 `json:"writeBytes,omitempty"`
 	// ReadBytes and ReadCalls are per second. A page may go over ReadBytes;

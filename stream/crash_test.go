@@ -234,7 +234,7 @@ func TestNumbersLostWithThePowerAreNotUsedAgain(t *testing.T) {
 	}
 }
 
-// A stream that is made anew under the name of a deleted one must not use its
+// A stream that is created again under the name of a deleted one must not use its
 // numbers: consumers keep them under the name.
 func TestNumbersOfADeletedStreamAreNotUsedAgain(t *testing.T) {
 	for _, inMemory := range []bool{true, false} {

@@ -16,7 +16,6 @@ import (
 	"slices"
 	"sort"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,11 +49,16 @@ type DB struct {
 	wg   sync.WaitGroup
 }
 
-// Open opens the database in dir, or makes one. One DB has a directory at a
+// Open opens the database in dir, or creates one. One DB has a directory at a
 // time: a second gets shardlog.ErrLocked, also in the same process. Opts may
 // be nil. Open blocks until the database was recovered, which takes about a
-// second per some million stored blocks; the records within a Config.DedupWindow
-// are read besides.
+// second per some million stored blocks; it also reads the records within a
+// Config.DedupWindow.
+//
+// The files are looked at before anything is written. Damaged ones are refused
+// with a *shardlog.DamageError for each; damage in stored records is reported
+// when they are read. After an end without Close sequence numbers continue far
+// above those that were given out.
 //
 // Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
 // ErrNoSpace, or are those of the file system.
@@ -125,7 +129,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 	for id, sm := range meta.shards {
 		st := byID[id.Stream]
 		if st == nil {
-			stale = append(stale, shardKey(id)) // its stream was being made or deleted
+			stale = append(stale, shardKey(id)) // its stream was being created or deleted
 			continue
 		}
 		configs = append(configs, st.shardConfig(id, sm))
@@ -139,20 +143,20 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 	db.log, err = logstore.Open(store, logstore.Options{
 		SyncEvery: db.syncEvery(), TailBytes: db.opts.TailBytes, CacheBytes: db.opts.CacheBytes,
 		Logger: db.opts.Logger, Wake: db.wakeJanitor,
-	}, configs, logstore.Recovery{Unsynced: strings.HasPrefix(meta.state, stateOpen) && meta.state != stateOpen+SyncAlways.String()})
+	}, configs, meta.recovery())
 	if err != nil {
 		return err
 	}
 	if err := db.keepFloors(meta); err != nil {
 		return errors.Join(err, db.log.Close())
 	}
-	members := map[uint32][]*member{}
+	shards := map[uint32][]*streamShard{}
 	for _, c := range configs {
 		st := byID[c.ID.Stream]
-		members[c.ID.Stream] = append(members[c.ID.Stream], st.newMember(db.log.Shard(c.ID), *meta.shards[c.ID]))
+		shards[c.ID.Stream] = append(shards[c.ID.Stream], st.newShard(db.log.Shard(c.ID), *meta.shards[c.ID]))
 	}
 	for id, st := range byID {
-		st.begin(newRoutes(members[id]))
+		st.begin(newRoutes(shards[id]))
 		if err := st.routes.Load().check(); err != nil {
 			return errors.Join(fmt.Errorf("%w: stream %q: %v", shardlog.ErrCorrupt, st.name, err), db.log.Close())
 		}
@@ -206,7 +210,7 @@ func (db *DB) keepFloors(meta *stored) error {
 	return db.log.Sync()
 }
 
-// mark notes how the database is, or was left.
+// mark stores the state of the database: open, or closed in order.
 func (db *DB) mark(state string) error {
 	return db.log.Do(context.Background(), func(tx *logstore.Tx) error {
 		tx.Set(keyState, []byte(state))
@@ -230,7 +234,7 @@ func (db *DB) syncEvery() time.Duration {
 	return 0
 }
 
-// syncNow brings what was committed to disk, where a commit does not do that.
+// syncNow writes what was committed to disk, where a commit does not do that.
 func (db *DB) syncNow() error {
 	if db.opts.InMemory || db.opts.Durability == SyncAlways {
 		return nil
@@ -272,8 +276,8 @@ func (db *DB) Close() error {
 	return err
 }
 
-// leave notes that the database was left in order, once nothing writes to it
-// any more and everything is on disk, whatever the Durability.
+// leave marks the database as closed in order, once nothing writes to it any more
+// and everything is on disk, whatever the Durability.
 func (db *DB) leave(store kv.Store) error {
 	b := kv.Batch{Small: true}
 	b.Set(keyState, []byte(stateClean))
@@ -285,7 +289,7 @@ func (db *DB) leave(store kv.Store) error {
 		err = store.Sync()
 	}
 	if errors.Is(err, shardlog.ErrNoSpace) {
-		return nil // the next Open looks more closely, that is all
+		return nil // without the mark the next Open only checks more
 	}
 	return err
 }
@@ -404,18 +408,18 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 		Attributes: cfg.Attributes,
 	})
 	metas := st.firstShards(cfg.Shards, now)
-	var members []*member
+	var shards []*streamShard
 	for from := 0; from < len(metas); from += shardsPerChange {
 		step := metas[from:min(from+shardsPerChange, len(metas))]
-		created, err := db.log.Change(ctx, st.change(uint32(from), step, nil, nil))
+		created, err := db.log.Change(ctx, st.describeChange(uint32(from), step, nil, nil))
 		if err != nil {
 			return nil, err
 		}
 		for i, s := range created {
-			members = append(members, st.newMember(s, step[i]))
+			shards = append(shards, st.newShard(s, step[i]))
 		}
 	}
-	st.begin(newRoutes(members))
+	st.begin(newRoutes(shards))
 	return st, db.log.Do(ctx, func(tx *logstore.Tx) error {
 		tx.Set(streamKey(id), mustJSON(st.meta.Load()))
 		return nil

@@ -27,8 +27,8 @@ const (
 // are not known; other errors end it.
 func (st *Stream) loadIDs() error {
 	return st.dedup.Load(func(from int64, add func([]byte, shardlog.SequenceNumber, int64)) error {
-		for _, m := range st.routes.Load().all {
-			err := m.s.ScanDedupIDs(from, add)
+		for _, sh := range st.routes.Load().all {
+			err := sh.s.ScanDedupIDs(from, add)
 			if errors.Is(err, shardlog.ErrCorrupt) {
 				st.db.warn("dedup IDs of damaged records in stream "+st.name+" are not known", err)
 			} else if err != nil {

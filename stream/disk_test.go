@@ -19,7 +19,7 @@ import (
 // The disk that a database may take: twice what is live, eight value log files,
 // and 24 MiB for Badger's tree, memtables and their logs. While it is written to
 // as fast as can be, what is written from the deletion of a block to that of
-// its file comes on top: how much that is depends on the machine, so the test
+// its file is added: how much that is depends on the machine, so the test
 // looks whenever the writer takes a breath, which is every diskBreath bytes.
 func diskBound(live int64, o *Options) int64 { return 2*live + 8*o.ValueLogFileBytes + 24<<20 }
 

@@ -156,6 +156,6 @@ func compareTexts(field string, want, have map[string]string) (differing []Field
 
 // resharded reports whether the open shards are others than the first ones: the
 // children of a reshard have parents, and their children as well.
-func resharded(open []*member) bool {
-	return slices.ContainsFunc(open, func(m *member) bool { return len(m.meta.Parents) > 0 })
+func resharded(open []*streamShard) bool {
+	return slices.ContainsFunc(open, func(sh *streamShard) bool { return len(sh.meta.Parents) > 0 })
 }

@@ -93,7 +93,7 @@ func ExampleStream_PutRecords() {
 	// alice shardId-000000000001
 }
 
-// A page says where to go on, and at the end of a closed shard which shards
+// A page says where to continue, and at the end of a closed shard which shards
 // continue it.
 func ExampleStream_Read() {
 	ctx := context.Background()
@@ -114,7 +114,7 @@ func ExampleStream_Read() {
 		check(err)
 		fmt.Println(len(page.Records), "records,", page.BehindRecords, "follow")
 		if page.End {
-			fmt.Println("goes on in", page.Children)
+			fmt.Println("continues in", page.Children)
 			return
 		}
 		req.From = page.Next
@@ -123,7 +123,7 @@ func ExampleStream_Read() {
 	// 2 records, 3 follow
 	// 2 records, 1 follow
 	// 1 records, 0 follow
-	// goes on in [shardId-000000000001 shardId-000000000002]
+	// continues in [shardId-000000000001 shardId-000000000002]
 }
 
 // The number of shards is changed while the stream is in use. The closed
@@ -215,7 +215,7 @@ func ExampleDB_Checkpoints() {
 }
 
 // A request whose answer was lost is sent again with the same numbers, and
-// stored once. Opening the identity again fences whoever had it before.
+// stored once. Opening the identity again fences its former owner.
 func ExampleStream_PutRequest() {
 	ctx := context.Background()
 	db, err := stream.Open("", &stream.Options{InMemory: true})

@@ -78,7 +78,7 @@ func TestManyShardsWithLittleInEach(t *testing.T) {
 	}
 }
 
-// Blocks that compression makes small go into one transaction all the same.
+// Blocks that compression makes small go into one transaction anyway.
 func TestManyCompressibleBlocksInOneCall(t *testing.T) {
 	db := openDB(t, t.TempDir(), smallOptions())
 	st := create(t, db, "s", Config{Shards: 200, Compression: S2})

@@ -10,14 +10,14 @@ import (
 	"github.com/shardlog/shardlog/internal/logstore"
 )
 
-// hashCache remembers partition keys that were used lately: that they are
-// valid, and their MD5. Keys repeat, and both are dear steps of routing a
-// small record. It has sets of two, the one used last first.
+// hashCache remembers partition keys that were used recently: that they are
+// valid, and their MD5. Keys repeat, and validation and hashing are most of the
+// cost of routing a small record. It has sets of two, the one used last first.
 type hashCache [hashCacheSets][2]cachedHash
 
 const (
 	hashCacheSets = 2048 // a power of two
-	hashCacheKey  = 38   // longer keys are not kept; they are rarer
+	hashCacheKey  = 38   // bytes; longer keys are rarer and not kept
 )
 
 type cachedHash struct {
@@ -28,7 +28,7 @@ type cachedHash struct {
 
 func (e *cachedHash) is(key string) bool { return int(e.n) == len(key) && string(e.key[:e.n]) == key }
 
-// keyHash is shardlog.KeyHash; ok tells whether the key is valid UTF-8.
+// keyHash is shardlog.KeyHash; ok reports whether the key is valid UTF-8.
 func (c *hashCache) keyHash(key string) (h shardlog.HashKey, ok bool) {
 	if len(key) > hashCacheKey || len(key) == 0 {
 		return shardlog.KeyHash(key), utf8.ValidString(key)
@@ -52,18 +52,18 @@ func (c *hashCache) keyHash(key string) (h shardlog.HashKey, ok bool) {
 	return h, true
 }
 
-// scratch is what a call that puts records needs for its time only. One
-// belongs to one call at a time, so it needs no lock, and a pool hands it on.
-type scratch struct {
+// buffers are the memory that a call which puts records needs while it runs. They
+// belong to one call at a time, so they need no lock; bufferPool hands them on.
+type buffers struct {
 	hashes  hashCache
 	targets []*logstore.Shard
 	keys    []shardlog.HashKey
 }
 
-var scratches = sync.Pool{New: func() any { return new(scratch) }}
+var bufferPool = sync.Pool{New: func() any { return new(buffers) }}
 
 // keysFor returns a slice of n hash keys with any contents.
-func (s *scratch) keysFor(n int) []shardlog.HashKey {
+func (s *buffers) keysFor(n int) []shardlog.HashKey {
 	if cap(s.keys) < n {
 		s.keys = make([]shardlog.HashKey, n)
 	}
@@ -71,7 +71,7 @@ func (s *scratch) keysFor(n int) []shardlog.HashKey {
 }
 
 // targetsFor returns a slice of n shards with any contents.
-func (s *scratch) targetsFor(n int) []*logstore.Shard {
+func (s *buffers) targetsFor(n int) []*logstore.Shard {
 	if cap(s.targets) < n {
 		s.targets = make([]*logstore.Shard, n)
 	}

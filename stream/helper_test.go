@@ -34,6 +34,10 @@ const (
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(envChild); spec != "" {
+		if spec == "damage" {
+			runDamageChild()
+			return
+		}
 		if rest, once := strings.CutPrefix(spec, "once "); once {
 			runOnceChild(rest)
 		} else {
@@ -80,7 +84,7 @@ func envInt(name string, or int) int {
 	return or
 }
 
-// newRand returns a source of randomness and tells its seed if the test fails.
+// newRand returns a source of randomness and logs its seed if the test fails.
 func newRand(t testing.TB) (*rand.Rand, int64) {
 	seed := int64(envInt(envSeed, 0))
 	if seed == 0 {
@@ -127,7 +131,7 @@ func put(t testing.TB, st *Stream, key, data string) shardlog.PutResult {
 }
 
 // readAll returns every record of a shard; none if the shard was forgotten. If
-// retention overtakes the reading it begins anew.
+// retention overtakes the reading it begins again.
 func readAll(t testing.TB, st *Stream, shardID string) []shardlog.Record {
 	t.Helper()
 again:
@@ -172,7 +176,7 @@ func openShards(t testing.TB, st *Stream) (open []shardlog.ShardInfo) {
 	return open
 }
 
-func shardID(n int) string { return fmt.Sprintf("shardId-%012d", n) }
+func shardID(n int) string { return shardlog.ShardID(uint32(n)) }
 
 // requireCovered checks that the open shards cover all hash keys once, and
 // that children come after their parents.
@@ -252,7 +256,7 @@ func (s *surviving) refuse(n int) {
 	s.refused = n
 }
 
-// dieAfter lets the store die at the n-th commit from now, or at once if n is 0.
+// dieAfter lets the store die at the n-th commit from now, or immediately if n is 0.
 func (s *surviving) dieAfter(n int, applied bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -33,7 +33,7 @@ import (
 // killLimit is the bound by bytes of the stream that is written to.
 const killLimit = 256 << 10
 
-// killSpec tells a writer what to do.
+// killSpec says what a writer has to do.
 type killSpec struct {
 	run        int
 	seed       int64
@@ -226,7 +226,7 @@ func (k *killed) verify(t *testing.T) {
 			present[id] = true
 		}
 		if now := readHorizon(t, st, info); now > horizon {
-			k.horizon[info.ID] = now // retention goes on from where it was killed
+			k.horizon[info.ID] = now // retention continues from where it was killed
 		}
 	}
 	for id, rec := range k.acked {
@@ -344,7 +344,7 @@ func (w *killWriter) reshape() {
 	}
 }
 
-// makeStreams makes and deletes streams beside the one that is looked at.
+// makeStreams creates and deletes streams other than the one that is looked at.
 func (w *killWriter) makeStreams() {
 	ctx := context.Background()
 	for i := 0; ; i++ {

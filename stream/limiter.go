@@ -8,9 +8,9 @@ import (
 )
 
 // limiter holds the token buckets of one shard; each may be nil. Nobody waits
-// in it: who is over a limit is told how long to wait.
+// in it: a call over a limit gets the time to wait.
 type limiter struct {
-	mu                                     sync.Mutex // looking and taking are one step
+	mu                                     sync.Mutex // checking and spending are one step
 	writes, reads                          bool
 	inRecords, inBytes, outBytes, outCalls *rate.Limiter
 }

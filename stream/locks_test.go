@@ -91,7 +91,7 @@ func callsThatLock(db *DB, st *Stream) map[string]func(context.Context) error {
 }
 
 // TestWaitsForLocksEndWithTheContext makes each call wait for a lock that
-// another holds across a commit that is stuck, ends its context, and looks
+// another holds across a commit that is stuck, ends its context, and checks
 // whether it returns, and whether it changed anything then or later.
 func TestWaitsForLocksEndWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

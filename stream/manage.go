@@ -89,9 +89,9 @@ func (st *Stream) SetLimits(ctx context.Context, l Limits) error {
 		return st.fail(op, "", err)
 	}
 	old := st.routes.Load()
-	all := make([]*member, len(old.all))
-	for i, m := range old.all {
-		all[i] = &member{s: m.s, handle: m.handle, meta: m.meta, lim: newLimiter(l), ctr: m.ctr}
+	all := make([]*streamShard, len(old.all))
+	for i, sh := range old.all {
+		all[i] = &streamShard{s: sh.s, handle: sh.handle, meta: sh.meta, lim: newLimiter(l), ctr: sh.ctr}
 	}
 	st.routes.Store(newRoutes(all))
 	return nil

@@ -91,6 +91,12 @@ type stored struct {
 	shards  map[logstore.ID]*shardMeta
 }
 
+// recovery says how the database was left.
+func (m *stored) recovery() logstore.Recovery {
+	unclean := !m.fresh && m.state != stateClean
+	return logstore.Recovery{Unclean: unclean, Unsynced: unclean && m.state != stateOpen+SyncAlways.String()}
+}
+
 // readMeta reads and checks the metadata of a store.
 func readMeta(store kv.Store) (*stored, error) {
 	m := &stored{streams: map[uint32]*streamMeta{}, shards: map[logstore.ID]*shardMeta{}}

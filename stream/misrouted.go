@@ -15,8 +15,8 @@ const maxMisrouted = 32
 // check refuses a record whose range is not inside its shard, and one that
 // follows a refused one and may have a key in common with it: stored now, it would
 // overtake the other.
-func (f *misrouted) check(m *member, key shardlog.HashKey, r shardlog.HashRange) error {
-	outside := r.First.Compare(m.meta.Start) < 0 || r.Last.Compare(m.meta.End) > 0
+func (f *misrouted) check(sh *streamShard, key shardlog.HashKey, r shardlog.HashRange) error {
+	outside := r.First.Compare(sh.meta.Start) < 0 || r.Last.Compare(sh.meta.End) > 0
 	// The record's own key counts, wherever its range is.
 	if key.Compare(r.First) < 0 {
 		r.First = key
@@ -44,7 +44,7 @@ func (f *misrouted) check(m *member, key shardlog.HashKey, r shardlog.HashRange)
 		}
 	}
 	if outside {
-		return fmt.Errorf("%w: keys %v to %v on a shard of %v to %v", shardlog.ErrWrongShard, r.First, r.Last, m.meta.Start, m.meta.End)
+		return fmt.Errorf("%w: keys %v to %v on a shard of %v to %v", shardlog.ErrWrongShard, r.First, r.Last, sh.meta.Start, sh.meta.End)
 	}
 	return shardlog.ErrNotTried
 }

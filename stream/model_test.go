@@ -190,7 +190,7 @@ func (m *model) run(steps int) {
 	m.verify()
 }
 
-// failed tells whether an operation was cut off by the kill, which is the only
+// failed reports whether an operation was cut off by the kill, which is the only
 // reason to fail.
 func (m *model) failed(err error) bool {
 	if err != nil && m.store != nil && m.store.died() {

@@ -25,7 +25,7 @@ import (
 // have been answered. In the end everything is there, and once. The number of
 // kills is that of TestKill.
 
-// onceKill tells a writer what to do.
+// onceKill says what a writer has to do.
 type onceKill struct {
 	seed       int64
 	durability Durability
@@ -67,7 +67,7 @@ func runAndKill(t *testing.T, spec onceKill, after time.Duration) {
 	require.Empty(t, stderr.String())
 }
 
-// How far a writer has got is in files beside the database: what is below the
+// How far a writer has got is in files next to the database: what is below the
 // number was answered.
 func progressFile(dir, name string) string { return filepath.Join(dir, name+".progress") }
 

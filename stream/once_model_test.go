@@ -98,7 +98,7 @@ func (m *onceModel) restart() {
 	}
 }
 
-// failed tells whether a call was cut off; nothing else may fail.
+// failed reports whether a call was cut off; nothing else may fail.
 func (m *onceModel) failed(err error) bool {
 	if m.store.died() && errors.Is(err, shardlog.ErrStorage) {
 		return true

@@ -50,7 +50,7 @@ func (f *flaky) turn(on bool) {
 	f.on = on
 }
 
-// Many calls at once, of one producer, with dedup IDs and in transactions, on a
+// Many calls at the same time, of one producer, with dedup IDs and in transactions, on a
 // store that refuses commits, whose callers often do not wait for the answer
 // and try again: everything is stored once. Epochs change meanwhile.
 func TestStoredOnceUnderStress(t *testing.T) {

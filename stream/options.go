@@ -18,9 +18,9 @@ type Durability uint8
 
 const (
 	// SyncAlways: every acknowledged write is on disk. Nothing acknowledged
-	// is lost with the power. Writes that come at the same time share a sync.
+	// is lost in a power failure. Writes that arrive at the same time share a sync.
 	SyncAlways Durability = iota
-	// SyncInterval: writes are acknowledged at once and brought to disk every
+	// SyncInterval: writes are acknowledged immediately and written to disk every
 	// Options.SyncInterval. A power loss may take the writes of about the
 	// last interval; what is older is safe.
 	SyncInterval

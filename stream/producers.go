@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/logstore"
 	"github.com/shardlog/shardlog/internal/once"
 )
 
@@ -44,8 +43,8 @@ func (st *Stream) onceStream() *once.Stream {
 func (st *Stream) lost(n shardlog.SequenceNumber) bool {
 	index, _ := n.Shard()
 	counter, _ := n.Counter()
-	m := st.routes.Load().find(logstore.Name(index))
-	return m != nil && m.s.Lost(counter)
+	sh := st.routes.Load().find(shardlog.ShardID(index))
+	return sh != nil && sh.s.Lost(counter)
 }
 
 // loadProducers reads which identities there are, but not their numbers, and

@@ -17,7 +17,7 @@ type putTry struct {
 	meta *streamMeta
 	req  *shardlog.PutRequest
 	keys []shardlog.HashKey // of each record
-	sc   *scratch
+	buf  *buffers
 	once once.Attempt // what is stored already, and what is to be stored
 
 	records []shardlog.Record // those of once.Todo
@@ -119,34 +119,34 @@ func (t *putTry) choose() {
 	st, req, a := t.st, t.req, &t.once
 	r := st.routes.Load()
 	now := time.Now()
-	over := map[*member]error{} // shards at their limit
+	over := map[*streamShard]error{} // shards at their limit
 	var refused misrouted
 	kept := a.Todo[:0]
-	t.targets = t.sc.targetsFor(len(a.Todo))[:0]
+	t.targets = t.buf.targetsFor(len(a.Todo))[:0]
 	for _, i := range a.Todo {
 		key := t.keys[i]
-		m := r.route(key)
+		sh := r.route(key)
 		var err error
 		if req.Ranges != nil {
-			err = refused.check(m, key, req.Ranges[i])
+			err = refused.check(sh, key, req.Ranges[i])
 		}
-		if err == nil && over[m] != nil {
-			err = over[m]
-			m.ctr.writeThrottles.Add(1)
+		if err == nil && over[sh] != nil {
+			err = over[sh]
+			sh.ctr.writeThrottles.Add(1)
 		}
-		if err == nil && m.lim != nil && m.lim.writes {
+		if err == nil && sh.lim != nil && sh.lim.writes {
 			// A smaller record may not slip past one that was refused: it
 			// could be of the same key.
-			if err = st.admit(m, now, &req.Records[i]); err != nil {
-				over[m] = err
+			if err = st.admit(sh, now, &req.Records[i]); err != nil {
+				over[sh] = err
 			}
 		}
 		if err != nil {
-			a.Results[i].Err = st.fail("put", m.s.Name(), err)
+			a.Results[i].Err = st.fail("put", sh.s.Name(), err)
 			a.Refuse(i)
 			continue
 		}
-		kept, t.targets = append(kept, i), append(t.targets, m.s)
+		kept, t.targets = append(kept, i), append(t.targets, sh.s)
 	}
 	a.Todo = kept
 	t.records, a.Out = req.Records, a.Results

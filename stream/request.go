@@ -55,14 +55,14 @@ func (st *Stream) PutRequest(ctx context.Context, req *shardlog.PutRequest) ([]s
 // request checks the records and tries to store them until nothing is in the way.
 func (st *Stream) request(ctx context.Context, req *shardlog.PutRequest) ([]shardlog.PutResult, error) {
 	meta := st.meta.Load()
-	sc := scratches.Get().(*scratch)
-	defer scratches.Put(sc)
-	keys, err := st.checkAll(req.Records, meta, sc)
+	buf := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(buf)
+	keys, err := st.checkAll(req.Records, meta, buf)
 	if err != nil {
 		return nil, st.fail("put", "", err)
 	}
 	for {
-		t := &putTry{st: st, meta: meta, req: req, keys: keys, sc: sc}
+		t := &putTry{st: st, meta: meta, req: req, keys: keys, buf: buf}
 		wait, err := t.try(ctx)
 		if err == nil && wait == nil {
 			return t.once.Results, nil
@@ -93,13 +93,13 @@ func (st *Stream) await(ctx context.Context, c <-chan struct{}) error {
 }
 
 // checkAll returns where the records belong, or all their faults.
-func (st *Stream) checkAll(records []shardlog.Record, meta *streamMeta, sc *scratch) ([]shardlog.HashKey, error) {
-	keys := sc.keysFor(len(records))
+func (st *Stream) checkAll(records []shardlog.Record, meta *streamMeta, buf *buffers) ([]shardlog.HashKey, error) {
+	keys := buf.keysFor(len(records))
 	limit, ids := min(meta.MaxRecordSize, st.db.largestRecord()), meta.idRule()
 	for i := range records {
 		r := &records[i]
 		var invalid *shardlog.InvalidError
-		keys[i], invalid = checkAndHash(r, limit, meta.Hash, &sc.hashes, ids)
+		keys[i], invalid = checkAndHash(r, limit, meta.Hash, &buf.hashes, ids)
 		if invalid == nil && r.DedupID != "" {
 			invalid = checkRecord(r, limit, ids) // checkAndHash need not have looked at the ID
 		}

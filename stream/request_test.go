@@ -170,7 +170,7 @@ func TestManyNumbersAboveDone(t *testing.T) {
 		st := create(t, db, "s", Config{Shards: 2, Retention: Forever})
 		epoch := openProducer(t, st, "p")
 		var first []shardlog.PutResult
-		n := uint64(1) // 0 is held up
+		n := uint64(1) // 0 is blocked
 		for round := range 2*once.MaxSlots + 10 {
 			next := n + uint64(20+round%7)
 			first = append(first, request(t, st, numberedRequest("p", epoch, 0, span(n, next)...))...)
@@ -209,7 +209,7 @@ func TestTheOlderOfTwoProducersIsFenced(t *testing.T) {
 			}
 			st = theStream(t, reopen())
 		}
-		// Numbers begin anew.
+		// Numbers begin again.
 		res := request(t, st, numberedRequest("p", newer, 0, 0, 1))
 		require.Equal(t, []bool{false, false}, duplicates(res))
 		requireOnce(t, st, "0", "0", "1", "1")
@@ -626,8 +626,8 @@ func TestSlotsOfAnEarlierEpoch(t *testing.T) {
 	})
 }
 
-// Numbers whose records went with the power are stored when they are sent again.
-func TestNumbersOfRecordsThatWereLostWithThePower(t *testing.T) {
+// Numbers whose records were lost in a power failure are stored when they are sent again.
+func TestNumbersOfRecordsLostInAPowerFailure(t *testing.T) {
 	store := newSurviving()
 	opts := &Options{Durability: SyncNever}
 	db := store.open(t, opts)

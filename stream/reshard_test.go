@@ -184,7 +184,7 @@ func TestReshardingUnderLoadKeepsEveryRecordOnceAndInOrder(t *testing.T) {
 	}
 }
 
-// A reader that waits at the end of a shard sees the children at once when the
+// A reader that waits at the end of a shard sees the children immediately when the
 // shard is closed.
 func TestEndOfAShardComesWithItsChildren(t *testing.T) {
 	st := create(t, openMem(t), "s", Config{})

@@ -10,11 +10,11 @@ import (
 )
 
 const (
-	// reclaimEvery is how often space is reclaimed at most, and how long
-	// compactions get to show an effect.
+	// reclaimEvery is the shortest time between two reclaims of space: compactions
+	// need some time to have an effect.
 	reclaimEvery = 200 * time.Millisecond
-	// expiryGrain bounds how often age is looked at: records may outlive
-	// their retention by this part of it, or a second if that is less.
+	// expiryGrain bounds how often ages are checked: records may outlive their
+	// retention by this fraction of it, or by a second if that is less.
 	expiryGrain = 100
 )
 
@@ -25,8 +25,8 @@ func (db *DB) wakeJanitor() {
 	}
 }
 
-// janitor applies retention and reclaims space. It sleeps until the next
-// record expires or the log says that there is work, so an idle database does
+// janitor applies retention and reclaims space. It sleeps until the next record
+// expires or the log reports that there is work, so an idle database does
 // nothing.
 func (db *DB) janitor() {
 	defer db.wg.Done()
@@ -65,7 +65,7 @@ func (db *DB) reclaim() (more bool) {
 	more, err := db.log.Reclaim()
 	if err != nil {
 		db.warn("reclaiming disk space failed", err)
-		// A full disk or a short failure heals; a broken store does not.
+		// There will be space again some time; a store that failed stays so.
 		return errors.Is(err, shardlog.ErrNoSpace)
 	}
 	return more
@@ -77,7 +77,8 @@ func (db *DB) warn(msg string, err error) {
 	}
 }
 
-// retain trims all streams and returns how long nothing will expire.
+// retain applies retention to all streams and returns how long nothing will
+// expire.
 func (db *DB) retain(ctx context.Context) time.Duration {
 	next := time.Hour
 	for _, st := range db.list() {
@@ -96,8 +97,8 @@ func (db *DB) retain(ctx context.Context) time.Duration {
 	return next
 }
 
-// retain removes what is over the stream's bounds, and closed shards that are
-// over; it returns how long nothing more will expire.
+// retain removes what exceeds the stream's bounds, and closed shards without
+// records; it returns how long nothing more will expire.
 func (st *Stream) retain(ctx context.Context) (time.Duration, error) {
 	meta := st.meta.Load()
 	next, err := st.expireProducers(ctx)
@@ -131,10 +132,10 @@ func (st *Stream) retain(ctx context.Context) (time.Duration, error) {
 func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Duration, err error) {
 	now := time.Now()
 	cutoff := now.Add(-age).UnixMilli()
-	next = min(time.Hour, age) // what is written from now on lasts that long
-	for _, m := range st.routes.Load().all {
+	next = min(time.Hour, age) // records written from now on last that long
+	for _, sh := range st.routes.Load().all {
 		var upto uint64
-		m.s.ScanPieces(func(end uint64, lastMs, _ int64) bool {
+		sh.s.ScanPieces(func(end uint64, lastMs, _ int64) bool {
 			if lastMs >= cutoff {
 				next = min(next, time.UnixMilli(lastMs+1).Add(age).Sub(now))
 				return false
@@ -143,7 +144,7 @@ func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Dura
 			return true
 		})
 		if upto > 0 {
-			if err := m.s.Trim(ctx, upto); err != nil {
+			if err := sh.s.Trim(ctx, upto); err != nil {
 				return 0, err
 			}
 		}
@@ -151,22 +152,22 @@ func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Dura
 	return next, nil
 }
 
-// dropExpired removes closed shards that have nothing to read any more. A
+// dropExpired removes closed shards that nothing can be read from any more. A
 // parent goes before its children, because a reader at its end asks it for
 // them: the parent's last record may expire after the children's time is over,
 // as arrivals are milliseconds and do not follow a clock that steps back.
 func (st *Stream) dropExpired(ctx context.Context, age time.Duration) (next time.Duration, err error) {
 	now := time.Now()
 	next = min(time.Hour, age)
-	for _, m := range st.routes.Load().all {
-		if !m.meta.Closed || !m.s.Info().Empty || st.routes.Load().hasParent(m) {
+	for _, sh := range st.routes.Load().all {
+		if !sh.meta.Closed || !sh.s.Info().Empty || st.routes.Load().hasParent(sh) {
 			continue
 		}
-		if left := time.UnixMilli(m.meta.ClosedAt).Add(age).Sub(now); left > 0 {
+		if left := time.UnixMilli(sh.meta.ClosedAt).Add(age).Sub(now); left > 0 {
 			next = min(next, left)
 			continue
 		}
-		if err := st.forget(ctx, m); err != nil {
+		if err := st.forget(ctx, sh); err != nil {
 			return 0, err
 		}
 	}
@@ -178,9 +179,9 @@ func grain(age time.Duration) time.Duration {
 	return min(max(age/expiryGrain, time.Millisecond), time.Second)
 }
 
-// closedAge is how long a closed shard is listed at least. Where records go by
-// bytes alone their shards must not stay for ever either: they are listed for
-// as long as Kinesis would list them by default.
+// closedAge is how long a closed shard is listed at least. Where records are
+// removed by bytes alone their shards must not stay forever either: they are
+// listed for as long as Kinesis would list them by default.
 func (m *streamMeta) closedAge() time.Duration {
 	if m.Retention == Forever && m.RetentionBytes > 0 {
 		return DefaultRetention
@@ -189,7 +190,7 @@ func (m *streamMeta) closedAge() time.Duration {
 }
 
 // forget removes a closed shard from the stream.
-func (st *Stream) forget(ctx context.Context, gone *member) error {
+func (st *Stream) forget(ctx context.Context, gone *streamShard) error {
 	if err := st.shape.Lock(ctx); err != nil {
 		return err
 	}
@@ -198,10 +199,10 @@ func (st *Stream) forget(ctx context.Context, gone *member) error {
 		return shardlog.ErrNotFound
 	}
 	old := st.routes.Load()
-	all := make([]*member, 0, len(old.all))
-	for _, m := range old.all {
-		if m.s != gone.s {
-			all = append(all, m)
+	all := make([]*streamShard, 0, len(old.all))
+	for _, sh := range old.all {
+		if sh.s != gone.s {
+			all = append(all, sh)
 		}
 	}
 	st.routes.Store(newRoutes(all))
@@ -209,40 +210,40 @@ func (st *Stream) forget(ctx context.Context, gone *member) error {
 	return st.dropShard(ctx, gone)
 }
 
-// piece is a stored run of records that is removed as a whole.
-type piece struct {
-	m            *member
+// chunk is a stored run of records that is removed as a whole.
+type chunk struct {
+	sh           *streamShard
 	end          uint64
 	lastMs, size int64
 }
 
-// shrink trims the oldest pieces until the stream is within its bytes.
+// shrink trims the oldest chunks until the stream is within its bytes.
 func (st *Stream) shrink(ctx context.Context, limit int64) error {
 	excess := st.usage.Bytes.Load() - limit
 	if excess <= 0 {
 		return nil
 	}
-	var pieces []piece
-	for _, m := range st.routes.Load().all {
+	var chunks []chunk
+	for _, sh := range st.routes.Load().all {
 		var sum int64
-		m.s.ScanPieces(func(end uint64, lastMs, size int64) bool {
-			pieces = append(pieces, piece{m, end, lastMs, size})
+		sh.s.ScanPieces(func(end uint64, lastMs, size int64) bool {
+			chunks = append(chunks, chunk{sh, end, lastMs, size})
 			sum += size
 			return sum < excess
 		})
 	}
-	// A stable sort keeps the order of each shard's pieces.
-	sort.SliceStable(pieces, func(i, j int) bool { return pieces[i].lastMs < pieces[j].lastMs })
-	upto := map[*member]uint64{}
-	for _, p := range pieces {
+	// A stable sort keeps the order of each shard's chunks.
+	sort.SliceStable(chunks, func(i, j int) bool { return chunks[i].lastMs < chunks[j].lastMs })
+	upto := map[*streamShard]uint64{}
+	for _, p := range chunks {
 		if excess <= 0 {
 			break
 		}
-		upto[p.m] = p.end
+		upto[p.sh] = p.end
 		excess -= p.size
 	}
-	for m, end := range upto {
-		if err := m.s.Trim(ctx, end); err != nil {
+	for sh, end := range upto {
+		if err := sh.s.Trim(ctx, end); err != nil {
 			return err
 		}
 	}

@@ -164,7 +164,7 @@ func requireTrimmed(t *testing.T, err error, from shardlog.Position, next shardl
 	require.Positive(t, trimmed.Missed)
 }
 
-// A reader that retention has overtaken is told so even if nothing is left,
+// A reader that retention has overtaken gets that error even if nothing is left,
 // and neither ends as if it had read everything nor spins.
 func TestIteratorsTellThatRetentionTookTheRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -12,8 +12,10 @@ import (
 	"github.com/shardlog/shardlog/shard"
 )
 
-// member is a shard of a stream. What of it changes, changes by replacement.
-type member struct {
+// streamShard is a shard as its stream sees it. It never changes: a call that changes
+// the shard puts another into the routes, with shape held. Lim and ctr have locks
+// of their own.
+type streamShard struct {
 	s      *logstore.Shard
 	handle *shard.Shard // what users get; the same as long as the shard exists
 	meta   shardMeta
@@ -21,51 +23,52 @@ type member struct {
 	ctr    *counters
 }
 
-func (m *member) index() uint32 { return m.s.ID().Shard }
+func (sh *streamShard) index() uint32 { return sh.s.ID().Shard }
 
-func (m *member) info() shardlog.ShardInfo {
-	i := m.s.Info()
+func (sh *streamShard) info() shardlog.ShardInfo {
+	i := sh.s.Info()
 	info := shardlog.ShardInfo{
-		ID: m.s.Name(), HashStart: m.meta.Start, HashEnd: m.meta.End,
-		First: i.First, Closed: m.meta.Closed, Created: time.Unix(m.meta.Created, 0),
+		ID: sh.s.Name(), HashStart: sh.meta.Start, HashEnd: sh.meta.End,
+		First: i.First, Closed: sh.meta.Closed, Created: time.Unix(sh.meta.Created, 0),
 	}
-	if m.meta.Closed {
+	if sh.meta.Closed {
 		if info.Last = i.Last; i.Last == i.First {
-			info.Last = shardlog.NewSequenceNumber(m.meta.Created, m.index(), m.meta.Base+1, m.meta.Created)
+			info.Last = shardlog.NewSequenceNumber(sh.meta.Created, sh.index(), sh.meta.Base+1, sh.meta.Created)
 		}
 	}
-	for _, p := range m.meta.Parents {
-		info.Parents = append(info.Parents, logstore.Name(p))
+	for _, p := range sh.meta.Parents {
+		info.Parents = append(info.Parents, shardlog.ShardID(p))
 	}
 	return info
 }
 
-// routes are the shards of a stream at one moment. They never change.
+// routes are the shards of a stream at one moment. They never change, so readers
+// need no lock.
 type routes struct {
-	all  []*member // by index, which puts parents before children
-	open []*member // by hash key range, without gaps or overlaps
-	// starts are the first hash keys of open but the first one's, as words.
+	all  []*streamShard // by index, which puts parents before children
+	open []*streamShard // by hash key range, without gaps or overlaps
+	// starts are the first hash keys of open[1:], as words: what route searches.
 	starts [][2]uint64
 }
 
-func newRoutes(all []*member) *routes {
+func newRoutes(all []*streamShard) *routes {
 	r := &routes{all: all}
 	sort.Slice(r.all, func(i, j int) bool { return r.all[i].index() < r.all[j].index() })
-	for _, m := range r.all {
-		if !m.meta.Closed {
-			r.open = append(r.open, m)
+	for _, sh := range r.all {
+		if !sh.meta.Closed {
+			r.open = append(r.open, sh)
 		}
 	}
 	sort.Slice(r.open, func(i, j int) bool { return r.open[i].meta.Start.Compare(r.open[j].meta.Start) < 0 })
-	for _, m := range r.open[min(1, len(r.open)):] {
-		hi, lo := m.meta.Start.Words()
+	for _, sh := range r.open[min(1, len(r.open)):] {
+		hi, lo := sh.meta.Start.Words()
 		r.starts = append(r.starts, [2]uint64{hi, lo})
 	}
 	return r
 }
 
 // route returns the open shard of a hash key.
-func (r *routes) route(k shardlog.HashKey) *member {
+func (r *routes) route(k shardlog.HashKey) *streamShard {
 	hi, lo := k.Words()
 	i, j := 0, len(r.starts) // the shard is one of open[i:j+1]
 	for i < j {
@@ -79,9 +82,9 @@ func (r *routes) route(k shardlog.HashKey) *member {
 	return r.open[i]
 }
 
-// current returns what the stream knows of one of its shards, or nil if
+// current returns the stream's view of a shard, or nil if
 // retention has removed it.
-func (r *routes) current(s *logstore.Shard) *member {
+func (r *routes) current(s *logstore.Shard) *streamShard {
 	i := sort.Search(len(r.all), func(i int) bool { return r.all[i].index() >= s.ID().Shard })
 	if i < len(r.all) && r.all[i].s == s {
 		return r.all[i]
@@ -89,14 +92,14 @@ func (r *routes) current(s *logstore.Shard) *member {
 	return nil
 }
 
-// member returns what the stream knows of one of its shards that is listed.
-func (r *routes) member(s *logstore.Shard) *member {
+// byShard returns the stream's view of a shard that is listed.
+func (r *routes) byShard(s *logstore.Shard) *streamShard {
 	i := sort.Search(len(r.all), func(i int) bool { return r.all[i].index() >= s.ID().Shard })
 	return r.all[i]
 }
 
 // find returns the shard with the ID, or nil.
-func (r *routes) find(id string) *member {
+func (r *routes) find(id string) *streamShard {
 	i := sort.Search(len(r.all), func(i int) bool { return r.all[i].s.Name() >= id })
 	if i < len(r.all) && r.all[i].s.Name() == id {
 		return r.all[i]
@@ -104,13 +107,13 @@ func (r *routes) find(id string) *member {
 	return nil
 }
 
-// children returns the IDs of the shards that were made from the one with the
-// index.
+// children returns the IDs of the shards that a split or merge of the one with
+// the index created.
 func (r *routes) children(index uint32) (ids []string) {
-	for _, m := range r.all {
-		for _, p := range m.meta.Parents {
+	for _, sh := range r.all {
+		for _, p := range sh.meta.Parents {
 			if p == index {
-				ids = append(ids, m.s.Name())
+				ids = append(ids, sh.s.Name())
 			}
 		}
 	}
@@ -118,9 +121,9 @@ func (r *routes) children(index uint32) (ids []string) {
 }
 
 // hasParent reports whether a shard that m was made from is still listed.
-func (r *routes) hasParent(m *member) bool {
-	for _, p := range m.meta.Parents {
-		if r.find(logstore.Name(p)) != nil {
+func (r *routes) hasParent(sh *streamShard) bool {
+	for _, p := range sh.meta.Parents {
+		if r.find(shardlog.ShardID(p)) != nil {
 			return true
 		}
 	}
@@ -133,7 +136,7 @@ func (h Hash) hashKey(r *shardlog.Record) shardlog.HashKey {
 	case r.ExplicitHashKey.IsSet():
 		return r.ExplicitHashKey
 	case h == XXHash:
-		// 64 bits decide; the rest only has to be some function of them.
+		// The upper 64 bits choose the shard; the rest need only depend on them.
 		sum := xxhash.Sum64String(r.PartitionKey)
 		return shardlog.NewHashKey(sum, bits.ReverseBytes64(sum))
 	}
@@ -150,8 +153,8 @@ func (h Hash) cachedKey(r *shardlog.Record, known *hashCache) shardlog.HashKey {
 }
 
 // evenRanges divides the hash keys into n ranges as Kinesis does: each has
-// floor(2^128/n) keys, and the last one takes what is left over. It returns
-// where each begins.
+// floor(2^128/n) keys, and the last one takes the remainder. It returns where each
+// begins.
 func evenRanges(n int) []shardlog.HashKey {
 	if n == 1 {
 		return []shardlog.HashKey{shardlog.NewHashKey(0, 0)}

@@ -9,12 +9,12 @@ import (
 
 // rowLocks let one writer at a time decide on a checkpoint row and store it, so
 // that a transaction can compare a row before its records get their numbers,
-// and the row is still that one when they are stored. Whoever takes several
-// takes them in the order of their keys. A lock is given back when the outcome
-// is known, which may be after its caller has gone.
+// and the row is still the same when they are stored. A transaction locks its rows
+// in the order of their keys, so that two cannot wait for each other. A lock is
+// released when the outcome is known, which may be after its caller has left.
 type rowLocks struct {
 	mu   sync.Mutex
-	held map[string]chan struct{} // closed when it is given back
+	held map[string]chan struct{} // closed when it is released
 }
 
 // lock waits for the row with the key.

@@ -24,11 +24,11 @@ func (st *Stream) shard(ctx context.Context, op, id string) (*shard.Shard, error
 	if err := st.enter(ctx, op); err != nil {
 		return nil, err
 	}
-	m := st.routes.Load().find(id)
-	if m == nil {
+	sh := st.routes.Load().find(id)
+	if sh == nil {
 		return nil, st.fail(op, id, shardlog.ErrNotFound)
 	}
-	return m.handle, nil
+	return sh.handle, nil
 }
 
 // Read implements shardlog.Source. It blocks for at most req.Wait. Errors match
@@ -110,17 +110,17 @@ func (st *Stream) PutIf(ctx context.Context, shardID string, expected shardlog.S
 }
 
 // shardOwner is what a shard's handle asks the stream. The shard may be closed
-// or removed meanwhile, so it holds no member but looks for the current one.
+// or removed meanwhile, so it looks for its current state each time.
 type shardOwner struct {
 	st *Stream
 	s  *logstore.Shard
 }
 
-// member returns the shard's current state. It fails with shardlog.ErrNotFound
+// current returns the shard's current state. It fails with shardlog.ErrNotFound
 // if retention has removed it.
-func (o *shardOwner) member() (*member, error) {
-	if m := o.st.routes.Load().current(o.s); m != nil {
-		return m, nil
+func (o *shardOwner) current() (*streamShard, error) {
+	if sh := o.st.routes.Load().current(o.s); sh != nil {
+		return sh, nil
 	}
 	return nil, shardlog.ErrNotFound
 }
@@ -132,7 +132,7 @@ func (o *shardOwner) Enter(ctx context.Context, op string) error {
 	if err := o.st.db.enter(ctx, op, o.st.name); err != nil {
 		return err
 	}
-	_, err := o.member()
+	_, err := o.current()
 	if o.st.deleted.Load() || err != nil {
 		return o.st.fail(op, o.s.Name(), shardlog.ErrNotFound)
 	}
@@ -144,21 +144,21 @@ func (o *shardOwner) Fail(op string, err error) error {
 }
 
 func (o *shardOwner) Describe() (shardlog.ShardInfo, error) {
-	m, err := o.member()
+	sh, err := o.current()
 	if err != nil {
 		return shardlog.ShardInfo{}, err
 	}
-	return m.info(), nil
+	return sh.info(), nil
 }
 
 func (o *shardOwner) AdmitRead(op string) error {
-	m, err := o.member()
+	sh, err := o.current()
 	if err != nil {
 		return o.Fail(op, err)
 	}
-	if m.lim != nil && m.lim.reads {
-		if wait := m.lim.read(time.Now()); wait > 0 {
-			m.ctr.readThrottles.Add(1)
+	if sh.lim != nil && sh.lim.reads {
+		if wait := sh.lim.read(time.Now()); wait > 0 {
+			sh.ctr.readThrottles.Add(1)
 			return &shardlog.Error{Op: op, Stream: o.st.name, Shard: o.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
 		}
 	}
@@ -166,17 +166,17 @@ func (o *shardOwner) AdmitRead(op string) error {
 }
 
 func (o *shardOwner) CountRead(p *shardlog.Page, dedicated bool) {
-	m, err := o.member()
+	sh, err := o.current()
 	if err != nil || dedicated {
 		return
 	}
-	m.ctr.behind.Store(int64(p.Behind))
-	if m.lim != nil && m.lim.reads {
+	sh.ctr.behind.Store(int64(p.Behind))
+	if sh.lim != nil && sh.lim.reads {
 		size := 0
 		for i := range p.Records {
 			size += p.Records[i].Size()
 		}
-		m.lim.readBytes(time.Now(), size)
+		sh.lim.readBytes(time.Now(), size)
 	}
 }
 
@@ -184,13 +184,13 @@ func (o *shardOwner) AwaitChange(ctx context.Context) error { return o.st.reshap
 
 func (o *shardOwner) Children() ([]string, error) {
 	r := o.st.routes.Load()
-	m := r.current(o.s)
-	if m == nil {
+	sh := r.current(o.s)
+	if sh == nil {
 		// Its children may be gone as well by now, which must not look as if
 		// there had never been any.
 		return nil, shardlog.ErrNotFound
 	}
-	return r.children(m.index()), nil
+	return r.children(sh.index()), nil
 }
 
 // Append is a transaction whose records all belong on this shard.
@@ -233,18 +233,18 @@ func (t *txTry) checkOnly() error {
 	if t.only == nil {
 		return nil
 	}
-	sc := scratches.Get().(*scratch)
-	defer scratches.Put(sc)
+	buf := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(buf)
 	for _, p := range t.parts {
-		m := p.st.routes.Load().current(t.only)
-		if m == nil {
+		sh := p.st.routes.Load().current(t.only)
+		if sh == nil {
 			return shardlog.ErrNotFound
 		}
-		if m.meta.Closed {
+		if sh.meta.Closed {
 			return shardlog.ErrShardClosed
 		}
 		for i := range p.req.Records {
-			if err := m.covers(i, p.meta.Hash.cachedKey(&p.req.Records[i], &sc.hashes)); err != nil {
+			if err := sh.covers(i, p.meta.Hash.cachedKey(&p.req.Records[i], &buf.hashes)); err != nil {
 				return err
 			}
 		}
@@ -254,9 +254,9 @@ func (t *txTry) checkOnly() error {
 
 // covers returns an error if the hash key of record i is not in the shard's
 // range.
-func (m *member) covers(i int, k shardlog.HashKey) error {
-	if k.Compare(m.meta.Start) < 0 || k.Compare(m.meta.End) > 0 {
-		return fmt.Errorf("%w: records[%d] has hash key %v, the shard has %v to %v", shardlog.ErrWrongShard, i, k, m.meta.Start, m.meta.End)
+func (sh *streamShard) covers(i int, k shardlog.HashKey) error {
+	if k.Compare(sh.meta.Start) < 0 || k.Compare(sh.meta.End) > 0 {
+		return fmt.Errorf("%w: records[%d] has hash key %v, the shard has %v to %v", shardlog.ErrWrongShard, i, k, sh.meta.Start, sh.meta.End)
 	}
 	return nil
 }
@@ -282,25 +282,25 @@ func (o *shardOwner) PutIf(ctx context.Context, expected shardlog.SequenceNumber
 		return nil, st.fail(op, id, err)
 	}
 	defer st.shape.RUnlock()
-	m, err := o.member()
+	sh, err := o.current()
 	if err != nil || st.deleted.Load() {
 		return nil, st.fail(op, id, shardlog.ErrNotFound)
 	}
-	if m.meta.Closed {
+	if sh.meta.Closed {
 		return nil, st.fail(op, id, shardlog.ErrShardClosed)
 	}
 	for i := range records {
-		if err := m.covers(i, meta.Hash.hashKey(&records[i])); err != nil {
+		if err := sh.covers(i, meta.Hash.hashKey(&records[i])); err != nil {
 			return nil, st.fail(op, id, err)
 		}
 	}
-	if m.lim != nil && m.lim.writes && len(records) > 0 {
-		if wait := m.lim.writeAll(time.Now(), len(records), size); wait > 0 {
-			m.ctr.writeThrottles.Add(int64(len(records)))
+	if sh.lim != nil && sh.lim.writes && len(records) > 0 {
+		if wait := sh.lim.writeAll(time.Now(), len(records), size); wait > 0 {
+			sh.ctr.writeThrottles.Add(int64(len(records)))
 			return nil, &shardlog.Error{Op: op, Stream: st.name, Shard: id, RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
 		}
 	}
-	seqs, err := st.db.log.AppendIf(ctx, m.s, expected, records)
+	seqs, err := st.db.log.AppendIf(ctx, sh.s, expected, records)
 	if err != nil {
 		return nil, st.fail(op, id, err)
 	}

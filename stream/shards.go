@@ -22,15 +22,16 @@ func (st *Stream) shardConfig(id logstore.ID, m *shardMeta) logstore.Config {
 	}
 }
 
-func (st *Stream) newMember(s *logstore.Shard, m shardMeta) *member {
-	return &member{s: s, handle: shard.New(s, &shardOwner{st, s}), meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
+func (st *Stream) newShard(s *logstore.Shard, m shardMeta) *streamShard {
+	return &streamShard{s: s, handle: shard.New(s, &shardOwner{st, s}), meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
 }
 
 // base returns the counter below those of a new shard. In a durable database
-// the shard's creation tells its numbers from those of any other, but for a
-// stream that is deleted and made again within a second, so the nanosecond is
-// above everything that is counted. One in memory forgets what it gave out, so
-// its numbers begin at the nanosecond, and none comes back when it is made again.
+// the second of the shard's creation, which is in each number, distinguishes them
+// from those of any other shard, unless a stream is deleted and recreated within
+// a second: so the nanosecond is in the upper half of the counter, above all that
+// is counted. A database in memory forgets what it gave out, so its numbers begin
+// at the nanosecond, and none is given out again when it is recreated.
 func (st *Stream) base(now time.Time) uint64 {
 	if st.db.opts.InMemory {
 		return uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)
@@ -51,43 +52,43 @@ func (st *Stream) firstShards(n int, now time.Time) []shardMeta {
 	return metas
 }
 
-// change describes the creation of shards with indexes from first on, and the
+// describeChange describes the creation of shards with indexes from first on, and the
 // closing of others, as one change of the log.
-func (st *Stream) change(first uint32, metas []shardMeta, closing []*member, closed []shardMeta) logstore.Change {
+func (st *Stream) describeChange(first uint32, metas []shardMeta, closing []*streamShard, closed []shardMeta) logstore.Change {
 	c := logstore.Change{}
 	for i := range metas {
 		c.Create = append(c.Create, st.shardConfig(logstore.ID{Stream: st.id, Shard: first + uint32(i)}, &metas[i]))
 	}
-	for _, m := range closing {
-		c.Close = append(c.Close, m.s)
+	for _, sh := range closing {
+		c.Close = append(c.Close, sh.s)
 	}
 	c.Apply = func(tx *logstore.Tx) error {
 		for i := range metas {
 			tx.Set(shardKey(c.Create[i].ID), mustJSON(&metas[i]))
 		}
-		for i, m := range closing {
-			closed[i] = m.meta
-			closed[i].Closed, closed[i].ClosedAt, closed[i].Last = true, time.Now().UnixMilli(), m.s.LastCounter()
-			tx.Set(shardKey(m.s.ID()), mustJSON(&closed[i]))
+		for i, sh := range closing {
+			closed[i] = sh.meta
+			closed[i].Closed, closed[i].ClosedAt, closed[i].Last = true, time.Now().UnixMilli(), sh.s.LastCounter()
+			tx.Set(shardKey(sh.s.ID()), mustJSON(&closed[i]))
 		}
 		return nil
 	}
 	return c
 }
 
-// check tells whether the open shards cover all hash keys once.
+// check returns an error unless the open shards cover each hash key once.
 func (r *routes) check() error {
 	if len(r.open) == 0 {
 		return errors.New("no open shard")
 	}
 	want := shardlog.NewHashKey(0, 0)
-	for i, m := range r.open {
-		if m.meta.Start != want {
-			return fmt.Errorf("%s begins at hash key %v, expected %v", m.s.Name(), m.meta.Start, want)
+	for i, sh := range r.open {
+		if sh.meta.Start != want {
+			return fmt.Errorf("%s begins at hash key %v, expected %v", sh.s.Name(), sh.meta.Start, want)
 		}
 		var more bool
-		if want, more = m.meta.End.Next(); more != (i+1 < len(r.open)) {
-			return fmt.Errorf("%s ends at hash key %v", m.s.Name(), m.meta.End)
+		if want, more = sh.meta.End.Next(); more != (i+1 < len(r.open)) {
+			return fmt.Errorf("%s ends at hash key %v", sh.s.Name(), sh.meta.End)
 		}
 	}
 	return nil
@@ -108,24 +109,24 @@ func (st *Stream) Split(ctx context.Context, shardID string, newStart shardlog.H
 		return nil, st.fail("split", shardID, err)
 	}
 	defer st.shape.Unlock()
-	m, err := st.openShard("split", shardID)
+	sh, err := st.openShard("split", shardID)
 	if err != nil {
 		return nil, err
 	}
 	if !newStart.IsSet() {
-		if m.meta.Start == m.meta.End {
+		if sh.meta.Start == sh.meta.End {
 			return nil, st.fail("split", shardID, &shardlog.InvalidError{Field: "shard", Value: shardID, Limit: "one with at least two hash keys"})
 		}
-		newStart = middle(m.meta.Start, m.meta.End)
+		newStart = middle(sh.meta.Start, sh.meta.End)
 	}
-	if newStart.Compare(m.meta.Start) <= 0 || newStart.Compare(m.meta.End) > 0 {
+	if newStart.Compare(sh.meta.Start) <= 0 || newStart.Compare(sh.meta.End) > 0 {
 		return nil, st.fail("split", shardID, &shardlog.InvalidError{Field: "newStart", Value: newStart.String(),
-			Limit: fmt.Sprintf("above %v and not above %v", m.meta.Start, m.meta.End)})
+			Limit: fmt.Sprintf("above %v and not above %v", sh.meta.Start, sh.meta.End)})
 	}
 	if err := st.checkCount(len(st.routes.Load().open) + 1); err != nil {
 		return nil, st.fail("split", shardID, err)
 	}
-	ids, err := st.reshape(ctx, []reshape{{parents: []*member{m}, starts: []shardlog.HashKey{m.meta.Start, newStart}, end: m.meta.End}})
+	ids, err := st.reshape(ctx, []replacement{{parents: []*streamShard{sh}, starts: []shardlog.HashKey{sh.meta.Start, newStart}, end: sh.meta.End}})
 	if err != nil {
 		return nil, st.fail("split", shardID, err)
 	}
@@ -157,7 +158,7 @@ func (st *Stream) Merge(ctx context.Context, shardID, adjacentID string) (string
 	if next, ok := a.meta.End.Next(); !ok || next != b.meta.Start {
 		return "", st.fail("merge", shardID, &shardlog.InvalidError{Field: "adjacentID", Value: adjacentID, Limit: "a shard whose hash key range is next to that of " + shardID})
 	}
-	ids, err := st.reshape(ctx, []reshape{{parents: []*member{a, b}, starts: []shardlog.HashKey{a.meta.Start}, end: b.meta.End}})
+	ids, err := st.reshape(ctx, []replacement{{parents: []*streamShard{a, b}, starts: []shardlog.HashKey{a.meta.Start}, end: b.meta.End}})
 	if err != nil {
 		return "", st.fail("merge", shardID, err)
 	}
@@ -166,8 +167,9 @@ func (st *Stream) Merge(ctx context.Context, shardID, adjacentID string) (string
 
 // Reshard changes the number of open shards to n with equal ranges of hash
 // keys, by splits and then merges. It is done in steps, each of which leaves a
-// complete stream; if ctx ends between two, the rest is not done, and calling
-// it again goes on. One Reshard waits for another of the same stream.
+// complete stream; if ctx ends before all are done, the error is that of
+// ctx, the rest is not done, and another call continues. One Reshard waits for
+// another of the same stream.
 func (st *Stream) Reshard(ctx context.Context, n int) error {
 	if err := st.enter(ctx, "reshard"); err != nil {
 		return err
@@ -215,17 +217,17 @@ func (st *Stream) reshardStep(ctx context.Context, bounds []shardlog.HashKey) (m
 
 // splitsAt returns splits at bounds, as many as one transaction takes. A shard
 // that has to be cut very often is cut in several steps.
-func splitsAt(open []*member, bounds []shardlog.HashKey) (steps []reshape) {
+func splitsAt(open []*streamShard, bounds []shardlog.HashKey) (steps []replacement) {
 	i, changed := 0, 0
-	for _, m := range open {
-		starts := []shardlog.HashKey{m.meta.Start}
-		for ; i < len(bounds) && bounds[i].Compare(m.meta.End) <= 0; i++ {
-			if bounds[i].Compare(m.meta.Start) > 0 && changed+len(starts) < shardsPerChange {
+	for _, sh := range open {
+		starts := []shardlog.HashKey{sh.meta.Start}
+		for ; i < len(bounds) && bounds[i].Compare(sh.meta.End) <= 0; i++ {
+			if bounds[i].Compare(sh.meta.Start) > 0 && changed+len(starts) < shardsPerChange {
 				starts = append(starts, bounds[i])
 			}
 		}
 		if len(starts) > 1 {
-			steps = append(steps, reshape{parents: []*member{m}, starts: starts, end: m.meta.End})
+			steps = append(steps, replacement{parents: []*streamShard{sh}, starts: starts, end: sh.meta.End})
 			changed += 1 + len(starts)
 		}
 		if changed+2 >= shardsPerChange {
@@ -235,14 +237,14 @@ func splitsAt(open []*member, bounds []shardlog.HashKey) (steps []reshape) {
 	return steps
 }
 
-func mergesBetween(open []*member, bounds []shardlog.HashKey) (steps []reshape) {
+func mergesBetween(open []*streamShard, bounds []shardlog.HashKey) (steps []replacement) {
 	isBound := make(map[shardlog.HashKey]bool, len(bounds))
 	for _, b := range bounds {
 		isBound[b] = true
 	}
 	for i := 0; i+1 < len(open) && 3*len(steps) < shardsPerChange; i++ {
 		if a, b := open[i], open[i+1]; !isBound[b.meta.Start] {
-			steps = append(steps, reshape{parents: []*member{a, b}, starts: []shardlog.HashKey{a.meta.Start}, end: b.meta.End})
+			steps = append(steps, replacement{parents: []*streamShard{a, b}, starts: []shardlog.HashKey{a.meta.Start}, end: b.meta.End})
 			i++
 		}
 	}
@@ -256,40 +258,41 @@ func (st *Stream) checkCount(n int) error {
 	return nil
 }
 
-func (st *Stream) openShard(op, shardID string) (*member, error) {
+func (st *Stream) openShard(op, shardID string) (*streamShard, error) {
 	if st.deleted.Load() {
 		return nil, st.fail(op, shardID, shardlog.ErrNotFound)
 	}
-	m := st.routes.Load().find(shardID)
-	if m == nil {
+	sh := st.routes.Load().find(shardID)
+	if sh == nil {
 		return nil, st.fail(op, shardID, shardlog.ErrNotFound)
 	}
-	if m.meta.Closed {
+	if sh.meta.Closed {
 		return nil, st.fail(op, shardID, shardlog.ErrShardClosed)
 	}
-	return m, nil
+	return sh, nil
 }
 
-// reshape replaces parents by children that begin at starts.
-type reshape struct {
-	parents []*member
+// replacement is a change of the shards: parents are closed, and children that
+// begin at starts take over their hash keys up to end.
+type replacement struct {
+	parents []*streamShard
 	starts  []shardlog.HashKey
 	end     shardlog.HashKey
 }
 
-// reshape makes several replacements in one transaction, with shape held, and
-// returns the IDs of the children in their order. It does not heed ctx once it
-// has begun: half a reshape is none.
-func (st *Stream) reshape(ctx context.Context, steps []reshape) ([]string, error) {
+// reshape makes replacements in one transaction, with shape held, and
+// returns the IDs of the children in their order. It does not respect ctx: half a
+// change of the shards would not be a valid set.
+func (st *Stream) reshape(ctx context.Context, steps []replacement) ([]string, error) {
 	now := time.Now()
 	old := st.routes.Load()
 	first := old.all[len(old.all)-1].index() + 1
 	var metas []shardMeta
-	var closing []*member
+	var closing []*streamShard
 	for _, r := range steps {
 		// A child's creation is later than its parents', at least by the
-		// second that sequence numbers can tell, also when reshards follow
-		// each other at once: numbers grow along the lineage.
+		// second that sequence numbers contain, also when one reshard follows
+		// another immediately: numbers grow along the lineage.
 		created := now.Unix()
 		var parents []uint32
 		for _, p := range r.parents {
@@ -306,30 +309,30 @@ func (st *Stream) reshape(ctx context.Context, steps []reshape) ([]string, error
 		}
 	}
 	closed := make([]shardMeta, len(closing))
-	created, err := st.db.log.Change(context.WithoutCancel(ctx), st.change(first, metas, closing, closed))
+	created, err := st.db.log.Change(context.WithoutCancel(ctx), st.describeChange(first, metas, closing, closed))
 	if err != nil {
 		return nil, err
 	}
 	return st.install(old, metas, created, closing, closed), nil
 }
 
-// install makes a change of the shards visible.
-func (st *Stream) install(old *routes, metas []shardMeta, created []*logstore.Shard, closing []*member, closed []shardMeta) []string {
-	replaced := make(map[*member]*member, len(closing))
-	for i, m := range closing {
-		replaced[m] = &member{s: m.s, handle: m.handle, meta: closed[i], lim: m.lim, ctr: m.ctr}
+// install makes a change of the shards visible, with shape held.
+func (st *Stream) install(old *routes, metas []shardMeta, created []*logstore.Shard, closing []*streamShard, closed []shardMeta) []string {
+	replaced := make(map[*streamShard]*streamShard, len(closing))
+	for i, sh := range closing {
+		replaced[sh] = &streamShard{s: sh.s, handle: sh.handle, meta: closed[i], lim: sh.lim, ctr: sh.ctr}
 	}
-	all := make([]*member, 0, len(old.all)+len(created))
-	for _, m := range old.all {
-		if r := replaced[m]; r != nil {
-			m = r
+	all := make([]*streamShard, 0, len(old.all)+len(created))
+	for _, sh := range old.all {
+		if r := replaced[sh]; r != nil {
+			sh = r
 		}
-		all = append(all, m)
+		all = append(all, sh)
 	}
 	ids := make([]string, len(created))
 	for i, s := range created {
 		ids[i] = s.Name()
-		all = append(all, st.newMember(s, metas[i]))
+		all = append(all, st.newShard(s, metas[i]))
 	}
 	st.routes.Store(newRoutes(all))
 	return ids
@@ -381,8 +384,8 @@ func (st *Stream) markDeleted(ctx context.Context) error {
 
 // drop removes the records of a deleted stream, and what else is stored of it.
 func (st *Stream) drop(ctx context.Context) error {
-	for _, m := range st.routes.Load().all {
-		if err := st.dropShard(ctx, m); err != nil {
+	for _, sh := range st.routes.Load().all {
+		if err := st.dropShard(ctx, sh); err != nil {
 			return err
 		}
 	}
@@ -395,9 +398,9 @@ func (st *Stream) drop(ctx context.Context) error {
 	})
 }
 
-func (st *Stream) dropShard(ctx context.Context, m *member) error {
-	return st.db.log.Drop(ctx, m.s, func(tx *logstore.Tx) error {
-		tx.Delete(shardKey(m.s.ID()))
+func (st *Stream) dropShard(ctx context.Context, sh *streamShard) error {
+	return st.db.log.Drop(ctx, sh.s, func(tx *logstore.Tx) error {
+		tx.Delete(shardKey(sh.s.ID()))
 		return nil
 	})
 }

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// counters are what a member counts besides its shard.
+// counters count what a logstore.Shard does not. They outlive a streamShard that
+// is replaced.
 type counters struct {
 	writeThrottles, readThrottles atomic.Int64
 	behind                        atomic.Int64 // of the last page read, nanoseconds
@@ -50,8 +51,7 @@ type StreamStats struct {
 type ShardStats struct {
 	ID     string
 	Closed bool
-	// Records and Bytes can be read; Bytes as stored. Blocks are the stored
-	// pieces.
+	// Records and Bytes can be read; Bytes as stored, in Blocks blocks.
 	Records, Bytes, Blocks int64
 	// RecordsIn and BytesIn were stored, RecordsOut and BytesOut delivered;
 	// bytes as users count them.
@@ -70,13 +70,13 @@ type ShardStats struct {
 func (st *Stream) Stats() StreamStats {
 	s := StreamStats{Bytes: st.usage.Bytes.Load(), Duplicates: st.duplicates.Load(), Misrouted: st.misrouted.Load()}
 	s.Producers, s.DedupIDs = st.producers.Len(), st.dedup.Len()
-	for _, m := range st.routes.Load().all {
-		i := m.s.Info()
+	for _, sh := range st.routes.Load().all {
+		i := sh.s.Info()
 		ss := ShardStats{
-			ID: m.s.Name(), Closed: m.meta.Closed, Records: i.Records, Bytes: i.Bytes, Blocks: i.Blocks,
+			ID: sh.s.Name(), Closed: sh.meta.Closed, Records: i.Records, Bytes: i.Bytes, Blocks: i.Blocks,
 			RecordsIn: i.RecordsIn, BytesIn: i.BytesIn, RecordsOut: i.RecordsOut, BytesOut: i.BytesOut, BlocksWritten: i.BlocksWritten,
-			WriteThrottles: m.ctr.writeThrottles.Load(), ReadThrottles: m.ctr.readThrottles.Load(),
-			Behind: time.Duration(m.ctr.behind.Load()),
+			WriteThrottles: sh.ctr.writeThrottles.Load(), ReadThrottles: sh.ctr.readThrottles.Load(),
+			Behind: time.Duration(sh.ctr.behind.Load()),
 		}
 		if !i.Empty {
 			ss.OldestAge = time.Since(i.Oldest)

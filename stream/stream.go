@@ -25,7 +25,7 @@ type Stream struct {
 	// shape is read-held by writers until their records are committed, and held
 	// by whatever changes the set of open shards, so that a writer never meets
 	// a shard that is being closed. It and config are held across commits, so
-	// whoever waits for them respects its context.
+	// waits for them end with the context of the caller.
 	shape   *ctxsync.RWMutex
 	routes  atomic.Pointer[routes] // replaced with shape held
 	config  ctxsync.Mutex
@@ -120,8 +120,8 @@ func (st *Stream) Shards(ctx context.Context) ([]shardlog.ShardInfo, error) {
 	}
 	all := st.routes.Load().all
 	infos := make([]shardlog.ShardInfo, len(all))
-	for i, m := range all {
-		infos[i] = m.info()
+	for i, sh := range all {
+		infos[i] = sh.info()
 	}
 	return infos, nil
 }
@@ -144,9 +144,9 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 		return res[0], nil
 	}
 	meta := st.meta.Load()
-	sc := scratches.Get().(*scratch)
-	key, invalid := checkAndHash(&r, min(meta.MaxRecordSize, st.db.largestRecord()), meta.Hash, &sc.hashes, idsOff)
-	scratches.Put(sc)
+	buf := bufferPool.Get().(*buffers)
+	key, invalid := checkAndHash(&r, min(meta.MaxRecordSize, st.db.largestRecord()), meta.Hash, &buf.hashes, idsOff)
+	bufferPool.Put(buf)
 	if invalid != nil {
 		return shardlog.PutResult{}, st.fail("put", "", invalid)
 	}
@@ -157,27 +157,27 @@ func (st *Stream) Put(ctx context.Context, r shardlog.Record) (shardlog.PutResul
 	if st.deleted.Load() {
 		return shardlog.PutResult{}, st.fail("put", "", shardlog.ErrNotFound)
 	}
-	m := st.routes.Load().route(key)
-	if m.lim != nil && m.lim.writes {
-		if err := st.admit(m, time.Now(), &r); err != nil {
+	sh := st.routes.Load().route(key)
+	if sh.lim != nil && sh.lim.writes {
+		if err := st.admit(sh, time.Now(), &r); err != nil {
 			return shardlog.PutResult{}, err
 		}
 	}
-	seq, err := st.db.log.AppendOne(ctx, m.s, &r)
+	seq, err := st.db.log.AppendOne(ctx, sh.s, &r)
 	if err != nil {
-		return shardlog.PutResult{}, st.fail("put", m.s.Name(), err)
+		return shardlog.PutResult{}, st.fail("put", sh.s.Name(), err)
 	}
-	return shardlog.PutResult{ShardID: m.s.Name(), Sequence: seq}, nil
+	return shardlog.PutResult{ShardID: sh.s.Name(), Sequence: seq}, nil
 }
 
 // admit takes what a record costs from its shard's write limits.
-func (st *Stream) admit(m *member, now time.Time, r *shardlog.Record) error {
-	wait := m.lim.write(now, r.Size())
+func (st *Stream) admit(sh *streamShard, now time.Time, r *shardlog.Record) error {
+	wait := sh.lim.write(now, r.Size())
 	if wait == 0 {
 		return nil
 	}
-	m.ctr.writeThrottles.Add(1)
-	return &shardlog.Error{Op: "put", Stream: st.name, Shard: m.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+	sh.ctr.writeThrottles.Add(1)
+	return &shardlog.Error{Op: "put", Stream: st.name, Shard: sh.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
 }
 
 // PutRecords implements shardlog.Sink. It blocks until the records are as
@@ -208,8 +208,8 @@ func (st *Stream) PutRecords(ctx context.Context, records []shardlog.Record) ([]
 // stores nothing.
 func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (res []shardlog.PutResult, withIDs bool, err error) {
 	meta := st.meta.Load()
-	sc := scratches.Get().(*scratch)
-	defer scratches.Put(sc)
+	buf := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(buf)
 	if err := st.shape.RLock(ctx); err != nil {
 		return nil, false, err
 	}
@@ -217,20 +217,20 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 	if st.deleted.Load() {
 		return nil, false, shardlog.ErrNotFound
 	}
-	r, targets := st.routes.Load(), sc.targetsFor(len(records))
+	r, targets := st.routes.Load(), buf.targetsFor(len(records))
 	limit := min(meta.MaxRecordSize, st.db.largestRecord())
 	limited := false
 	for i := range records {
-		key, invalid := checkAndHash(&records[i], limit, meta.Hash, &sc.hashes, idsOff)
+		key, invalid := checkAndHash(&records[i], limit, meta.Hash, &buf.hashes, idsOff)
 		if records[i].DedupID != "" {
 			return nil, true, nil
 		}
 		if invalid != nil {
 			return nil, false, checkRecords(records, limit, meta.idRule())
 		}
-		m := r.route(key)
-		targets[i] = m.s
-		limited = limited || m.lim != nil && m.lim.writes
+		sh := r.route(key)
+		targets[i] = sh.s
+		limited = limited || sh.lim != nil && sh.lim.writes
 	}
 	res = make([]shardlog.PutResult, len(records))
 	if limited {
@@ -244,20 +244,20 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 
 // putLimited appends those records that the shards' limits admit.
 func (st *Stream) putLimited(ctx context.Context, r *routes, records []shardlog.Record, targets []*logstore.Shard, res []shardlog.PutResult) error {
-	now, over := time.Now(), map[*member]error{} // shards at their limit
+	now, over := time.Now(), map[*streamShard]error{} // shards at their limit
 	admitted := len(records)
 	for i := range records {
-		m := r.member(targets[i])
-		if m.lim == nil || !m.lim.writes {
+		sh := r.byShard(targets[i])
+		if sh.lim == nil || !sh.lim.writes {
 			continue
 		}
 		// A smaller record may not slip past one that was refused: it could
 		// be of the same key.
-		if err := over[m]; err != nil {
-			m.ctr.writeThrottles.Add(1)
+		if err := over[sh]; err != nil {
+			sh.ctr.writeThrottles.Add(1)
 			res[i].Err = err
-		} else if res[i].Err = st.admit(m, now, &records[i]); res[i].Err != nil {
-			over[m] = res[i].Err
+		} else if res[i].Err = st.admit(sh, now, &records[i]); res[i].Err != nil {
+			over[sh] = res[i].Err
 		}
 		if res[i].Err != nil {
 			admitted--
@@ -289,7 +289,7 @@ func (st *Stream) putSome(ctx context.Context, records []shardlog.Record, target
 	return nil
 }
 
-// wrapErrors tells in results where an error was.
+// wrapErrors adds to the errors of results where they arose.
 func (st *Stream) wrapErrors(targets []*logstore.Shard, res []shardlog.PutResult) {
 	for i := range res {
 		if res[i].Err != nil {
@@ -298,7 +298,7 @@ func (st *Stream) wrapErrors(targets []*logstore.Shard, res []shardlog.PutResult
 	}
 }
 
-// checkRecords finds the faults of records; at most ten are told.
+// checkRecords returns the faults of records, at most ten of them.
 func checkRecords(records []shardlog.Record, maxSize int, ids idRule) error {
 	var errs []error
 	for i := range records {
@@ -315,7 +315,7 @@ func checkRecords(records []shardlog.Record, maxSize int, ids idRule) error {
 }
 
 // checkAndHash returns where a valid record belongs, or what is wrong with it;
-// its dedup ID need not be looked at.
+// it need not look at the dedup ID.
 func checkAndHash(r *shardlog.Record, maxSize int, hash Hash, known *hashCache, ids idRule) (shardlog.HashKey, *shardlog.InvalidError) {
 	k := r.PartitionKey
 	if r.ExplicitHashKey.IsSet() || hash != MD5 || len(k) > hashCacheKey {
@@ -354,8 +354,8 @@ func (st *Stream) reshaped(ctx context.Context) error {
 	return st.orDeleted(nil)
 }
 
-// orDeleted returns shardlog.ErrNotFound if the stream was deleted: readers are
-// to be told that, rather than how the deletion looks to them.
+// orDeleted returns shardlog.ErrNotFound if the stream was deleted: that is
+// more useful to readers than what the deletion looks like to them.
 func (st *Stream) orDeleted(err error) error {
 	if st.deleted.Load() {
 		return shardlog.ErrNotFound

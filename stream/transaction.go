@@ -67,7 +67,7 @@ func (db *DB) Begin() *Tx { return &Tx{db: db} }
 
 // Put adds records of a stream. They are kept until Commit returns and must not
 // be changed before; records of one partition key keep their order. Faults are
-// told by Commit.
+// reported by Commit.
 func (tx *Tx) Put(st *Stream, records ...shardlog.Record) {
 	if st == nil || st.db != tx.db {
 		tx.fault(&shardlog.InvalidError{Field: "stream", Value: nameOf(st), Limit: "one of the transaction's database"})
@@ -105,7 +105,7 @@ func (tx *Tx) fault(err error) {
 }
 
 // Checkpoint adds a row of DB.Checkpoints, as Store.Update would store it: on
-// the condition that the row's Version is l.Version. With Version 0 it is made,
+// the condition that the row's Version is l.Version. With Version 0 it is created,
 // as by Store.Create.
 func (tx *Tx) Checkpoint(l checkpoint.Lease) { tx.rows = append(tx.rows, l.Clone()) }
 
@@ -117,7 +117,7 @@ func (tx *Tx) Checkpoint(l checkpoint.Lease) { tx.rows = append(tx.rows, l.Clone
 // transaction that fails.
 //
 // It waits for other writers of the same rows, and writers of the same rows
-// wait for it; it holds up nobody else. Reshards wait for it, as for any writer.
+// wait for it; it blocks nobody else. Reshards wait for it, as for any writer.
 //
 // The error matches shardlog.ErrInvalid, with all faults, for bad records and
 // rows and where a bound is broken (MaxTxBytes, MaxTxRecords, MaxTxRows);
@@ -125,9 +125,10 @@ func (tx *Tx) Checkpoint(l checkpoint.Lease) { tx.rows = append(tx.rows, l.Clone
 // ErrThroughputExceeded with a time to wait if a shard's limit does not admit
 // its records; ErrNotFound for a stream that was deleted; ErrNoSpace,
 // ErrStorage or ErrClosed; or ErrUnknownOutcome if ctx ends while the
-// transaction is under way. Then its row tells whether it was stored, and so do
-// its records' dedup IDs when they are put again. After any but the last, nothing was stored, and
-// Commit may be tried again. After it returned nil it must not be called again.
+// transaction is under way. Then its rows show whether it was stored, and so do
+// its records' dedup IDs when they are put again. After any error but the last,
+// nothing was stored, and Commit may be called again. After it returned nil it
+// must not be called again.
 func (tx *Tx) Commit(ctx context.Context) (TxResult, error) {
 	if err := tx.db.enter(ctx, "commit", ""); err != nil {
 		return TxResult{}, err

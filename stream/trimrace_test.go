@@ -13,7 +13,7 @@ import (
 )
 
 // slowPublish is a store whose commits return late: what they changed can be
-// read before the log goes on.
+// read before the log continues.
 type slowPublish struct {
 	*surviving
 	committed func()

@@ -94,8 +94,8 @@ func (t *txTry) release() {
 // route finds the shards of the records and checks whether their limits admit
 // all of them.
 func (t *txTry) route() (records []shardlog.Record, targets []*logstore.Shard, out []shardlog.PutResult, arrivals []int64, err error) {
-	sc := scratches.Get().(*scratch)
-	defer scratches.Put(sc)
+	buf := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(buf)
 	n := 0
 	for _, p := range t.parts {
 		n += len(p.once.Todo)
@@ -111,12 +111,12 @@ func (t *txTry) route() (records []shardlog.Record, targets []*logstore.Shard, o
 	for _, p := range t.parts {
 		r := p.st.routes.Load()
 		for _, i := range p.once.Todo {
-			m := r.route(p.meta.Hash.cachedKey(&p.req.Records[i], &sc.hashes))
-			if targets = append(targets, m.s); !whole {
+			sh := r.route(p.meta.Hash.cachedKey(&p.req.Records[i], &buf.hashes))
+			if targets = append(targets, sh.s); !whole {
 				records = append(records, p.req.Records[i])
 			}
-			if m.lim != nil && m.lim.writes {
-				loads.add(p.st, m, p.req.Records[i].Size())
+			if sh.lim != nil && sh.lim.writes {
+				loads.add(p.st, sh, p.req.Records[i].Size())
 			}
 		}
 	}
@@ -134,18 +134,18 @@ func (t *txTry) route() (records []shardlog.Record, targets []*logstore.Shard, o
 }
 
 // txLoads are what a transaction would store on shards with write limits.
-type txLoads map[*member]*txLoad
+type txLoads map[*streamShard]*txLoad
 
 type txLoad struct {
 	st             *Stream
 	records, bytes int
 }
 
-func (loads txLoads) add(st *Stream, m *member, size int) {
-	l := loads[m]
+func (loads txLoads) add(st *Stream, sh *streamShard, size int) {
+	l := loads[sh]
 	if l == nil {
 		l = &txLoad{st: st}
-		loads[m] = l
+		loads[sh] = l
 	}
 	l.records++
 	l.bytes += size
@@ -154,14 +154,14 @@ func (loads txLoads) add(st *Stream, m *member, size int) {
 // admit takes what the records cost from the limits of their shards, of all or of
 // none.
 func (loads txLoads) admit(now time.Time) error {
-	for m, l := range loads {
-		if wait := m.lim.wait(now, l.records, l.bytes); wait > 0 {
-			m.ctr.writeThrottles.Add(int64(l.records))
-			return &shardlog.Error{Op: "put", Stream: l.st.name, Shard: m.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
+	for sh, l := range loads {
+		if wait := sh.lim.wait(now, l.records, l.bytes); wait > 0 {
+			sh.ctr.writeThrottles.Add(int64(l.records))
+			return &shardlog.Error{Op: "put", Stream: l.st.name, Shard: sh.s.Name(), RetryAfter: wait, Err: shardlog.ErrThroughputExceeded}
 		}
 	}
-	for m, l := range loads {
-		m.lim.spendWrites(now, l.records, l.bytes)
+	for sh, l := range loads {
+		sh.lim.spendWrites(now, l.records, l.bytes)
 	}
 	return nil
 }

@@ -11,10 +11,12 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
+// streamARN returns the ARN of a stream.
 func streamARN(sc awswire.Scope, name string) string {
 	return sc.ARN(serviceName, "stream/"+name)
 }
 
+// consumerARN returns the ARN of a consumer of a stream.
 func consumerARN(sc awswire.Scope, stream string, con *consumer) string {
 	return streamARN(sc, stream) + "/consumer/" + con.suffix()
 }

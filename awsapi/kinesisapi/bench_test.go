@@ -147,8 +147,8 @@ func puts() []putCase {
 	}
 }
 
-// BenchmarkHTTP measures requests with ready bodies over the loopback, beside
-// a bare handler. ReportMetric gives records a second.
+// BenchmarkHTTP measures requests with ready bodies over the loopback, and
+// a bare handler for comparison. ReportMetric gives records a second.
 func BenchmarkHTTP(b *testing.B) {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	require.NoError(b, err)

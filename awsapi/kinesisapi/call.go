@@ -75,6 +75,8 @@ func (c *call) stream() (*streamState, error) {
 	return c.streamBy(c.In.Text("StreamName"), c.In.Text("StreamARN"))
 }
 
+// streamBy finds a stream by name or by ARN, and sets what the call knows of it.
+// An ARN names account and region itself: they replace those of the credential.
 func (c *call) streamBy(name, arn string) (*streamState, error) {
 	if arn != "" {
 		p, ok := parseARN(arn)
@@ -175,8 +177,9 @@ func (c *call) deleteLater(s *streamState, lasts time.Duration) {
 		case <-timer.C:
 		case <-life.Context().Done():
 		}
-		// The client was told that the stream goes, so no request ends this. If
-		// the database fails, the stream is there when it is opened again.
+		// The client has its answer that the stream goes, so the end of its
+		// request does not end this. If the database fails, the stream is there
+		// when it is opened again.
 		if err := streams.remove(context.Background(), s); err != nil && logger != nil {
 			logger.Error("kinesis: a stream was not deleted", "stream", s.st.Name(), "error", err)
 		}

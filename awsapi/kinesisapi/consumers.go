@@ -28,6 +28,8 @@ func replaceConsumer(ctx context.Context, s *streamState, con *consumer, change 
 	return nil
 }
 
+// writeConsumer writes the structure Consumer, or ConsumerDescription, which has
+// the stream as well.
 func writeConsumer(c *call, con *consumer, withStream bool) {
 	e := &c.Out
 	e.Open()
@@ -41,6 +43,8 @@ func writeConsumer(c *call, con *consumer, withStream bool) {
 	e.Close()
 }
 
+// registerStreamConsumer carries out RegisterStreamConsumer. The stream has to be
+// ACTIVE, so that a consumer is not left to a stream that is being deleted.
 func registerStreamConsumer(c *call) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -71,7 +75,7 @@ func registerStreamConsumer(c *call) error {
 	if err := replaceConsumer(c.Ctx, s, con, func(next *consumer) { next.Tags = tags }); err != nil {
 		return err
 	}
-	// AWS answers with CREATING, however soon it is ACTIVE.
+	// AWS answers with CREATING, even if the consumer is ACTIVE right away.
 	shown.change = &transition{statusCreating, now.Add(time.Hour)}
 	c.Out.Open()
 	c.Out.Key("Consumer")
@@ -80,7 +84,8 @@ func registerStreamConsumer(c *call) error {
 	return nil
 }
 
-// findConsumer finds the one that a request names, by ARN or by stream and name.
+// findConsumer finds the consumer that a request names, by ARN or by stream and
+// name.
 func findConsumer(c *call) (*streamState, *consumer, error) {
 	arn, ofStream, name := c.In.Text("ConsumerARN"), c.In.Text("StreamARN"), c.In.Text("ConsumerName")
 	if arn == "" && (ofStream == "" || name == "") {
@@ -113,6 +118,9 @@ func findConsumer(c *call) (*streamState, *consumer, error) {
 	return s, con, nil
 }
 
+// deregisterStreamConsumer carries out DeregisterStreamConsumer, and ends the
+// subscriptions of the consumer. It is found again under the lock, because
+// another request may have deregistered it meanwhile.
 func deregisterStreamConsumer(c *call) error {
 	s, con, err := findConsumer(c)
 	if err != nil {
@@ -124,8 +132,8 @@ func deregisterStreamConsumer(c *call) error {
 	if con = s.consumers.find(con.Name, now); con == nil || con.status(now) == statusDeleting {
 		return awswire.Errorf(codeInUse, "The consumer is being deleted.")
 	}
-	// It is gone when the database is opened again, whatever its state shows
-	// until then.
+	// It is stored as gone from now on: DELETING is only shown, and does not
+	// outlast the process.
 	if err := s.st.SetAttributes(c.Ctx, map[string]string{attrConsumer + con.Name: "", attrPolicy + con.suffix(): ""}); err != nil {
 		return err
 	}
@@ -136,6 +144,7 @@ func deregisterStreamConsumer(c *call) error {
 	return nil
 }
 
+// describeStreamConsumer carries out DescribeStreamConsumer.
 func describeStreamConsumer(c *call) error {
 	_, con, err := findConsumer(c)
 	if err != nil {
@@ -148,6 +157,8 @@ func describeStreamConsumer(c *call) error {
 	return nil
 }
 
+// listStreamConsumers carries out ListStreamConsumers. A page continues after a
+// name, so consumers that come and go between two pages do no harm.
 func listStreamConsumers(c *call) error {
 	s, err := c.stream()
 	if err != nil {

@@ -22,6 +22,7 @@ type consumer struct {
 	change *transition // nil for ACTIVE
 }
 
+// status returns the state at a time.
 func (con *consumer) status(now time.Time) string { return con.change.statusAt(now) }
 
 // gone reports whether the consumer was deregistered and that is complete.

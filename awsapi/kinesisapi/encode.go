@@ -9,8 +9,6 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// What several operations write.
-
 // writeSequence writes a sequence number, without allocating its text.
 func writeSequence(e *awswire.Encoder, n shardlog.SequenceNumber) {
 	var digits [57]byte
@@ -54,6 +52,7 @@ func writeShards(e *awswire.Encoder, list []shardlog.ShardInfo) {
 	e.EndList()
 }
 
+// writeHashRange writes the member HashKeyRange.
 func writeHashRange(e *awswire.Encoder, s *shardlog.ShardInfo) {
 	e.Key("HashKeyRange")
 	e.Open()
@@ -62,6 +61,7 @@ func writeHashRange(e *awswire.Encoder, s *shardlog.ShardInfo) {
 	e.Close()
 }
 
+// writeShard writes the structure Shard.
 func writeShard(e *awswire.Encoder, s *shardlog.ShardInfo) {
 	e.Open()
 	e.TextField("ShardId", s.ID)
@@ -110,8 +110,8 @@ func writeChildren(ctx context.Context, e *awswire.Encoder, st *stream.Stream, i
 	return nil
 }
 
-// behind returns how far a page is behind, in milliseconds; 0 only where
-// nothing follows.
+// behind returns MillisBehindLatest of a page. It is 0 only if nothing follows,
+// because clients take 0 for the tip of the shard.
 func behind(p *shardlog.Page) int64 {
 	if p.BehindRecords == 0 {
 		return 0

@@ -17,18 +17,23 @@ const (
 	codeThroughput = "ProvisionedThroughputExceededException"
 )
 
+// invalid returns an InvalidArgumentException, for what the constraints of the
+// model do not cover.
 func invalid(format string, args ...any) *awswire.Error {
 	return awswire.Errorf(codeInvalid, format, args...)
 }
 
+// noStream names the stream and not its ARN, also where the request has an ARN.
 func noStream(sc awswire.Scope, name string) *awswire.Error {
 	return awswire.Errorf(codeNotFound, "Stream %s under account %s not found.", name, sc.Account)
 }
 
+// streamExists is for a name that is taken in the account and region.
 func streamExists(sc awswire.Scope, name string) *awswire.Error {
 	return awswire.Errorf(codeInUse, "Stream %s under account %s already exists.", name, sc.Account)
 }
 
+// notActive is for operations that need an ACTIVE stream.
 func notActive(sc awswire.Scope, name, status string) *awswire.Error {
 	return awswire.Errorf(codeInUse, "Stream %s under account %s not ACTIVE, instead in state %s", name, sc.Account, status)
 }
@@ -43,10 +48,12 @@ func missingShard(sc awswire.Scope, shardID, stream string) *awswire.Error {
 	return awswire.Errorf(codeNotFound, "Shard %s in stream %s under account %s does not exist", shardID, stream, sc.Account)
 }
 
+// noConsumer repeats what the request has: an ARN, or a name and a stream.
 func noConsumer(what string) *awswire.Error {
 	return awswire.Errorf(codeNotFound, "Consumer %s not found.", what)
 }
 
+// shardThrottled is for operations on records.
 func shardThrottled(sc awswire.Scope, shardID, stream string) *awswire.Error {
 	return awswire.Errorf(codeThroughput, "Rate exceeded for shard %s in stream %s under account %s.", shardID, stream, sc.Account)
 }
@@ -59,6 +66,7 @@ func callThrottled(sc awswire.Scope, stream string) *awswire.Error {
 	return awswire.Errorf(codeLimit, "Rate exceeded for account %s.", sc.Account)
 }
 
+// isNotFound reports whether an error says that something is not there.
 func isNotFound(err error) bool {
 	var e *awswire.Error
 	return errors.As(err, &e) && e.Code == codeNotFound

@@ -60,11 +60,14 @@ func (f *fastSource) members(member func(key []byte) bool) bool {
 	}
 }
 
+// text reads valid UTF-8. The general way replaces what is not, so it has to see
+// that.
 func (f *fastSource) text() ([]byte, bool) {
 	t, err := f.Value()
 	return t.Text, err == nil && t.Kind == awswire.TokenString && utf8.Valid(t.Text)
 }
 
+// name reads the name or the ARN of the stream, once.
 func (f *fastSource) name(to *string) bool {
 	s, ok := f.text()
 	if !ok || *to != "" || len(s) == 0 {
@@ -74,6 +77,8 @@ func (f *fastSource) name(to *string) bool {
 	return true
 }
 
+// entries reads the list of records. Its length is not trusted: memory is
+// allocated by the size of the body.
 func (f *fastSource) entries(p *putInput) bool {
 	if t, err := f.Value(); err != nil || t.Kind != awswire.TokenList {
 		return false

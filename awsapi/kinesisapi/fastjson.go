@@ -40,6 +40,7 @@ type fastDecoder struct {
 	arena []byte
 }
 
+// space skips white space.
 func (f *fastDecoder) space() {
 	for f.i < len(f.b) && (f.b[f.i] == ' ' || f.b[f.i] == '\n' || f.b[f.i] == '\r' || f.b[f.i] == '\t') {
 		f.i++
@@ -129,6 +130,8 @@ func (f *fastDecoder) top(p *putInput, key []byte) bool {
 	return true
 }
 
+// entries reads the list of records. The guess of their number is by the size of
+// the body, so a small body allocates little.
 func (f *fastDecoder) entries(p *putInput) bool {
 	if !f.is('[') {
 		return false
@@ -148,6 +151,8 @@ func (f *fastDecoder) entries(p *putInput) bool {
 	}
 }
 
+// record reads one entry. It repeats what object does, because a closure for each
+// record would be an allocation for each.
 func (f *fastDecoder) record(r *shardlog.Record) bool {
 	var seen entrySeen
 	if !f.is('{') {

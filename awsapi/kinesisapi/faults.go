@@ -94,6 +94,7 @@ type faultText struct {
 	Latency awswire.Duration `json:"latency,omitempty"`
 }
 
+// readFault reads a fault from the body of an admin request.
 func readFault(decode func(any) error) (awsapi.Fault, error) {
 	var f faultText
 	if err := decode(&f); err != nil {
@@ -103,6 +104,7 @@ func readFault(decode func(any) error) (awsapi.Fault, error) {
 	return f.Fault.ToFault()
 }
 
+// showFault returns a fault in the form in which readFault reads it.
 func showFault(f awsapi.Fault) any { return faultText{faultOf(f), awswire.Duration(f.Latency)} }
 
 // throttled returns the error of a fault that throttles. AWS names a shard where

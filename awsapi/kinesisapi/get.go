@@ -8,6 +8,8 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
+// getShardIterator carries out GetShardIterator. Of a stream that is not there
+// AWS says that the shard does not exist.
 func getShardIterator(c *call) error {
 	if err := checkShardIDs(c, c.In.Text("ShardId")); err != nil {
 		return err
@@ -31,7 +33,8 @@ func getShardIterator(c *call) error {
 	return nil
 }
 
-// sealNext returns a new iterator.
+// sealNext returns a new iterator. Each answer has one, also without records:
+// the old one expires.
 func sealNext(c *call, s *streamState, index uint32, from shardlog.Position) string {
 	return c.svc.tokens.sealIterator(&iterator{made: c.Now(), account: c.Scope.Account, region: c.Scope.Region, stream: c.name,
 		created: s.st.Info().Created.UnixMilli(), shard: index, from: from})
@@ -40,6 +43,8 @@ func sealNext(c *call, s *streamState, index uint32, from shardlog.Position) str
 // javaDate is the form of java.util.Date.
 const javaDate = "Mon Jan 02 15:04:05 UTC 2006"
 
+// getRecords carries out GetRecords. The iterator says account, region and
+// stream, and what the request says of them does not count.
 func getRecords(c *call) error {
 	it, ok := c.svc.tokens.openIterator(c.In.Text("ShardIterator"))
 	now := c.Now()
@@ -84,19 +89,19 @@ func getRecords(c *call) error {
 // waits until there is memory for it, as records and encoded.
 const (
 	smallPage = 1 << 20
-	maxPage   = 10 << 20
+	maxPage   = shardlog.MaxPageBytes
 	largePage = 3 * maxPage
 )
 
-// readPage reads a page. A large one is read in two parts, so that memory is set
-// aside for it only where there is that much to read.
+// readPage reads a page. A large one is read in two parts, so that memory is
+// reserved for it only if there is that much to read.
 func readPage(c *call, s *streamState, req shardlog.ReadRequest) (shardlog.Page, error) {
 	if l := s.st.Info().Limits; l.ReadCalls > 0 || l.ReadBytes > 0 {
 		return s.st.Read(c.Ctx, req) // a second part would count as a second call
 	}
 	most := req.MaxRecords
 	if most == 0 {
-		most = 10_000
+		most = shardlog.MaxPageRecords
 	}
 	req.MaxBytes = smallPage
 	p, err := s.st.Read(c.Ctx, req)

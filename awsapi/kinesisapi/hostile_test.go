@@ -160,7 +160,7 @@ func TestNamesOfOtherAccountsAreFree(t *testing.T) {
 // firstPiece is how much of a body is read before memory is reserved for it.
 const firstPiece = 16 << 10
 
-// Clients that announce large bodies and send little do not hold up others.
+// Clients that announce large bodies and send little do not delay others.
 func TestStalledBodiesHoldUpNobody(t *testing.T) {
 	e := newEndpoint(t, &Options{MaxBodyBytes: 1 << 20, MaxBodiesBytes: 1 << 20, BodyTimeout: time.Hour})
 	addr := e.serve()
@@ -270,7 +270,7 @@ func TestEnormousTexts(t *testing.T) {
 }
 
 // Operations of all kinds at the same time, on streams that are split, deleted
-// and made again, and at last a handler that is closed: none fails for a
+// and created again, and at last a handler that is closed: none fails for a
 // reason of ours, and everything ends.
 func TestEverythingAtTheSameTime(t *testing.T) {
 	e := newEndpoint(t, &Options{Admin: true})
@@ -279,7 +279,7 @@ func TestEverythingAtTheSameTime(t *testing.T) {
 	url := "http://" + e.serve()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
 	defer client.CloseIdleConnections()
-	// Within a subscription the status is told before anything else.
+	// The status of a subscription comes before its events.
 	send := func(op string, in obj) (int, string) {
 		body, err := json.Marshal(in)
 		if err != nil {

@@ -25,24 +25,29 @@ func operations() map[string]*awswire.Operation {
 	return t
 }
 
+// table has operations by name.
 type table map[string]*awswire.Operation
 
+// add adds an operation that runs with the call of Kinesis.
 func (t table) add(name string, rate *awswire.Rate, run func(*call) error, input *awswire.Shape) *awswire.Operation {
 	op := &awswire.Operation{Name: name, Input: input, Rate: rate, Run: func(c *awswire.Call) error { return run(c.Session.(*call)) }}
 	t[name] = op
 	return op
 }
 
+// fast returns the fast way of PutRecords, or of PutRecord if single.
 func fast(single bool) func(*awswire.Call) bool {
 	return func(c *awswire.Call) bool { return fastPut(c.Session.(*call), single) }
 }
 
 // Rates of AWS. Source: the API reference of each operation.
 
+// perAccount is the rate of an operation for all calls of an account in a region.
 func perAccount(n float64) *awswire.Rate {
 	return &awswire.Rate{PerSecond: n, Exceeded: func(c *awswire.Call, _ string) error { return callThrottled(c.Scope, "") }}
 }
 
+// perStream is the rate of an operation for each stream.
 func perStream(n float64) *awswire.Rate {
 	return &awswire.Rate{
 		PerSecond: n,

@@ -41,8 +41,8 @@ type Options struct {
 	// minutes.
 	SubscriptionLife time.Duration
 
-	// What follows is about the endpoint, whatever it serves, and is the same in
-	// awsapi.Options. Service refuses it: there it is the endpoint's to say.
+	// The fields below are about the endpoint, whatever it serves, and are the
+	// same as in awsapi.Options. Service refuses them: its endpoint has its own.
 
 	// Account is the account of requests whose access key is not itself an
 	// account: 12 digits. Defaults to "000000000000".

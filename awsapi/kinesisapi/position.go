@@ -83,7 +83,7 @@ func resolveNumber(c *call, s *streamState, id string, index uint32, p startPosi
 	case errors.Is(err, shardlog.ErrExpired):
 		return shardlog.TrimHorizon(), nil
 	case errors.Is(err, shardlog.ErrCorrupt):
-		err = nil // it is for the reader to see
+		err = nil // reading reports it, at the place where it is
 	}
 	return from, err
 }

@@ -12,17 +12,20 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
-// heartbeat is how often a subscription gets an event at least (API reference,
-// SubscribeToShard, and the SDKs' read timeouts: 5 s).
+// heartbeat is the longest time without an event. The API reference of
+// SubscribeToShard and the read timeouts of SDKs have 5 s; a second is left for
+// the network.
 const heartbeat = 4 * time.Second
 
-// Bounds of one event. A subscription writes it at once, so it bounds memory.
+// Bounds of one event. A subscription has one in memory, and there may be
+// thousands of subscriptions, so the bytes are far below those of a page.
 const (
 	eventRecords = 10_000
 	eventBytes   = 256 << 10
 )
 
-// pusher writes the events of one subscription.
+// pusher writes the events of one subscription. It belongs to the goroutine of
+// the request.
 type pusher struct {
 	c     *call
 	s     *streamState
@@ -31,11 +34,14 @@ type pusher struct {
 	from  shardlog.Position
 	sub   *subscription
 	rc    *http.ResponseController
-	last  shardlog.SequenceNumber // where the client would continue
+	last  shardlog.SequenceNumber // after which the client would continue
 	// budget is what the stream's limits leave; nil without any.
 	budget *rate.Limiter
 }
 
+// run writes events until the subscription has lasted its time, the shard ends,
+// the client is gone, or the subscription is ended from elsewhere. The first
+// frame is the initial response, without which SDKs do not begin to read.
 func (p *pusher) run(ctx context.Context) {
 	c := p.c
 	c.Answered = true
@@ -81,7 +87,7 @@ func (p *pusher) run(ctx context.Context) {
 	}
 }
 
-// event writes a page.
+// event writes a page as an event.
 func (p *pusher) event(ctx context.Context, page *shardlog.Page) error {
 	buf := awswire.Buffers.Get().(*[]byte)
 	b, f := awswire.BeginEvent((*buf)[:0], "SubscribeToShardEvent", p.c.Protocol)
@@ -123,7 +129,7 @@ func (p *pusher) continuation(page *shardlog.Page) shardlog.SequenceNumber {
 	return p.last
 }
 
-// fail ends the subscription with an exception, unless the client knows why.
+// fail ends the subscription with an exception, unless AWS would not send one.
 func (p *pusher) fail(ctx context.Context, err error) {
 	cause := context.Cause(ctx)
 	var e *awswire.Error
@@ -142,9 +148,11 @@ func (p *pusher) fail(ctx context.Context, err error) {
 	_ = p.write(awswire.AppendException(nil, e, p.c.Protocol)) // it ends either way
 }
 
-// writeTimeout is how long a client may take for one event.
+// writeTimeout is how long a client may take for one event. One that takes
+// longer has stopped reading, and would keep the goroutine and its buffer.
 const writeTimeout = 30 * time.Second
 
+// write sends bytes now: an event that waits in a buffer is a late one.
 func (p *pusher) write(b []byte) error {
 	// Not every ResponseWriter has deadlines; then the server's own hold.
 	_ = p.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -156,9 +164,9 @@ func (p *pusher) write(b []byte) error {
 
 // payFor holds a subscription to the stream's read limit, which each registered
 // consumer has for itself (2 MiB a second and shard on AWS; developer guide,
-// enhanced fan-out). A page is sent whole and paid for before the next one; what a second
-// allows may come in one burst. Where that takes longer than a heartbeat,
-// the client gets one.
+// enhanced fan-out). A page is sent whole, and the next one waits
+// until it is paid for; what a second allows may come in one burst. If that
+// takes longer than a heartbeat, the client gets an empty event.
 func (p *pusher) payFor(ctx context.Context, page *shardlog.Page) error {
 	limit := p.s.st.Info().Limits.ReadBytes
 	if limit <= 0 {
@@ -185,6 +193,7 @@ func (p *pusher) payFor(ctx context.Context, page *shardlog.Page) error {
 	return pause(ctx, wait)
 }
 
+// pageBytes returns the size of the records of a page, as limits count it.
 func pageBytes(page *shardlog.Page) (n int) {
 	for i := range page.Records {
 		n += page.Records[i].Size()
@@ -192,6 +201,7 @@ func pageBytes(page *shardlog.Page) (n int) {
 	return n
 }
 
+// pause waits, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil

@@ -14,10 +14,6 @@ func fastPut(c *call, single bool) bool {
 	return c.put != nil
 }
 
-// maxRequestBytes is how much data and keys a PutRecords may carry (API
-// reference).
-const maxRequestBytes = 10 << 20
-
 // generalPut makes a putInput of what the general way has decoded.
 func generalPut(c *call) (*putInput, error) {
 	p := &putInput{name: c.In.Text("StreamName"), arn: c.In.Text("StreamARN")}
@@ -26,7 +22,7 @@ func generalPut(c *call) (*putInput, error) {
 		entries = []any{c.In}
 	}
 	for _, e := range entries {
-		e, _ := e.(awswire.Params) // a null was refused
+		e, _ := e.(awswire.Params) // validation has refused null
 		r := shardlog.Record{PartitionKey: e.Text("PartitionKey"), Data: awswire.Get[[]byte](e, "Data")}
 		if given := e.Text("ExplicitHashKey"); given != "" {
 			key, err := shardlog.ParseHashKey(given)
@@ -70,12 +66,14 @@ func streamToPut(c *call) (*streamState, *putInput, error) {
 			return nil, nil, invalid("Record size of %d bytes, data and partition key, exceeds the limit of %d bytes.", n, most)
 		}
 	}
-	if total > maxRequestBytes && len(p.records) > 1 {
+	if total > shardlog.MaxRequestBytes && len(p.records) > 1 {
 		return nil, nil, invalid("Records size exceeds 10 MB limit")
 	}
 	return s, p, nil
 }
 
+// putRecord carries out PutRecord. SequenceNumberForOrdering has no effect beyond
+// its check: records of a shard are ordered anyway.
 func putRecord(c *call) error {
 	s, p, err := streamToPut(c)
 	if err != nil {
@@ -105,6 +103,8 @@ func putRecord(c *call) error {
 	return nil
 }
 
+// putRecords carries out PutRecords. A record that is refused does not fail the
+// request; its entry says why.
 func putRecords(c *call) error {
 	s, p, err := streamToPut(c)
 	if err != nil {

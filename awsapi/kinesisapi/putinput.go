@@ -78,6 +78,7 @@ func nameFits(s string) bool {
 // left to the general way.
 type entrySeen struct{ data, key, hash bool }
 
+// complete reports whether the members were there that an entry must have.
 func (s *entrySeen) complete() bool { return s.data && s.key }
 
 // maxKeyRunes is how long a partition key may be, in characters (API

@@ -9,6 +9,8 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
+// startStreamEncryption carries out StartStreamEncryption: it marks the stream, and
+// nothing is encrypted.
 func startStreamEncryption(c *call) error {
 	if c.In.Text("EncryptionType") != "KMS" {
 		return invalid("EncryptionType must be KMS to start encryption.")
@@ -19,6 +21,7 @@ func startStreamEncryption(c *call) error {
 	})
 }
 
+// stopStreamEncryption carries out StopStreamEncryption.
 func stopStreamEncryption(c *call) error {
 	if c.In.Text("EncryptionType") != "KMS" {
 		return invalid("EncryptionType must be KMS to stop encryption.")
@@ -29,7 +32,9 @@ func stopStreamEncryption(c *call) error {
 	})
 }
 
-// changeSettings changes the settings of an ACTIVE stream, which is UPDATING then.
+// changeSettings changes the settings of an ACTIVE stream, which is UPDATING
+// afterwards. Change works on a copy: if it or the database fails, the stream
+// has the settings that it had.
 func changeSettings(c *call, change func(*streamState, *settings) error) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -51,6 +56,8 @@ func changeSettings(c *call, change func(*streamState, *settings) error) error {
 var allMetrics = []string{"IncomingBytes", "OutgoingRecords", "IteratorAgeMilliseconds", "IncomingRecords",
 	"ReadProvisionedThroughputExceeded", "WriteProvisionedThroughputExceeded", "OutgoingBytes"}
 
+// changeMonitoring adds metrics to those of the stream or removes them, and
+// answers with those before and after.
 func changeMonitoring(c *call, enable bool) error {
 	var before, after []string
 	err := changeSettings(c, func(_ *streamState, set *settings) error {
@@ -102,6 +109,8 @@ func lastDay(times []int64, now time.Time) []int64 {
 	return slices.DeleteFunc(slices.Clone(times), func(ms int64) bool { return now.Sub(time.UnixMilli(ms)) >= 24*time.Hour })
 }
 
+// updateStreamMode carries out UpdateStreamMode. To set the mode that the stream
+// has is no switch and does not count.
 func updateStreamMode(c *call) error {
 	return changeSettings(c, func(_ *streamState, set *settings) error {
 		mode := awswire.Get[awswire.Params](c.In, "StreamModeDetails").Text("StreamMode")
@@ -123,6 +132,8 @@ func updateStreamMode(c *call) error {
 	})
 }
 
+// updateStreamWarmThroughput carries out UpdateStreamWarmThroughput. The value is
+// kept and shown; a stream here needs no warming.
 func updateStreamWarmThroughput(c *call) error {
 	var before, after int64
 	err := changeSettings(c, func(_ *streamState, set *settings) error {
@@ -149,6 +160,8 @@ func updateStreamWarmThroughput(c *call) error {
 	return nil
 }
 
+// updateMaxRecordSize carries out UpdateMaxRecordSize. The limit is the stream's
+// own, so it holds for records that do not come through the endpoint as well.
 func updateMaxRecordSize(c *call) error {
 	return changeSettings(c, func(s *streamState, _ *settings) error {
 		return s.st.SetMaxRecordSize(c.Ctx, int(c.In.Int("MaxRecordSizeInKiB"))<<10)
@@ -158,7 +171,9 @@ func updateMaxRecordSize(c *call) error {
 // maxPolicy is the largest resource policy, 20 KB (developer guide, sharing).
 const maxPolicy = 20_480
 
-// policyName is the attribute that a policy is kept in.
+// policyName returns the attribute that holds the policy of a stream, or of a
+// consumer of one. It has the creation of a consumer in it, so that one that is
+// registered again does not inherit a policy.
 func policyName(con *consumer) string {
 	if con == nil {
 		return attrPolicy
@@ -166,6 +181,8 @@ func policyName(con *consumer) string {
 	return attrPolicy + con.suffix()
 }
 
+// putResourcePolicy stores a policy. The document is checked for its size before
+// it is parsed, because one that nests deeply is slow to parse.
 func putResourcePolicy(c *call) error {
 	s, con, err := c.lockResource()
 	if err != nil {
@@ -182,6 +199,8 @@ func putResourcePolicy(c *call) error {
 	return s.st.SetAttributes(c.Ctx, map[string]string{policyName(con): policy})
 }
 
+// getResourcePolicy carries out GetResourcePolicy. Without a policy AWS answers
+// with an empty document and not with an error.
 func getResourcePolicy(c *call) error {
 	s, con, err := c.lockResource()
 	if err != nil {
@@ -198,6 +217,7 @@ func getResourcePolicy(c *call) error {
 	return nil
 }
 
+// deleteResourcePolicy carries out DeleteResourcePolicy, also if there is none.
 func deleteResourcePolicy(c *call) error {
 	s, con, err := c.lockResource()
 	if err != nil {
@@ -208,9 +228,10 @@ func deleteResourcePolicy(c *call) error {
 }
 
 // onDemandLimit is how many on-demand streams an account may have by default
-// (developer guide, quotas). It is told, not enforced.
+// (developer guide, quotas). DescribeLimits shows it; it is not enforced.
 const onDemandLimit = 50
 
+// describeLimits carries out DescribeLimits.
 func describeLimits(c *call) error {
 	n, onDemand, err := countOpenShards(c)
 	if err != nil {
@@ -237,10 +258,14 @@ type account struct {
 // least (API reference, UpdateAccountSettings: 24 hours).
 const commitment = 24 * time.Hour
 
+// accountAttribute returns the attribute of the database that holds the settings
+// of the account of a request.
 func accountAttribute(c *call) string {
 	return "kinesis.account/" + c.Scope.Account + "/" + c.Scope.Region
 }
 
+// loadAccount returns the settings of the account of a request. A commitment
+// that was to end later has ended if its time has come: nothing else ends it.
 func loadAccount(c *call) (a account, err error) {
 	text, err := c.svc.db.Attribute(c.Ctx, accountAttribute(c))
 	if err == nil && text != "" {
@@ -255,6 +280,7 @@ func loadAccount(c *call) (a account, err error) {
 	return a, err
 }
 
+// writeAccount writes the answer of both operations on account settings.
 func writeAccount(c *call, a account) {
 	e := &c.Out
 	e.Open()
@@ -273,6 +299,7 @@ func writeAccount(c *call, a account) {
 	e.Close()
 }
 
+// describeAccountSettings carries out DescribeAccountSettings.
 func describeAccountSettings(c *call) error {
 	a, err := loadAccount(c)
 	if err == nil {
@@ -281,6 +308,8 @@ func describeAccountSettings(c *call) error {
 	return err
 }
 
+// updateAccountSettings carries out UpdateAccountSettings. A commitment lasts at
+// least a day: disabled earlier, it ends when the day is over.
 func updateAccountSettings(c *call) error {
 	// Two updates at the same time would each work on what was there before,
 	// and one would be lost.

@@ -8,15 +8,7 @@ import (
 )
 
 // shardID returns the canonical form of a shard's index.
-func shardID(index uint32) string {
-	var b [32]byte
-	s := append(b[:0], "shardId-000000000000"...)
-	for i := len(s) - 1; index > 0; i-- {
-		s[i] += byte(index % 10)
-		index /= 10
-	}
-	return string(s)
-}
+func shardID(index uint32) string { return shardlog.ShardID(index) }
 
 // shardIndex reads a shard ID. AWS takes one without its zeros and its prefix,
 // and none above 2^31-1.

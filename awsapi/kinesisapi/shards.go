@@ -15,7 +15,8 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// resolveShard returns the canonical form of the shard ID of a request.
+// resolveShard returns the canonical form of the shard ID of a request, and its
+// index.
 func resolveShard(sc awswire.Scope, id, stream string) (string, uint32, error) {
 	index, ok := shardIndex(id)
 	if !ok {
@@ -24,7 +25,8 @@ func resolveShard(sc awswire.Scope, id, stream string) (string, uint32, error) {
 	return shardID(index), index, nil
 }
 
-// shardsAfter returns all shards of a stream behind one.
+// shardsAfter returns all shards of a stream that follow one. IDs have one
+// length, so they are in order as text.
 func shardsAfter(c *call, s *streamState, after string) ([]shardlog.ShardInfo, error) {
 	all, err := s.st.Shards(c.Ctx)
 	if err != nil || after == "" {
@@ -45,6 +47,8 @@ type shardFilter struct {
 	after string
 }
 
+// readShardFilter reads ShardFilter, and checks which members go together: the
+// model does not say.
 func readShardFilter(c *call) (f shardFilter, err error) {
 	p := awswire.Get[awswire.Params](c.In, "ShardFilter")
 	if p == nil {
@@ -66,11 +70,13 @@ func readShardFilter(c *call) (f shardFilter, err error) {
 	return f, err
 }
 
-// String is the form in which page tokens carry it.
+// String returns the form that page tokens have: the pages of a list have to be
+// filtered alike.
 func (f shardFilter) String() string {
 	return fmt.Sprintf("%s/%d/%s", f.kind, f.at.UnixMicro(), f.after)
 }
 
+// parseFilter is the inverse of String.
 func parseFilter(s string) (f shardFilter) {
 	parts := strings.SplitN(s, "/", 3)
 	us, _ := strconv.ParseInt(parts[1], 10, 64) // our own text
@@ -100,7 +106,8 @@ func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time
 	default:
 		return all
 	}
-	// Before the horizon there is nothing but what was there at the horizon.
+	// Shards that were gone before the horizon have no records, so an earlier
+	// time means the horizon.
 	horizon := info.Created
 	if h := now.Add(-info.Retention); info.Retention != stream.Forever && h.After(horizon) {
 		horizon = h
@@ -108,13 +115,15 @@ func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time
 	if at.Before(horizon) {
 		at = horizon
 	}
-	at = at.Truncate(time.Second) // as creations are
+	at = at.Truncate(time.Second) // creations are in whole seconds
 	return slices.DeleteFunc(slices.Clone(all), func(s shardlog.ShardInfo) bool {
 		end, over := closed[s.ID]
 		return over && !end.After(at) || !onwards && s.Created.After(at)
 	})
 }
 
+// listShards carries out ListShards. A token stands for all members but the
+// limit, so that the pages of a list are of one stream and filtered alike.
 func listShards(c *call) error {
 	p := pageToken{filter: shardFilter{}.String()}
 	token := c.In.Text("NextToken")
@@ -193,6 +202,7 @@ func findOpenShard(c *call, all []shardlog.ShardInfo, id string) (*shardlog.Shar
 	return nil, noShard(c.Scope, id, c.name)
 }
 
+// splitShard carries out SplitShard. The order of its checks is that of AWS.
 func splitShard(c *call) error {
 	if err := checkShardIDs(c, c.In.Text("ShardToSplit")); err != nil {
 		return err
@@ -234,8 +244,8 @@ func splitShard(c *call) error {
 	return nil
 }
 
-// checkShardIDs refuses shard IDs that cannot be one before the stream is looked
-// for.
+// checkShardIDs refuses texts that cannot be shard IDs. AWS does that before it
+// looks for the stream, so the error is the same without one.
 func checkShardIDs(c *call, ids ...string) error {
 	name := c.In.Text("StreamName")
 	if p, ok := parseARN(c.In.Text("StreamARN")); ok {
@@ -258,6 +268,8 @@ func checkProvisioned(c *call, s *streamState) error {
 	return nil
 }
 
+// mergeShards carries out MergeShards. The lower shard has to be the first, as on
+// AWS.
 func mergeShards(c *call) error {
 	given := []string{c.In.Text("ShardToMerge"), c.In.Text("AdjacentShardToMerge")}
 	if err := checkShardIDs(c, given...); err != nil {
@@ -300,6 +312,8 @@ func mergeShards(c *call) error {
 // reference). It holds with Options.ControlLimits.
 const scalingsPerDay = 10
 
+// updateShardCount carries out UpdateShardCount. The call is recorded before the
+// stream is resharded, so that one that fails half way counts as well.
 func updateShardCount(c *call) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -329,12 +343,16 @@ func updateShardCount(c *call) error {
 	if c.svc.opts.ControlLimits && len(recent) >= scalingsPerDay {
 		return awswire.Errorf(codeLimit, "UpdateShardCount cannot be called more than %d times per stream in 24 hours.", scalingsPerDay)
 	}
+	// Without ControlLimits there may be any number of calls, but no more than
+	// these are stored.
 	if n := len(recent); n >= scalingsPerDay {
 		recent = recent[n-scalingsPerDay+1:]
 	}
 	if err := s.updateSettings(c.Ctx, func(next *settings) { next.Scalings = append(recent, now.UnixMilli()) }); err != nil {
 		return err
 	}
+	// A client that goes away must not leave the stream between two numbers of
+	// shards.
 	if err := s.st.Reshard(context.WithoutCancel(c.Ctx), target); err != nil && !errors.Is(err, shardlog.ErrInvalid) {
 		return err
 	}
@@ -354,7 +372,8 @@ const (
 	maxRetentionHours = 8760
 )
 
-// changeRetention checks what both operations on it do; longer tells which it is.
+// changeRetention carries out the two operations on the retention period; longer
+// is for the one that increases it.
 func changeRetention(c *call, longer bool) error {
 	s, err := c.lockActive()
 	if err != nil {

@@ -34,6 +34,7 @@ const (
 	modeOnDemand    = "ON_DEMAND"
 )
 
+// mode returns the stream mode.
 func (s *settings) mode() string {
 	if s.Mode == "" {
 		return modeProvisioned
@@ -41,6 +42,8 @@ func (s *settings) mode() string {
 	return s.Mode
 }
 
+// encryption returns EncryptionType as descriptions show it. Records of a stream
+// without encryption do not have the member at all.
 func (s *settings) encryption() string {
 	if s.Encryption == "" {
 		return "NONE"
@@ -72,6 +75,7 @@ type streamState struct {
 	subscriptions subscriptionSet
 }
 
+// newState reads what the attributes of a stream say.
 func newState(st *stream.Stream) *streamState {
 	s := &streamState{st: st, id: readIdentity(st)}
 	s.consumers.byName = loadConsumers(st.Attributes())
@@ -87,6 +91,7 @@ func newState(st *stream.Stream) *streamState {
 	return s
 }
 
+// status returns the state at a time.
 func (s *streamState) status(now time.Time) string { return s.change.Load().statusAt(now) }
 
 // begin enters a state that lasts for some time.
@@ -122,6 +127,7 @@ type identity struct {
 
 const attrIdentity = "kinesis"
 
+// readIdentity returns who owns a stream.
 func readIdentity(st *stream.Stream) (id identity) {
 	if text := st.Attribute(attrIdentity); text != "" {
 		if err := json.Unmarshal([]byte(text), &id); err == nil {

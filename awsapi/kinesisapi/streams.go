@@ -11,6 +11,8 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
+// createStream carries out CreateStream. What Kinesis keeps about a stream is
+// written together with it, so a crash leaves both or neither.
 func createStream(c *call) error {
 	name := c.In.Text("StreamName")
 	c.name = name
@@ -56,7 +58,8 @@ func createStream(c *call) error {
 	return err
 }
 
-// countOpenShards counts those of the account in the region.
+// countOpenShards counts the open shards of the account in the region, and its
+// on-demand streams.
 func countOpenShards(c *call) (n, onDemand int, err error) {
 	all, err := c.svc.streams.owned(c.Ctx, c.Scope, c.Now())
 	for _, s := range all {
@@ -80,6 +83,7 @@ func checkShardLimit(c *call, more int) error {
 		c.Scope.Account, c.Scope.Region, have, c.svc.opts.ShardLimit, more)
 }
 
+// deleteStream carries out DeleteStream.
 func deleteStream(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -94,13 +98,15 @@ func deleteStream(c *call) error {
 	if len(s.consumers.list(now)) > 0 && !awswire.Get[bool](c.In, "EnforceConsumerDeletion") {
 		return awswire.Errorf(codeInUse, "Stream %s under account %s has active consumers. Deregister them or set EnforceConsumerDeletion.", c.name, c.Scope.Account)
 	}
+	// The state is set first, so that requests that come meanwhile find the
+	// stream being deleted.
 	lasts, before := c.svc.opts.DeleteTime, s.change.Load()
 	s.change.Store(&transition{statusDeleting, now.Add(lasts)})
 	s.subscriptions.endAll()
 	if lasts <= 0 {
 		err := c.svc.streams.remove(context.WithoutCancel(c.Ctx), s)
 		if err != nil {
-			s.change.Store(before) // it is as it was
+			s.change.Store(before) // the stream is still there
 		}
 		return err
 	}
@@ -108,7 +114,8 @@ func deleteStream(c *call) error {
 	return nil
 }
 
-// hours returns a retention as Kinesis counts it.
+// hours returns a retention in hours, rounded up. Kinesis has no streams that
+// keep records for ever, so those show the longest period.
 func hours(d time.Duration) int64 {
 	if d == stream.Forever {
 		d = stream.MaxRetention
@@ -138,6 +145,8 @@ func writeDescription(c *call, s *streamState, info *stream.Info, set *settings)
 	e.OptionalText("KeyId", set.KeyID)
 }
 
+// describeStream carries out DescribeStream. AWS shows no shards while a stream is
+// being created.
 func describeStream(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -170,6 +179,7 @@ func describeStream(c *call) error {
 	return nil
 }
 
+// describeStreamSummary carries out DescribeStreamSummary.
 func describeStreamSummary(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -191,6 +201,8 @@ func describeStreamSummary(c *call) error {
 	return nil
 }
 
+// writeWarmThroughput writes the member WarmThroughput: what was asked for is
+// there immediately.
 func writeWarmThroughput(c *call, set *settings) {
 	c.Out.Key("WarmThroughput")
 	c.Out.Open()
@@ -199,6 +211,8 @@ func writeWarmThroughput(c *call, set *settings) {
 	c.Out.Close()
 }
 
+// listStreams carries out ListStreams. A page continues after a name, so streams
+// that come and go between two pages do no harm.
 func listStreams(c *call) error {
 	after := c.In.Text("ExclusiveStartStreamName")
 	if t := c.In.Text("NextToken"); t != "" {

@@ -9,6 +9,8 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
+// subscribeToShard carries out SubscribeToShard: it checks everything that can
+// still be answered with an error, and leaves the events to a pusher.
 func subscribeToShard(c *call) error {
 	arn := c.In.Text("ConsumerARN")
 	p, ok := parseARN(arn)
@@ -58,7 +60,8 @@ func subscribeToShard(c *call) error {
 	defer c.Env.Life.Leave()
 	stop := context.AfterFunc(c.Env.Life.Context(), func() { cancel(errClosed) })
 	defer stop()
-	// The input is known, and a subscription lasts for minutes.
+	// The input has been read, and a subscription lasts for minutes: the memory
+	// of its body is for other requests.
 	c.ReleaseBody()
 	(&pusher{c: c, s: s, id: id, index: index, from: from, sub: sub}).run(ctx)
 	return nil

@@ -324,7 +324,7 @@ func TestSubscriptionsArePacedEachForItself(t *testing.T) {
 						got += len(list)
 					}
 				}
-				// Two of the ten MiB come at once.
+				// Two of the ten MiB come in the first burst.
 				require.InDelta(e.t, 4*time.Second, time.Since(began), float64(time.Second/4))
 			})
 		}

@@ -11,12 +11,13 @@ import (
 // over by another of the same consumer (API reference, SubscribeToShard).
 const resubscribe = 5 * time.Second
 
+// subscriptionKey is what there may be one subscription of.
 type subscriptionKey struct {
 	consumer string // end of its ARN
 	shard    uint32
 }
 
-// subscription is one that is open, or was within the last five seconds.
+// subscription is one that is open, or was opened within the last five seconds.
 type subscription struct {
 	began  time.Time
 	cancel context.CancelCauseFunc
@@ -40,7 +41,7 @@ func (ss *subscriptionSet) enter(key subscriptionKey, now time.Time, cancel cont
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if old := ss.open[key]; old != nil {
-		// One that began in the future did so before the clock was set back.
+		// A negative age means that the clock was set back since.
 		if age := now.Sub(old.began); age >= 0 && age < resubscribe {
 			return nil, false
 		}
@@ -51,9 +52,9 @@ func (ss *subscriptionSet) enter(key subscriptionKey, now time.Time, cancel cont
 	return sub, true
 }
 
-// leave forgets one that is over. One that was ended by its client
-// keeps its place for the time in which it could not be taken over: AWS does
-// not see at once that a client has gone.
+// leave forgets a subscription that is over. One that its client has ended keeps
+// its place until it could be taken over: AWS does not notice immediately that
+// a client is gone.
 func (ss *subscriptionSet) leave(key subscriptionKey, sub *subscription, now time.Time) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -10,10 +10,12 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// tagText are the characters of which keys and values of tags are made.
+// tagText matches keys and values of tags (API reference, Tag).
 var tagText = regexp.MustCompile(`^[\x{00C0}-\x{1FFF}\x{2C00}-\x{D7FF}\w./\-=+: @%\s]*$`)
 
-// checkTags refuses keys and values with other characters.
+// checkTags refuses keys and values with characters that tags may not have.
+// Doing is the part of the error that says what failed. A percent sign passes
+// the first check and not the second, as on AWS.
 func checkTags(c *call, doing string, texts ...string) error {
 	for _, s := range texts {
 		if !tagText.MatchString(s) {
@@ -29,7 +31,7 @@ func checkTags(c *call, doing string, texts ...string) error {
 	return nil
 }
 
-// mergeTags returns the tags that there are together with those of the request.
+// mergeTags returns tags with those of the request added.
 func mergeTags(c *call, have map[string]string, doing string) (map[string]string, error) {
 	given := awswire.Get[awswire.Pairs](c.In, "Tags")
 	all := maps.Clone(have)
@@ -51,13 +53,15 @@ func mergeTags(c *call, have map[string]string, doing string) (map[string]string
 	return all, nil
 }
 
-// tagged is what has tags: a stream or a consumer.
+// tagged is a stream or a consumer, both of which have tags. The control of the
+// stream is held.
 type tagged struct {
 	tags   map[string]string
 	set    func(map[string]string) error
 	remove func([]string) error
 }
 
+// tagsOfStream returns a stream as something that has tags.
 func tagsOfStream(c *call, s *streamState) tagged {
 	return tagged{
 		tags:   s.st.Info().Tags,
@@ -66,6 +70,7 @@ func tagsOfStream(c *call, s *streamState) tagged {
 	}
 }
 
+// addTags adds the tags of a request.
 func addTags(c *call, t tagged) error {
 	all, err := mergeTags(c, t.tags, "add tags to stream")
 	if err == nil {
@@ -74,6 +79,7 @@ func addTags(c *call, t tagged) error {
 	return err
 }
 
+// removeTags removes tags by key. Keys that are not there are no error.
 func removeTags(c *call, t tagged) error {
 	var keys []string
 	for _, k := range awswire.Get[[]any](c.In, "TagKeys") {
@@ -85,6 +91,8 @@ func removeTags(c *call, t tagged) error {
 	return t.remove(keys)
 }
 
+// writeTags writes the tags by key, from the one that follows after, and reports
+// whether there are more than limit; 0 is no limit.
 func writeTags(c *call, tags map[string]string, after string, limit int) (more bool) {
 	keys := slices.Sorted(maps.Keys(tags))
 	if from, found := slices.BinarySearch(keys, after); after != "" {
@@ -109,6 +117,7 @@ func writeTags(c *call, tags map[string]string, after string, limit int) (more b
 	return more
 }
 
+// addTagsToStream carries out AddTagsToStream.
 func addTagsToStream(c *call) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -118,6 +127,7 @@ func addTagsToStream(c *call) error {
 	return addTags(c, tagsOfStream(c, s))
 }
 
+// removeTagsFromStream carries out RemoveTagsFromStream.
 func removeTagsFromStream(c *call) error {
 	s, err := c.lockActive()
 	if err != nil {
@@ -127,6 +137,7 @@ func removeTagsFromStream(c *call) error {
 	return removeTags(c, tagsOfStream(c, s))
 }
 
+// listTagsForStream carries out ListTagsForStream.
 func listTagsForStream(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -139,7 +150,8 @@ func listTagsForStream(c *call) error {
 	return nil
 }
 
-// withResourceTags finds the tags of what a ResourceARN names.
+// withResourceTags finds the tags of what a ResourceARN names, and calls do with
+// the control of the stream held.
 func withResourceTags(c *call, do func(*call, tagged) error) error {
 	s, con, err := c.lockResource()
 	if err != nil {
@@ -169,6 +181,7 @@ func tagResource(c *call) error { return withResourceTags(c, addTags) }
 
 func untagResource(c *call) error { return withResourceTags(c, removeTags) }
 
+// listTagsForResource carries out ListTagsForResource, which has no pages.
 func listTagsForResource(c *call) error {
 	return withResourceTags(c, func(c *call, t tagged) error {
 		c.Out.Open()

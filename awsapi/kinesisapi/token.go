@@ -20,7 +20,7 @@ type tokens struct{ *awswire.Sealer }
 
 const attrKey = "kinesis.key"
 
-// keyCreation is held while a key is looked for and created, so that handlers
+// keyCreation is held while a key is read or created, so that handlers
 // that are opened at the same time on a new database agree on one. One process
 // at a time has a database open, so a lock of the process is enough.
 var keyCreation sync.Mutex
@@ -65,6 +65,8 @@ const (
 	iteratorLeast = 116
 )
 
+// sealIterator returns an iterator. Times in positions keep their nanoseconds: to
+// round them would repeat or skip records.
 func (t tokens) sealIterator(it *iterator) string {
 	b := make([]byte, 0, 256)
 	b = append(b, tokenIterator, byte(it.from.Kind()))
@@ -89,6 +91,7 @@ func (t tokens) sealIterator(it *iterator) string {
 	return t.Seal(b, iteratorLeast)
 }
 
+// openIterator is the inverse of sealIterator; ok is false for any other text.
 func (t tokens) openIterator(token string) (it iterator, ok bool) {
 	r := t.OpenPayload(token)
 	if r.Byte() != tokenIterator || !r.OK() {
@@ -125,13 +128,14 @@ type pageToken struct {
 	region  string
 	stream  string
 	after   string
-	filter  string // as canonical text
+	filter  string // from shardFilter.String
 	made    time.Time
 }
 
 // pageLife is how long a page token is valid (API reference, ListShards).
 const pageLife = 300 * time.Second
 
+// sealPage returns a page token.
 func (t tokens) sealPage(p pageToken) string {
 	b := binary.AppendVarint([]byte{tokenPage}, p.made.UnixMilli())
 	for _, s := range []string{p.kind, p.account, p.region, p.stream, p.after, p.filter} {
@@ -140,6 +144,7 @@ func (t tokens) sealPage(p pageToken) string {
 	return t.Seal(b, 0)
 }
 
+// openPage opens a page token of a list.
 func (t tokens) openPage(token, kind string, now time.Time) (p pageToken, err error) {
 	r := t.OpenPayload(strings.TrimSpace(token))
 	isPage := r.Byte() == tokenPage

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// held is a rival that gives back what it was told to.
+// held is a rival whose scan returns given records.
 type held struct{ values [][]byte }
 
 func (h *held) append(batch []record) {
@@ -23,7 +23,7 @@ func (h *held) scan(f func([]byte)) {
 
 func (h *held) close() {}
 
-// The check finds loss, repetition, disorder and other records.
+// The check finds lost, repeated, misordered and foreign records.
 func TestVerify(t *testing.T) {
 	for name, change := range map[string]func(v [][]byte) [][]byte{
 		"nothing":    nil,
@@ -50,7 +50,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// Each system keeps what it is given, by one writer and by several.
+// Each system stores what is appended, by one writer and by several.
 func TestSystems(t *testing.T) {
 	*quick, *dataDir = true, t.TempDir()
 	for _, s := range systems {

@@ -4,5 +4,5 @@ package main
 
 import "io/fs"
 
-// allocated is what a file takes on the disk, holes included.
+// allocated returns the size of a file, including holes.
 func allocated(info fs.FileInfo) int64 { return info.Size() }

@@ -15,11 +15,11 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// follower is a rival that can hand records over to a reader that waits. The
-// others have nothing to wait on.
+// follower is a rival that can deliver records to a waiting reader. The others
+// have no means to wait for a record.
 type follower interface {
-	// follow calls got with what is appended until ctx ends, perhaps from
-	// several goroutines, beginning with the first record.
+	// follow calls got with each record, from the first one on, until ctx
+	// ends. It may call got from several goroutines.
 	follow(ctx context.Context, got func(value []byte))
 }
 
@@ -55,9 +55,9 @@ func (k *kafkaLog) follow(ctx context.Context, got func([]byte)) {
 	}
 }
 
-// handOver measures the time from the beginning of an append to the record's
-// being in the hands of a reader that waits, in microseconds; zeros if the
-// system has no such reader. A record comes every half a millisecond.
+// handOver measures the time from the start of an append to the delivery of the
+// record to a waiting reader, in microseconds. It returns zeros if the system has
+// no such reader. A record is appended every half millisecond.
 func handOver(s system) (p50, p99 float64) {
 	dir := must(os.MkdirTemp(*dataDir, "compare-"))
 	defer os.RemoveAll(dir)

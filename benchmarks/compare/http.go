@@ -18,13 +18,13 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// endpoint is one that speaks the Kinesis protocol.
+// endpoint is an endpoint of the Kinesis protocol.
 type endpoint struct{ name, url string }
 
 // httpWorks are records in a request, and connections.
 var httpWorks = []struct{ records, conns int }{{500, 1}, {500, 16}, {1, 1}, {1, 16}}
 
-// http compares our endpoint with those of the flag, if there are any.
+// http compares our endpoint with those of the flag.
 func (res *results) http(want *regexp.Regexp) {
 	if *servers == "" || !want.MatchString("http") {
 		return
@@ -55,7 +55,8 @@ func (res *results) http(want *regexp.Regexp) {
 	}
 }
 
-// serveOurs serves a database in memory, as the others have theirs.
+// serveOurs serves a database in memory, because the other endpoints keep their
+// data in memory.
 func serveOurs() (url string, stop func()) {
 	db := must(stream.Open("", &stream.Options{InMemory: true}))
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
@@ -91,8 +92,8 @@ func call(client *http.Client, url, op string, body []byte) ([]byte, error) {
 
 var streams atomic.Int64
 
-// put sends ready requests over so many connections for a while. What an
-// endpoint refuses because of its limits is counted as stored by none.
+// put sends prepared requests over a number of connections for a while. Records
+// that an endpoint refuses because of its limits do not count.
 func (e endpoint) put(records, conns int) float64 {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()

@@ -15,8 +15,8 @@ func cluster() *kfake.Cluster {
 	return must(kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, topic)))
 }
 
-// kafkaProduce does with franz-go's client and its fake broker, over loopback,
-// what produce does.
+// kafkaProduce does the same as produce with franz-go's client and its fake
+// broker, over loopback.
 func kafkaProduce(size int) float64 {
 	c := cluster()
 	defer c.Close()
@@ -44,7 +44,7 @@ func kafkaFill(c *kfake.Cluster, size int) (float64, int) {
 	return r, n
 }
 
-// kafkaConsume does what consume does, with a group that commits as it goes.
+// kafkaConsume does the same as consume, with a group that commits while it reads.
 func kafkaConsume(size int) float64 {
 	c := cluster()
 	defer c.Close()

@@ -1,15 +1,15 @@
-// Command compare runs the same work through the log and its clients and
-// through what one would use in their place, side by side in one run, and
-// prints ratios. It is a module of its own because of what it compares with.
+// Command compare gives the same work to the log with its clients and to
+// alternatives, side by side in one run, and prints ratios. It is a module of its
+// own because the alternatives have many dependencies.
 //
 //	go run ./benchmarks/compare              # from the root of the project
-//	go run ./benchmarks/compare -quick       # in short, for a check that it runs
+//	go run ./benchmarks/compare -quick       # short runs, to check that it works
 //	go run ./benchmarks/compare -out docs    # and write BENCHMARKS.md and its charts there
 //
-// All sides run in turn, several rounds, and a ratio is the median of the
-// ratios within a round. Each system runs in a process of its own, with a fresh
-// directory for each work, and everything that it stored is read back and
-// checked: count, order by key, nothing twice, nothing missing.
+// All sides run in turn, in several rounds, and a ratio is the median of the
+// ratios of the rounds. Each system runs in a process of its own, with a new
+// directory for each work. Everything that it stored is read back and checked:
+// the count, the order of each key, no copies, nothing missing.
 package main
 
 import (
@@ -89,8 +89,8 @@ func (res *results) clients(want *regexp.Regexp) {
 	}
 }
 
-// storage runs all systems, round after round, each round beginning with
-// another one.
+// storage runs all systems in several rounds. Each round starts with a different
+// system.
 func (res *results) storage(want *regexp.Regexp) {
 	for _, s := range systems {
 		if want.MatchString(s.name) {
@@ -127,7 +127,7 @@ func median(v []float64) float64 {
 	return s[len(s)/2]
 }
 
-// records is how many records a side moves.
+// records returns the number of records that a side puts or reads.
 func records(size int) int {
 	n := 1_000_000 * 100 / size
 	if *quick {
@@ -136,7 +136,7 @@ func records(size int) int {
 	return n
 }
 
-// keys are partition keys; there are as many as a busy service has clients.
+// keys are partition keys, as many as a busy service has clients.
 var keys = func() (k [][]byte) {
 	for i := range 1000 {
 		k = append(k, fmt.Appendf(nil, "key-%012d", i))

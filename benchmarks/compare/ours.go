@@ -12,7 +12,7 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// open makes a stream of four shards in a directory of its own.
+// open creates a stream of four shards in a directory of its own.
 func open() (st *stream.Stream, closeAll func()) {
 	dir := must(os.MkdirTemp("", "shardlog-compare-"))
 	db := must(stream.Open(dir, &stream.Options{Durability: stream.SyncNever}))
@@ -23,7 +23,8 @@ func open() (st *stream.Stream, closeAll func()) {
 	}
 }
 
-// produce puts records one by one through a producer, and waits for all.
+// produce puts records one by one through a producer, and waits until all are
+// acknowledged.
 func produce(size int) float64 {
 	st, closeAll := open()
 	defer closeAll()
@@ -49,7 +50,7 @@ func produce(size int) float64 {
 	return r
 }
 
-// fill stores records in ready batches.
+// fill stores records in prepared batches.
 func fill(st *stream.Stream, n, size int) {
 	batch := make([]shardlog.Record, 500)
 	data := make([]byte, size)

@@ -13,7 +13,7 @@ import (
 	"github.com/wcharczuk/go-chart/v2/drawing"
 )
 
-// results is everything of one run.
+// results are the figures of one run of the command.
 type results struct {
 	Machine string
 	Rounds  int
@@ -32,7 +32,7 @@ func scanOf(f figures) float64   { return f.Scan }
 func diskOf(f figures) float64   { return f.DiskPerByte }
 func memoryOf(f figures) float64 { return f.PeakMB }
 
-// each returns a figure of all rounds, nil if the system has none.
+// each returns a figure in every round, nil if the system does not have it.
 func (res *results) each(system int, of func(figures) float64) (v []float64) {
 	for _, f := range res.Figures[system] {
 		if x := of(f); x > 0 {
@@ -56,7 +56,7 @@ func (res *results) ratios(system int, of func(figures) float64) (v []float64) {
 	return v
 }
 
-// spread is the median and both ends.
+// spread returns the median, the smallest and the largest value.
 func spread(v []float64) string {
 	if len(v) == 0 {
 		return "-"
@@ -74,7 +74,7 @@ func si(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
-// machine says where and when.
+// machine describes the machine and the time.
 func machine() string {
 	cpu := ""
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -99,7 +99,7 @@ func table(b *strings.Builder, head []string, rows [][]string) {
 
 const intro = `# Benchmarks
 
-Written by a program: make bench-compare runs it and writes this page and its charts anew. Do not edit it.
+Written by a program: make bench-compare runs it and writes this page and its charts again. Do not edit it.
 
 - Machine and time: %s; %d rounds, %v.
 - Command: %s
@@ -113,7 +113,7 @@ Written by a program: make bench-compare runs it and writes this page and its ch
 
 `
 
-// write makes the page and the charts.
+// write writes the page and the charts.
 func (res *results) write(dir string) error {
 	var b strings.Builder
 	command := "go run ./benchmarks/compare -out docs"
@@ -152,11 +152,11 @@ func (res *results) write(dir string) error {
 	}
 	b.WriteString("![Scan, records a second](benchmarks-scan.svg)\n\n")
 	if len(res.Pairs) > 0 {
-		b.WriteString("## Clients\n\nProducer and consumer beside franz-go's with its fake broker, records a second.\n\n")
+		b.WriteString("## Clients\n\nProducer and consumer compared with franz-go's with its fake broker, records a second.\n\n")
 		table(&b, []string{"work", "shardlog", "franz-go", "ratio"}, res.Pairs)
 	}
 	if len(res.Servers) > 0 {
-		b.WriteString("## Over HTTP\n\nThe Kinesis endpoint beside other emulators, with requests that are ready, so that no client's work is counted. Records a second.\n\n")
+		b.WriteString("## Over HTTP\n\nThe Kinesis endpoint compared with other emulators, with requests that are ready, so that no client's work is counted. Records a second.\n\n")
 		table(&b, []string{"work", "endpoint", "records/s", "ratio"}, res.Servers)
 	}
 	return os.WriteFile(filepath.Join(dir, "BENCHMARKS.md"), []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
@@ -283,7 +283,7 @@ func (res *results) chart(path, title string, of func(figures) float64) error {
 		return err
 	}
 	if err := c.Render(chart.SVG, f); err != nil {
-		_ = f.Close() // the first error tells more
+		_ = f.Close() // the first error is the cause
 		return err
 	}
 	return f.Close()

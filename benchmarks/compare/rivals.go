@@ -23,12 +23,12 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// rival is what records are appended to and read from.
+// rival is a system that records are appended to and read from.
 type rival interface {
 	// append stores the records of one batch and returns when they are
-	// acknowledged. It is called by several writers at once.
+	// acknowledged. Several writers call it at the same time.
 	append(batch []record)
-	// scan reads everything, in order of storing where there is one order.
+	// scan reads all records, in the order of storing if the system has one.
 	scan(f func(value []byte))
 	close()
 }
@@ -98,7 +98,8 @@ func (o *ours) scan(f func([]byte)) {
 
 func (o *ours) close() { check(o.db.Close()) }
 
-// file has a length before each record, and a write call for each batch.
+// file is a file with a length before each record, and one write call for each
+// batch.
 type file struct {
 	mu   sync.Mutex
 	f    *os.File
@@ -143,7 +144,7 @@ func (l *file) scan(f func([]byte)) {
 
 func (l *file) close() { check(l.f.Close()) }
 
-// counter numbers what is stored under one key for each record.
+// counter numbers the records of systems that store each record under a key.
 type counter struct {
 	mu   sync.Mutex
 	next uint64
@@ -237,7 +238,7 @@ type pebbleLog struct {
 	opts *pebble.WriteOptions
 }
 
-// quiet is a logger that says nothing but what is fatal.
+// quiet is a logger that logs only fatal messages.
 type quiet struct{}
 
 func (quiet) Infof(string, ...any)  {}

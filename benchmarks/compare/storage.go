@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// record is a partition key of keySize bytes and the data behind it, whose
-// first 8 bytes are the writer and its count.
+// record is a partition key of keySize bytes, followed by the data, whose first 8
+// bytes are the number of the writer and of its record.
 type record []byte
 
 const (
@@ -44,22 +44,23 @@ func (w work) String() string {
 
 var works = []work{{1, 500, false}, {16, 500, false}, {1, 1, false}, {16, 1, false}, {1, 1, true}, {16, 1, true}, {1, 500, true}, {16, 500, true}}
 
-// figures are what one system did in one round. Rates are records a second,
-// latencies of calls are in microseconds, by the name of the work.
+// figures are the measurements of one system in one round. Rates are in records a
+// second and latencies of calls in microseconds, both by the name of the work.
 type figures struct {
 	Rate, P50, P99 map[string]float64
-	// Scan is the rate of reading what Load records of the first work left.
+	// Scan is the rate of reading the records that load has stored.
 	Scan float64
-	// DiskPerByte is bytes on the disk for each byte of keys and data, and
-	// PeakMB the most memory while loading, of a process that does nothing else.
+	// DiskPerByte is the number of bytes on the disk for each byte of keys and
+	// data. PeakMB is the peak memory while loading, in a process that does
+	// nothing else.
 	DiskPerByte, PeakMB float64
-	// HandOver50 and HandOver99 are from an append to a reader that waits, in
-	// microseconds; 0 if there is no such reader.
+	// HandOver50 and HandOver99 are percentiles of the time from an append to a
+	// waiting reader, in microseconds; 0 if there is no such reader.
 	HandOver50, HandOver99 float64
 }
 
-// span is how long an append of one work lasts, and cap how many records it
-// stores at most, so that the fastest do not fill the disk.
+// span is the time for which one work appends, and cap the largest number of
+// records that it stores, so that the fastest systems do not fill the disk.
 func span() (time.Duration, int) {
 	if *quick {
 		return 10 * time.Millisecond, 20_000
@@ -67,7 +68,8 @@ func span() (time.Duration, int) {
 	return 250 * time.Millisecond, 1_500_000
 }
 
-// loaded is how many records are loaded to measure disk, memory and scan.
+// loaded returns the number of records that are loaded to measure disk, memory and
+// scan.
 func loaded() int {
 	if *quick {
 		return 5_000
@@ -75,7 +77,7 @@ func loaded() int {
 	return 200_000
 }
 
-// maker makes the records of one writer.
+// maker generates the records of one writer.
 type maker struct {
 	writer, next int
 	noise        []byte
@@ -90,7 +92,7 @@ func newMaker(writer int) *maker {
 	return m
 }
 
-// batch makes the next batch, in new memory because some systems keep it.
+// batch generates the next batch, in new memory because some systems keep it.
 func (m *maker) batch(n int) []record {
 	const size = keySize + dataSize
 	buf, out := make([]byte, n*size), make([]record, n)
@@ -106,8 +108,8 @@ func (m *maker) batch(n int) []record {
 	return out
 }
 
-// verify reads everything and looks at count, order by key and writer, and
-// that nothing is there twice or missing.
+// verify reads everything and checks the count and the order by key and writer,
+// and that nothing is repeated or missing.
 func verify(r rival, makers []*maker) (n int) {
 	type place struct{ writer, key int }
 	last := map[place]int{}
@@ -119,7 +121,7 @@ func verify(r rival, makers []*maker) (n int) {
 		w, seq := int(binary.BigEndian.Uint16(data)), int(binary.BigEndian.Uint64(data[2:]))
 		p := place{w, (w*61 + seq) % len(keys)}
 		if before, ok := last[p]; ok && seq <= before {
-			panic(fmt.Sprintf("writer %d: %d comes behind %d", w, seq, before))
+			panic(fmt.Sprintf("writer %d: %d follows %d", w, seq, before))
 		}
 		last[p] = seq
 		sums[w] += seq
@@ -138,7 +140,7 @@ func verify(r rival, makers []*maker) (n int) {
 	return n
 }
 
-// appendFor has writers append for a while, and then checks what is there.
+// appendFor has writers append for a while, and then checks what is stored.
 func appendFor(s system, w work) (rate, p50, p99 float64) {
 	dir := must(os.MkdirTemp(*dataDir, "compare-"))
 	defer os.RemoveAll(dir)
@@ -169,7 +171,7 @@ func appendFor(s system, w work) (rate, p50, p99 float64) {
 	return float64(verify(r, makers)) / took.Seconds(), at(0.5), at(0.99)
 }
 
-// load stores a fixed number of records and measures what they take.
+// load stores a fixed number of records and measures their size on the disk.
 func load(s system, f *figures) {
 	dir := must(os.MkdirTemp(*dataDir, "compare-"))
 	defer os.RemoveAll(dir)
@@ -189,7 +191,8 @@ func load(s system, f *figures) {
 	f.DiskPerByte = float64(diskBytes(dir)) / float64(m.next*(keySize+dataSize))
 }
 
-// peakMB is the most memory that this process had, where the system tells.
+// peakMB returns the peak resident memory of this process, where the system
+// reports it.
 func peakMB() float64 {
 	b, _ := os.ReadFile("/proc/self/status")
 	var kb float64
@@ -201,8 +204,9 @@ func peakMB() float64 {
 	return kb / 1024
 }
 
-// play is a process of one system in one round, which prints its figures. Of
-// the two parts one is for memory: nothing else may have used any before.
+// play runs one system in one round, in a process of its own, and prints its
+// figures. It has two parts, because memory is measured in a process that has done
+// nothing else.
 func play(name, part string) {
 	for _, s := range systems {
 		if s.name != name {
@@ -228,7 +232,7 @@ func play(name, part string) {
 	panic("no system " + name)
 }
 
-// playRound runs a process for each part and joins the figures.
+// playRound runs a process for each part of play and combines the figures.
 func playRound(s system) figures {
 	var f figures
 	for _, part := range []string{"append", "load"} {
@@ -251,7 +255,7 @@ func playRound(s system) figures {
 	return f
 }
 
-// diskBytes is what the files of a directory take; holes do not count.
+// diskBytes returns the space that the files of a directory take, without holes.
 func diskBytes(dir string) (n int64) {
 	check(filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -17,7 +17,7 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// clean keeps what the environment says of AWS out of the tests.
+// clean removes the settings for AWS from the environment of a test.
 func clean(t *testing.T) {
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS"} {
 		t.Setenv(name, "")
@@ -36,7 +36,7 @@ func cli(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return code, out.String(), errs.String()
 }
 
-// results runs a command line and reads its report.
+// results runs a command line and returns its report.
 func results(t *testing.T, args ...string) []patterns.Result {
 	code, out, errs := cli(t, append(args, "-json", "-", "-quiet")...)
 	require.Equal(t, 0, code, errs)
@@ -88,7 +88,8 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// TestThrottles counts what the endpoint refuses, and gets everything there.
+// TestThrottles checks that refusals are counted, and that every record is stored
+// in the end.
 func TestThrottles(t *testing.T) {
 	clean(t)
 	srv := kinesistest.NewServer(t, &kinesistest.Options{API: &kinesisapi.Options{Limits: stream.KinesisLimits()}})
@@ -129,7 +130,7 @@ func TestCommandLine(t *testing.T) {
 	require.Contains(t, errs, "connection refused")
 }
 
-// TestErrors are those of the vocabulary.
+// TestErrors checks that errors of the endpoint match those of package shardlog.
 func TestErrors(t *testing.T) {
 	clean(t)
 	srv := kinesistest.NewServer(t, nil)
@@ -141,7 +142,8 @@ func TestErrors(t *testing.T) {
 	require.NoError(t, err)
 	l := opened.(*log)
 
-	// Requests of more than a request may have, and what is stored of them.
+	// Calls with more records than a request may have, and what is stored of
+	// them.
 	records := make([]shardlog.Record, 1201)
 	for i := range records {
 		records[i] = shardlog.Record{PartitionKey: "k", Data: []byte{byte(i), byte(i >> 8)}}

@@ -15,8 +15,8 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// log is a stream at an endpoint. It is a shardlog.Sink and a shardlog.Source
-// as far as workloads need them.
+// log is a stream at an endpoint. It implements as much of shardlog.Sink and
+// shardlog.Source as workloads need.
 type log struct {
 	target    *target
 	name, arn *string
@@ -25,14 +25,14 @@ type log struct {
 	iterators map[iteratorKey]string
 }
 
-// iteratorKey is a place that an iterator is known for; iterators may be used
-// by several readers.
+// iteratorKey is a position in a shard for which there is an iterator. Several
+// readers may use the same one.
 type iteratorKey struct {
 	shard string
 	from  shardlog.Position
 }
 
-// isThrottle tells whether a call was refused because of a rate.
+// isThrottle reports whether a call was refused because of a rate limit.
 func isThrottle(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) {
@@ -45,8 +45,8 @@ func isThrottle(err error) bool {
 	return false
 }
 
-// translate makes an error of the endpoint one of the vocabulary. Of what got
-// no answer it is not known whether it was done.
+// translate makes an error of the endpoint match those of package shardlog. The
+// outcome of a call without a response is unknown.
 func (l *log) translate(op, shard string, err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -62,14 +62,14 @@ func (l *log) translate(op, shard string, err error) error {
 }
 
 // Capabilities implements shardlog.Capable. Kinesis may store a record of a key
-// although it refused an earlier one of the same request. There is no limit for
-// a call of PutRecords, which makes several requests of it where it has to.
+// although it refused an earlier one of the same request. A call of PutRecords has
+// no limit, because it makes several requests if necessary.
 func (l *log) Capabilities() shardlog.Capabilities {
 	return shardlog.Capabilities{KeyRanges: true, Lineage: true, TimeSeek: shardlog.TimeSeekArrival, MaxRecord: shardlog.MaxRecordSize}
 }
 
-// PutRecords implements shardlog.Sink: one record by PutRecord, others by
-// PutRecords, in as many requests as it takes.
+// PutRecords implements shardlog.Sink: a single record by the operation PutRecord,
+// several by PutRecords, in as many requests as are necessary.
 func (l *log) PutRecords(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
 	results := make([]shardlog.PutResult, 0, len(records))
 	for len(results) < len(records) {
@@ -84,7 +84,7 @@ func (l *log) PutRecords(ctx context.Context, records []shardlog.Record) ([]shar
 			if len(results) == 0 && n == len(records) {
 				return nil, err
 			}
-			// Earlier requests are stored, so each record has its own error.
+			// Earlier requests are stored, so the error is set for each record.
 			for i := range rest {
 				if i == n {
 					err = shardlog.ErrNotTried
@@ -98,7 +98,7 @@ func (l *log) PutRecords(ctx context.Context, records []shardlog.Record) ([]shar
 	return results, nil
 }
 
-// explicit is a record's explicit hash key, nil if it has none.
+// explicit returns a record's explicit hash key, nil if it has none.
 func explicit(r *shardlog.Record) *string {
 	if r.ExplicitHashKey == (shardlog.HashKey{}) {
 		return nil
@@ -106,7 +106,7 @@ func explicit(r *shardlog.Record) *string {
 	return aws.String(r.ExplicitHashKey.String())
 }
 
-// request puts what fits into one request.
+// request puts as many records as fit into one request.
 func (l *log) request(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
 	if len(records) == 1 {
 		r := &records[0]
@@ -142,7 +142,7 @@ func (l *log) request(ctx context.Context, records []shardlog.Record) ([]shardlo
 	return results, nil
 }
 
-// placed is the result of a record that is stored.
+// placed returns the result of a stored record.
 func placed(shard, sequence *string) shardlog.PutResult {
 	seq, err := shardlog.ParseSequenceNumber(aws.ToString(sequence))
 	if err != nil {

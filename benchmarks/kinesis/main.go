@@ -30,8 +30,8 @@ func main() {
 	os.Exit(code)
 }
 
-// run carries out a command line and returns the exit code: 0, 1 if it failed,
-// 2 if it was not understood.
+// run executes a command line and returns the exit code: 0, 1 for a failure, 2 if
+// the command line was not understood.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f := flag.NewFlagSet("kinesis", flag.ContinueOnError)
 	f.SetOutput(stderr)

@@ -14,11 +14,11 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// pollEvery is how often a read that waits looks: Kinesis admits five reads a
-// second and shard.
+// pollEvery is the interval at which a waiting read polls: Kinesis admits five
+// reads a second for each shard.
 const pollEvery = 200 * time.Millisecond
 
-// Read implements shardlog.Source. With a Wait it polls.
+// Read implements shardlog.Source. If it has to wait for records, it polls.
 func (l *log) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
 	for until := time.Now().Add(req.Wait); ; {
 		page, err := l.page(ctx, &req)
@@ -33,7 +33,7 @@ func (l *log) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page
 	}
 }
 
-// start is where reading begins, in the endpoint's terms.
+// start returns the starting position in the endpoint's terms.
 func start(from shardlog.Position) (typ types.ShardIteratorType, sequence *string, at *time.Time, err error) {
 	switch from.Kind() {
 	case shardlog.KindTrimHorizon:
@@ -41,7 +41,7 @@ func start(from shardlog.Position) (typ types.ShardIteratorType, sequence *strin
 	case shardlog.KindAt:
 		return types.ShardIteratorTypeAtSequenceNumber, aws.String(from.Sequence().String()), nil, nil
 	case shardlog.KindAfter:
-		// A place inside an aggregate: the reader leaves out what it has.
+		// A position inside an aggregate: the reader skips the records before it.
 		typ = types.ShardIteratorTypeAfterSequenceNumber
 		if from.SubSequence() >= 0 {
 			typ = types.ShardIteratorTypeAtSequenceNumber
@@ -100,8 +100,8 @@ func (l *log) page(ctx context.Context, req *shardlog.ReadRequest) (shardlog.Pag
 	return page, nil
 }
 
-// keep remembers the iterator of a place; "" forgets it. One that another
-// reader needs still is asked for again.
+// keep stores the iterator of a position; "" removes it. If another reader still
+// needs a removed one, it requests a new iterator.
 func (l *log) keep(key iteratorKey, iterator string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,7 +112,7 @@ func (l *log) keep(key iteratorKey, iterator string) {
 	}
 }
 
-// readError is an error of reading: what got no answer may be tried again,
+// readError translates an error of a read. A read without a response is retryable,
 // because reading changes nothing.
 func (l *log) readError(req *shardlog.ReadRequest, err error) error {
 	err = l.translate("read", req.ShardID, err)
@@ -122,7 +122,7 @@ func (l *log) readError(req *shardlog.ReadRequest, err error) error {
 	return err
 }
 
-// pageOf makes records of the endpoint a page.
+// pageOf converts records of the endpoint to a page.
 func pageOf(req *shardlog.ReadRequest, records []types.Record, behind int64) (shardlog.Page, error) {
 	page := shardlog.Page{Next: req.From, Behind: time.Duration(behind) * time.Millisecond, Records: make([]shardlog.Record, len(records))}
 	for i := range records {
@@ -137,7 +137,7 @@ func pageOf(req *shardlog.ReadRequest, records []types.Record, behind int64) (sh
 	return page, nil
 }
 
-// Dedicated implements patterns.FanOut: it registers a consumer, which goes
+// Dedicated implements patterns.FanOut: it registers a consumer, which is deleted
 // with the stream.
 func (l *log) Dedicated(ctx context.Context, n int) (func(context.Context, shardlog.ReadRequest) (shardlog.Page, error), error) {
 	out, err := l.target.client.RegisterStreamConsumer(ctx, &kinesis.RegisterStreamConsumerInput{StreamARN: l.arn, ConsumerName: aws.String(fmt.Sprint("bench-", n))})
@@ -162,7 +162,7 @@ func (l *log) Dedicated(ctx context.Context, n int) (func(context.Context, shard
 	return f.read, nil
 }
 
-// fanOut is a registered consumer, with a subscription for each shard.
+// fanOut is a registered consumer with its subscriptions, one for each shard.
 type fanOut struct {
 	log *log
 	arn *string
@@ -194,13 +194,13 @@ func (f *fanOut) subscribe(ctx context.Context, req *shardlog.ReadRequest) (*kin
 	if err != nil {
 		return nil, err
 	}
-	// Its context is the subscription's, and ends with the run. The client is
-	// its own, because subscriptions of one client share the buffer that
+	// Its context is the subscription's, and ends with the run. Each subscription
+	// has its own client, because those of one client share the buffer that
 	// events are decoded from (smithy-go v1.28.8, internal/eventstream.Codec).
 	out, err := f.log.target.newClient().SubscribeToShard(ctx, &kinesis.SubscribeToShardInput{ConsumerARN: f.arn, ShardId: &req.ShardID,
 		StartingPosition: &types.StartingPosition{Type: typ, SequenceNumber: sequence, Timestamp: at}})
 	if err != nil {
-		// One that has just ended counts for some seconds still.
+		// A subscription that has just ended still counts for some seconds.
 		var used *types.ResourceInUseException
 		if errors.As(err, &used) {
 			err = &shardlog.Error{Op: "subscribe", Stream: *f.log.name, Shard: req.ShardID, RetryAfter: time.Second, Err: fmt.Errorf("%w: %w", shardlog.ErrThroughputExceeded, err)}
@@ -218,7 +218,7 @@ func (f *fanOut) subscribe(ctx context.Context, req *shardlog.ReadRequest) (*kin
 	return s, nil
 }
 
-// read waits for the next event of a shard's subscription, which lasts for
+// read waits for the next event of a shard's subscription. A subscription lasts
 // five minutes and is then opened again.
 func (f *fanOut) read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
 	s, err := f.subscribe(ctx, &req)

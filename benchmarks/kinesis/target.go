@@ -32,8 +32,8 @@ const (
 	maxRequestBytes   = 10 << 20
 )
 
-// connect makes the client. Retries are the workload's, so that throttles are
-// counted and the time they take is measured.
+// connect creates the client. It does not retry: the workload does, so that
+// throttles are counted and the time they take is measured.
 func (t *target) connect(ctx context.Context) error {
 	client := awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
 		tr.MaxIdleConnsPerHost, tr.MaxIdleConns = 4096, 0 // producers keep their connections
@@ -50,8 +50,8 @@ func (t *target) connect(ctx context.Context) error {
 		if cfg.Region == "" {
 			cfg.Region = "us-east-1"
 		}
-		// An emulator takes any credentials; those of the environment are used
-		// if there are some.
+		// An emulator accepts any credentials, so the environment need not have
+		// any.
 		if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
 			cfg.Credentials = credentials.NewStaticCredentialsProvider("000000000000", "none", "")
 		}
@@ -61,7 +61,7 @@ func (t *target) connect(ctx context.Context) error {
 	return nil
 }
 
-// newClient makes a client, which shares its connections with the others.
+// newClient returns a client, which shares its connections with the others.
 func (t *target) newClient() *kinesis.Client {
 	return kinesis.NewFromConfig(t.config, func(o *kinesis.Options) {
 		if t.endpoint != "" {
@@ -78,9 +78,9 @@ func (t *target) Name() string {
 	return "Kinesis endpoint " + t.endpoint
 }
 
-// Exact implements patterns.Target. A request without an answer is sent again
-// and may have been stored, and PutRecords keeps no order when records fail
-// (Kinesis API reference).
+// Exact implements patterns.Target. It is not exact: a request without a response
+// is sent again although it may have been stored, and PutRecords does not keep the
+// order when records fail (Kinesis API reference).
 func (t *target) Exact() bool { return false }
 
 // Open implements patterns.Target.
@@ -110,7 +110,7 @@ func (t *target) Open(ctx context.Context, w *patterns.Workload) (patterns.Log, 
 	return l, nil
 }
 
-// active waits until the stream takes records.
+// active waits until the stream is ACTIVE.
 func (l *log) active(ctx context.Context) error {
 	for {
 		d, err := l.target.client.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: l.name})
@@ -142,10 +142,10 @@ func (l *log) Close() error {
 	}
 }
 
-// Usage implements patterns.Log. An endpoint does not tell.
+// Usage implements patterns.Log. An endpoint does not report it.
 func (l *log) Usage() patterns.Usage { return patterns.Usage{} }
 
-// pause waits, or returns why ctx has ended.
+// pause waits, and returns the cause if ctx ends first.
 func pause(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -17,15 +17,15 @@ const (
 	maxConsumers = 1000
 )
 
-// checker collects faults.
+// checker collects the faults of a workload.
 type checker struct{ errs []error }
 
 func (c *checker) bad(field string, value any, limit string) {
 	c.errs = append(c.errs, &shardlog.InvalidError{Field: field, Value: value, Limit: limit})
 }
 
-// oneOf sets the default and finds what is not among the choices, the first
-// of which is the default.
+// oneOf fills in the default, which is the first choice, and reports a value
+// that is none of the choices.
 func (c *checker) oneOf(field string, v *string, limit string, choices ...string) {
 	if *v == "" {
 		*v = choices[0]
@@ -38,10 +38,10 @@ func (c *checker) oneOf(field string, v *string, limit string, choices ...string
 	c.bad(field, *v, limit)
 }
 
-// number is what has an order and a zero that stands for the default.
+// number is a type with an order, whose zero stands for the default.
 type number interface{ ~int | ~int64 | ~float64 }
 
-// within sets the default and finds what is out of bounds.
+// within fills in the default and reports a value out of bounds.
 func within[T number](c *checker, field string, v *T, def, lo, hi T, limit string) {
 	if *v == 0 {
 		*v = def

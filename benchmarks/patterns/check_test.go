@@ -14,7 +14,7 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// TestDefaults are those of the comments.
+// TestDefaults checks that defaults are those that the comments promise.
 func TestDefaults(t *testing.T) {
 	w, err := Workload{}.WithDefaults()
 	require.NoError(t, err)
@@ -48,7 +48,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, ConsumeTail, w.Consumers.Mode)
 }
 
-// TestFaults names each one.
+// TestFaults checks that an error names every faulty field.
 func TestFaults(t *testing.T) {
 	bad := map[string]Workload{
 		"records":             {Records: -1},
@@ -119,7 +119,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// TestYAMLAndJSONHaveTheSameNames, so that a workload in a report can be run.
+// TestYAMLAndJSONHaveTheSameNames matters because a workload is copied from a
+// report, which is JSON, to run it again.
 func TestYAMLAndJSONHaveTheSameNames(t *testing.T) {
 	for _, typ := range []reflect.Type{reflect.TypeFor[Workload](), reflect.TypeFor[Sizes](), reflect.TypeFor[Keys](), reflect.TypeFor[Consumers]()} {
 		for i := range typ.NumField() {

@@ -43,7 +43,7 @@ func chromium(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// pageOfRuns runs workloads in short, twice, and returns the page that
+// pageOfRuns makes two short runs of workloads and returns the page that
 // compares them.
 func pageOfRuns(t *testing.T) []byte {
 	var reports []*Report
@@ -64,8 +64,8 @@ func pageOfRuns(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// TestPageInChromium looks whether every chart is drawn, with marks in it, and
-// whether nothing else is asked for.
+// TestPageInChromium checks that every chart is drawn, with marks in it, and that
+// the page requests nothing.
 func TestPageInChromium(t *testing.T) {
 	page := pageOfRuns(t)
 	var mu sync.Mutex
@@ -101,8 +101,8 @@ func TestPageInChromium(t *testing.T) {
 	}
 }
 
-// TestScreenshotInChromium looks whether the colours of the charts are seen.
-// SHARDLOG_SCREENSHOT names a file to keep the picture in.
+// TestScreenshotInChromium checks that a picture of the page has the colours of
+// the charts. SHARDLOG_SCREENSHOT names a file to keep the picture in.
 func TestScreenshotInChromium(t *testing.T) {
 	dir := t.TempDir()
 	page, picture := filepath.Join(dir, "page.html"), filepath.Join(dir, "page.png")

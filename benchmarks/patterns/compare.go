@@ -12,8 +12,8 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// Read reads a Report. The error matches shardlog.ErrInvalid if it is none, or
-// of a later version.
+// Read parses a Report. The error matches shardlog.ErrInvalid if data is not a
+// report, or is one of a later version.
 func Read(r io.Reader) (*Report, error) {
 	var rep Report
 	d := json.NewDecoder(r)
@@ -32,14 +32,14 @@ func Read(r io.Reader) (*Report, error) {
 // Write writes the report as JSON. The error is that of w.
 func (r *Report) Write(w io.Writer) error { return WriteJSON(w, r) }
 
-// WriteJSON writes v as JSON for people. The error is that of w.
+// WriteJSON writes v as indented JSON. The error is that of w.
 func WriteJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", " ")
 	return e.Encode(v)
 }
 
-// figure is one that runs are compared by.
+// figure is a number of a Result by which runs are compared.
 type figure struct {
 	name, unit string
 	more       bool // more is better
@@ -70,17 +70,17 @@ var figures = []figure{
 	}},
 }
 
-// Alpha is the probability with which a difference that Compare calls one is
-// chance. It is benchstat's.
+// Alpha is the significance level: the probability that a difference which
+// Compare reports is chance. benchstat uses the same.
 const Alpha = 0.05
 
-// Summary is what several runs say of one figure.
+// Summary is one figure over several runs.
 type Summary struct {
-	// N is how many runs there are; 0 if the report does not have the
-	// workload or the figure.
+	// N is the number of runs, 0 if the report does not have the workload or
+	// the figure.
 	N int `json:"n"`
-	// Median, and the bounds of its 95 % confidence interval; nil where there
-	// are too few runs for one, which is below six.
+	// Median, and the bounds of its 95 % confidence interval, which are nil for
+	// fewer than six runs.
 	Median float64  `json:"median"`
 	Low    *float64 `json:"low"`
 	High   *float64 `json:"high"`
@@ -88,22 +88,22 @@ type Summary struct {
 
 // Verdicts of Difference.
 const (
-	Same    = "same"    // no difference larger than the noise was found
+	Same    = "same"    // no difference larger than the noise
 	Better  = "better"  // larger than the noise
 	Worse   = "worse"   // larger than the noise
-	TooFew  = "too few" // runs to find any difference
-	Missing = "missing" // on one of the sides
+	TooFew  = "too few" // too few runs to find any difference
+	Missing = "missing" // one of the sides does not have the figure
 )
 
-// Difference is how one report differs from the first one in one figure.
+// Difference says how one report differs from the first one in one figure.
 type Difference struct {
 	// Verdict is Same, Better, Worse, TooFew or Missing.
 	Verdict string `json:"verdict"`
 	// Change of the median, as a part of the first one's: 0.1 is 10 % more.
 	Change float64 `json:"change"`
-	// P is the probability of a difference such as this, or a larger one, if
-	// there is none: the two-sided Mann-Whitney U test, exact for samples of
-	// usual size. 1 if it could not be made.
+	// P is the probability of a difference as large as this one by chance alone,
+	// from the two-sided Mann-Whitney U test, which is exact for samples of the
+	// usual size; 1 if the test is not possible.
 	P float64 `json:"p"`
 }
 
@@ -122,9 +122,9 @@ type Row struct {
 // Compare says for each workload and figure how the reports differ from the
 // first one. The statistics are those of benchstat: medians with confidence
 // intervals from order statistics, and the Mann-Whitney U test, which
-// supposes nothing of the distribution. Runs of different machines, or of
-// different durations, are compared all the same; of a hundred figures that do not
-// differ about five will look as if they did.
+// assumes nothing about the distribution. Runs of different machines or durations
+// are compared as well. At this significance level about five of a hundred figures
+// that do not differ will appear to.
 func Compare(reports ...*Report) []Row {
 	rows := []Row{}
 	for _, key := range workloads(reports) {
@@ -163,7 +163,7 @@ func workloads(reports []*Report) (keys [][2]string) {
 	return keys
 }
 
-// values returns a figure of the runs of a workload on a target.
+// values returns a figure of each run of a workload on a target.
 func (r *Report) values(key [2]string, m figure) (values []float64) {
 	for i := range r.Results {
 		res := &r.Results[i]
@@ -206,8 +206,8 @@ func differ(a, b []float64, more bool) Difference {
 		d.Change = is/was - 1
 	}
 	d.Verdict = Same
-	// The only errors are of empty samples, and of values that are all equal,
-	// which are the same.
+	// The test fails for empty samples, which are handled above, and for values
+	// that are all equal, which do not differ.
 	if t, err := stats.MannWhitneyUTest(a, b, stats.LocationDiffers); err == nil {
 		d.P = t.P
 	}
@@ -222,10 +222,10 @@ func differ(a, b []float64, more bool) Difference {
 	return d
 }
 
-// smallestP is the smallest probability that the test can give for samples
-// of these sizes: all of one are above all of the other, one way or the other.
+// smallestP returns the smallest probability that the two-sided test can give for
+// samples of these sizes: every value of one is above every value of the other.
 func smallestP(n, m int) float64 {
-	ways := 1.0 // of choosing n of n+m
+	ways := 1.0 // the binomial coefficient, n of n+m
 	for i := 1; i <= n; i++ {
 		ways *= float64(m+i) / float64(i)
 	}

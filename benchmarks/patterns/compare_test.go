@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// reportOf has a run with each throughput.
+// reportOf returns a report with one run for each throughput.
 func reportOf(throughputs ...float64) *Report {
 	r := NewReport()
 	for _, v := range throughputs {
@@ -68,7 +68,7 @@ func TestCompare(t *testing.T) {
 		require.InDelta(t, c.p, d.P, 0.15, name)
 		if c.verdict == Better || c.verdict == Worse {
 			require.InDelta(t, c.p, d.P, 1e-9, name)
-			// Latency is better where throughput is.
+			// The latency of a run is better when its throughput is.
 			require.Equal(t, c.verdict, rowOf(t, rows, "ack p50").Differences[0].Verdict)
 		}
 	}

@@ -1,13 +1,12 @@
-// Package patterns drives a described workload against a log and reports what
-// it was like: throughput, latency from put to acknowledgement and from put to
+// Package patterns runs a described workload on a log and measures it: throughput, latency from put to acknowledgement and from put to
 // delivery, throttles, the balance of the shards, bytes on disk, processor
 // time and allocations.
 //
-// A Workload says what records there are, how they come and who reads them.
-// Run carries it out on a Target and returns a Result. A Report holds the
-// results of several runs; it is what is written as JSON, shown as text
-// or HTML, and compared.
+// A Workload describes the records, the rate and way of putting them, and the
+// consumers. Run executes it on a Target and returns a Result. A Report has the
+// results of several runs; reports are written as JSON, text or HTML, and
+// compared.
 //
-// The package is for benchmarks and no other package of the module imports
-// it, except the command.
+// The package is a module of its own, so that the log does not require the
+// libraries for histograms, statistics and YAML.
 package patterns

@@ -11,7 +11,7 @@ import (
 	"github.com/shardlog/shardlog/producer"
 )
 
-// feeder is one producer of a workload.
+// feeder is one producer of a workload: a goroutine that puts records.
 type feeder struct {
 	run   *run
 	gen   *generator
@@ -20,17 +20,18 @@ type feeder struct {
 	acked bitmap // under rec.mu
 	sink  shardlog.Sink
 
-	// What is being put: records with their stamps, and the memory of their
-	// data.
+	// The records of the current call, with their stamps and the buffers of
+	// their data.
 	records []shardlog.Record
 	stamps  []stamp
 	bufs    [][]byte
 }
 
-// pacer says when records come, in nanoseconds since the start.
+// pacer is the schedule of an open loop: when each record is due, in nanoseconds
+// since the start.
 type pacer struct {
 	next, every float64
-	rng         *rand.Rand // nil for equal times
+	rng         *rand.Rand // nil for equal intervals
 }
 
 func newPacer(w *Workload, producer int) *pacer {
@@ -55,7 +56,7 @@ func (p *pacer) advance() {
 	}
 }
 
-// backlog counts what was to come before a moment and did not.
+// backlog returns how many records were due before a moment and were not put.
 func (p *pacer) backlog(end int64) (n int64) {
 	for ; p.next < float64(end); p.advance() {
 		n++
@@ -63,24 +64,24 @@ func (p *pacer) backlog(end int64) (n int64) {
 	return n
 }
 
-// take counts one record of those that a workload with a number has; false if
-// there are no more.
+// take claims one of the records of a workload that has a number of them, and
+// returns false if there are no more.
 func (r *run) take() bool {
 	return r.w.Records == 0 || r.taken.Add(1) <= r.w.Records
 }
 
-// over tells whether no more records are to come.
+// over reports whether the load has ended.
 func (f *feeder) over(now int64) bool {
 	return f.run.w.Duration > 0 && now >= int64(f.run.w.Duration) || f.run.ctx.Err() != nil
 }
 
-// grace is how long after the end a record may be put that was to come before
-// it, in nanoseconds, so that waking up late is not taken for a log that does
-// not keep up.
+// grace is the time after the end, in nanoseconds, in which a record that was due
+// before the end is still put, so that a late wake-up does not count as a log that
+// does not keep up.
 const grace = 50e6
 
-// due waits until the next record is to come and returns when that was to be;
-// false if there is none.
+// due waits until the next record is due and returns the time at which it was
+// due, or false if there are no more records.
 func (f *feeder) due(now int64) (at int64, ok bool) {
 	if f.pace == nil {
 		return now, !f.over(now) && f.run.take()
@@ -93,7 +94,7 @@ func (f *feeder) due(now int64) (at int64, ok bool) {
 	return at, true
 }
 
-// sleep waits, and returns false if ctx ends first.
+// sleep waits for d, and returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -108,7 +109,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// add makes the record that was to come at a time.
+// add generates the record that is due at a time.
 func (f *feeder) add(at int64) {
 	i := len(f.records)
 	if i == len(f.bufs) {
@@ -132,7 +133,8 @@ func (f *feeder) single() {
 	}
 }
 
-// batches puts full batches, or at a rate what has come within the linger.
+// batches puts full batches; at a rate, a batch has the records that came due
+// within the linger.
 func (f *feeder) batches() {
 	w := f.run.w
 	now := f.run.clock.now()
@@ -158,7 +160,8 @@ func (f *feeder) batches() {
 			f.pace.advance()
 			f.add(next)
 		}
-		// A batch that is not full goes when its oldest record has lingered.
+		// A batch that is not full is put when its oldest record has waited for
+		// the linger.
 		if f.pace != nil && len(f.records) < w.Batch && !f.over(until) {
 			sleep(f.run.ctx, time.Duration(until-f.run.clock.now()))
 		}
@@ -166,11 +169,11 @@ func (f *feeder) batches() {
 	}
 }
 
-// pauses are those between attempts of a request.
+// pauses are the waits between attempts of a request.
 var pauses = backoff.Policy{Initial: 5 * time.Millisecond, Max: time.Second}
 
-// put puts what was added until all of it is stored or has failed, and
-// returns when it was.
+// put puts the added records until each is stored or has failed, and returns the
+// time at which that was so.
 func (f *feeder) put() (now int64) {
 	c, ctx := f.run.clock, f.run.putCtx
 	records, stamps := f.records, f.stamps
@@ -189,7 +192,8 @@ func (f *feeder) put() (now int64) {
 				f.rec.acknowledged(&f.acked, &stamps[i], &records[i], now)
 			case shardlog.Retryable(e):
 				pause = max(pause, backoff.RetryAfter(e))
-				// The order stays, and so do the buffers, which belong to places in bufs.
+				// Records to retry move to the front and keep their order. Their data
+				// stay in their buffers.
 				records[again], stamps[again] = records[i], stamps[i]
 				again++
 			default:
@@ -210,27 +214,28 @@ func (f *feeder) put() (now int64) {
 	return now
 }
 
-// ticket is a record that package producer has; done is made once.
-type ticket struct {
+// asyncRecord is a record that is in the producer and has no result yet. Its
+// callback done is allocated once and reused.
+type asyncRecord struct {
 	f    *feeder
 	s    stamp
 	rec  shardlog.Record
 	done func(producer.Result, error)
 }
 
-var tickets sync.Pool
+var asyncRecords sync.Pool
 
-func newTicket(f *feeder) *ticket {
-	t, ok := tickets.Get().(*ticket)
+func newAsyncRecord(f *feeder) *asyncRecord {
+	t, ok := asyncRecords.Get().(*asyncRecord)
 	if !ok {
-		t = new(ticket)
+		t = new(asyncRecord)
 		t.done = t.finish
 	}
 	t.f = f
 	return t
 }
 
-func (t *ticket) finish(_ producer.Result, err error) {
+func (t *asyncRecord) finish(_ producer.Result, err error) {
 	if err == nil {
 		t.f.rec.acknowledged(&t.f.acked, &t.s, &t.rec, t.f.run.clock.now())
 	} else {
@@ -238,10 +243,10 @@ func (t *ticket) finish(_ producer.Result, err error) {
 		t.f.rec.lost()
 	}
 	t.f, t.rec = nil, shardlog.Record{}
-	tickets.Put(t)
+	asyncRecords.Put(t)
 }
 
-// async gives records to the producer that all feeders share.
+// async puts records through the producer that all feeders share.
 func (f *feeder) async(p *producer.Producer) {
 	var buf []byte
 	for {
@@ -249,18 +254,18 @@ func (f *feeder) async(p *producer.Producer) {
 		if !ok {
 			return
 		}
-		t := newTicket(f)
+		t := newAsyncRecord(f)
 		t.rec, t.s = f.gen.make(buf, at)
 		buf = t.rec.Data
-		// The producer has copied the data when PutAsync returns; of t.rec
-		// only sizes are looked at from then on.
+		// The producer has copied the data when PutAsync returns, so the buffer
+		// may be reused. Only the sizes in t.rec are needed later.
 		if err := p.PutAsync(f.run.putCtx, t.rec, t.done); err != nil {
 			t.finish(producer.Result{}, err)
 		}
 	}
 }
 
-// newProducer makes the one of PutAsync.
+// newProducer returns the producer of PutAsync, configured as the workload says.
 func (r *run) newProducer(sink shardlog.Sink) (*producer.Producer, error) {
 	w := r.w
 	return producer.New(sink, &producer.Options{

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// nanos writes a time with three digits.
+// nanos formats a time with three digits.
 func nanos(ns float64) string {
 	switch d := time.Duration(ns); {
 	case ns == 0:
@@ -22,7 +22,8 @@ func nanos(ns float64) string {
 	return digits(ns/1e9) + " s"
 }
 
-// digits writes a number with three digits, or all before the point.
+// digits formats a number with three digits, or with all before the point if
+// those are more.
 func digits(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 99.95:
@@ -33,7 +34,7 @@ func digits(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// count writes a number, shortened from ten thousand on.
+// count formats a number, shortened with a unit from ten thousand on.
 func count(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 1e9:
@@ -48,7 +49,7 @@ func count(v float64) string {
 	return digits(v)
 }
 
-// bytesText writes a size.
+// bytesText formats a size.
 func bytesText(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 1<<30:
@@ -61,7 +62,7 @@ func bytesText(v float64) string {
 	return digits(v) + " B"
 }
 
-// amount writes a figure in its unit.
+// amount formats a figure in its unit.
 func amount(v float64, unit string) string {
 	switch unit {
 	case "ns":

@@ -8,15 +8,17 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// stamp begins the data of each record and says which one it is.
+// stamp is the header of each record's data. It identifies the record, so that
+// consumers can check for loss, copies and order.
 type stamp struct {
 	producer uint16
 	index    uint64 // of the producer's records, below 2^48
 	key      uint32
-	at       int64 // when it was put, or was to be, in nanoseconds since the start
+	at       int64 // when it was put, or in an open loop due, in nanoseconds since the start
 }
 
-// sum tells stamps from what is none, or is of another run.
+// sum returns a checksum over the stamp and the run, which distinguishes stamps
+// from other data and from those of other runs.
 func (s *stamp) sum(run uint64) uint16 {
 	h := run ^ uint64(s.producer)<<48 ^ s.index
 	h = (h ^ h>>32) * 0x9e3779b97f4a7c15
@@ -44,7 +46,7 @@ func readStamp(b []byte, run uint64) (s stamp, ok bool) {
 	return s, uint16(u>>48) == s.sum(run)
 }
 
-// generator makes the records of one producer.
+// generator generates the records of one producer.
 type generator struct {
 	m    *material
 	rng  *rand.Rand
@@ -64,8 +66,8 @@ func newGenerator(m *material, run uint64, producer int) *generator {
 	return g
 }
 
-// make returns a record that was to be put at a time. Its data are in buf if
-// that is large enough.
+// make returns a record that was due at a time. Its data are in buf if that is
+// large enough.
 func (g *generator) make(buf []byte, at int64) (shardlog.Record, stamp) {
 	var line []byte
 	n := 0
@@ -93,7 +95,8 @@ func (g *generator) make(buf []byte, at int64) (shardlog.Record, stamp) {
 	return shardlog.Record{PartitionKey: g.m.names[key], Data: data}, s
 }
 
-// key draws the number of a key; line is that of the record's line.
+// key draws the number of a key. Line is the number of the record's line, for
+// workloads whose keys are in the lines.
 func (g *generator) key(line int) uint32 {
 	k := &g.m.w.Keys
 	switch k.Kind {
@@ -119,8 +122,8 @@ func (g *generator) size() int {
 	return int(min(max(math.Round(v), MinSize), float64(s.Max)))
 }
 
-// cut appends the next n bytes of the text, again and again: what follows each
-// other differs, and the processor sees from where it will be read.
+// cut appends the next n bytes of the text, which it cycles through: consecutive
+// records differ, and the processor can prefetch the sequential reads.
 func (g *generator) cut(dst []byte, n int) []byte {
 	for n > 0 {
 		piece := g.m.text[g.at:]

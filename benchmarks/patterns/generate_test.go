@@ -108,7 +108,7 @@ func TestStamps(t *testing.T) {
 	require.LessOrEqual(t, foreign, 1)
 }
 
-// TestSeed makes the same records of the same seed, and others of another.
+// TestSeed checks that a seed determines the records.
 func TestSeed(t *testing.T) {
 	data := func(seed uint64) (all []byte) {
 		g := generatorOf(t, Workload{Seed: seed, Keys: Keys{Kind: KeyZipf}, Sizes: Sizes{Kind: SizeLogNormal}})

@@ -6,25 +6,25 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Bounds of what histograms tell apart, in nanoseconds: an hour at the most.
+// Bounds of the times in a histogram, in nanoseconds: up to an hour.
 const (
 	lowest  = 100
 	highest = int64(3600e9)
 )
 
-// fine is a histogram for a whole run, exact to 0.1 %; about 200 KiB.
+// fine returns a histogram for a whole run, exact to 0.1 %. It takes about 200 KiB.
 func fine() *hdrhistogram.Histogram { return hdrhistogram.New(lowest, highest, 3) }
 
-// coarse is one for a second, exact to 1 %; about 25 KiB.
+// coarse returns a histogram for one second, exact to 1 %. It takes about 25 KiB.
 func coarse() *hdrhistogram.Histogram { return hdrhistogram.New(lowest, highest, 2) }
 
-// record adds n equal times; what is out of bounds is moved to them.
+// record adds n equal times. A time out of bounds counts as the nearest bound.
 func record(h *hdrhistogram.Histogram, ns, n int64) {
-	// The only error is that of a value out of bounds.
+	// The only possible error is a value out of bounds.
 	_ = h.RecordValues(min(max(ns, 0), highest), n)
 }
 
-// latency sums a histogram up.
+// latency summarizes a histogram.
 func latency(h *hdrhistogram.Histogram) Latency {
 	n := h.TotalCount()
 	if n == 0 {
@@ -46,15 +46,15 @@ func latency(h *hdrhistogram.Histogram) Latency {
 	return l
 }
 
-// bucketOf returns the eighth of a doubling that ns is in; on a logarithmic
-// axis all are of the same width, but for rounding.
+// bucketOf returns the bucket that ns is in. There are eight to a doubling, so on
+// a logarithmic axis all have the same width, except for rounding.
 func bucketOf(ns int64) (from, to int64) {
 	if ns < 128 {
 		return 0, 128
 	}
 	edge := func(k int) int64 { return int64(math.Round(math.Exp2(float64(k) / 8))) }
 	k := int(math.Log2(float64(ns)) * 8)
-	for edge(k+1) <= ns { // rounding
+	for edge(k+1) <= ns { // only because of rounding
 		k++
 	}
 	for edge(k) > ns {

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 )
 
-// NewReport returns a report of runs that were made here.
+// NewReport returns a report of runs made by this process on this machine.
 func NewReport(results ...Result) *Report {
 	if results == nil {
 		results = []Result{}
@@ -32,7 +32,8 @@ func host() Host {
 	return h
 }
 
-// processor is the name of the processors, where the system tells it.
+// processor returns the name of the processors, "" where the system does not
+// report it.
 func processor() string {
 	data, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {

@@ -17,7 +17,7 @@ var pageFiles embed.FS
 
 var pageTemplate = template.Must(template.ParseFS(pageFiles, "page/report.html"))
 
-// page is what the template is filled with.
+// page is the data of the template.
 type page struct {
 	CSS              template.CSS
 	Reports          []pageReport
@@ -49,7 +49,7 @@ type pageCell struct{ Text, Class string }
 
 type pageChart struct{ Kind, Title, Caption string }
 
-// pageData is what the charts are drawn from.
+// pageData is the data of the charts.
 type pageData struct {
 	Reports   []string        `json:"reports"`
 	Workloads []pageDataEntry `json:"workloads"`
@@ -60,15 +60,15 @@ type pageDataEntry struct {
 	Runs []pageRun `json:"runs"`
 }
 
-// pageRun is the run of a report that is drawn.
+// pageRun is the one run of a report that the charts show.
 type pageRun struct {
 	Report string `json:"report"`
 	*Result
 }
 
 // WriteHTML writes a page with tables and charts of reports, side by side if
-// there are several; names are what they are called, and have to differ. The
-// page needs nothing but itself: no network, no other file. The error matches
+// there are several. Names are the titles of the reports. The page is
+// self-contained: it needs no network and no other file. The error matches
 // shardlog.ErrInvalid if there is nothing to show, or is that of w.
 func WriteHTML(w io.Writer, names []string, reports []*Report) error {
 	if len(names) != len(reports) {
@@ -101,7 +101,8 @@ func WriteHTML(w io.Writer, names []string, reports []*Report) error {
 
 // write fills in what does not depend on the reports, and writes the page.
 func (p *page) write(w io.Writer, data *pageData) error {
-	// The encoder escapes what could end the script that it is in.
+	// The encoder escapes <, > and &, so the data cannot end the script that
+	// contains them.
 	text, err := json.Marshal(data)
 	if err != nil {
 		return err
@@ -123,7 +124,7 @@ func (p *page) write(w io.Writer, data *pageData) error {
 	return pageTemplate.Execute(w, p)
 }
 
-// distinct numbers names that occur more than once.
+// distinct makes names unique: it numbers those that occur more than once.
 func distinct(names []string) []string {
 	var out []string
 	for _, name := range names {

@@ -32,13 +32,13 @@ func TestPage(t *testing.T) {
 	require.NoError(t, WriteHTML(&out, []string{"same", "same"}, []*Report{a, b}))
 	page, scripts := withoutScripts(t, out.String())
 
-	// Nothing comes from elsewhere, and nothing may.
+	// The page loads nothing from elsewhere, and its policy forbids it.
 	require.Contains(t, page, `content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"`)
 	require.NotRegexp(t, `(?i)(src|href|action|poster)\s*=\s*["']?(?:[a-z]+:)?//`, page)
 	require.NotRegexp(t, `(?i)@import|url\(|<(link|iframe|img|object|embed|base)\b`, page)
 	require.NotRegexp(t, `<script[^>]+src`, out.String())
 
-	// The tables say it without scripts.
+	// The tables are readable without scripts.
 	require.Contains(t, page, "<td class=\"better\">110 records/s  &#43;9.9% better (p=0.004 n=6&#43;5)</td>")
 	require.Contains(t, page, "same (2): did not keep up: 5 records")
 	require.Contains(t, page, "&lt;i&gt;other")

@@ -8,7 +8,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// ledger sums recorders up.
+// ledger sums up what the recorders of a run have counted.
 type ledger struct {
 	mu        sync.Mutex
 	recorders []*recorder
@@ -21,8 +21,8 @@ func (l *ledger) add(r *recorder) {
 	l.mu.Unlock()
 }
 
-// merge adds what a recorder saw in a second; its lock is held, and taken
-// before l.mu always.
+// merge adds what a recorder counted in a second. The recorder's lock is held: it
+// is always acquired before l.mu.
 func (l *ledger) merge(second int, s *slice) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,7 +63,7 @@ func (l *ledger) all() []*recorder {
 	return slices.Clone(l.recorders)
 }
 
-// flush brings everything that was recorded into seconds.
+// flush merges the current slices of all recorders into l.seconds.
 func (l *ledger) flush() {
 	for _, r := range l.all() {
 		r.mu.Lock()
@@ -72,7 +72,7 @@ func (l *ledger) flush() {
 	}
 }
 
-// count returns how many records are acknowledged, of the warm-up too.
+// count returns the number of acknowledged records, including the warm-up.
 func (l *ledger) count() (acked int64) {
 	for _, r := range l.all() {
 		r.mu.Lock()
@@ -82,7 +82,7 @@ func (l *ledger) count() (acked int64) {
 	return acked
 }
 
-// last returns a copy of what is known of a second, without shards.
+// last returns a copy of the figures of a second, without those of shards.
 func (l *ledger) last(second int) slice {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,15 +13,15 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// maxLinesBytes bounds what is read of Workload.Lines.
+// maxLinesBytes is the largest part of the file Workload.Lines that is read.
 const maxLinesBytes = 256 << 20
 
-// material is what all producers of a run make records from. It does not
-// change.
+// material is what all producers of a run generate records from. It is immutable,
+// so they share it without a lock.
 type material struct {
 	w     *Workload
 	names []string // of the keys, by their number
-	text  []byte   // what data are cut from
+	text  []byte   // the source of the data of records; see generator.cut
 	lines [][]byte
 	keyOf []uint32 // the key of each line
 	alias *aliasTable
@@ -111,11 +111,12 @@ func field(line []byte, n int) string {
 	return "-"
 }
 
-// textBytes is more than what is compressed together, and little enough to be
-// made in no time.
+// textBytes is larger than what the log compresses together, so that repetitions
+// do not help the compression, and small enough to be generated quickly.
 const textBytes = 2 << 20
 
-// madeUpText is JSON such as programs log, about as compressible.
+// madeUpText returns JSON that resembles the logs of programs, and compresses
+// about as well.
 func madeUpText(seed uint64) []byte {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	verbs := []string{"page_view", "add_to_cart", "search", "purchase", "login", "logout", "scroll", "click"}
@@ -132,7 +133,7 @@ func madeUpText(seed uint64) []byte {
 // alias method in the form of Vose.
 type aliasTable struct {
 	keep  []float64 // the probability of staying at a column
-	other []uint32  // where to go otherwise
+	other []uint32  // the column to take otherwise
 }
 
 func newAliasTable(weights []float64) *aliasTable {
@@ -160,7 +161,7 @@ func newAliasTable(weights []float64) *aliasTable {
 		}
 	}
 	for _, rest := range [][]uint32{small, large} {
-		for _, i := range rest { // 1, but for rounding
+		for _, i := range rest { // the remaining probabilities are 1, except for rounding
 			t.keep[i] = 1
 		}
 	}

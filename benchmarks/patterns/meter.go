@@ -6,7 +6,7 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// meter is a sink that counts what it passes on.
+// meter is a sink that counts the calls that it forwards.
 type meter struct {
 	shardlog.Sink
 	r *recorder
@@ -22,7 +22,7 @@ func (m *meter) PutRecords(ctx context.Context, records []shardlog.Record) ([]sh
 // Capabilities implements shardlog.Capable.
 func (m *meter) Capabilities() shardlog.Capabilities { return shardlog.CapabilitiesOf(m.Sink) }
 
-// requestMeter is a meter of a sink that takes requests.
+// requestMeter is a meter for a shardlog.RequestSink.
 type requestMeter struct {
 	meter
 	sink shardlog.RequestSink
@@ -40,7 +40,7 @@ func (m *requestMeter) PutRequest(ctx context.Context, req *shardlog.PutRequest)
 	return res, err
 }
 
-// metered returns a sink that does what log does and counts in r.
+// metered returns a sink that forwards to log and counts in r.
 func metered(log shardlog.Sink, r *recorder) shardlog.Sink {
 	m := meter{log, r}
 	if s, ok := log.(shardlog.RequestSink); ok {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// processorTime is what the process has used of all processors.
+// processorTime returns the processor time that the process has used.
 func processorTime() time.Duration {
 	h, err := syscall.GetCurrentProcess()
 	if err != nil {
@@ -15,7 +15,8 @@ func processorTime() time.Duration {
 	if err := syscall.GetProcessTimes(h, &created, &ended, &kernel, &user); err != nil {
 		return 0
 	}
-	// The two are lengths of time in units of 100 ns, although of the type of moments.
+	// The two are durations in units of 100 ns, although their type is that of
+	// points in time.
 	length := func(f syscall.Filetime) time.Duration {
 		return time.Duration(uint64(f.HighDateTime)<<32|uint64(f.LowDateTime)) * 100
 	}

@@ -17,11 +17,11 @@ import (
 //go:embed workloads/*.yaml
 var readyFiles embed.FS
 
-// Ready returns the names of the workloads that need no description, sorted.
+// Ready returns the names of the built-in workloads, sorted.
 func Ready() []string {
 	entries, err := readyFiles.ReadDir("workloads")
 	if err != nil {
-		return nil // it is in the program
+		return nil // the folder is embedded, so it exists
 	}
 	var names []string
 	for _, e := range entries {
@@ -31,8 +31,8 @@ func Ready() []string {
 	return names
 }
 
-// Text returns the YAML of the workload with the name, one of Ready. The error
-// is a *shardlog.InvalidError if there is none.
+// Text returns the YAML of the built-in workload with the name. The error is a
+// *shardlog.InvalidError if there is none.
 func Text(name string) (string, error) {
 	data, err := readyFiles.ReadFile("workloads/" + name + ".yaml")
 	if err != nil {
@@ -41,8 +41,8 @@ func Text(name string) (string, error) {
 	return string(data), nil
 }
 
-// Find returns the workload with the name, one of Ready, without its defaults
-// filled in. The error is that of Text.
+// Find returns the built-in workload with the name, without its defaults filled
+// in. The error is that of Text.
 func Find(name string) (Workload, error) {
 	text, err := Text(name)
 	if err != nil {
@@ -51,8 +51,8 @@ func Find(name string) (Workload, error) {
 	return Parse([]byte(text))
 }
 
-// Parse reads a workload in YAML; JSON is YAML too. A field that is not known
-// is an error. Defaults are not filled in.
+// Parse reads a workload from YAML or JSON, which is a subset of YAML. An unknown
+// field is an error. Defaults are not filled in.
 func Parse(data []byte) (Workload, error) {
 	var w Workload
 	d := yaml.NewDecoder(bytes.NewReader(data))

@@ -14,8 +14,8 @@ import (
 	"github.com/shardlog/shardlog/internal/kpl"
 )
 
-// receiver is one consumer of a workload: it gets every record, perhaps by
-// several workers.
+// receiver is one consumer of a workload: it receives every record, with
+// ConsumeGroup by several workers.
 type receiver struct {
 	run *run
 	rec *recorder
@@ -35,7 +35,8 @@ func newReceiver(r *run) *receiver {
 	return &receiver{run: r, rec: newRecorder(r.clock, r.ledger, 0), seen: make([]bitmap, r.w.Producers), last: map[uint64]uint64{}}
 }
 
-// got takes records of one shard, in their order, that came at a moment.
+// got counts and checks records of one shard, in their order, that were delivered
+// at a moment.
 func (v *receiver) got(records []shardlog.Record, now int64) {
 	if len(records) == 0 {
 		return
@@ -63,7 +64,7 @@ func (v *receiver) got(records []shardlog.Record, now int64) {
 	v.run.moved()
 }
 
-// one looks whether a record is new and in order; v.mu is held.
+// one checks that a record is new and in order; v.mu is held.
 func (v *receiver) one(data []byte) {
 	s, ok := readStamp(data, v.run.id)
 	if !ok || int(s.producer) >= len(v.seen) {
@@ -103,7 +104,8 @@ func (r *run) receive(ctx context.Context, n int, done func(error)) (*receiver, 
 // read is a method of a source.
 type read = func(context.Context, shardlog.ReadRequest) (shardlog.Page, error)
 
-// reads returns how the n-th consumer reads, and how long a read waits.
+// reads returns the method by which the n-th consumer reads, and how long a read
+// waits for records.
 func (r *run) reads(ctx context.Context, n int) (read, time.Duration, error) {
 	refuse := func(limit string) (read, time.Duration, error) {
 		return nil, 0, &shardlog.InvalidError{Field: "consumers.mode", Value: r.w.Consumers.Mode, Limit: limit}

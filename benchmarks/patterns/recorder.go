@@ -12,12 +12,12 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// clock tells which part of a run a time is in. Times are in nanoseconds since
+// clock says which part of a run a time is in. Times are in nanoseconds since
 // the start, on the monotonic clock.
 type clock struct {
 	start time.Time
 	warm  int64        // where the measured time begins
-	end   atomic.Int64 // where it ends; far away until it is known
+	end   atomic.Int64 // where it ends; a distant time until that is known
 }
 
 func newClock(w *Workload) *clock {
@@ -31,13 +31,13 @@ func newClock(w *Workload) *clock {
 
 func (c *clock) now() int64 { return int64(time.Since(c.start)) }
 
-// measured tells whether a moment is in the measured time.
+// measured reports whether a moment is in the measured time.
 func (c *clock) measured(at int64) bool { return at >= c.warm && at < c.end.Load() }
 
-// second is the one of the measured time that a moment in it is in.
+// second returns which second of the measured time a moment is in.
 func (c *clock) second(at int64) int { return int((at - c.warm) / int64(time.Second)) }
 
-// load is an amount of records.
+// load is a number of records and of their bytes.
 type load struct{ records, bytes int64 }
 
 func (l *load) add(bytes int) {
@@ -45,7 +45,7 @@ func (l *load) add(bytes int) {
 	l.bytes += int64(bytes)
 }
 
-// slice is what one recorder saw in one second.
+// slice is what one recorder counted in one second.
 type slice struct {
 	acked, delivered load
 	throttled        int64
@@ -53,9 +53,9 @@ type slice struct {
 	shards           map[string]*load
 }
 
-// recorder counts what one goroutine, or a few, put or read. Recorders are
-// summed up in a ledger; having many keeps producers from waiting for each
-// other.
+// recorder counts what one goroutine, or a few, put or read. A ledger sums the
+// recorders up. There are many of them so that producers do not contend for a
+// lock.
 type recorder struct {
 	clock  *clock
 	ledger *ledger
@@ -67,7 +67,7 @@ type recorder struct {
 	delivery *hdrhistogram.Histogram
 	sizes    [64]load
 	keys     map[uint32]int64
-	dense    []int64 // instead of keys, if there are few
+	dense    []int64 // in place of keys, if there are few of them
 	stored   load
 	units    int64 // PUT payload units
 	rounded  int64 // bytes rounded up by the KiB
@@ -75,10 +75,11 @@ type recorder struct {
 	calls    int64
 	refused  map[string]int64 // by shard
 	reads    int64            // refused
-	acked    int64            // of the warm-up too
+	acked    int64            // including the warm-up
 }
 
-// denseKeys is up to how many keys have counters of their own.
+// denseKeys is the largest number of keys that are counted in an array instead of
+// a map.
 const denseKeys = 1 << 16
 
 func newRecorder(c *clock, l *ledger, keys int) *recorder {
@@ -92,7 +93,7 @@ func newRecorder(c *clock, l *ledger, keys int) *recorder {
 	return r
 }
 
-// at makes cur the slice of a moment in the measured time.
+// at makes cur the slice of the second of a moment in the measured time.
 func (r *recorder) at(now int64) {
 	if s := r.clock.second(now); s != r.second {
 		r.flush()
@@ -100,12 +101,12 @@ func (r *recorder) at(now int64) {
 	}
 }
 
-// flush gives cur to the ledger; r.mu is held.
+// flush merges cur into the ledger; r.mu is held.
 func (r *recorder) flush() {
 	if r.cur.shards != nil || r.cur.acked.records != 0 || r.cur.delivered.records != 0 || r.cur.throttled != 0 {
 		r.ledger.merge(r.second, &r.cur)
 	}
-	c := slice{ack: r.cur.ack, delivery: r.cur.delivery} // their memory is used again
+	c := slice{ack: r.cur.ack, delivery: r.cur.delivery} // their memory is reused
 	for _, h := range []*hdrhistogram.Histogram{c.ack, c.delivery} {
 		if h != nil {
 			h.Reset()
@@ -114,8 +115,8 @@ func (r *recorder) flush() {
 	r.cur = c
 }
 
-// called counts one call of the target: what is stored, and what was refused.
-// It returns without having looked at errors other than those of rate limits.
+// called counts one call of the target: the records that are stored and those
+// that were throttled. It ignores other errors.
 func (r *recorder) called(records []shardlog.Record, results []shardlog.PutResult, err error, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,8 +168,8 @@ func (r *recorder) refuse(err error, n int64) {
 	r.refused[shard] += n
 }
 
-// acknowledged counts a record of the workload. Seen is what its producer has
-// had acknowledged, and belongs to r's lock.
+// acknowledged counts an acknowledged record of the workload. Seen is the set of
+// its producer's acknowledged records, and is guarded by r.mu.
 func (r *recorder) acknowledged(seen *bitmap, s *stamp, rec *shardlog.Record, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,8 +200,8 @@ func (r *recorder) acknowledged(seen *bitmap, s *stamp, rec *shardlog.Record, no
 	}
 }
 
-// gave counts records that a consumer got at once; the stamps are those of the
-// measured time and others.
+// gave counts records that a consumer received in one batch. The stamps may be
+// of the warm-up as well as of the measured time.
 func (r *recorder) gave(stamps []stamp, now int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -225,14 +226,14 @@ func (r *recorder) gave(stamps []stamp, now int64) {
 	}
 }
 
-// lost counts a record that will not be stored, or is not known to be.
+// lost counts a record that is not stored, or of which that is unknown.
 func (r *recorder) lost() {
 	r.mu.Lock()
 	r.failed++
 	r.mu.Unlock()
 }
 
-// readRefused counts a read over a limit.
+// readRefused counts a read that was throttled.
 func (r *recorder) readRefused(n int64) {
 	r.mu.Lock()
 	r.reads += n
@@ -245,7 +246,7 @@ type bitmap struct {
 	n     int64
 }
 
-// set adds i and tells whether it is new.
+// set adds i and reports whether it is new.
 func (b *bitmap) set(i uint64) bool {
 	w := i / 64
 	for uint64(len(b.words)) <= w {
@@ -260,7 +261,7 @@ func (b *bitmap) set(i uint64) bool {
 	return true
 }
 
-// without counts what is in b and not in other.
+// without returns how many numbers are in b and not in other.
 func (b *bitmap) without(other *bitmap) (n int64) {
 	for i, w := range b.words {
 		if i < len(other.words) {

@@ -10,8 +10,8 @@ const (
 )
 
 // Report is the JSON form of what "shardlog bench" has measured. It is stable
-// within a Version: other programs may read it, such as an estimate of costs,
-// for which Result.Stored, Shards and Sizes are made.
+// within a Version, so that other programs may read it: "shardlog cost" uses
+// Result.Stored, Shards and Sizes.
 //
 //	{
 //	  "format": "shardlog-bench", "version": 1,
@@ -36,7 +36,7 @@ type Report struct {
 	// Format is ReportFormat and Version is ReportVersion.
 	Format  string `json:"format"`
 	Version int    `json:"version"`
-	// Host is where the load was made.
+	// Host is the machine that ran the load.
 	Host Host `json:"host"`
 	// Results has one entry for each run, in their order; those with the same
 	// Workload.Name are repetitions of each other.
@@ -49,21 +49,22 @@ type Host struct {
 	Go   string `json:"go"`
 	OS   string `json:"os"`
 	Arch string `json:"arch"`
-	// CPUs is how many the program could use, CPU the name of their kind, ""
-	// if the system does not tell.
+	// CPUs is the number of processors that the program could use, CPU their
+	// name, "" where the system does not report it.
 	CPUs int    `json:"cpus"`
 	CPU  string `json:"cpu,omitempty"`
 	// Revision is the commit that the program was built from, with "+dirty" if
-	// files were changed; "" if it is not known.
+	// files were changed; "" if it is unknown.
 	Revision string `json:"revision,omitempty"`
 }
 
-// Result is what one run of a workload was like. Everything is about the
+// Result is the outcome of one run of a workload. Everything refers to the
 // measured time, without the warm-up, except the fields of Check. Counts are of
-// what was acknowledged, or delivered, in that time; Ack and Delivery are of
-// what was put in it, whenever that was acknowledged or delivered.
+// records that were acknowledged, or delivered, in that time; Ack and Delivery
+// are of records that were put in it, whenever they were acknowledged or
+// delivered.
 type Result struct {
-	// Workload is what was run, with its defaults filled in.
+	// Workload is the workload with its defaults filled in.
 	Workload Workload `json:"workload"`
 	// Target is the name of the Target.
 	Target string `json:"target"`
@@ -71,68 +72,69 @@ type Result struct {
 	Started time.Time `json:"started"`
 	Seconds float64   `json:"seconds"`
 
-	// Records were acknowledged, as the workload has them: those in an
-	// aggregate count each. Bytes are their data and keys.
+	// Records is the number of acknowledged records of the workload: each
+	// record in an aggregate counts. Bytes is the size of their data and keys.
 	Records int64 `json:"records"`
 	Bytes   int64 `json:"bytes"`
 	// RecordsPerSecond and BytesPerSecond are the means.
 	RecordsPerSecond float64 `json:"recordsPerSecond"`
 	BytesPerSecond   float64 `json:"bytesPerSecond"`
-	// Offered is the rate at which records were to come; 0 in a closed loop.
+	// Offered is the rate at which records were due; 0 in a closed loop.
 	Offered float64 `json:"offered,omitempty"`
-	// Backlog is how many of them were not put when the time was over, because
-	// the log did not keep up. Their latency is in none of the figures, so
-	// these are too good if it is not 0.
+	// Backlog is the number of due records that had not been put at the end,
+	// because the log did not keep up. Their latency is in none of the
+	// figures, which are therefore too good if Backlog is not 0.
 	Backlog int64 `json:"backlog"`
-	// Failed records got an error that is not worth a further try.
+	// Failed is the number of records whose error was not retryable, or that
+	// were not stored in time.
 	Failed int64 `json:"failed"`
-	// Throttled is how often a stored record was refused because of a rate
-	// limit, and ReadsThrottled how often a read was.
+	// Throttled is the number of refusals of stored records because of a rate
+	// limit, and ReadsThrottled that of reads.
 	Throttled      int64 `json:"throttled"`
 	ReadsThrottled int64 `json:"readsThrottled"`
-	// Calls is how often the target was called to put records.
+	// Calls is the number of calls of the target to put records.
 	Calls int64 `json:"calls"`
 
-	// Ack is the time from the put, or from when the put was to be, to the
-	// acknowledgement; Delivery, to the record's being in a consumer's hands,
-	// of all consumers together. Delivery.Count is 0 without consumers.
+	// Ack is the time from the put, or in an open loop from when the put was
+	// due, to the acknowledgement. Delivery is the time to the delivery to a
+	// consumer, over all consumers; its Count is 0 without consumers.
 	Ack      Latency `json:"ack"`
 	Delivery Latency `json:"delivery"`
-	// Delivered is how many records consumers got, of all consumers together;
-	// DeliveredPerSecond is of one.
+	// Delivered is the number of deliveries to all consumers;
+	// DeliveredPerSecond is the mean rate of one consumer.
 	Delivered          int64   `json:"delivered"`
 	DeliveredPerSecond float64 `json:"deliveredPerSecond"`
 
 	// Sizes is a histogram of the sizes of the data, by powers of two; its
 	// buckets are in order and none is empty.
 	Sizes []SizeBucket `json:"sizes"`
-	// Stored is what the log has stored for the records, which is what a cloud
+	// Stored is what the log stored for the records, in the units that AWS
 	// bills: an aggregate is one stored record.
 	Stored Stored `json:"stored"`
 	// Shards has an entry for each shard, in the order of their IDs, also for
 	// those without records.
 	Shards []ShardLoad `json:"shards"`
-	// Keys are the partition keys with most records, at most 20, the first has
-	// most. DistinctKeys is how many there were.
+	// Keys are the partition keys with the most records, at most 20, in
+	// descending order. DistinctKeys is the number of different keys.
 	Keys         []KeyLoad `json:"keys"`
 	DistinctKeys int       `json:"distinctKeys"`
 	// PerSecond has an entry for each second of the measured time; the last
 	// may be shorter.
 	PerSecond []Second `json:"perSecond"`
 
-	// Disk is what was written; nil if the target does not tell.
+	// Disk is what was written; nil if the target does not report it.
 	Disk *Disk `json:"disk,omitempty"`
-	// Process is what the program needed, the log and the load together.
+	// Process is what the program used, for the log and the load together.
 	Process Process `json:"process"`
-	// Check is whether everything came, once and in order.
+	// Check says whether every record was delivered, once and in order.
 	Check Check `json:"check"`
 }
 
-// Latency sums up times, in nanoseconds. Values are exact to 0.1 %.
+// Latency summarizes times, in nanoseconds. Values are exact to 0.1 %.
 type Latency struct {
-	// Count is how many there are.
+	// Count is the number of times.
 	Count int64 `json:"count"`
-	// Mean, percentiles and largest; 0 if Count is.
+	// The mean, percentiles and the maximum; 0 if Count is 0.
 	Mean float64 `json:"mean"`
 	P50  int64   `json:"p50"`
 	P90  int64   `json:"p90"`
@@ -160,7 +162,7 @@ type SizeBucket struct {
 	Bytes   int64 `json:"bytes"`
 }
 
-// Stored sums up stored records, of which an aggregate is one.
+// Stored summarizes stored records, of which an aggregate is one.
 type Stored struct {
 	// Records is how many there are; Bytes, their data and keys.
 	Records int64 `json:"records"`
@@ -175,8 +177,8 @@ type Stored struct {
 	RecordsPerSecond  float64 `json:"recordsPerSecond"`
 	BytesPerSecond    float64 `json:"bytesPerSecond"`
 	PutUnitsPerSecond float64 `json:"putUnitsPerSecond"`
-	// WorstSecondRecords and WorstSecondBytes are of the second with most of
-	// all shards together.
+	// WorstSecondRecords and WorstSecondBytes are the largest values of a
+	// second, over all shards together.
 	WorstSecondRecords int64 `json:"worstSecondRecords"`
 	WorstSecondBytes   int64 `json:"worstSecondBytes"`
 }
@@ -189,18 +191,18 @@ type ShardLoad struct {
 	Records int64   `json:"records"`
 	Bytes   int64   `json:"bytes"`
 	Share   float64 `json:"share"`
-	// Throttled is how often records for this shard were refused because of
-	// its rate limit; 0 if the target does not tell the shard.
+	// Throttled is the number of refusals of records because of the shard's
+	// rate limit; 0 if the target does not name the shard in its errors.
 	Throttled int64 `json:"throttled"`
-	// MeanRecords and MeanBytes are a second's; WorstSecondRecords and
-	// WorstSecondBytes are those of the second with most.
+	// MeanRecords and MeanBytes are means over the seconds; WorstSecondRecords
+	// and WorstSecondBytes are the largest values of a second.
 	MeanRecords        float64 `json:"meanRecords"`
 	MeanBytes          float64 `json:"meanBytes"`
 	WorstSecondRecords int64   `json:"worstSecondRecords"`
 	WorstSecondBytes   int64   `json:"worstSecondBytes"`
 }
 
-// KeyLoad is how many records had a partition key.
+// KeyLoad is the number of records with one partition key.
 type KeyLoad struct {
 	Key     string `json:"key"`
 	Records int64  `json:"records"`
@@ -210,12 +212,14 @@ type KeyLoad struct {
 
 // Second is what happened in one second of the measured time.
 type Second struct {
-	// Second is how many were before it.
+	// Second is its index, from 0 on.
 	Second int `json:"second"`
-	// Records were acknowledged in it, Bytes are their data and keys.
+	// Records is the number of records that were acknowledged in it, Bytes the
+	// size of their data and keys.
 	Records int64 `json:"records"`
 	Bytes   int64 `json:"bytes"`
-	// Delivered to consumers, all together; Throttled are refusals.
+	// Delivered is the number of deliveries to all consumers, Throttled that
+	// of refusals.
 	Delivered int64 `json:"delivered"`
 	Throttled int64 `json:"throttled"`
 	// Latencies of what was acknowledged and delivered in it, in nanoseconds,
@@ -234,22 +238,23 @@ type Second struct {
 
 // Disk is what a log on a disk has written.
 type Disk struct {
-	// Bytes is what its files take at the end, Live what of it is in use.
+	// Bytes is the size of its files at the end, Live the part that is in use.
 	Bytes int64 `json:"bytes"`
 	Live  int64 `json:"live"`
-	// Written is what the process gave the system to write, in whole pages;
-	// Amplification is Written divided by Result.Bytes. Both are 0 where the
-	// system does not tell; Linux does.
+	// Written is the number of bytes that the process had the system write, in
+	// whole pages; Amplification is Written divided by Result.Bytes. Both are
+	// 0 where the system does not report it; Linux does.
 	Written       int64   `json:"written"`
 	Amplification float64 `json:"amplification"`
-	// Syncs is how often the disk was waited for.
+	// Syncs is the number of syncs to the disk.
 	Syncs int64 `json:"syncs"`
 }
 
-// Process is what the program needed.
+// Process is what the program used.
 type Process struct {
 	// CPUSeconds is the time of all processors, and CPUPerRecord that for each
-	// acknowledged record, in nanoseconds; 0 where the system does not tell.
+	// acknowledged record, in nanoseconds; 0 where the system does not report
+	// it.
 	CPUSeconds   float64 `json:"cpuSeconds"`
 	CPUPerRecord float64 `json:"cpuPerRecord"`
 	// AllocsPerRecord and AllocBytesPerRecord are what was allocated.
@@ -258,16 +263,17 @@ type Process struct {
 	// LoadCPUPerRecord is the part of CPUPerRecord that making the records
 	// takes, in nanoseconds, as measured alone before the run.
 	LoadCPUPerRecord float64 `json:"loadCPUPerRecord"`
-	// MaxHeap is the most memory in use by Go as seen once a second, in bytes.
+	// MaxHeap is the largest heap in use, in bytes, sampled once a second.
 	MaxHeap int64 `json:"maxHeap"`
 }
 
-// Check is about all records of a run, those of the warm-up too.
+// Check is about all records of a run, including those of the warm-up.
 type Check struct {
 	// Acked records were acknowledged.
 	Acked int64 `json:"acked"`
-	// Delivered is how many different ones of them each consumer got at least;
-	// it is Acked if nothing is missing, and 0 without consumers.
+	// Delivered is the number of different acknowledged records that every
+	// consumer received: that of the consumer with the fewest. It equals Acked
+	// if nothing is missing, and is 0 without consumers.
 	Delivered int64 `json:"delivered"`
 	// Missing were acknowledged and not delivered within Workload.Drain, of
 	// all consumers together.
@@ -277,6 +283,6 @@ type Check struct {
 	// Misordered were delivered after a later record of the same producer and
 	// key.
 	Misordered int64 `json:"misordered"`
-	// Foreign were delivered and are not of this run.
+	// Foreign records were delivered but do not belong to this run.
 	Foreign int64 `json:"foreign"`
 }

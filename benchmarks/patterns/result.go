@@ -4,7 +4,8 @@ import (
 	"time"
 )
 
-// summary is a slice in a report's form; ids are the shards' in order.
+// summary converts a slice to the form of a report; ids are the shard IDs in
+// order.
 func (s *slice) summary(second int, ids []string) Second {
 	t := Second{Second: second, Records: s.acked.records, Bytes: s.acked.bytes, Delivered: s.delivered.records, Throttled: s.throttled}
 	if s.ack != nil {
@@ -24,7 +25,7 @@ func (s *slice) summary(second int, ids []string) Second {
 	return t
 }
 
-// result puts everything together; nothing is under way any more.
+// result returns the result of the run, which has ended.
 func (r *run) result(m *material, w *watch) *Result {
 	r.ledger.flush()
 	all := r.ledger.all()
@@ -82,7 +83,7 @@ func (r *run) result(m *material, w *watch) *Result {
 	return res
 }
 
-// fillSeconds fills in what is told by the second, and by the shard.
+// fillSeconds fills in the figures of each second and of each shard.
 func (r *run) fillSeconds(res *Result, refused map[string]int64) {
 	ids := make([]string, len(r.shards))
 	res.Shards = make([]ShardLoad, len(r.shards))
@@ -120,7 +121,7 @@ func (r *run) fillSeconds(res *Result, refused map[string]int64) {
 	}
 }
 
-// needed is what the process and the disk had to do.
+// needed fills in what the process and the disk had to do.
 func (r *run) needed(res *Result, w *watch) (p Process, d *Disk) {
 	p = Process{CPUSeconds: (w.end.cpu - w.begin.cpu).Seconds(), MaxHeap: w.maxHeap}
 	if n := float64(res.Records); n > 0 {
@@ -137,7 +138,7 @@ func (r *run) needed(res *Result, w *watch) (p Process, d *Disk) {
 	return p, d
 }
 
-// check looks whether everything came.
+// check checks that every acknowledged record was delivered.
 func (r *run) check() Check {
 	c := Check{Acked: r.ledger.count()}
 	for i, v := range r.receivers {

@@ -14,7 +14,7 @@ import (
 	"github.com/shardlog/shardlog/producer"
 )
 
-// Progress is how far a run is.
+// Progress is the state of a run.
 type Progress struct {
 	// Workload is its name.
 	Workload string
@@ -25,8 +25,8 @@ type Progress struct {
 	Phase string
 	// Acked records so far; Wanted is Workload.Records.
 	Acked, Wanted int64
-	// Last is what the last whole second of the measured time was like,
-	// without shards; HaveLast is false while there is none.
+	// Last is the last whole second of the measured time, without the figures
+	// of shards; HaveLast is false until there is one.
 	Last     Second
 	HaveLast bool
 }
@@ -34,12 +34,12 @@ type Progress struct {
 // Options say how a workload is run. The zero value of each field means its
 // default.
 type Options struct {
-	// Progress is called each second, from another goroutine; what it takes
-	// delays the next call. Defaults to none.
+	// Progress is called every second, from another goroutine, one call at a
+	// time. Defaults to none.
 	Progress func(Progress)
 }
 
-// run is a workload under way.
+// run is a workload in progress.
 type run struct {
 	w      *Workload
 	id     uint64
@@ -49,26 +49,26 @@ type run struct {
 	shards []shardlog.ShardInfo
 	taken  atomic.Int64
 
-	ctx       context.Context // of the load: no more records when it ends
-	putCtx    context.Context // of calls under way; it ends later
+	ctx       context.Context // of the load: no more records are put when it ends
+	putCtx    context.Context // of calls in progress; it ends later, so that they can finish
 	cancelPut context.CancelCauseFunc
 	feeders   []*feeder
 	receivers []*receiver
 	readers   sync.WaitGroup
 
-	changed chan struct{} // a receiver got something
+	changed chan struct{} // signals that a receiver received records
 	mu      sync.Mutex
-	lastErr error // of a put that failed
+	lastErr error // of the last put that failed
 	readErr error
 }
 
-// Run carries out a workload and returns what it was like. It blocks until
-// the log is closed again. If ctx ends, the load ends early and what was measured so far
-// is returned, with no error.
+// Run runs a workload and returns its measurements. It blocks until the log is
+// closed again. If ctx ends, the load ends early and Run returns what it has
+// measured so far, without an error.
 //
-// Errors are those of the workload (see WithDefaults), of the target, or of a
-// consumer. Records that were refused are none; see Result.Failed. When
-// all were refused, the error is that of one.
+// The error is one of the workload (see WithDefaults), of the target, or of a
+// consumer. Records that failed are counted by Result.Failed and are no error,
+// unless all have failed: then the error is that of one of them.
 func Run(ctx context.Context, target Target, w Workload, opts *Options) (*Result, error) {
 	w, err := w.WithDefaults()
 	if err != nil {
@@ -167,7 +167,7 @@ func (r *run) feed(m *material) error {
 		}
 	}
 	if r.w.Duration > 0 {
-		// Calls that are under way may take as long as the drain.
+		// Calls in progress may take as long as Workload.Drain.
 		t := time.AfterFunc(time.Duration(r.w.Duration+r.w.Drain), func() { r.cancelPut(errDrain) })
 		defer t.Stop()
 	}
@@ -187,7 +187,7 @@ func (r *run) feed(m *material) error {
 	if p != nil {
 		ctx, cancel := context.WithTimeout(r.putCtx, time.Duration(r.w.Drain))
 		defer cancel()
-		// What is left when it ends has failed, and is counted.
+		// Records that are left when it ends have failed, and are counted.
 		_ = p.Shutdown(ctx)
 	}
 	return nil
@@ -196,7 +196,7 @@ func (r *run) feed(m *material) error {
 // errDrain ends calls that take too long after the load.
 var errDrain = errors.New("not stored within the workload's drain")
 
-// drain waits for the consumers to have everything.
+// drain waits until the consumers have received everything.
 func (r *run) drain() {
 	if len(r.receivers) == 0 {
 		return
@@ -221,7 +221,8 @@ func (r *run) drain() {
 	}
 }
 
-// missing counts what is acknowledged and did not come.
+// missing returns the number of records that are acknowledged and not yet
+// delivered.
 func (v *receiver) missing(r *run) (n int64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -233,7 +234,7 @@ func (v *receiver) missing(r *run) (n int64) {
 	return n
 }
 
-// moved says that a receiver got something.
+// moved signals that a receiver has received records.
 func (r *run) moved() {
 	select {
 	case r.changed <- struct{}{}:
@@ -241,7 +242,7 @@ func (r *run) moved() {
 	}
 }
 
-// failed keeps one of the errors.
+// failed keeps the error of a record that failed, for Run to return.
 func (r *run) failed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -256,8 +257,9 @@ func (r *run) failedRead(err error) {
 	r.readErr = err
 }
 
-// loadCost is what making a record takes, in nanoseconds: the median of some
-// goes, because others may have the processor meanwhile.
+// loadCost measures the processor time that generating a record takes, in
+// nanoseconds. It is the median of several measurements, because other programs
+// may use the processor meanwhile.
 func loadCost(m *material) float64 {
 	const each = 64
 	g := newGenerator(m, 0, 0)

@@ -27,7 +27,7 @@ func noLeak(t *testing.T) {
 	})
 }
 
-// brief is a workload that ends after some records, as fast as they come.
+// brief returns a closed loop that ends after a number of records.
 func brief(t *testing.T, name string) Workload {
 	w, err := Find(name)
 	require.NoError(t, err)
@@ -38,7 +38,7 @@ func brief(t *testing.T, name string) Workload {
 	return w
 }
 
-// sane checks what must hold of every result.
+// sane checks what must hold for every result.
 func sane(t *testing.T, res *Result, records int64) {
 	t.Helper()
 	c := res.Check
@@ -91,8 +91,8 @@ func sane(t *testing.T, res *Result, records int64) {
 	require.LessOrEqual(t, res.DistinctKeys, int(records))
 }
 
-// TestReadyWorkloads runs each of them in short: everything comes, once and in
-// order.
+// TestReadyWorkloads makes a short run of each built-in workload: every record is
+// delivered once and in order.
 func TestReadyWorkloads(t *testing.T) {
 	require.GreaterOrEqual(t, len(Ready()), 12)
 	for _, name := range Ready() {
@@ -114,7 +114,7 @@ func TestReadyWorkloads(t *testing.T) {
 	}
 }
 
-// realLines has lines of an access log, some of which make trouble.
+// realLines has lines of an access log, some of which are malformed.
 func realLines(t *testing.T) string {
 	file := filepath.Join(t.TempDir(), "access.log")
 	text := strings.Repeat("83.149.9.216 - - [17/May/2015:10:05:03 +0000] \"GET /a HTTP/1.1\" 200 203023\n", 3) +
@@ -147,7 +147,8 @@ func TestLines(t *testing.T) {
 	require.ErrorIs(t, err, shardlog.ErrInvalid)
 }
 
-// TestOpenLoop looks whether records come at the rate, and the seconds tell it.
+// TestOpenLoop checks that records are put at the rate, in total and in each
+// second.
 func TestOpenLoop(t *testing.T) {
 	noLeak(t)
 	for _, put := range []string{PutSingle, PutBatch, PutAsync} {
@@ -158,7 +159,8 @@ func TestOpenLoop(t *testing.T) {
 			calls := 0
 			res, err := Run(t.Context(), &InProcess{}, w, &Options{Progress: func(p Progress) { last = p; calls++ }})
 			require.NoError(t, err)
-			// 400 were to come; what a stalled machine did not put is told.
+			// 400 records were due; those that a stalled machine did not put are
+			// reported as backlog.
 			require.InDelta(t, 400, res.Check.Acked+res.Backlog, 80)
 			require.Equal(t, Check{Acked: res.Check.Acked, Delivered: res.Check.Acked}, res.Check)
 			require.InDelta(t, 0.3, res.Seconds, 1e-9)
@@ -171,7 +173,7 @@ func TestOpenLoop(t *testing.T) {
 	}
 }
 
-// stuckLog answers after a while, whatever comes.
+// stuckLog is a log whose calls stall.
 type stuckLog struct {
 	Log
 	delay time.Duration
@@ -185,10 +187,10 @@ func (l *stuckLog) PutRecords(ctx context.Context, records []shardlog.Record) ([
 	return l.Log.PutRecords(ctx, records)
 }
 
-// PutRequest is refused, so that PutRecords is used.
+// PutRequest fails, so that PutRecords is used.
 func (l *stuckLog) Close() error { return l.Log.Close() }
 
-// wrapped is a target whose logs are changed.
+// wrapped is a target whose logs are wrapped by another one.
 type wrapped struct {
 	InProcess
 	wrap func(Log) Log
@@ -202,15 +204,15 @@ func (t *wrapped) Open(ctx context.Context, w *Workload) (Log, error) {
 	return t.wrap(l), nil
 }
 
-// TestNoOmission stalls one call: the records that were to come meanwhile have
-// to show it, not only the one that was put.
+// TestNoOmission stalls one call: the latency of all records that were due
+// meanwhile has to show it, not only that of the record in the call.
 func TestNoOmission(t *testing.T) {
 	const stall = 200 * time.Millisecond
 	w := Workload{Duration: Duration(600 * time.Millisecond), Rate: 500, Put: PutSingle, Memory: true}
 	res, err := Run(t.Context(), &wrapped{wrap: func(l Log) Log { return &stuckLog{Log: l, delay: stall} }}, w, nil)
 	require.NoError(t, err)
-	// A hundred were to come during the stall, which half of them saw half of
-	// at least. A driver that measures from the call sees one.
+	// A hundred records were due during the stall, and half of them waited for
+	// half of it or longer. A driver that measures from the call would see one.
 	slow := int64(0)
 	for _, b := range res.Ack.Buckets {
 		if b.To > int64(stall/2) {

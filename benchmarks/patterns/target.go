@@ -9,56 +9,62 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// Target is a kind of log that workloads run on.
+// Target is a log that workloads run on, such as one in this process or one at
+// an endpoint.
 type Target interface {
-	// Name says what it is, for reports.
+	// Name identifies it in reports.
 	Name() string
-	// Exact tells whether records are stored once and in the order of their
-	// key even when calls fail, so that anything else is a fault.
+	// Exact reports whether records are stored once and in the order of their
+	// key even when calls fail, so that copies and disorder are faults.
 	Exact() bool
-	// Open makes a new and empty log for one run of w, whose defaults are
-	// filled in, with w.Shards open shards. What w asks for and the target
-	// does not have is a *shardlog.InvalidError, so that no run is taken for
-	// what it is not. It may empty fields of w that mean nothing to it.
+	// Open creates an empty log for one run of w, whose defaults are filled in,
+	// with w.Shards open shards. If w asks for something that the target does
+	// not have, the error is a *shardlog.InvalidError, so that no report
+	// claims it. Open may clear fields of w that have no meaning for the
+	// target.
 	Open(ctx context.Context, w *Workload) (Log, error)
 }
 
-// Log is what one run puts records on and reads them from. A Log that is a
+// Log is where one run puts records and reads them. A Log that is a
 // shardlog.DedicatedReader or a FanOut can have consumers of ConsumeFanOut. One
 // whose Capabilities have Pushes can have those of ConsumeTail. Consumers of
 // ConsumeGroup keep their checkpoints in the Log's own store if it is a
-// checkpoint.Provider, and in memory if not. All methods but Close are safe for concurrent use.
+// checkpoint.Provider, and in memory if not. All methods except Close are safe for
+// concurrent use.
 type Log interface {
 	shardlog.Sink
 	shardlog.Source
-	// Usage returns what is stored; zero if the log does not tell.
+	// Usage returns the size of what is stored, the zero value if the log does
+	// not report it.
 	Usage() Usage
 	// Close ends the log and removes what is stored. It blocks until that is
 	// done.
 	Close() error
 }
 
-// FanOut is a Log that has to know which consumer it is that reads with a
-// throughput of its own.
+// FanOut is a Log whose consumers with dedicated throughput are registered, so
+// that it has to know which of them reads.
 type FanOut interface {
 	Log
-	// Dedicated returns the reads of the n-th consumer, from 0 on, which are as
-	// those of Source. They are called for different shards at a time.
+	// Dedicated returns the method by which the n-th consumer, from 0 on, reads.
+	// It is like Source.Read, and is called for several shards at the same
+	// time.
 	Dedicated(ctx context.Context, n int) (func(context.Context, shardlog.ReadRequest) (shardlog.Page, error), error)
 }
 
-// Usage is what a log stores.
+// Usage is the size of what a log stores.
 type Usage struct {
-	// DiskBytes is what its files take, LiveBytes what of it is in use.
+	// DiskBytes is the size of its files, LiveBytes the part that is in use.
 	DiskBytes, LiveBytes int64
-	// Syncs is how often the disk was waited for.
+	// Syncs is the number of syncs to the disk.
 	Syncs int64
 }
 
 // InProcess is the Target that is a stream in this process.
 type InProcess struct {
-	// Dir is where the database's directory is made, which is removed with the
-	// log. Defaults to the system's directory for temporary files.
+	// Dir is the directory in which the database's directory is created, which
+	// is removed with the log. Defaults to the system's directory for temporary
+	// files.
 	Dir string
 }
 

@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 )
 
-// WriteText writes the report as tables for people. The error is that of w.
+// WriteText writes the report as text with tables. The error is that of w.
 func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n", r.Host.line())
@@ -31,7 +31,7 @@ func (h *Host) line() string {
 	return s
 }
 
-// describe says in one line what the workload is.
+// describe describes the workload in one line.
 func (w *Workload) describe() string {
 	var s []string
 	add := func(format string, args ...any) { s = append(s, fmt.Sprintf(format, args...)) }
@@ -88,7 +88,7 @@ func plural(n int, what string) string {
 	return fmt.Sprint(n, " ", what, "s")
 }
 
-// text writes one run.
+// text writes the result of one run.
 func (r *Result) text(b *strings.Builder) {
 	w := &r.Workload
 	fmt.Fprintf(b, "%s on %s: %s\n  %s\n", w.Name, r.Target, w.Description, w.describe())
@@ -114,12 +114,12 @@ func (r *Result) text(b *strings.Builder) {
 	}
 	p := &r.Process
 	row("per record", "%s CPU, of which %s to make it; %s allocations, %s", nanos(p.CPUPerRecord), nanos(p.LoadCPUPerRecord), digits(p.AllocsPerRecord), bytesText(p.AllocBytesPerRecord))
-	row("heap", "%s at the most", bytesText(float64(p.MaxHeap)))
+	row("heap", "at most %s", bytesText(float64(p.MaxHeap)))
 	row("check", "%s", r.Check.line(w.Consumers.Count))
 	_ = t.Flush() // into memory
 }
 
-// notes are what has to be known to read the figures.
+// notes returns what a reader of the figures has to know.
 func (r *Result) notes() (notes []string) {
 	if r.Backlog > 0 {
 		notes = append(notes, fmt.Sprintf("did not keep up: %s records that were to come were not put, so latencies look too good", count(float64(r.Backlog))))
@@ -136,7 +136,7 @@ func (l *Latency) line() string {
 	return fmt.Sprintf("p50 %s  p90 %s  p99 %s  p99.9 %s  max %s", f(l.P50), f(l.P90), f(l.P99), f(l.P999), f(l.Max))
 }
 
-// SecondLine says in one line what a second was like.
+// SecondLine describes a second in one line.
 func SecondLine(s *Second) string {
 	f := func(v int64) string { return nanos(float64(v)) }
 	line := fmt.Sprintf("%s put, ack p50 %s p99 %s max %s", count(float64(s.Records)), f(s.AckP50), f(s.AckP99), f(s.AckMax))
@@ -149,7 +149,7 @@ func SecondLine(s *Second) string {
 	return line
 }
 
-// balance says how far the shards differ.
+// balance describes how much the loads of the shards differ.
 func (r *Result) balance() string {
 	if len(r.Shards) == 0 || r.Stored.Records == 0 {
 		return fmt.Sprint(len(r.Shards))
@@ -174,8 +174,8 @@ func (r *Result) hot(n int) string {
 	return fmt.Sprintf("%s; of %d", strings.Join(s, ", "), r.DistinctKeys)
 }
 
-// Problem says what is wrong, "" if nothing is. With exact, so is what a target
-// may do that is not exact: copies, and records out of order.
+// Problem describes what is wrong, "" if nothing is. With exact, that includes
+// copies and records out of order, which a target that is not exact may produce.
 func (c *Check) Problem(exact bool) string {
 	var s []string
 	add := func(n int64, what string) {
@@ -192,7 +192,7 @@ func (c *Check) Problem(exact bool) string {
 	return strings.Join(s, ", ")
 }
 
-// line says what was checked and found.
+// line describes the checks and their outcome.
 func (c *Check) line(consumers int) string {
 	s := fmt.Sprintf("%d records acknowledged", c.Acked)
 	if consumers == 0 {
@@ -204,8 +204,8 @@ func (c *Check) line(consumers int) string {
 	return s + ", all delivered, once and in order"
 }
 
-// WriteComparison writes what Compare returns as a table for people; names are
-// those of the reports. The error is that of w.
+// WriteComparison writes the rows of Compare as a text table; names are those of
+// the reports. The error is that of w.
 func WriteComparison(w io.Writer, names []string, rows []Row) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -241,7 +241,7 @@ func WriteComparison(w io.Writer, names []string, rows []Row) error {
 	return err
 }
 
-// text is a median with half its interval.
+// text formats a median with half of its confidence interval.
 func (s *Summary) text(unit string) string {
 	if s.N == 0 {
 		return "-"
@@ -253,7 +253,7 @@ func (s *Summary) text(unit string) string {
 	return t
 }
 
-// text is the change, or "~" if it is within the noise.
+// text formats the change, or "~" if it is within the noise.
 func (d *Difference) text(n, m int) string {
 	of := fmt.Sprint("n=", n)
 	if n != m {

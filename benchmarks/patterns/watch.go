@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// usage is what the process has needed so far, and the log.
+// usage is what the process and the log have used so far.
 type usage struct {
 	cpu            time.Duration
 	allocs, bytes  uint64
 	written, syncs int64
 }
 
-// look reads what the process has needed.
+// look reads what the process has used.
 func (r *run) look() (u usage) {
 	s := []metrics.Sample{{Name: "/gc/heap/allocs:objects"}, {Name: "/gc/heap/allocs:bytes"}}
 	metrics.Read(s)
 	return usage{processorTime(), s[0].Value.Uint64(), s[1].Value.Uint64(), writtenBytes(), r.log.Usage().Syncs}
 }
 
-// watch looks at the process at the ends of the measured time, and tells
+// watch samples the process at both ends of the measured time, and reports
 // progress.
 type watch struct {
 	r          *run
@@ -82,7 +82,7 @@ func (w *watch) loop() {
 	}
 }
 
-// finish looks at the process for the last time.
+// finish samples the process for the last time.
 func (w *watch) finish() {
 	u := w.r.look()
 	w.mu.Lock()
@@ -92,8 +92,8 @@ func (w *watch) finish() {
 	}
 }
 
-// ended says that no more records come: if the run was to end by their number,
-// or was stopped, the measured time ends here.
+// ended notes that no more records are put. If the run ends by their number, or
+// was stopped, the measured time ends now.
 func (w *watch) ended() {
 	r, c := w.r, w.r.clock
 	all := r.w.Records > 0 && r.taken.Load() >= r.w.Records

@@ -28,17 +28,17 @@ func (d Duration) String() string { return time.Duration(d).String() }
 
 // Kinds of Sizes.
 const (
-	SizeFixed     = "fixed"     // every record has Bytes
-	SizeLogNormal = "lognormal" // the logarithm is normal, as with many messages of programs
+	SizeFixed     = "fixed"     // the data of every record has Bytes
+	SizeLogNormal = "lognormal" // log-normal, as the sizes of many programs' messages are
 	SizeLines     = "lines"     // records are the lines of Workload.Lines
 )
 
-// MinSize is the smallest size of a record's data, in bytes: all begin with
-// as many that say which record it is and when it was put. They take the place of the
-// first ones of a line, and a shorter one is filled up with spaces.
+// MinSize is the smallest size of a record's data, in bytes. All data begin with
+// a header of this size that identifies the record and says when it was put. It
+// overwrites the first bytes of a line; a shorter line is padded with spaces.
 const MinSize = 20
 
-// Sizes says how large the data of a record are, in bytes.
+// Sizes describes the sizes of the records' data, in bytes.
 type Sizes struct {
 	// Kind is SizeFixed, SizeLogNormal or SizeLines. Defaults to SizeFixed.
 	Kind string `json:"kind" yaml:"kind"`
@@ -49,8 +49,8 @@ type Sizes struct {
 	// SizeLogNormal: with 0.5 the largest 1 % are more than 3.2 times the
 	// median, with 1 more than 10 times. Defaults to 0.5; at most 4.
 	Sigma float64 `json:"sigma,omitempty" yaml:"sigma"`
-	// Max bounds what SizeLogNormal makes. Defaults to 1 MiB less 256 bytes for
-	// the key, which is also the largest value for it and for Bytes.
+	// Max bounds the sizes of SizeLogNormal. Defaults to 1 MiB less 256 bytes
+	// for the key, which is also the largest value for Max and for Bytes.
 	Max int `json:"max,omitempty" yaml:"max"`
 }
 
@@ -62,11 +62,11 @@ const (
 	KeyLines   = "lines"   // a field of the line
 )
 
-// Keys says what partition keys records have.
+// Keys describes the partition keys of the records.
 type Keys struct {
 	// Kind is KeyUniform, KeyZipf, KeyHot or KeyLines. Defaults to KeyUniform.
 	Kind string `json:"kind" yaml:"kind"`
-	// Count is how many keys there are; not with KeyLines. Defaults to 10,000;
+	// Count is the number of keys; not used with KeyLines. Defaults to 10,000;
 	// at most 1,048,576.
 	Count int `json:"count,omitempty" yaml:"count"`
 	// Exponent of KeyZipf. Defaults to 1; 0.01 to 10.
@@ -74,78 +74,80 @@ type Keys struct {
 	// HotShare is the share of records that the hot key of KeyHot has, above 0
 	// and up to 1. Defaults to 0.5.
 	HotShare float64 `json:"hotShare,omitempty" yaml:"hotShare"`
-	// Field is which field of a line is the key with KeyLines, from 1 on,
-	// divided by spaces. Defaults to 1.
+	// Field is the number of the field of a line that is the key with
+	// KeyLines, from 1 on. Fields are separated by spaces. Defaults to 1.
 	Field int `json:"field,omitempty" yaml:"field"`
 }
 
 // Ways to put records.
 const (
-	PutSingle = "single" // a call for each record, each producer one at a time
-	PutBatch  = "batch"  // calls with up to Batch records, each producer one at a time
+	PutSingle = "single" // one call for each record; each producer makes one call at a time
+	PutBatch  = "batch"  // calls with up to Batch records; each producer makes one call at a time
 	PutAsync  = "async"  // a producer.Producer, which all producers share, forms the calls
 )
 
 // Modes of consumers.
 const (
 	ConsumePoll   = "poll"   // reads each shard every PollEvery, as consumers of Kinesis do
-	ConsumeTail   = "tail"   // waits at the end of each shard for what comes
-	ConsumeFanOut = "fanout" // has a throughput of its own, and is pushed to where the target can
+	ConsumeTail   = "tail"   // waits at the end of each shard for new records
+	ConsumeFanOut = "fanout" // has dedicated throughput; records are pushed to it if the target can
 	ConsumeGroup  = "group"  // a consumer.Consumer for each of Workers, with checkpoints
 )
 
-// Consumers says who reads.
+// Consumers describes the consumers.
 type Consumers struct {
-	// Count is how many read everything, each on its own; 0 for none.
+	// Count is the number of consumers, each of which reads everything; 0 for
+	// none.
 	Count int `json:"count" yaml:"count"`
 	// Mode is ConsumePoll, ConsumeTail, ConsumeFanOut or ConsumeGroup.
 	// Defaults to ConsumeTail.
 	Mode string `json:"mode,omitempty" yaml:"mode"`
-	// Workers is how many consumers share the shards of one, with ConsumeGroup.
-	// Defaults to 1.
+	// Workers is the number of workers that share the shards of a consumer with
+	// ConsumeGroup. Defaults to 1.
 	Workers int `json:"workers,omitempty" yaml:"workers"`
-	// PollEvery is how often ConsumePoll reads a shard that it has read to its
-	// end. Defaults to 200 ms: Kinesis admits five reads a second.
+	// PollEvery is the interval at which ConsumePoll reads a shard that it has
+	// read to its end. Defaults to 200 ms: Kinesis admits five reads a second.
 	PollEvery Duration `json:"pollEvery,omitempty" yaml:"pollEvery"`
 }
 
-// Workload describes what is run. The zero value of a field means its default.
+// Workload describes a run. The zero value of a field means its default.
 type Workload struct {
-	// Name tells the workload from others; runs of the same name are compared.
+	// Name identifies the workload: runs of the same name are compared.
 	// Defaults to "custom".
 	Name string `json:"name" yaml:"name"`
-	// Description is a line for people.
+	// Description is one line of text.
 	Description string `json:"description,omitempty" yaml:"description"`
 
-	// Duration is how long records are put, the warm-up included. Defaults to
-	// 10 s, or without end if there are Records.
+	// Duration is the time for which records are put, including the warm-up.
+	// Defaults to 10 s, or to no bound if Records is set.
 	Duration Duration `json:"duration,omitempty" yaml:"duration"`
-	// Records ends the run after so many. Defaults to 0: Duration decides.
+	// Records is the number of records after which the run ends. Defaults to 0:
+	// the run ends after Duration.
 	Records int64 `json:"records,omitempty" yaml:"records"`
-	// WarmUp is the time at the beginning that is carried out but not measured.
+	// WarmUp is the time at the beginning of the run that is not measured.
 	// Defaults to none.
 	WarmUp Duration `json:"warmUp,omitempty" yaml:"warmUp"`
-	// Seed makes another sequence of keys and sizes. Defaults to 1.
+	// Seed selects the sequence of keys and sizes. Defaults to 1.
 	Seed uint64 `json:"seed,omitempty" yaml:"seed"`
 
-	// Sizes of records, and Keys of theirs.
+	// Sizes and Keys describe the records.
 	Sizes Sizes `json:"sizes" yaml:"sizes"`
 	Keys  Keys  `json:"keys" yaml:"keys"`
 	// Lines is a file whose lines are the records with SizeLines, and give the
-	// keys with KeyLines. They are used in order, again and again, each
-	// producer beginning at another one. At most 256 MiB of it are read.
+	// keys with KeyLines. Each producer cycles through them in order, from a
+	// different line on. At most 256 MiB of the file are read.
 	Lines string `json:"lines,omitempty" yaml:"lines"`
 
-	// Rate is how many records come in a second, of all producers together,
-	// whether the log keeps up or not (open loop). A record's latency then
-	// begins when it was to come, so a stall is seen in all the records that
-	// came meanwhile. 0 is a closed loop: each producer puts the next records
-	// when the last are acknowledged. Defaults to 0.
+	// Rate is the number of records a second of all producers together, whether
+	// the log keeps up or not (open loop). The latency of a record then counts
+	// from the time at which it was due, so a stall shows in all records that
+	// were due meanwhile. 0 is a closed loop: each producer puts its next
+	// records when the last are acknowledged. Defaults to 0.
 	Rate float64 `json:"rate,omitempty" yaml:"rate"`
-	// Poisson makes the times between records random instead of equal, as they
-	// are when many independent clients send. Defaults to equal.
+	// Poisson makes the intervals between records random, as they are when many
+	// independent clients send. Defaults to equal intervals.
 	Poisson bool `json:"poisson,omitempty" yaml:"poisson"`
-	// Producers is how many put records at a time. Defaults to 1; at most
+	// Producers is the number of concurrent producers. Defaults to 1; at most
 	// 4,096.
 	Producers int `json:"producers,omitempty" yaml:"producers"`
 	// Put is PutSingle, PutBatch or PutAsync. Defaults to PutBatch.
@@ -153,11 +155,12 @@ type Workload struct {
 	// Batch is the largest number of records in a call, with PutBatch and
 	// PutAsync. Defaults to 500, the most that Kinesis takes; at most 10,000.
 	Batch int `json:"batch,omitempty" yaml:"batch"`
-	// Linger is how long a record may wait for others, with PutBatch at a Rate
+	// Linger is the time that a record may wait for others, with PutBatch at a Rate
 	// and with PutAsync. Defaults to 100 ms with PutBatch, as in KPL, and none with
-	// PutAsync, which sends at once and gathers while a call is under way.
+	// PutAsync, which sends immediately and gathers records while a call is in
+	// progress.
 	Linger Duration `json:"linger,omitempty" yaml:"linger"`
-	// Window is how many records may be without an acknowledgement, with
+	// Window is the largest number of records without an acknowledgement, with
 	// PutAsync. Defaults to 10,000.
 	Window int `json:"window,omitempty" yaml:"window"`
 	// Aggregate packs several records into one stored record in KPL's format;
@@ -180,7 +183,7 @@ type Workload struct {
 
 	// Consumers read while records are put. Defaults to none.
 	Consumers Consumers `json:"consumers" yaml:"consumers"`
-	// Drain bounds how long records may take, after the last was put, to be
+	// Drain bounds the time after the last put in which records are
 	// acknowledged and delivered. Defaults to 30 s.
 	Drain Duration `json:"drain,omitempty" yaml:"drain"`
 }

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// writtenBytes is what the process gave the system to write to disks, by the
-// page; 0 where there is no /proc/self/io, which is Linux's.
+// writtenBytes returns the number of bytes that the process had the system write
+// to disks, in whole pages; 0 where there is no /proc/self/io, which is Linux's.
 func writtenBytes() int64 {
 	data, err := os.ReadFile("/proc/self/io")
 	if err != nil {

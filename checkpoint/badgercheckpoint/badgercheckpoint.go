@@ -1,5 +1,5 @@
 // Package badgercheckpoint keeps the checkpoints of consumers in a Badger
-// database of the program's own, beside its other keys.
+// database of the program's own, next to its other keys.
 //
 // A checkpoint can be part of the program's own transaction
 // (consumer.CheckpointIn with a *badger.Txn): what the handler writes and the
@@ -260,7 +260,8 @@ func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Le
 	return out, nil
 }
 
-// Watch implements checkpoint.Watcher. Changes by UpdateTx are not told.
+// Watch implements checkpoint.Watcher. Changes by UpdateTx
+// are not reported.
 func (s *Store) Watch(ctx context.Context, group, stream string) <-chan struct{} {
 	return s.watchers.Watch(ctx, group, stream)
 }

@@ -87,7 +87,7 @@ func Rules() []Rule {
 		{"times survive to the millisecond", times},
 		{"counters above 2^53 survive", largeCounters},
 		{"rows outside the limits are refused", invalidRows},
-		{"a watcher is told of what matters", watchTells},
+		{"a watcher is notified of what matters", watchTells},
 	}
 }
 
@@ -96,7 +96,7 @@ func key(shard string) checkpoint.Key {
 	return checkpoint.Key{Group: "group", Stream: "stream", Shard: shard}
 }
 
-// wantError tells that err is not what the Store interface promises.
+// wantError reports that err is not what the Store interface promises.
 func wantError(op string, err, want error) error {
 	switch {
 	case errors.Is(err, want):

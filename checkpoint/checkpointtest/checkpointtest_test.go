@@ -340,12 +340,12 @@ func (s trusting) Update(c ctx, l lease) (lease, error) {
 	return s.mem.Update(c, l)
 }
 
-// deafWatcher tells nobody.
+// deafWatcher notifies nobody.
 type deafWatcher struct{ *mem }
 
 func (s deafWatcher) Watch(ctx, string, string) <-chan struct{} { return nil }
 
-// allWatcher tells everybody of everything.
+// allWatcher notifies everybody of everything.
 type allWatcher struct{ *mem }
 
 func (s allWatcher) Watch(c ctx, group, _ string) <-chan struct{} {

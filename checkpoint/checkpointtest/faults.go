@@ -81,7 +81,7 @@ func faultRules() (rules []faultRule) {
 	return rules
 }
 
-// unknown tells whether err is what a store may say of a write that met f: it
+// unknown reports whether err is what a store may say of a write that met f: it
 // either finds out by itself that the write was made, or says that it does not
 // know. Everything else is about another write.
 func unknown(op string, f Fault, err error) error {

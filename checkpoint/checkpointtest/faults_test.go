@@ -11,7 +11,7 @@ import (
 	"github.com/shardlog/shardlog/checkpoint/checkpointtest"
 )
 
-// remote is a store whose server fails when it is told to; answer makes the
+// remote is a store whose server fails on demand; answer makes the
 // error that its client gives, of a write that was made or not.
 type remote struct {
 	*mem

@@ -58,7 +58,7 @@ type txRule[Tx any] struct {
 func txRules[Tx any]() []txRule[Tx] {
 	return []txRule[Tx]{
 		{"a rollback leaves no trace", txRollBack[Tx]},
-		{"a commit stores what was told", txCommit[Tx]},
+		{"a commit stores what UpdateTx returned", txCommit[Tx]},
 		{"a stale version is refused in a transaction", txStale[Tx]},
 		{"a row that changes before the commit is not overwritten", txConflict[Tx]},
 	}
@@ -113,12 +113,12 @@ func txCommit[Tx any](ctx context.Context, d Transactional[Tx]) error {
 		case err != nil:
 			return fmt.Errorf("get: %w", err)
 		case got.Version != told.Version || told.Version <= row.Version:
-			return fmt.Errorf("version %d was told after %d, the row has %d", told.Version, row.Version, got.Version)
+			return fmt.Errorf("version %d was returned after %d, the row has %d", told.Version, row.Version, got.Version)
 		case got.Checkpoint != shardlog.After(seq(200+n)):
 			return fmt.Errorf("after the commit the checkpoint is %v", got.Checkpoint)
 		}
 		if row, err = d.Store.Update(ctx, moved(told, 300+n)); err != nil {
-			return fmt.Errorf("update with the version that was told: %w", err)
+			return fmt.Errorf("update with the version that was returned: %w", err)
 		}
 	}
 	return nil
@@ -258,7 +258,7 @@ func watchTells(ctx context.Context, s checkpoint.Store) error {
 		case <-told:
 			return nil
 		case <-time.After(2 * time.Second):
-			return fmt.Errorf("the watcher was not told that %s", what)
+			return fmt.Errorf("the watcher was not notified that %s", what)
 		}
 	}
 	l, err := s.Create(ctx, checkpoint.Lease{Key: k})
@@ -289,7 +289,7 @@ func watchTells(ctx context.Context, s checkpoint.Store) error {
 	}
 	select {
 	case <-other:
-		return errors.New("the watcher of another stream was told")
+		return errors.New("the watcher of another stream was notified")
 	default:
 		return nil
 	}

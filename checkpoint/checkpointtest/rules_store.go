@@ -194,7 +194,7 @@ func oneCreateWins(ctx context.Context, s checkpoint.Store) error {
 	return nil
 }
 
-// race calls f at once from several goroutines and returns the index of the
+// race calls f at the same time from several goroutines and returns the index of the
 // one that succeeded; all others must have failed with lost.
 func race(workers int, lost error, f func(i int) error) (winner int, err error) {
 	var (

@@ -12,7 +12,7 @@ import (
 )
 
 // RunShared checks stores over the same rows, as two processes have them: what
-// one writes the other sees at once, and of all writers one wins. Open returns
+// one writes the other sees immediately, and of all writers one wins. Open returns
 // two stores over the same, empty, rows; best are two processes, else what
 // shares as little memory as they would.
 func RunShared(t *testing.T, open func(t *testing.T) (a, b checkpoint.Store)) {

@@ -15,7 +15,7 @@
 // in KCL's table of an application with one stream; leaseOwner, leaseCounter,
 // checkpoint and the other attributes have KCL's meaning, and attributes that
 // are not ours stay. What KCL does not know, such as the epoch, is in one more
-// attribute. So a group can go on where a KCL application has stopped, and the
+// attribute. So a group can continue where a KCL application has stopped, and the
 // other way round; what KCL changed is what counts. They cannot share the
 // shards at the same time: KCL deletes rows without looking at the version, and
 // takes for dead whom it does not see renewing each lease.
@@ -142,7 +142,7 @@ func fault(op string, k checkpoint.Key, err error) error {
 }
 
 // Create implements checkpoint.Store. The versions of a row begin anywhere
-// between 2^32 and 2^62, so that one that was deleted and made again does not
+// between 2^32 and 2^62, so that one that was deleted and created again does not
 // come to those that it had.
 func (s *Store) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	err := l.Validate()
@@ -216,7 +216,7 @@ func (s *Store) refused(ctx context.Context, l checkpoint.Lease, err error) erro
 	case err != nil:
 		return err
 	case found.Version == l.Version:
-		// Deleted and made again since, or by KCL: this one is not it.
+		// Deleted and created again since, or by KCL: this one is not it.
 		return fmt.Errorf("%w: the row changed", shardlog.ErrConflict)
 	default:
 		return fmt.Errorf("%w: version %d given, the row has %d", shardlog.ErrConflict, l.Version, found.Version)

@@ -178,7 +178,7 @@ func (n *network) Do(r *http.Request) (*http.Response, error) {
 
 const throttled = `{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow"}`
 
-// answers is a DynamoDB that gives one answer to all requests of a kind.
+// answers is a DynamoDB that gives one answer to all requests of one operation.
 type answers map[string]func() (int, string, error)
 
 func (a answers) Do(r *http.Request) (*http.Response, error) {

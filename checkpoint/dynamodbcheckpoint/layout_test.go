@@ -79,6 +79,14 @@ func TestRowsOfKCL(t *testing.T) {
 		Checkpoint: shardlog.AfterSub(seq, 2), Parents: []string{"shardId-000000000001"}, HashStart: shardlog.NewHashKey(0, 0), HashEnd: shardlog.MaxHashKey, Switches: 1,
 	}, l)
 
+	// Kinesis has given out numbers of other forms than the present one.
+	for _, n := range []string{"49568167373333333333333333333333333333333333333333333333", "21269319989652663814458848515492872193"} {
+		i[checkpointSeq] = text(n)
+		l, _, err = s.lease(i)
+		require.NoError(t, err)
+		assert.Equal(t, n, l.Checkpoint.Sequence().String())
+	}
+
 	i[checkpointSeq], i[checkpointSub] = text("SHARD_END"), number(0)
 	i[leaseOwner], i[checkpointOwner] = text("next"), text("worker")
 	i[pendingSeq], i[pendingSub], i[pendingState] = text("LATEST"), number(0), &types.AttributeValueMemberB{Value: []byte("s")}

@@ -157,7 +157,7 @@ func (s *Store) Delete(ctx context.Context, l checkpoint.Lease) error {
 func (s *Store) write(ctx context.Context, op string, script *redis.Script, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
 	version := l.Version
-	l.Version = 0 // it is kept beside the data
+	l.Version = 0 // it is kept next to the data
 	data, err := checkpoint.Marshal(l)
 	if err == nil {
 		err = shardlog.ContextError(ctx)

@@ -96,8 +96,8 @@ func Open(ctx context.Context, db *sql.DB, d Dialect, opts *Options) (*Store, er
 	return s, nil
 }
 
-// schema keeps names as bytes: they may have any character, and are told apart
-// by every bit. A row that is deleted stays, not live, with its version: no
+// schema keeps names as bytes: they may have any character, and are compared
+// byte by byte. A row that is deleted stays, not live, with its version: no
 // version may come back.
 func schema(d Dialect, table string) string {
 	bytes := map[Dialect]string{PostgreSQL: "BYTEA", SQLite: "BLOB"}[d]

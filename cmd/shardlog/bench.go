@@ -9,8 +9,8 @@ import (
 )
 
 var benchCommands = []*command{{
-	words: "bench list", short: "list the workloads that have names",
-	long: `Prints the names of workloads and what they are.`,
+	words: "bench list", short: "list the built-in workloads",
+	long: `Prints the names of the built-in workloads, with a description of each.`,
 	run: func(e *env, args []string) error {
 		if _, err := e.parse(e.flags(), args, 0); err != nil {
 			return err
@@ -19,7 +19,7 @@ var benchCommands = []*command{{
 	},
 }, {
 	words: "bench show", args: "WORKLOAD", short: "print a workload as YAML",
-	long: `Prints a workload that has a name, to begin one's own from.`,
+	long: `Prints a built-in workload as YAML, as a start for your own.`,
 	run: func(e *env, args []string) error {
 		rest, err := e.parse(e.flags(), args, 1)
 		if err != nil {
@@ -28,8 +28,8 @@ var benchCommands = []*command{{
 		return e.misusedIfInvalid(benchcmd.Show(e.stdout, rest[0]))
 	},
 }, {
-	words: "bench merge", args: "OUT.json A.json ...", short: "put the runs of several reports into one",
-	long: `Writes a report that has the runs of all the others, such as those of runs made in turn.`,
+	words: "bench merge", args: "OUT.json A.json ...", short: "combine the runs of several reports",
+	long: `Writes a report with the runs of all others, for example of two builds that were run in turn.`,
 	run: func(e *env, args []string) error {
 		rest, err := e.parse(e.flags(), args, -1)
 		if err != nil {
@@ -49,7 +49,7 @@ Run each side with -count 6 or more, in turn if you can.`,
 	run: func(e *env, args []string) error {
 		f := e.flags()
 		asJSON := f.Bool("json", false, "print JSON")
-		html := f.String("html", "", "write a page with charts side by side to this `file`; one report is enough for it")
+		html := f.String("html", "", "write an HTML page with charts side by side to this `file`; one report is enough")
 		rest, err := e.parse(f, args, -1)
 		if err != nil {
 			return err
@@ -60,8 +60,8 @@ Run each side with -count 6 or more, in turn if you can.`,
 	words: "bench", args: "[WORKLOAD ...]", short: "run workloads and measure them",
 	long: benchcmd.Long + `
 
-The log is a new one in a temporary directory. "go run ./benchmarks/kinesis" in
-the source has the same command for any Kinesis endpoint.`,
+Each run creates a log, by default in a temporary directory. "go run
+./benchmarks/kinesis" in the source tree runs workloads on any Kinesis endpoint.`,
 	run: bench,
 }}
 
@@ -69,7 +69,7 @@ func bench(e *env, args []string) error {
 	f := e.flags()
 	b := benchcmd.Register(f)
 	target := &patterns.InProcess{}
-	f.StringVar(&target.Dir, "dir", "", "where to make the log; a temporary directory if it is not given")
+	f.StringVar(&target.Dir, "dir", "", "directory in which the log is created; a temporary one by default")
 	names, err := e.parse(f, args, -1)
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func bench(e *env, args []string) error {
 	return e.misusedIfInvalid(b.Run(e.ctx, target, names, e.stdout, e.stderr))
 }
 
-// misusedIfInvalid takes bad arguments for a misuse of the command.
+// misusedIfInvalid reports an invalid argument as a misuse of the command line.
 func (e *env) misusedIfInvalid(err error) error {
 	if errors.Is(err, shardlog.ErrInvalid) {
 		return e.misused("%v", err)

@@ -3,23 +3,20 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"time"
 
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/stream"
 )
 
-// target says which log a command works on.
+// target is the log that a command works on: a directory or an endpoint.
 type target struct {
 	dir, endpoint, region string
 	json                  bool
@@ -44,17 +41,19 @@ func firstEnv(def string, names ...string) string {
 
 // client calls a Kinesis endpoint, or a log as if it were one.
 type client struct {
-	http               *http.Client
-	url, region        string
-	key, secret, token string
-	close              func() error
+	http        *http.Client
+	url, region string
+	credentials awswire.Credentials
+	close       func() error
 }
 
-// open connects to the target; the client is to be closed.
+// open returns a client of the target. The caller closes it.
 func (t *target) open() (*client, error) {
 	c := &client{
 		http: http.DefaultClient, url: t.endpoint, region: t.region, close: func() error { return nil },
-		key: firstEnv("000000000000", "AWS_ACCESS_KEY_ID"), secret: firstEnv("none", "AWS_SECRET_ACCESS_KEY"), token: os.Getenv("AWS_SESSION_TOKEN"),
+		credentials: awswire.Credentials{
+			AccessKey: firstEnv("000000000000", "AWS_ACCESS_KEY_ID"), Secret: firstEnv("none", "AWS_SECRET_ACCESS_KEY"), Token: os.Getenv("AWS_SESSION_TOKEN"),
+		},
 	}
 	if t.dir == "" {
 		if c.url == "" {
@@ -73,7 +72,7 @@ func (t *target) open() (*client, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	c.url, c.key, c.secret, c.token = "http://localhost", "000000000000", "none", ""
+	c.url, c.credentials = "http://localhost", awswire.Credentials{AccessKey: "000000000000", Secret: "none"}
 	c.http = &http.Client{Transport: handlerTransport{h}}
 	c.close = func() error { return errors.Join(h.Close(), db.Close()) }
 	return c, nil
@@ -108,7 +107,7 @@ func (m *memoryResponse) WriteHeader(status int) { m.status = status }
 // Write implements http.ResponseWriter.
 func (m *memoryResponse) Write(b []byte) (int, error) { return m.body.Write(b) }
 
-// serviceError is an error that the endpoint has answered with.
+// serviceError is an error response of the endpoint.
 type serviceError struct {
 	code, message string
 	status        int
@@ -122,17 +121,17 @@ func (e *serviceError) Error() string {
 	return e.code + ": " + e.message
 }
 
-// throttled tells whether the same call may succeed soon.
+// throttled reports whether the call was refused for now and may succeed soon.
 func throttled(err error) bool {
 	var e *serviceError
 	return errors.As(err, &e) && (e.status >= 500 || e.code == "ProvisionedThroughputExceededException" || e.code == "LimitExceededException" || e.code == "ThrottlingException")
 }
 
-// maxTries is how often a call that is throttled is made.
+// maxTries is the number of attempts of a call that is throttled.
 const maxTries = 6
 
-// call makes a request, again if it is throttled, and reads the answer into
-// out, unless that is nil.
+// call makes a request, repeats it while it is throttled, and decodes the
+// response into out unless that is nil.
 func (c *client) call(ctx context.Context, op string, in, out any) error {
 	for try := 1; ; try++ {
 		err := c.once(ctx, op, in, out)
@@ -145,7 +144,7 @@ func (c *client) call(ctx context.Context, op string, in, out any) error {
 	}
 }
 
-// pause waits longer the more often it was tried.
+// pause waits before the next attempt, longer after each one, or until ctx ends.
 func pause(ctx context.Context, try int) error {
 	timer := time.NewTimer(min(50*time.Millisecond<<try, 2*time.Second))
 	defer timer.Stop()
@@ -168,7 +167,7 @@ func (c *client) once(ctx context.Context, op string, in, out any) error {
 	}
 	r.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	r.Header.Set("X-Amz-Target", "Kinesis_20131202."+op)
-	c.sign(r, body, time.Now().UTC())
+	awswire.Sign(r, body, c.credentials, c.region, "kinesis", time.Now())
 	res, err := c.http.Do(r)
 	if err != nil {
 		return err
@@ -192,30 +191,6 @@ func (c *client) once(ctx context.Context, op string, in, out any) error {
 		e.Type = res.Status
 	}
 	return &serviceError{e.Type, e.Message, res.StatusCode}
-}
-
-// sign adds a signature of AWS, version 4.
-func (c *client) sign(r *http.Request, body []byte, now time.Time) {
-	date := now.Format("20060102T150405Z")
-	r.Header.Set("X-Amz-Date", date)
-	names, values := "content-type;host;x-amz-date", ""
-	if c.token != "" {
-		r.Header.Set("X-Amz-Security-Token", c.token)
-		names, values = names+";x-amz-security-token", "x-amz-security-token:"+c.token+"\n"
-	}
-	names, values = names+";x-amz-target", values+"x-amz-target:"+r.Header.Get("X-Amz-Target")+"\n"
-	sum := sha256.Sum256(body)
-	canonical := "POST\n" + r.URL.EscapedPath() + "\n\ncontent-type:" + r.Header.Get("Content-Type") + "\nhost:" + r.URL.Host +
-		"\nx-amz-date:" + date + "\n" + values + "\n" + names + "\n" + hex.EncodeToString(sum[:])
-	sum = sha256.Sum256([]byte(canonical))
-	scope := date[:8] + "/" + c.region + "/kinesis/aws4_request"
-	key := []byte("AWS4" + c.secret)
-	for _, part := range []string{date[:8], c.region, "kinesis", "aws4_request", "AWS4-HMAC-SHA256\n" + date + "\n" + scope + "\n" + hex.EncodeToString(sum[:])} {
-		h := hmac.New(sha256.New, key)
-		h.Write([]byte(part))
-		key = h.Sum(nil)
-	}
-	r.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x", c.key, scope, names, key))
 }
 
 // with runs f with a client of the target.

@@ -19,18 +19,18 @@ var costCommand = &command{
 	words: "cost", short: "estimate shards and dollars on AWS",
 	long: `
 Estimates what a load would need and cost as a Kinesis data stream on AWS:
-shards by the worst second and the hottest key, the risk of throttling, and
+shards by the busiest second and the hottest key, the risk of throttling, and
 dollars a month, provisioned and on demand, with and without aggregation.
 
 The load is one of
 
     -rate N -size BYTES [-peak TIMES] [-hot SHARE]    described
     -from report.json [-run NAME]                     measured by a benchmark
-    -records access.log [-key FIELD]                  real records, a line each
+    -records access.log [-key FIELD]                  real records, one a line
 
-A line of records has its time in brackets, as access logs do, or as an
-RFC 3339 time in any field; its key is the field -key. Prices are those of a
-dated file; -print-prices writes the built-in one, -prices reads another.`,
+The time of a record is in brackets, as in access logs, or an RFC 3339 time in
+any field of the line; its key is the field -key. Prices come from a dated file:
+-print-prices prints the built-in one, -prices reads another.`,
 }
 
 func init() { costCommand.run = runCost }
@@ -49,26 +49,26 @@ func runCost(e *env, args []string) error {
 	var c costFlags
 	var o cost.Options
 	f := e.flags()
-	f.Float64Var(&c.d.Records, "rate", 0, "records a second, in the mean")
+	f.Float64Var(&c.d.Records, "rate", 0, "records a second on average")
 	f.Int64Var(&c.d.Size, "size", 0, "bytes of a record, data and key")
-	f.Float64Var(&c.d.Peak, "peak", 1, "how many times the mean the worst second is")
-	f.Float64Var(&c.d.HotShare, "hot", 0, "the most frequent key's part of the records, 0 to 1")
+	f.Float64Var(&c.d.Peak, "peak", 1, "load of the busiest second, as a multiple of the average")
+	f.Float64Var(&c.d.HotShare, "hot", 0, "share of the records that have the most frequent key, 0 to 1")
 	f.StringVar(&c.from, "from", "", "JSON report of a benchmark")
-	f.StringVar(&c.result, "run", "", "the workload in the report; needed if it has several")
-	f.StringVar(&c.records, "records", "", "file with a record in each line; - for the standard input")
-	f.IntVar(&c.key, "key", 1, "which field of a line is the partition key; 0 for the whole line")
-	f.StringVar(&c.prices, "prices", "", "file of prices; the built-in ones by default")
-	f.BoolVar(&c.print, "print-prices", false, "print the prices, as a file to change, and stop")
+	f.StringVar(&c.result, "run", "", "workload in the report; required if it has several")
+	f.StringVar(&c.records, "records", "", "file with one record on each line; - for standard input")
+	f.IntVar(&c.key, "key", 1, "number of the field of a line that is the partition key; 0 for the whole line")
+	f.StringVar(&c.prices, "prices", "", "JSON file with prices; the built-in ones by default")
+	f.BoolVar(&c.print, "print-prices", false, "print the built-in prices as JSON, to be edited, and exit")
 	f.BoolVar(&c.json, "json", false, "print JSON")
-	f.Float64Var(&o.Headroom, "headroom", cost.DefaultHeadroom, "part of a shard to leave free in its worst second; 0 for none")
-	f.IntVar(&o.Shards, "shards", 0, "how many shards there are; as many as needed by default")
+	f.Float64Var(&o.Headroom, "headroom", cost.DefaultHeadroom, "part of a shard's capacity to leave free in the busiest second; 0 for none")
+	f.IntVar(&o.Shards, "shards", 0, "number of shards; by default as many as are needed")
 	f.IntVar(&o.Readers, "readers", 1, "consumers that share the throughput of the shards")
 	f.IntVar(&o.FanOut, "fanout", 0, "consumers with enhanced fan-out")
 	f.IntVar(&o.RetentionHours, "retention", 24, "hours that records are kept, 24 to 8760")
 	if _, err := e.parse(f, args, 0); err != nil {
 		return err
 	}
-	// To the package, 0 is the default.
+	// In cost.Options, 0 means the default; on the command line it means none.
 	if o.Headroom == 0 {
 		o.Headroom = cost.NoHeadroom
 	} else if o.Headroom < 0 {
@@ -120,7 +120,7 @@ func (c *costFlags) readPrices() (*cost.Prices, error) {
 	return p, nil
 }
 
-// pattern gets the load from where the flags say.
+// pattern returns the load: described, measured or recorded, as the flags say.
 func (c *costFlags) pattern(e *env) (cost.Pattern, error) {
 	ways := 0
 	for _, given := range []bool{c.d.Records != 0 || c.d.Size != 0, c.from != "", c.records != ""} {
@@ -151,8 +151,8 @@ func (c *costFlags) pattern(e *env) (cost.Pattern, error) {
 	return cost.Describe(c.d)
 }
 
-// reportPattern takes the load from a benchmark's report. Of runs of the same
-// workload it takes the last.
+// reportPattern returns the load that a benchmark's report describes. Of several
+// runs of the same workload it uses the last.
 func reportPattern(b []byte, name string) (cost.Pattern, error) {
 	invalid := func(value any, limit string) (cost.Pattern, error) {
 		return cost.Pattern{}, &shardlog.InvalidError{Field: "report", Value: value, Limit: limit}
@@ -188,10 +188,10 @@ func reportPattern(b []byte, name string) (cost.Pattern, error) {
 	return p, nil
 }
 
-// hotShare is the part of the load that cannot be spread. The fullest shard of
-// n in its worst second has the hot key's part h, and of the rest the n-th
-// part; that gives h. The part that the hottest key has over all is a bound
-// from below.
+// hotShare returns the share h of the load that is on one key and so cannot be
+// spread over shards. In its busiest second the fullest of n shards has
+// h + (1-h)/n of the load, which is solved for h. The hottest key's share of all
+// records is a lower bound.
 func hotShare(res *patterns.Result) float64 {
 	h := 0.0
 	if len(res.Keys) > 0 {

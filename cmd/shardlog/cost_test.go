@@ -60,7 +60,7 @@ func TestCostFromReport(t *testing.T) {
 		Workload: patterns.Workload{Name: "clicks"}, Target: "stream", Seconds: 10,
 		Stored: patterns.Stored{Records: 10_000, Bytes: 5_000_000, PutUnits: 10_000, RoundedBytes: 10_240_000, RecordsPerSecond: 1000, BytesPerSecond: 500_000, PutUnitsPerSecond: 1000,
 			WorstSecondRecords: 2000, WorstSecondBytes: 1_000_000},
-		// Half of the second shard's records are a hot key's.
+		// Half of the records of the second shard have the hot key.
 		Shards: []patterns.ShardLoad{{WorstSecondRecords: 800, WorstSecondBytes: 400_000}, {WorstSecondRecords: 1200, WorstSecondBytes: 600_000}},
 		Keys:   []patterns.KeyLoad{{Key: "a", Share: 0.1}},
 	}}}

@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDockerfile follows the Dockerfile without Docker: what it copies is
-// there, what it builds is what it takes over and starts, the compiler that it
-// names is new enough, and the binary needs no library of an empty image.
+// TestDockerfile checks the Dockerfile without Docker: the files that it copies
+// exist, the binary that it builds is the one that it copies and starts, its
+// compiler is new enough, and the binary is static, because the image is empty.
 func TestDockerfile(t *testing.T) {
 	b, err := os.ReadFile("../../Dockerfile")
 	require.NoError(t, err)

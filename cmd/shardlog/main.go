@@ -1,5 +1,5 @@
 // Command shardlog serves a log over the Kinesis protocol and works on logs
-// from the command line. "shardlog help" tells how.
+// from the command line. See "shardlog help".
 package main
 
 import (
@@ -17,23 +17,25 @@ import (
 // Exit codes.
 const (
 	exitOK    = 0
-	exitFail  = 1 // what was asked for failed
-	exitUsage = 2 // it was not understood
+	exitFail  = 1 // the command failed
+	exitUsage = 2 // the command line was not understood
 )
 
-// errUsage says that the arguments were not understood; what is wrong was told.
+// errUsage is returned for arguments that were not understood, once a message
+// about them has been printed.
 var errUsage = errors.New("usage")
 
-// command is one that can be called by its words, such as "stream create".
+// command is one command, called by its words, such as "stream create".
 type command struct {
 	words string
-	args  string // behind the flags
+	args  string // what follows the flags, for the usage line
 	short string
 	long  string
 	run   func(*env, []string) error
 }
 
-// env is what a command works with.
+// env is the environment of a command: its context and its standard streams.
+// Tests replace them.
 type env struct {
 	ctx    context.Context
 	cmd    *command
@@ -59,7 +61,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run carries out one command line and returns the exit code.
+// run executes one command line and returns the exit code.
 func run(e *env, args []string) int {
 	if len(args) == 0 {
 		usage(e.stderr)
@@ -111,10 +113,10 @@ Commands:
 		fmt.Fprintf(w, "    %-17s %s\n", c.words, c.short)
 	}
 	fmt.Fprint(w, `
-"shardlog help COMMAND" tells more. Commands on streams work on a directory
+"shardlog help COMMAND" describes a command. Commands on streams work on a directory
 (-dir) or on any Kinesis endpoint (-endpoint).
 
-Exit codes: 0 done, 1 failed, 2 the command line was not understood.
+Exit codes: 0 success, 1 failure, 2 the command line was not understood.
 `)
 }
 
@@ -143,8 +145,8 @@ func (e *env) flags() *flag.FlagSet {
 	return f
 }
 
-// parse reads flags; they may stand behind arguments. Want is how many
-// arguments there have to be, -1 for any number.
+// parse reads flags, which may also follow arguments, and returns the
+// arguments. Want is the required number of arguments, -1 for any number.
 func (e *env) parse(f *flag.FlagSet, args []string, want int) ([]string, error) {
 	var rest []string
 	for {
@@ -152,7 +154,7 @@ func (e *env) parse(f *flag.FlagSet, args []string, want int) ([]string, error) 
 			if errors.Is(err, flag.ErrHelp) {
 				return nil, err
 			}
-			return nil, errUsage // told by the flag set
+			return nil, errUsage // the flag set has printed a message
 		}
 		args = f.Args()
 		if len(args) == 0 {
@@ -166,7 +168,7 @@ func (e *env) parse(f *flag.FlagSet, args []string, want int) ([]string, error) 
 	return rest, nil
 }
 
-// misused tells what is wrong with the command line.
+// misused prints what is wrong with the command line and returns errUsage.
 func (e *env) misused(format string, args ...any) error {
 	fmt.Fprintf(e.stderr, "shardlog %s: %s; see shardlog help %[1]s\n", e.cmd.words, fmt.Sprintf(format, args...))
 	return errUsage

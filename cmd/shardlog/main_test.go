@@ -23,12 +23,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/internal/kpl"
 	"github.com/shardlog/shardlog/kinesistest"
 	"github.com/shardlog/shardlog/stream"
 )
 
-// envMain makes the test binary the command.
+// envMain makes the test binary behave as the command.
 const envMain = "SHARDLOG_TEST_MAIN"
 
 func TestMain(m *testing.M) {
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// cli runs a command line in this process.
+// cli runs a command line in this process and returns its exit code and output.
 func cli(t testing.TB, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -229,8 +230,7 @@ func TestTailTakesAggregatesApart(t *testing.T) {
 	require.Equal(t, 3, strings.Count(mustCLI(t, "", "tail", "s", "-json", "-raw", "-endpoint", srv.URL), "\n"))
 }
 
-// Every line has one of the members that hold data, that of an empty record
-// as well.
+// Every line has one of the two members with data, also for an empty record.
 func TestTailPrintsEmptyRecords(t *testing.T) {
 	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
 	st, err := srv.DB.Stream(t.Context(), "s")
@@ -241,7 +241,7 @@ func TestTailPrintsEmptyRecords(t *testing.T) {
 	require.Contains(t, out, `"key":"k","data":""}`)
 }
 
-// served is a process that serves.
+// served is a process that runs "shardlog serve".
 type served struct {
 	t   *testing.T
 	cmd *exec.Cmd
@@ -332,15 +332,15 @@ func TestConnectionsAreBounded(t *testing.T) {
 	require.NoError(t, <-second)
 }
 
-// TestKillLosesNothing kills a server under load; every record that it has
-// acknowledged is there afterwards.
+// TestKillLosesNothing kills a server under load and checks that every record
+// that it had acknowledged is stored.
 func TestKillLosesNothing(t *testing.T) {
 	dir := t.TempDir()
 	var mu sync.Mutex
 	acked := map[string]bool{}
 	for round := range 3 {
 		s := startServe(t, "-dir", dir)
-		c := &client{http: &http.Client{Transport: &http.Transport{}}, url: s.url, region: "us-east-1", key: "000000000000", secret: "x"}
+		c := &client{http: &http.Client{Transport: &http.Transport{}}, url: s.url, region: "us-east-1", credentials: awswire.Credentials{AccessKey: "000000000000", Secret: "x"}}
 		if round == 0 {
 			require.NoError(t, c.call(t.Context(), "CreateStream", object{"StreamName": "s", "ShardCount": 4}, nil))
 		}

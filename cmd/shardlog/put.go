@@ -11,15 +11,15 @@ import (
 	"io"
 )
 
-// flagSet is short for what commands add flags to.
+// flagSet is the set that commands add their flags to.
 type flagSet = flag.FlagSet
 
 var putCommand = &command{
 	words: "put", args: "NAME [DATA]", short: "put records",
 	long: `
 Puts DATA, or each line of standard input, as a record. Records that are
-throttled are tried again. With -json the place of each is printed, one object
-a line.`,
+throttled are retried. With -json the shard and sequence number of each record
+are printed, one object a line.`,
 	run: put,
 }
 
@@ -36,7 +36,8 @@ type putter struct {
 	done    int
 }
 
-// Bounds of a request; those of Kinesis are 500 and 10 MiB.
+// Bounds of a request. Kinesis allows 500 records and 10 MiB; less data keeps a
+// retry of a request that failed in part small.
 const (
 	batchRecords = 500
 	batchBytes   = 4 << 20
@@ -45,12 +46,12 @@ const (
 func put(e *env, args []string) error {
 	p := putter{e: e}
 	more := func(f *flagSet) {
-		f.StringVar(&p.key, "key", "", "partition key; a random one for each record if it is not given")
-		f.StringVar(&p.hash, "hash-key", "", "explicit hash key, which chooses the shard instead")
+		f.StringVar(&p.key, "key", "", "partition key; by default a random one for each record")
+		f.StringVar(&p.hash, "hash-key", "", "explicit hash key, which selects the shard in place of the partition key")
 	}
 	return onStream(e, args, -1, more, func(c *client, t *target, args []string) error {
 		if len(args) < 1 || len(args) > 2 {
-			return e.misused("expected NAME and perhaps DATA")
+			return e.misused("expected NAME and optionally DATA")
 		}
 		p.c, p.json, p.stream = c, t.json, args[0]
 		if err := p.all(args[1:]); err != nil {
@@ -85,7 +86,7 @@ func (p *putter) all(args []string) error {
 		if err != nil {
 			return err
 		}
-		// What has come is not kept waiting for more.
+		// A line that has been read does not wait for the next one.
 		if in.Buffered() == 0 {
 			if err := p.flush(); err != nil {
 				return err
@@ -110,7 +111,7 @@ func (p *putter) add(data []byte) error {
 	return p.flush()
 }
 
-// placed is where a record is stored, or why it is not.
+// placed says where a record is stored, or why it is not.
 type placed struct {
 	SequenceNumber string `json:"sequence"`
 	ShardID        string `json:"shard"`
@@ -118,13 +119,13 @@ type placed struct {
 	ErrorMessage   string `json:"-"`
 }
 
-// set takes over the members of an answer.
+// set copies the members of a response entry.
 func (p *placed) set(m map[string]string) {
 	p.SequenceNumber, p.ShardID, p.ErrorCode, p.ErrorMessage = m["SequenceNumber"], m["ShardId"], m["ErrorCode"], m["ErrorMessage"]
 }
 
-// flush puts what was collected. Where some fail, those are tried again, and
-// the order of the output is that of success.
+// flush puts the collected records. Those that fail are retried, so the output
+// lists records in the order in which they succeeded.
 func (p *putter) flush() error {
 	for try := 1; len(p.records) > 0; try++ {
 		var out struct{ Records []map[string]string }

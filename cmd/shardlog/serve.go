@@ -31,12 +31,12 @@ var serveCommand = &command{
 	long: `
 Serves the streams of a directory, or of memory, to Kinesis clients. The first
 line on standard output is "listening on http://HOST:PORT". SIGTERM and SIGINT
-end it: requests under way are answered, and the log is closed.
+stop it: it answers the requests that are in progress and closes the log.
 
 Clients need the URL as their endpoint, a region and any credentials. An access
-key of 12 digits is taken as the account.
+key of 12 digits is used as the account ID.
 
-GET /_shardlog/health and /_shardlog/ready answer 200 when it works.`,
+GET /_shardlog/health and /_shardlog/ready return 200 when it is up.`,
 	run: func(e *env, args []string) error { return serve(e, args) },
 }
 
@@ -54,25 +54,25 @@ type serveFlags struct {
 }
 
 func (s *serveFlags) register(f *flag.FlagSet) {
-	f.StringVar(&s.addr, "addr", "127.0.0.1:4567", "address to listen on; port 0 takes any free one")
-	f.StringVar(&s.dir, "dir", "", "directory of the log; made if it is not there")
+	f.StringVar(&s.addr, "addr", "127.0.0.1:4567", "address to listen on; port 0 selects a free one")
+	f.StringVar(&s.dir, "dir", "", "directory of the log; created if it does not exist")
 	f.BoolVar(&s.memory, "memory", false, "keep everything in memory; the default if there is no -dir")
-	f.StringVar(&s.durability, "durability", "always", "of -dir: always (each answer is on disk), interval or never")
-	f.BoolVar(&s.tls, "tls", false, "serve https, with a self-made certificate unless there is -cert")
-	f.StringVar(&s.cert, "cert", "", "file with the certificate, PEM; implies -tls")
-	f.StringVar(&s.key, "key", "", "file with the certificate's key, PEM")
+	f.StringVar(&s.durability, "durability", "always", "when writes to -dir are synced: always (before the response), interval or never")
+	f.BoolVar(&s.tls, "tls", false, "serve https, with a self-signed certificate unless -cert is given")
+	f.StringVar(&s.cert, "cert", "", "PEM file with the certificate; implies -tls")
+	f.StringVar(&s.key, "key", "", "PEM file with the certificate's private key")
 	f.BoolVar(&s.limits, "limits", false, "apply the limits of Kinesis to shards of new streams and to operations")
-	f.StringVar(&s.credentials, "credentials", "", `file with access keys and secrets, JSON {"KEY":"SECRET"}; signatures are verified then`)
-	f.StringVar(&s.account, "account", "000000000000", "account of access keys that are not 12 digits")
-	f.StringVar(&s.region, "region", "us-east-1", "region of requests that name none")
-	f.IntVar(&s.shardsPerStream, "shards-per-stream", 4, "shards of streams that are created without saying how many")
-	f.DurationVar(&s.createTime, "create-time", 0, "how long streams are CREATING")
-	f.DurationVar(&s.update, "update-time", 0, "how long streams are UPDATING")
-	f.DurationVar(&s.deleteFor, "delete-time", 0, "how long streams are DELETING")
-	f.BoolVar(&s.admin, "admin", true, "serve /_shardlog/: reset, faults, clock, limits; to this machine only")
-	f.BoolVar(&s.adminRemote, "admin-remote", false, "serve /_shardlog/ to other machines too")
-	f.DurationVar(&s.drain, "drain", 10*time.Second, "how long to wait for requests under way at the end")
-	f.IntVar(&s.connections, "max-connections", 8192, "how many connections are served at the same time; others wait")
+	f.StringVar(&s.credentials, "credentials", "", `JSON file with access keys and secrets, {"KEY":"SECRET"}; turns on the verification of signatures`)
+	f.StringVar(&s.account, "account", "000000000000", "account ID for access keys that are not 12 digits")
+	f.StringVar(&s.region, "region", "us-east-1", "region of requests that do not name one")
+	f.IntVar(&s.shardsPerStream, "shards-per-stream", 4, "shards of a stream that is created without a shard count")
+	f.DurationVar(&s.createTime, "create-time", 0, "time that a stream stays CREATING")
+	f.DurationVar(&s.update, "update-time", 0, "time that a stream stays UPDATING")
+	f.DurationVar(&s.deleteFor, "delete-time", 0, "time that a stream stays DELETING")
+	f.BoolVar(&s.admin, "admin", true, "serve /_shardlog/ (reset, faults, clock, limits) to this machine")
+	f.BoolVar(&s.adminRemote, "admin-remote", false, "serve /_shardlog/ to other machines as well")
+	f.DurationVar(&s.drain, "drain", 10*time.Second, "time to wait for requests in progress when stopping")
+	f.IntVar(&s.connections, "max-connections", 8192, "number of connections that are served at the same time; others wait")
 	f.BoolVar(&s.verbose, "v", false, "log details to standard error")
 }
 
@@ -102,7 +102,8 @@ func serve(e *env, args []string) error {
 		level = slog.LevelDebug
 	}
 	logger := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
-	// Nothing is opened, and no directory made, for a command line that is wrong.
+	// Options are checked first, so that a wrong command line opens no log and
+	// creates no directory.
 	opts, err := s.options(logger)
 	if err != nil {
 		return err
@@ -146,8 +147,9 @@ func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
 	return o, nil
 }
 
-// settleTime is how long after the start memory is given back.
-const settleTime = 200 * time.Millisecond
+// releaseAfter is the time from the start until unused memory is returned to
+// the operating system.
+const releaseAfter = 200 * time.Millisecond
 
 func (s *serveFlags) serve(e *env, db *stream.DB, opts *kinesisapi.Options) error {
 	h, err := kinesisapi.NewHandler(db, opts)
@@ -169,9 +171,9 @@ func (s *serveFlags) serve(e *env, db *stream.DB, opts *kinesisapi.Options) erro
 	}
 	l = &limited{Listener: l, free: make(chan struct{}, s.connections), done: make(chan struct{})}
 	fmt.Fprintf(e.stdout, "listening on %s://%s\n", scheme, l.Addr())
-	// What opening took is given back, so that an idle server is small; that
-	// takes milliseconds which the first requests need not wait for.
-	defer time.AfterFunc(settleTime, debug.FreeOSMemory).Stop()
+	// The memory that opening needed is returned, so that an idle server is small.
+	// That takes milliseconds, so it happens after the first requests.
+	defer time.AfterFunc(releaseAfter, debug.FreeOSMemory).Stop()
 	done := make(chan error, 1)
 	go func() {
 		if scheme == "https" {
@@ -196,7 +198,7 @@ func (s *serveFlags) serve(e *env, db *stream.DB, opts *kinesisapi.Options) erro
 	return nil
 }
 
-// tlsConfig reads the certificate, or makes one for this run.
+// tlsConfig loads the certificate, or creates a self-signed one for this run.
 func (s *serveFlags) tlsConfig(addr net.Addr) (*tls.Config, error) {
 	if s.cert != "" {
 		c, err := tls.LoadX509KeyPair(s.cert, s.key)
@@ -229,7 +231,7 @@ func (s *serveFlags) tlsConfig(addr net.Addr) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, nil
 }
 
-// limited is a listener with a bound on the connections that are open.
+// limited is a listener that bounds the number of open connections.
 type limited struct {
 	net.Listener
 	free chan struct{}
@@ -258,7 +260,8 @@ func (l *limited) Close() error {
 	return l.Listener.Close()
 }
 
-// counted is a connection that is counted until it is closed.
+// counted is a connection that occupies a place in its listener until it is
+// closed.
 type counted struct {
 	net.Conn
 	free chan struct{}

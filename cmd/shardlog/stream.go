@@ -10,12 +10,14 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/shardlog/shardlog"
 )
 
-// object is a JSON object that is sent.
+// object is a JSON object of a request.
 type object map[string]any
 
-// shardInfo and summary are what the endpoint says of shards and streams.
+// shardInfo and summary are the endpoint's descriptions of shards and streams.
 type shardInfo struct {
 	ShardID        string `json:"ShardId"`
 	Parent         string `json:"ParentShardId,omitempty"`
@@ -46,24 +48,24 @@ var streamCommands = []*command{
 		long: "Creates a stream and waits until it is active.",
 		run:  streamCreate},
 	{words: "stream list", short: "list the streams",
-		long: "Lists the names of the streams, one a line; with -json what is known of each, one object a line.",
+		long: "Lists the names of the streams, one a line; with -json a description of each, one object a line.",
 		run:  streamList},
 	{words: "stream describe", args: "NAME", short: "show a stream and its shards",
-		long: "Shows a stream and its shards, those that are closed too.",
+		long: "Shows a stream and its shards, including closed ones.",
 		run:  streamDescribe},
-	{words: "stream split", args: "NAME SHARD", short: "divide a shard in two",
-		long: "Divides a shard in two, in the middle of its hash keys or at -at.",
+	{words: "stream split", args: "NAME SHARD", short: "split a shard",
+		long: "Splits a shard in two, in the middle of its hash key range or at -at.",
 		run:  streamSplit},
-	{words: "stream merge", args: "NAME SHARD ADJACENT", short: "join two shards",
-		long: "Joins two shards whose hash keys are next to each other.",
+	{words: "stream merge", args: "NAME SHARD ADJACENT", short: "merge two shards",
+		long: "Merges two shards whose hash key ranges are adjacent.",
 		run:  streamMerge},
 	{words: "stream delete", args: "NAME", short: "delete a stream with its records",
-		long: "Deletes a stream with all its records, for good.",
+		long: "Deletes a stream and all its records. This cannot be undone.",
 		run:  streamDelete},
 }
 
-// onStream reads the flags of a command on a stream and runs f. More adds
-// flags; args are the stream's name and what follows it.
+// onStream parses the command line of a command on a stream and runs f, which
+// gets the arguments, the stream's name first. More adds flags of the command.
 func onStream(e *env, args []string, want int, more func(*flagSet), f func(c *client, t *target, args []string) error) error {
 	var t target
 	fs := e.flags()
@@ -128,7 +130,7 @@ func streamCreate(e *env, args []string) error {
 	var onDemand bool
 	more := func(f *flagSet) {
 		f.IntVar(&shards, "shards", 1, "number of shards")
-		f.BoolVar(&onDemand, "on-demand", false, "make it an on-demand stream, which chooses its shards itself")
+		f.BoolVar(&onDemand, "on-demand", false, "create an on-demand stream, whose shard count is managed by the endpoint")
 		f.IntVar(&retention, "retention", 24, "hours that records are kept, 24 to 8760")
 	}
 	return onStream(e, args, 1, more, func(c *client, t *target, args []string) error {
@@ -152,7 +154,7 @@ func streamCreate(e *env, args []string) error {
 	})
 }
 
-// report prints what was done.
+// report prints the outcome of a command.
 func report(e *env, t *target, v any, format string, args ...any) error {
 	if t.json {
 		return printJSON(e.stdout, v)
@@ -219,17 +221,18 @@ func streamDescribe(e *env, args []string) error {
 	})
 }
 
-// sameShard tells whether two shard IDs, one perhaps short, are of one shard.
+// sameShard reports whether two shard IDs, either of which may be in its short
+// form, name the same shard.
 func sameShard(full, id string) bool {
 	digits := strings.TrimPrefix(id, "shardId-")
 	n, err := strconv.ParseUint(digits, 10, 31)
-	return full == id || err == nil && full == fmt.Sprintf("shardId-%012d", n)
+	return full == id || err == nil && full == shardlog.ShardID(uint32(n))
 }
 
 func streamSplit(e *env, args []string) error {
 	var at string
 	more := func(f *flagSet) {
-		f.StringVar(&at, "at", "", "hash key at which the upper half begins; the middle if it is not given")
+		f.StringVar(&at, "at", "", "first hash key of the upper shard; by default the middle of the range")
 	}
 	return onStream(e, args, 2, more, func(c *client, t *target, args []string) error {
 		if at == "" {
@@ -276,7 +279,7 @@ func streamMerge(e *env, args []string) error {
 
 func streamDelete(e *env, args []string) error {
 	var force bool
-	more := func(f *flagSet) { f.BoolVar(&force, "force", false, "delete it though it has consumers") }
+	more := func(f *flagSet) { f.BoolVar(&force, "force", false, "delete it even if it has consumers") }
 	return onStream(e, args, 1, more, func(c *client, t *target, args []string) error {
 		in := object{"StreamName": args[0], "EnforceConsumerDeletion": force}
 		if err := c.call(e.ctx, "DeleteStream", in, nil); err != nil {

@@ -16,11 +16,11 @@ var tailCommand = &command{
 	words: "tail", args: "NAME", short: "print records",
 	long: `
 Prints the records of a stream: the data of each as a line, or with -json one
-object a line. Shards are read side by side, and those that were split or merged
-before what came of them, so the order of each key is kept. Aggregated records
-of the KPL are printed as the user records in them.
+object a line. Shards are read in parallel, but each after its parents, so the
+order of each key is kept. Aggregated records of the KPL are printed as the user
+records in them.
 
-It ends where there is nothing more, or with -f waits for more.`,
+It ends at the end of the stream; with -f it waits for more records.`,
 	run: tail,
 }
 
@@ -46,7 +46,7 @@ type tailer struct {
 	wg      sync.WaitGroup
 }
 
-// errEnough ends a tail that was limited.
+// errEnough ends a tail that has printed as many records as -n allows.
 var errEnough = errors.New("enough")
 
 func tail(e *env, args []string) error {
@@ -54,12 +54,12 @@ func tail(e *env, args []string) error {
 	from := ""
 	more := func(f *flagSet) {
 		f.StringVar(&from, "from", "start", `where to begin: start, latest, a time such as 2026-01-02T15:04:05Z, or a time ago such as 10m`)
-		f.StringVar(&t.only, "shard", "", "read this shard only")
-		f.BoolVar(&t.follow, "f", false, "wait for more")
+		f.StringVar(&t.only, "shard", "", "print only this shard")
+		f.BoolVar(&t.follow, "f", false, "wait for more records")
 		f.BoolVar(&t.long, "l", false, "print arrival, shard, sequence number and key before the data")
-		f.BoolVar(&t.raw, "raw", false, "print aggregated records as they are")
-		f.IntVar(&t.max, "n", 0, "end after so many records; 0 for all")
-		f.DurationVar(&t.wait, "poll", 200*time.Millisecond, "how long to wait between reads of a shard that has nothing new")
+		f.BoolVar(&t.raw, "raw", false, "print aggregated records as they are stored")
+		f.IntVar(&t.max, "n", 0, "number of records to print; 0 for all")
+		f.DurationVar(&t.wait, "poll", 200*time.Millisecond, "time between reads of a shard that has no new records")
 	}
 	return onStream(e, args, 1, more, func(c *client, target *target, args []string) error {
 		t.c, t.stream, t.json = c, args[0], target.json
@@ -71,7 +71,7 @@ func tail(e *env, args []string) error {
 	})
 }
 
-// parseFrom reads where to begin.
+// parseFrom parses the flag -from into a starting position.
 func parseFrom(s string, now time.Time) (object, error) {
 	switch s {
 	case "start":
@@ -100,12 +100,12 @@ func (t *tailer) run() error {
 		err = cause
 	}
 	if errors.Is(err, errEnough) || t.e.ctx.Err() != nil {
-		return nil // interrupted is how to end a tail
+		return nil // an interrupt is the usual end of a tail
 	}
 	return err
 }
 
-// start begins with the shards whose parents are read or not there any more.
+// start starts the shards whose parents have been read or have expired.
 func (t *tailer) start(ctx context.Context) error {
 	all, err := t.c.shards(ctx, t.stream)
 	if err != nil {
@@ -119,7 +119,7 @@ func (t *tailer) start(ctx context.Context) error {
 	found := t.only == ""
 	latest := t.from["ShardIteratorType"] == "LATEST"
 	if latest && !t.begun {
-		// Closed shards have nothing that is later than now.
+		// A closed shard gets no records after the latest one.
 		for _, s := range all {
 			if s.SequenceNumberRange.End != "" {
 				t.started[s.ShardID], t.ended[s.ShardID] = true, true
@@ -138,7 +138,7 @@ func (t *tailer) start(ctx context.Context) error {
 		}
 		t.started[s.ShardID] = true
 		from := t.from
-		if latest && !first { // it was made after we began
+		if latest && !first { // the shard was created after tail started
 			from = object{"ShardIteratorType": "TRIM_HORIZON"}
 		}
 		t.wg.Add(1)
@@ -162,7 +162,8 @@ type record struct {
 	PartitionKey                string
 }
 
-// shard prints one shard to its end, or to its tail.
+// shard prints one shard up to its end if it is closed, or up to its latest
+// record, and with -f continues from there.
 func (t *tailer) shard(ctx context.Context, id string, from object) error {
 	iterator, last := "", ""
 	for {
@@ -246,7 +247,7 @@ func (t *tailer) print(shard string, r *record) error {
 	l := line{Shard: shard, Sequence: r.SequenceNumber, Key: r.PartitionKey,
 		Arrival: time.UnixMilli(int64(r.ApproximateArrivalTimestamp*1000 + 0.5)).UTC().Format("2006-01-02T15:04:05.000Z")}
 	if !t.raw {
-		// What does not decode is printed as it is.
+		// Data that does not decode is not an aggregate and is printed as it is.
 		if users, err := kpl.Decode(r.Data, nil); err == nil {
 			for i := range users {
 				l.SubSequence, l.Key = &i, users[i].PartitionKey

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestServeWithACertificate serves with one from files and is trusted for it.
+// TestServeWithACertificate serves with a certificate from files, which a client
+// that trusts it accepts.
 func TestServeWithACertificate(t *testing.T) {
 	cfg, err := (&serveFlags{}).tlsConfig(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)

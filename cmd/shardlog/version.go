@@ -12,7 +12,7 @@ const logModule = "github.com/shardlog/shardlog"
 var versionCommand = &command{
 	words: "version", short: "print the versions of the command and of what it is built with",
 	long: `
-Prints the version of the command, of the log in it, and of Go. A command built
+Prints the versions of the command, of the log in it, and of Go. A command built
 from a source tree has the version (devel), or one that names the commit.`,
 }
 

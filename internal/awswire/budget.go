@@ -39,9 +39,9 @@ func (b *Budget) Left() int64 {
 }
 
 // Reserve waits for n bytes, first come, first served: a large request is not
-// overtaken by small ones for ever. The error is that of
-// shardlog.ContextError if ctx ends. N
-// must not be more than the whole budget, or it waits until then.
+// overtaken by small ones for ever. If ctx ends, the error is that of
+// shardlog.ContextError. N must not be more than the whole budget: it would
+// wait for ever.
 func (b *Budget) Reserve(ctx context.Context, n int64) error {
 	b.mu.Lock()
 	if len(b.waiting) == 0 && b.left >= n {

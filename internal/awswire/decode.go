@@ -108,7 +108,7 @@ func class(t Token) string {
 	return classString
 }
 
-// convert reads a value of a Shape that began with t; nil stands for null.
+// convert reads a value of a shape that began with t; nil stands for null.
 func convert(src Reader, s *Shape, t Token, depth int) (any, error) {
 	if depth > MaxDepth {
 		return nil, ErrSyntax

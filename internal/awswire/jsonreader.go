@@ -247,7 +247,7 @@ func (j *jsonReader) hex() (rune, bool) {
 	return r, true
 }
 
-// joinSurrogates joins the first half of a surrogate Pair with the second; a half that
+// joinSurrogates joins the first half of a surrogate pair with the second; a half that
 // is alone becomes the replacement character.
 func (j *jsonReader) joinSurrogates(r rune) rune {
 	if !bytes.HasPrefix(j.data[j.pos:], []byte(`\u`)) {

@@ -146,7 +146,7 @@ func (c *Call) verify(sig signature, query url.Values) error {
 }
 
 // checkAge checks the date of a signature against the clock. One in the query
-// lasts as long as it says.
+// lasts as long as it says, but not less than maxSkew.
 func (c *Call) checkAge(date time.Time, sig signature, query url.Values) error {
 	now := c.Now().UTC()
 	life := maxSkew

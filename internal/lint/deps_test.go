@@ -57,14 +57,16 @@ var layers = map[string][]string{
 	"internal/block":              {"."},
 	"internal/kpl":                {"."},
 	"internal/kv":                 {"."},
-	"internal/kv/badgerkv":        {".", "internal/kv"},
+	"internal/kv/badgerfile":      {"."},
+	"internal/kv/badgerkv":        {".", "internal/kv", "internal/kv/badgerfile"},
 	"internal/kv/kvtest":          {".", "internal/kv"},
 	"internal/lint":               {},
 	"internal/reentry":            {},
 	"awsapi":                      {".", "internal/awswire"},
 	"awsapi/kinesisapi":           {".", "awsapi", "internal/awswire", "stream"},
 	"internal/awswire":            {"."},
-	"kinesistest":                 {".", "awsapi/kinesisapi", "stream"},
+	"awsapi/awstest":              {".", "awsapi", "awsapi/kinesisapi", "stream"},
+	"kinesistest":                 {"awsapi/awstest", "awsapi/kinesisapi", "stream"},
 	"internal/ctxsync":            {"."},
 	"internal/once":               {".", "internal/ctxsync", "internal/kv", "internal/logstore"},
 	"internal/logstore":           {".", "internal/block", "internal/kv"},
@@ -82,10 +84,10 @@ var layers = map[string][]string{
 
 // badgerUsers import Badger themselves: the seam to it, and the benchmarks,
 // where it is a rival.
-var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerkv", "benchmarks", "benchmarks/compare"}
+var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "benchmarks", "benchmarks/compare"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerkv", "awsapi/kinesisapi", "kinesistest", "stream"}
+var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "awsapi/awstest", "awsapi/kinesisapi", "kinesistest", "stream"}
 
 // importsInternal are nested modules that may import internal packages of the
 // main module. Such an import breaks a build that selects a newer main module
@@ -95,7 +97,7 @@ var importsInternal = []string{self + "/benchmarks/patterns", self + "/cmd/shard
 
 // forTests are packages that may import testing and what helps with it.
 func forTests(path string) bool {
-	return path == "checkpoint/checkpointtest" || path == "kinesistest" ||
+	return path == "checkpoint/checkpointtest" || path == "kinesistest" || path == "awsapi/awstest" ||
 		(strings.HasPrefix(path, "internal/") && strings.HasSuffix(path, "test"))
 }
 
@@ -106,7 +108,7 @@ type listed struct {
 	Module           *struct{ Path string }
 }
 
-// path is below the module, and ours tells whether the package is.
+// path is below the module, and ours reports whether the package is.
 func (p *listed) path() (path string, ours bool) {
 	if p.ImportPath == self {
 		return ".", true

@@ -102,7 +102,7 @@ func TestExportedNamesAreDocumented(t *testing.T) {
 	}, ".go")
 }
 
-// exportedReceiver tells whether users can see the methods of d's receiver.
+// exportedReceiver reports whether users can see the methods of d's receiver.
 func exportedReceiver(d *ast.FuncDecl) bool {
 	if d.Recv == nil {
 		return true
@@ -209,6 +209,25 @@ func TestDefaultMuxIsFound(t *testing.T) {
 	}
 }
 
+// What a type can do in addition to its interface has a declared name, which
+// says what it means and who asks for it.
+func TestNobodyAssertsAnUnnamedInterface(t *testing.T) {
+	walk(t, func(path string, data []byte) {
+		if strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		fset, file := parse(t, path, data)
+		ast.Inspect(file, func(n ast.Node) bool {
+			if x, ok := n.(*ast.TypeAssertExpr); ok {
+				if _, unnamed := x.Type.(*ast.InterfaceType); unnamed {
+					t.Errorf("%v asserts an interface without a name: declare it", fset.Position(n.Pos()))
+				}
+			}
+			return true
+		})
+	}, ".go")
+}
+
 // forbidden is what must not stay in files. The expressions are written so
 // that they do not match themselves.
 var forbidden = []struct {
@@ -218,6 +237,7 @@ var forbidden = []struct {
 }{
 	{"a path of one machine", regexp.MustCompile(`(^|[\s"'=:(` + "`" + `])/(work|root|home/\w+)/`), ""},
 	{"the host of a module registry", regexp.MustCompile(`(proxy|sum)[.]golang[.]org|registry[.]npmjs[.]org|[^\w.]pypi[.]org`), ""},
+	{"the form of a shard's ID, which shardlog.ShardID knows", regexp.MustCompile(`shardId-%0[0-9]+d`), ".go"},
 	{"something left to do", regexp.MustCompile(`\b(TO[D]O|FIX[M]E|XX[X])\b`), ".go"},
 }
 

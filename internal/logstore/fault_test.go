@@ -39,7 +39,7 @@ func (sc *script) run(l *Log) {
 	ss := shardsOf(l, 3)
 	n := 0
 	next := func(count, size int) []string { n += count; return numbers(n-count, n, size) }
-	for round := range 4 {
+	for caughtUp := range 4 {
 		for _, s := range ss {
 			if s == ss[0] && sc.closed {
 				continue
@@ -48,12 +48,12 @@ func (sc *script) run(l *Log) {
 			sc.put(l, s, next(3, 200)...)
 			sc.put(l, s, next(40, 500)...)
 		}
-		if round == 1 {
+		if caughtUp == 1 {
 			mid := ss[2].view.Load().last - 20
 			// It may take effect whatever it returns.
 			_, sc.trims = ss[2].Trim(ctx, mid), mid
 		}
-		if round == 2 && !sc.closed {
+		if caughtUp == 2 && !sc.closed {
 			_, err := l.Change(ctx, Change{Close: []*Shard{ss[0]}, Create: []Config{{ID: ID{1, 3}, Created: 2000, Base: base}}})
 			sc.closed = err == nil
 		}

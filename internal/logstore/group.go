@@ -3,38 +3,34 @@ package logstore
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/block"
 )
 
 // group is what one transaction will hold.
 type group struct {
-	parts  []*part
-	ops    []*op
-	rides  []*ride
-	bytes  int
-	riding int           // bytes that the rides may add inline
-	calls  int           // appends that wait for it
-	done   chan struct{} // closed when err is final
-	err    error
+	parts         []*part
+	ops           []*op
+	attachments   []*attachment
+	bytes         int
+	attachedBytes int           // bytes that the attachments may add inline
+	calls         int           // appends that wait for it
+	done          chan struct{} // closed when err is final
+	err           error
 
 	inline [8]*part // where the first parts are listed
 	spare  []part   // memory for the next parts
 }
 
-// slab bounds how many small structures are allocated at once, because one
+// slabSize bounds how many small structures are allocated at once, because one
 // that is in use keeps all.
-const slab = 8
+const slabSize = 8
 
 // newPart returns the memory for a part: at once for as many as the last group
 // had, which is the best guess.
 func (g *group) newPart(last int) *part {
 	if len(g.spare) == 0 {
-		g.spare = make([]part, max(1, min(last-len(g.parts), slab)))
+		g.spare = make([]part, max(1, min(last-len(g.parts), slabSize)))
 	}
 	p := &g.spare[0]
 	g.spare = g.spare[1:]
@@ -47,15 +43,7 @@ func newGroup() *group {
 	return g
 }
 
-func (g *group) empty() bool { return len(g.parts) == 0 && len(g.ops) == 0 && len(g.rides) == 0 }
-
-// part is the records of one shard in a group, at most about a block.
-type part struct {
-	shard *Shard
-	b     block.Builder
-	bytes int64 // records' sizes as users count them
-	mem   memBlock
-}
+func (g *group) empty() bool { return len(g.parts) == 0 && len(g.ops) == 0 && len(g.attachments) == 0 }
 
 // op is a change that is not an append. Its functions run in this order; enter
 // and abort with Log.mu held, apply and commit in the committer.
@@ -67,94 +55,6 @@ type op struct {
 	small  bool            // it only makes room; see kv.Batch
 	done   chan struct{}
 	err    error
-}
-
-// Append stores records, record i on the shard targets[i], and returns when
-// they are as durable as the store makes them. Results gets one result for
-// each; res[i].Err is shardlog.ErrShardClosed where the shard was closed
-// before the record's turn. The records are encoded before it returns, so
-// their memory is the caller's again.
-//
-// The error is that of the whole call: the log was closed, or ctx ended before
-// anything was written. If ctx ends later, the results of what was under way
-// match shardlog.ErrUnknownOutcome.
-func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult) error {
-	if err := ctx.Err(); err != nil {
-		return shardlog.ContextError(ctx)
-	}
-	if len(targets) != len(records) || len(res) != len(records) || slices.Contains(targets, nil) {
-		return &shardlog.InvalidError{Field: "targets and results", Value: fmt.Sprintf("%d and %d, or a nil shard", len(targets), len(res)),
-			Limit: fmt.Sprintf("a shard and a result for each of the %d records", len(records))}
-	}
-	for from := 0; from < len(records); {
-		g, to, err := l.enqueue(ctx, records, targets, res, from)
-		if err == nil && g == nil {
-			return nil // all that is left is for shards that are closed
-		}
-		if err != nil {
-			if from == 0 {
-				return err
-			}
-			setErr(res[from:], err)
-			return nil
-		}
-		if g == nil {
-			from = to
-			continue
-		}
-		if err := g.wait(ctx); err != nil {
-			for i := from; i < to; i++ {
-				if res[i].Err == nil {
-					res[i] = shardlog.PutResult{Err: err}
-				}
-			}
-			// What follows was not tried: stored behind a gap it would be out
-			// of order once the failed records are tried again.
-			setErr(res[to:], notTried(err))
-			return nil
-		}
-		from = to
-	}
-	return nil
-}
-
-// notTried is the error of records behind others that failed with err: what is
-// unknown of those is certain of these.
-func notTried(err error) error {
-	if errors.Is(err, shardlog.ErrUnknownOutcome) {
-		return fmt.Errorf("%w: %v", shardlog.ErrNotTried, err)
-	}
-	return err
-}
-
-// AppendOne is Append for one record.
-func (l *Log) AppendOne(ctx context.Context, s *Shard, r *shardlog.Record) (shardlog.SequenceNumber, error) {
-	if ctx.Err() != nil {
-		return shardlog.SequenceNumber{}, shardlog.ContextError(ctx)
-	}
-	l.mu.Lock()
-	if err := l.awaitRoom(ctx); err != nil {
-		return shardlog.SequenceNumber{}, err
-	}
-	if s.closed {
-		l.mu.Unlock()
-		return shardlog.SequenceNumber{}, shardlog.ErrShardClosed
-	}
-	g := l.open
-	seq := s.add(g, r, time.Now().UnixMilli())
-	g.calls++
-	l.wakeCommitter()
-	l.mu.Unlock()
-	if err := g.wait(ctx); err != nil {
-		return shardlog.SequenceNumber{}, err
-	}
-	return seq, nil
-}
-
-func setErr(res []shardlog.PutResult, err error) {
-	for i := range res {
-		res[i] = shardlog.PutResult{Err: err}
-	}
 }
 
 // wait returns the outcome of g.
@@ -171,143 +71,27 @@ func (g *group) wait(ctx context.Context) error {
 	}
 }
 
-// enqueue adds records to the open group until it is full, and returns the
-// group, nil if no record did, and the index of the first that was not dealt with.
-func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int) (*group, int, error) {
-	l.mu.Lock()
-	if err := l.awaitRoom(ctx); err != nil {
-		return nil, from, err
-	}
-	g := l.open
-	ms := time.Now().UnixMilli()
-	i, added := from, false
-	for ; i < len(records) && g.bytes < groupBytes; i++ {
-		s := targets[i]
-		if s.closed {
-			res[i] = shardlog.PutResult{Err: shardlog.ErrShardClosed}
-			continue
+// ride adds a update to the group.
+func (g *group) attach(r Participant, update any) {
+	for _, x := range g.attachments {
+		if x.participant == r {
+			x.updates = append(x.updates, update)
+			return
 		}
-		res[i], added = shardlog.PutResult{ShardID: s.name, Sequence: s.add(g, &records[i], ms)}, true
 	}
-	if !added {
-		l.mu.Unlock() // a group of nothing is never committed
-		return nil, i, nil
-	}
-	g.calls++
-	l.wakeCommitter()
-	l.mu.Unlock()
-	return g, i, nil
+	g.attachments = append(g.attachments, &attachment{r, []any{update}})
 }
 
-// awaitRoom waits, with mu held but not while it waits, until the open group
-// takes more. If there is an error, mu is not held any more.
-func (l *Log) awaitRoom(ctx context.Context) error {
-	if l.lagging.Load() {
-		l.pace(ctx)
-		if ctx.Err() != nil {
-			l.mu.Unlock()
-			return shardlog.ContextError(ctx)
-		}
+// prepare lets the participants add what they change to the transaction.
+func (g *group) prepare(tx *Tx) {
+	for _, a := range g.attachments {
+		a.participant.Prepare(a.updates, tx)
 	}
-	for l.err == nil && l.open.bytes >= groupBytes {
-		if l.room == nil {
-			l.room = make(chan struct{})
-		}
-		room := l.room
-		l.mu.Unlock()
-		select {
-		case <-room:
-		case <-ctx.Done():
-			return shardlog.ContextError(ctx)
-		}
-		l.mu.Lock()
-	}
-	if err := l.err; err != nil {
-		l.mu.Unlock()
-		return err
-	}
-	return nil
 }
 
-// AppendIf is Append for records of one shard, on the condition that its last
-// record is the one given, or that it never had one if expected is unset. The
-// error is a *shardlog.ConflictError otherwise. All records go into one group,
-// whatever their size, so that they are stored together or not at all.
-func (l *Log) AppendIf(ctx context.Context, s *Shard, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.SequenceNumber, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, shardlog.ContextError(ctx)
+// finish reports the outcome to the participants.
+func (g *group) finish(err error) {
+	for _, a := range g.attachments {
+		a.participant.Finish(a.updates, err)
 	}
-	l.mu.Lock()
-	if err := l.awaitRoom(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.expect(expected); err != nil {
-		l.mu.Unlock()
-		return nil, err
-	}
-	if len(records) == 0 {
-		l.mu.Unlock() // a group of nothing is never committed
-		return nil, nil
-	}
-	g := l.open
-	ms := time.Now().UnixMilli()
-	seqs := make([]shardlog.SequenceNumber, len(records))
-	for i := range records {
-		seqs[i] = s.add(g, &records[i], ms)
-	}
-	g.calls++
-	l.wakeCommitter()
-	l.mu.Unlock()
-	if err := g.wait(ctx); err != nil {
-		return nil, err
-	}
-	return seqs, nil
-}
-
-// expect checks the condition of AppendIf, with mu held. The last record may
-// still be uncommitted; should its group fail, so does the one that follows.
-func (s *Shard) expect(expected shardlog.SequenceNumber) error {
-	switch {
-	case s.log.err != nil:
-		return s.log.err
-	case s.closed:
-		return shardlog.ErrShardClosed
-	}
-	var actual shardlog.SequenceNumber
-	if s.lastAssigned > s.base {
-		actual = s.sequence(s.lastAssigned, s.lastMs)
-	}
-	// The arrival second is not compared: the counter alone names a record.
-	if expected.IsSet() != actual.IsSet() || (actual.IsSet() && !s.owns(expected)) ||
-		(actual.IsSet() && counterOf(expected) != counterOf(actual)) {
-		return &shardlog.ConflictError{Expected: expected, Actual: actual}
-	}
-	return nil
-}
-
-// add encodes a record into the group's part of the shard, with mu held, and
-// returns its sequence number.
-func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNumber {
-	// Clocks step back; arrivals do not.
-	s.lastMs = max(s.lastMs, ms)
-	counter := s.next
-	s.next++
-	s.lastAssigned = counter
-	size := block.EncodedSize(r)
-	p := s.part
-	if p == nil || p.b.Len() >= blockBytes || (p.b.Len() > 0 && p.b.Len()+size > 2*blockBytes) {
-		if p != nil {
-			s.filled += p.b.Len()
-		}
-		// What came in the last group is the best guess.
-		p = g.newPart(s.log.lastParts)
-		p.shard = s
-		p.b.Init(counter, max(size, min(s.hint-s.filled, blockBytes+size)))
-		s.part = p
-		g.parts = append(g.parts, p)
-	}
-	p.b.Append(r, s.lastMs)
-	p.bytes += int64(r.Size())
-	g.bytes += size
-	return s.sequence(counter, s.lastMs)
 }

@@ -56,7 +56,7 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 		}
 		return yield(shardlog.Record{}, err)
 	}
-	if early(from) && mode.Follow {
+	if isFuture(from) && mode.Follow {
 		if _, err := s.untilDue(ctx, from, math.MaxInt64); err != nil {
 			fail(err)
 			return
@@ -83,7 +83,7 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 		if sc.at < v.horizon {
 			// Retention went past this reader, if only while it found out
 			// where the horizon is.
-			if sc.at > st.counter || !relative(from) {
+			if sc.at > st.counter || !isRelative(from) {
 				fail(s.trimmed(v, shardlog.At(s.sequence(sc.at, v.lastMs)), sc.at))
 				return
 			}

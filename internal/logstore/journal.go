@@ -17,56 +17,18 @@ import (
 // so nothing needs deleting, and the number of slots bounds what is read at
 // open. docs/adr/0002 tells why.
 
-// slot is a journal value whose records are not all in blocks yet. It is used
-// by the committer alone.
-type slot struct {
-	number uint32
-	refs   int // parts that are not in blocks
-	bytes  int64
-}
-
-// heldSlot is a slot that may be used again after the next sync.
-type heldSlot struct {
-	number uint32
-	syncs  uint64 // calls of Sync that had begun
-}
-
-// freeSlot takes back a slot whose records are in blocks. Where commits are not
-// synced the blocks may not be on the disk yet, while the slot's value is. If it
-// were overwritten now, and the new value got to the disk before the blocks, a
-// power loss would take records that a sync had made durable long ago. So it is
-// held until a sync that began after. A log that was never synced has promised
-// nothing of the kind.
-func (c *committer) freeSlot(number uint32) {
-	if begun := c.log.syncBegun.Load(); begun > 0 || c.log.opts.SyncEvery > 0 {
-		c.heldSlots = append(c.heldSlots, heldSlot{number, begun})
-		return
-	}
-	c.freeSlots = append(c.freeSlots, number)
-}
-
-// releaseSlots frees what was held long enough.
-func (c *committer) releaseSlots() {
-	done, n := c.log.syncDone.Load(), 0
-	for n < len(c.heldSlots) && c.heldSlots[n].syncs < done {
-		c.freeSlots = append(c.freeSlots, c.heldSlots[n].number)
-		n++
-	}
-	c.heldSlots = c.heldSlots[n:]
-}
-
 const (
-	journalHeader  = 32
-	journalPart    = 12
-	journalMagic   = 0x314a4c53 // "SLJ1"
-	journalVersion = 1
+	journalHeader     = 32
+	journalPartHeader = 12
+	journalMagic      = 0x314a4c53 // "SLJ1"
+	journalVersion    = 1
 )
 
-// encodeJournal encodes the parts of a group.
-func encodeJournal(group uint64, parts []*part) []byte {
+// encodeJournal encodes parts of a group.
+func encodeJournal(group uint64, parts []journalPart) []byte {
 	n := journalHeader
-	for _, p := range parts {
-		n += journalPart + p.mem.b.Size()
+	for i := range parts {
+		n += journalPartHeader + parts[i].b.Size()
 	}
 	le := binary.LittleEndian
 	v := make([]byte, journalHeader, n)
@@ -74,10 +36,11 @@ func encodeJournal(group uint64, parts []*part) []byte {
 	v[12] = journalVersion
 	le.PutUint64(v[16:], group)
 	le.PutUint32(v[24:], uint32(len(parts)))
-	for _, p := range parts {
-		enc := p.mem.b.Encoded(block.None)
-		v = le.AppendUint32(v, p.shard.id.Stream)
-		v = le.AppendUint32(v, p.shard.id.Shard)
+	for i := range parts {
+		p := &parts[i]
+		enc := p.b.Encoded(block.None)
+		v = le.AppendUint32(v, p.id.Stream)
+		v = le.AppendUint32(v, p.id.Shard)
 		v = le.AppendUint32(v, uint32(len(enc)))
 		v = append(v, enc...)
 	}
@@ -95,12 +58,12 @@ func partsSum(v []byte) (sum uint32, ok bool) {
 	_, _ = d.Write(v[8:28]) // never fails
 	rest := v[journalHeader:]
 	for range binary.LittleEndian.Uint32(v[24:]) {
-		if len(rest) < journalPart {
+		if len(rest) < journalPartHeader {
 			return 0, false
 		}
 		size := uint64(binary.LittleEndian.Uint32(rest[8:]))
-		_, _ = d.Write(rest[:journalPart])
-		if rest = rest[journalPart:]; size > uint64(len(rest)) {
+		_, _ = d.Write(rest[:journalPartHeader])
+		if rest = rest[journalPartHeader:]; size > uint64(len(rest)) {
 			return 0, false
 		}
 		rest = rest[size:]
@@ -108,15 +71,15 @@ func partsSum(v []byte) (sum uint32, ok bool) {
 	return uint32(d.Sum64()), true
 }
 
-// journalEntry is one part as read back.
-type journalEntry struct {
+// journalPart is one part as read back.
+type journalPart struct {
 	id ID
 	b  block.Block
 }
 
 // decodeJournal is the reverse of encodeJournal. The blocks keep v. With an
 // error it returns those parts that are intact all the same.
-func decodeJournal(v []byte) (group uint64, entries []journalEntry, err error) {
+func decodeJournal(v []byte) (group uint64, parts []journalPart, err error) {
 	le := binary.LittleEndian
 	switch {
 	case len(v) < journalHeader:
@@ -137,13 +100,13 @@ func decodeJournal(v []byte) (group uint64, entries []journalEntry, err error) {
 	}
 	rest := v[journalHeader:]
 	for range n {
-		if len(rest) < journalPart {
-			return group, entries, errors.New("journal part cut short")
+		if len(rest) < journalPartHeader {
+			return group, parts, errors.New("journal part cut short")
 		}
 		id, size := ID{le.Uint32(rest), le.Uint32(rest[4:])}, le.Uint32(rest[8:])
-		rest = rest[journalPart:]
+		rest = rest[journalPartHeader:]
 		if uint64(size) > uint64(len(rest)) {
-			return group, entries, errors.New("journal part runs over the end")
+			return group, parts, errors.New("journal part runs over the end")
 		}
 		b, berr := block.Decode(rest[:size:size])
 		rest = rest[size:]
@@ -151,10 +114,10 @@ func decodeJournal(v []byte) (group uint64, entries []journalEntry, err error) {
 			err = berr
 			continue
 		}
-		entries = append(entries, journalEntry{id: id, b: b})
+		parts = append(parts, journalPart{id: id, b: b})
 	}
 	if len(rest) != 0 {
 		err = fmt.Errorf("%d bytes follow the journal's parts", len(rest))
 	}
-	return group, entries, err
+	return group, parts, err
 }

@@ -80,3 +80,14 @@ func parseSlotKey(k []byte) (slot uint32, ok bool) {
 	}
 	return binary.BigEndian.Uint32(k[1:]), true
 }
+
+// entry is one stored block in the index of a shard.
+type entry struct {
+	first           uint64
+	ord             uint64 // records of the shard before this block, since it was opened
+	firstMs, lastMs int64
+	count           uint32
+	size            uint32 // stored bytes
+}
+
+func (e *entry) end() uint64 { return e.first + uint64(e.count) }

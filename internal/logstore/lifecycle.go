@@ -120,7 +120,3 @@ func (l *Log) Drop(ctx context.Context, s *Shard, apply func(*Tx) error) error {
 		return nil
 	}})
 }
-
-// maxPurged bounds how many dropped shards are swept again; the keys of those
-// forgotten are deleted when the database is opened next.
-const maxPurged = 4096

@@ -7,7 +7,6 @@
 package logstore
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -38,45 +37,6 @@ type Options struct {
 	Wake func()
 }
 
-// Sizes and bounds of the write path, in bytes unless said otherwise.
-const (
-	groupBytes = 4 << 20   // one transaction
-	blockBytes = 256 << 10 // records of one block, unless one record is larger
-	// directBytes is the size from which a shard's part of a group is stored
-	// as a block at once; smaller ones gather in the journal.
-	directBytes = 8 << 10
-	// journalBytes is about the size of one journal value at the most.
-	journalBytes = 256 << 10
-	// settleBytes is when what gathered becomes a block.
-	settleBytes = 64 << 10
-	// maxSlots and maxJournal bound the journal, and with it the memory that
-	// its records take and what is read at open.
-	maxSlots   = 8192 // values
-	maxJournal = 16 << 20
-	// maxChanges and maxInline bound one transaction, with room for one more
-	// operation: the store takes 1,000 changes, and 15 % of a memtable of
-	// 1 MiB in its tree.
-	maxChanges = 600
-	maxInline  = 48 << 10
-	// maxGaps is how many pieces that cannot be joined, because failed records
-	// left gaps in the numbers, a shard may have in the journal.
-	maxGaps = 32
-	// trimChanges is how many blocks one transaction removes for one shard.
-	trimChanges = 100
-	// wakeDead and wakeStored are how much has to die, or to be stored, before
-	// Wake is called.
-	wakeDead   = 8 << 20
-	wakeStored = 32 << 20
-	// paceDead and paceOver are how much may be dead, or over a Usage's limit,
-	// before writers are slowed down, or an eighth of what is live or allowed
-	// if that is more.
-	paceDead = 16 << 20
-	paceOver = 8 << 20
-	// gatherRounds is how often in a row the committer lets others run without
-	// another writer coming before it takes a group.
-	gatherRounds = 24
-)
-
 // Log is a set of shards over one store. All methods are safe for concurrent
 // use. Use Open.
 type Log struct {
@@ -89,16 +49,16 @@ type Log struct {
 	open *group
 	// lastParts is how many parts the group had that was taken last.
 	lastParts int
-	room      chan struct{} // closed when the open group was taken; nil if nobody waits
+	taken     chan struct{} // closed when the open group was taken; nil if nobody waits
 	idle      bool          // the committer sleeps
-	paced     bool          // writers wait for an owner that lags; fixed
+	stalls    bool          // writers wait for an owner that lags; fixed
 	stopping  bool
 	err       error // why nothing is taken any more
 	shards    map[ID]*Shard
 
-	lagging atomic.Bool   // the owner does not keep up; see pace
-	round   chan struct{} // closed by Round; nil if nobody waits; guarded by mu
-	seen    atomic.Int64  // dead bytes when Reclaim was last called
+	stalled  atomic.Bool   // the owner does not keep up; see pace
+	caughtUp chan struct{} // closed by Round; nil if nobody waits; guarded by mu
+	deadSeen atomic.Int64  // dead bytes when Reclaim was last called
 
 	// Calls of the store's Sync, by number: begun and done.
 	syncBegun, syncDone atomic.Uint64
@@ -109,7 +69,10 @@ type Log struct {
 	closed chan struct{}
 	wg     sync.WaitGroup
 
-	c     committer
+	// The committer's alone, and recovery's before it starts.
+	slots slots
+	tail  tail
+
 	coder block.Coder
 	cache *cache
 
@@ -127,12 +90,12 @@ func newLog(store kv.Store, o Options) *Log {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = 8 << 20
 	}
-	paced := o.Wake != nil
-	if !paced {
+	stalls := o.Wake != nil
+	if !stalls {
 		o.Wake = func() {}
 	}
 	l := &Log{
-		store: store, opts: o, paced: paced,
+		store: store, opts: o, stalls: stalls,
 		shards: map[ID]*Shard{},
 		wake:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
@@ -140,18 +103,7 @@ func newLog(store kv.Store, o Options) *Log {
 		cache:  newCache(o.CacheBytes),
 	}
 	l.open = newGroup()
-	l.c.log = l
 	return l
-}
-
-// start launches the background work; recovery must be over.
-func (l *Log) start() {
-	l.wg.Add(1)
-	go l.c.run()
-	if l.opts.SyncEvery > 0 {
-		l.wg.Add(1)
-		go l.syncLoop()
-	}
 }
 
 // syncLoop makes commits durable at an interval. A failure poisons the store,
@@ -191,6 +143,14 @@ func (l *Log) sync() error {
 		l.syncDone.CompareAndSwap(done, n)
 	}
 	return err
+}
+
+// syncs returns how many calls of Sync have begun, and whether a slot has to
+// wait for the next. A log that was never synced, and is not by itself, has
+// promised nothing that an overwritten slot could break.
+func (l *Log) syncs() (begun uint64, hold bool) {
+	begun = l.syncBegun.Load()
+	return begun, begun > 0 || l.opts.SyncEvery > 0
 }
 
 // Close commits what has been accepted, stops the log and closes its store.
@@ -250,45 +210,6 @@ func (l *Log) logWarn(msg string, args ...any) {
 	}
 }
 
-// Reclaim gives back disk space that nothing uses any more; more says that
-// another call soon is of use. One call at a time.
-func (l *Log) Reclaim() (more bool, err error) {
-	dead := l.dead.Load()
-	defer l.seen.Store(dead)
-	more, moved, err := l.store.Reclaim(l.live.Load(), l.dead.Load())
-	if err == nil && moved {
-		err = l.sweep()
-	}
-	return more, err
-}
-
-// Usage returns the store's use of disk, and the stored bytes that are live.
-func (l *Log) Usage() (u kv.Usage, live int64) { return l.store.Usage(), l.live.Load() }
-
-// Tx is the view of the database inside a function run by Do: everything
-// committed before, and its own changes.
-type Tx struct {
-	store kv.Store
-	batch *kv.Batch
-}
-
-// Get returns a copy of a value, or shardlog.ErrNotFound.
-func (t *Tx) Get(key []byte) ([]byte, error) {
-	if v, deleted, found := t.batch.Lookup(key); found {
-		if deleted {
-			return nil, shardlog.ErrNotFound
-		}
-		return append([]byte(nil), v...), nil
-	}
-	return t.store.Get(key)
-}
-
-// Set stores value under key; both are kept.
-func (t *Tx) Set(key, value []byte) { t.batch.Set(key, value) }
-
-// Delete removes key.
-func (t *Tx) Delete(key []byte) { t.batch.Delete(key) }
-
 // Get returns a copy of a stored value, or shardlog.ErrNotFound.
 func (l *Log) Get(key []byte) ([]byte, error) { return l.store.Get(key) }
 
@@ -304,41 +225,3 @@ func (l *Log) Snapshot() (kv.Snapshot, error) {
 	}
 	return l.store.Snapshot()
 }
-
-// Do runs apply in the committer, one at a time with everything else that
-// writes, and commits its changes, all or none. It returns apply's error, and
-// then nothing was changed, or that of the commit. Apply must be quick and
-// must not call the log. If ctx ends first the error matches
-// shardlog.ErrUnknownOutcome.
-func (l *Log) Do(ctx context.Context, apply func(*Tx) error) error {
-	// Metadata is little, and what makes room on a full disk may depend on it.
-	return l.submit(ctx, &op{apply: apply, small: true})
-}
-
-// submit adds an operation to the open group and waits for it.
-func (l *Log) submit(ctx context.Context, o *op) error {
-	o.done = make(chan struct{})
-	l.mu.Lock()
-	if l.err != nil {
-		l.mu.Unlock()
-		return l.err
-	}
-	if o.enter != nil {
-		if err := o.enter(); err != nil {
-			l.mu.Unlock()
-			return err
-		}
-	}
-	l.open.ops = append(l.open.ops, o)
-	l.wakeCommitter()
-	l.mu.Unlock()
-	select {
-	case <-o.done:
-		return o.err
-	case <-ctx.Done():
-		return errors.Join(shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
-	}
-}
-
-// Codec is the compression of a shard's blocks.
-type Codec = block.Codec

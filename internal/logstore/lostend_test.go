@@ -100,7 +100,7 @@ func TestDamageDoesNotMoveRecordsToAnotherShard(t *testing.T) {
 	l, ss := openOn(t, store, 4, Options{})
 	require.NoError(t, put(l, ss[0], "of shard 0"))
 	require.NoError(t, l.Close())
-	for bit := range 8 * journalPart {
+	for bit := range 8 * journalPartHeader {
 		store.Damage(func(k, v []byte) []byte {
 			if k[0] == prefixJournal {
 				v[journalHeader+bit/8] ^= 1 << (bit % 8)

@@ -13,38 +13,38 @@ import (
 	"github.com/shardlog/shardlog/internal/kv"
 )
 
-// counter is a rider that stores how many of its tickets are stored.
+// counter is a participant that stores how many of its updates are stored.
 type counter struct {
 	key            []byte
 	staged, n      int
 	failed, stages int
 }
 
-func (c *counter) Prepare(tickets []any, tx *Tx) {
+func (c *counter) Prepare(updates []any, tx *Tx) {
 	c.stages++
-	c.staged = c.n + len(tickets)
+	c.staged = c.n + len(updates)
 	tx.Set(c.key, []byte(fmt.Sprint(c.staged)))
 }
 
-func (c *counter) Finish(tickets []any, err error) {
+func (c *counter) Finish(updates []any, err error) {
 	if err != nil {
-		c.failed += len(tickets)
+		c.failed += len(updates)
 		return
 	}
 	c.n = c.staged
 }
 
-// ride appends one record with a ticket of c.
-func rideWith(ctx context.Context, l *Log, s *Shard, c *counter, data string, trip AppendOptions) error {
-	trip.Joined = func(_, _ int, ride func(Participant, any)) { ride(c, data) }
+// appendWith appends one record with a update of c.
+func appendWith(ctx context.Context, l *Log, s *Shard, c *counter, data string, o AppendOptions) error {
+	o.Joined = func(_, _ int, attach func(Participant, any)) { attach(c, data) }
 	res := make([]shardlog.PutResult, 1)
-	if err := l.AppendWith(ctx, []shardlog.Record{rec(data)}, []*Shard{s}, res, &trip); err != nil {
+	if err := l.AppendWith(ctx, []shardlog.Record{rec(data)}, []*Shard{s}, res, &o); err != nil {
 		return err
 	}
 	return res[0].Err
 }
 
-func TestRidersAreStoredWithTheirRecords(t *testing.T) {
+func TestParticipantsAreStoredWithTheirRecords(t *testing.T) {
 	gate := &gated{Store: kv.NewMemory(), enter: make(chan struct{}), leave: make(chan error)}
 	l, err := Open(gate, Options{}, configs(1), Recovery{})
 	require.NoError(t, err)
@@ -55,7 +55,7 @@ func TestRidersAreStoredWithTheirRecords(t *testing.T) {
 		l.mu.Lock()
 		before := l.open.calls
 		l.mu.Unlock()
-		go func() { results <- rideWith(ctx, l, s, c, data, AppendOptions{}) }()
+		go func() { results <- appendWith(ctx, l, s, c, data, AppendOptions{}) }()
 		for {
 			l.mu.Lock()
 			n := l.open.calls
@@ -67,7 +67,7 @@ func TestRidersAreStoredWithTheirRecords(t *testing.T) {
 	}
 	put := func(leave error) {
 		t.Helper()
-		go func() { results <- rideWith(ctx, l, s, a, "first", AppendOptions{}) }()
+		go func() { results <- appendWith(ctx, l, s, a, "first", AppendOptions{}) }()
 		<-gate.enter
 		// These come into the next group together.
 		enqueue(a, "second")
@@ -111,18 +111,18 @@ func (s *limitsOf) Commit(b *kv.Batch) error {
 	return s.Store.Commit(b)
 }
 
-// However many ride at once, transactions stay within their bounds, and other
+// However many there are at a time, transactions stay within their bounds, and other
 // operations get their turn.
-func TestManyRiders(t *testing.T) {
+func TestManyParticipants(t *testing.T) {
 	largest, ops := 0, 0
 	store := &limitsOf{Store: kv.NewMemory(), check: func(b *kv.Batch) {
-		riders := 0
+		participants := 0
 		for i := range b.Ops {
 			if b.Ops[i].Key[0] == 'z' {
-				riders++
+				participants++
 			}
 		}
-		largest, ops = max(largest, riders), max(ops, len(b.Ops))
+		largest, ops = max(largest, participants), max(ops, len(b.Ops))
 		if b.Inline > 2*maxInline {
 			panic("a transaction is too large")
 		}
@@ -134,7 +134,7 @@ func TestManyRiders(t *testing.T) {
 		wg.Go(func() {
 			c := &counter{key: []byte(fmt.Sprint("z", i))}
 			for range 5 {
-				require.NoError(t, rideWith(ctx, l, l.Shard(ID{1, uint32(i % 2)}), c, "x", AppendOptions{InlineBytes: 30 + i%200}))
+				require.NoError(t, appendWith(ctx, l, l.Shard(ID{1, uint32(i % 2)}), c, "x", AppendOptions{InlineBytes: 30 + i%200}))
 			}
 			require.Equal(t, 5, c.n)
 		})
@@ -145,7 +145,7 @@ func TestManyRiders(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	require.LessOrEqual(t, largest, maxRides)
+	require.LessOrEqual(t, largest, maxParticipants)
 	require.Greater(t, largest, 10, "they share transactions")
 	require.NoError(t, l.Close())
 }
@@ -154,13 +154,13 @@ func TestWhatAppendWithRefuses(t *testing.T) {
 	l, ss := openOn(t, kv.NewMemory(), 2, Options{})
 	c := &counter{key: []byte("z")}
 	why := errors.New("why")
-	require.ErrorIs(t, rideWith(ctx, l, ss[0], c, "x", AppendOptions{Check: func() error { return why }}), why)
+	require.ErrorIs(t, appendWith(ctx, l, ss[0], c, "x", AppendOptions{Check: func() error { return why }}), why)
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
-	require.ErrorIs(t, rideWith(ended, l, ss[0], c, "x", AppendOptions{}), context.Canceled)
+	require.ErrorIs(t, appendWith(ended, l, ss[0], c, "x", AppendOptions{}), context.Canceled)
 	_, err := l.Change(ctx, Change{Close: []*Shard{ss[0]}})
 	require.NoError(t, err)
-	require.ErrorIs(t, rideWith(ctx, l, ss[0], c, "x", AppendOptions{Atomic: true}), shardlog.ErrShardClosed)
+	require.ErrorIs(t, appendWith(ctx, l, ss[0], c, "x", AppendOptions{Atomic: true}), shardlog.ErrShardClosed)
 	require.Zero(t, c.stages)
 	// A closed shard refuses its records only; whole calls are refused whole.
 	records, targets := []shardlog.Record{rec("a"), rec("b")}, []*Shard{ss[0], ss[1]}
@@ -184,7 +184,7 @@ func TestWhatAppendWithRefuses(t *testing.T) {
 	require.ErrorIs(t, res[0].Err, shardlog.ErrShardClosed, "nothing joins a group, and nobody waits for it")
 }
 
-// What does not fit into one group goes on in the next, unless it is whole.
+// What does not fit into one group is stored with the next one, unless it is atomic.
 func TestAppendWithOverSeveralGroups(t *testing.T) {
 	commits := 0
 	store := &limitsOf{Store: kv.NewMemory(), check: func(b *kv.Batch) {
@@ -203,10 +203,10 @@ func TestAppendWithOverSeveralGroups(t *testing.T) {
 		commits = 0
 		c := &counter{key: []byte("z")}
 		covered := 0
-		err := l.AppendWith(ctx, records, targets, make([]shardlog.PutResult, 11), &AppendOptions{Atomic: whole, Joined: func(from, to int, ride func(Participant, any)) {
+		err := l.AppendWith(ctx, records, targets, make([]shardlog.PutResult, 11), &AppendOptions{Atomic: whole, Joined: func(from, to int, attach func(Participant, any)) {
 			require.Equal(t, covered, from)
 			covered = to
-			ride(c, nil)
+			attach(c, nil)
 		}})
 		require.NoError(t, err)
 		require.Equal(t, 11, covered)

@@ -1,87 +1,37 @@
 package logstore
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"sort"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/kv"
 )
-
-// Recovery says in what state a store was left.
-type Recovery struct {
-	// Unsynced says that the last writer did not close the store and did not
-	// sync each commit. After a power loss the newest blocks may then be
-	// missing or damaged, and readers may have seen them: damaged blocks at
-	// the end of a shard are dropped, and numbers skipped.
-	Unsynced bool
-}
 
 // skipCounters is how many numbers of a shard are skipped after an unclean end
 // that may have lost records: more than can have been written since the last
 // sync, and few enough for a billion such ends.
 const skipCounters = 1 << 32
 
-// Open starts a log over a store with the shards that it is known to hold;
-// what is stored of others is deleted. The log owns the store, unless Open
-// fails.
-func Open(store kv.Store, o Options, shards []Config, rec Recovery) (*Log, error) {
-	l := newLog(store, o)
-	r := &recovery{log: l, horizons: map[ID]uint64{}, loads: map[ID]*load{}}
-	for _, c := range shards {
-		s := l.newShard(c)
-		l.shards[c.ID] = s
-		r.loads[c.ID] = &load{config: c}
-	}
-	if err := r.run(rec); err != nil {
-		return nil, err
-	}
-	l.start()
-	// What is damaged must be gone before anything is written behind it.
-	if err := l.deleteKeys(context.Background(), r.dropped); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	if len(r.garbage) > 0 {
-		l.wg.Add(1)
-		go func() {
-			defer l.wg.Done()
-			// Should it fail or the log close, the next Open finds the rest.
-			if err := l.deleteKeys(context.Background(), r.garbage); err != nil {
-				l.logWarn("deleting stale blocks failed", "error", err)
-			}
-		}()
-	}
-	return l, nil
-}
-
-// Shard returns the shard with the numbers, or nil.
-func (l *Log) Shard(id ID) *Shard {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.shards[id]
-}
-
 // recovery rebuilds the shards' views from the keys, and the journal.
 type recovery struct {
 	log      *Log
 	horizons map[ID]uint64
-	loads    map[ID]*load
+	loads    map[ID]*found
 	garbage  [][]byte
 	dropped  [][]byte // blocks that were not synced before a power loss
 	damaged  bool     // part of the journal cannot be read
 }
 
 // load is what was found of one shard.
-type load struct {
+type found struct {
 	config Config
 	blocks []entry
 	mem    []*memBlock
 }
 
-func (ld *load) end() uint64 {
+func (ld *found) end() uint64 {
 	if n := len(ld.mem); n > 0 {
 		return ld.mem[n-1].b.End()
 	}
@@ -107,7 +57,7 @@ func (r *recovery) run(rec Recovery) error {
 		return err
 	}
 	for id, ld := range r.loads {
-		r.finish(r.log.shards[id], ld, rec)
+		r.publish(r.log.shards[id], ld, rec)
 	}
 	return nil
 }
@@ -179,7 +129,7 @@ func (r *recovery) verifyTails() error {
 // readJournal takes up the parts that are in no block yet. The others are what
 // is left in a slot that was not used again.
 func (r *recovery) readJournal() error {
-	c := &r.log.c
+	j := &r.log.slots
 	var numbers []uint32
 	err := r.log.store.Scan([]byte{prefixJournal}, func(k []byte, _ int64) bool {
 		if n, ok := parseSlotKey(k); ok {
@@ -191,13 +141,13 @@ func (r *recovery) readJournal() error {
 		return err
 	}
 	type value struct {
-		group   uint64
-		slot    *slot
-		entries []journalEntry
+		group uint64
+		slot  *slot
+		parts []journalPart
 	}
 	var values []value
 	for _, n := range numbers {
-		c.nextSlot = max(c.nextSlot, n+1)
+		j.next = max(j.next, n+1)
 		v, err := r.log.store.Get(slotKey(n))
 		if errors.Is(err, shardlog.ErrCorrupt) {
 			r.log.logError(fmt.Sprintf("journal value %d cannot be read", n), err)
@@ -207,7 +157,7 @@ func (r *recovery) readJournal() error {
 		if err != nil {
 			return fmt.Errorf("journal slot %d: %w", n, err)
 		}
-		group, entries, err := decodeJournal(v)
+		group, parts, err := decodeJournal(v)
 		if err != nil {
 			// Its records may all be in blocks. If not, the next one of the
 			// shard tells that they are missing; and their numbers must not
@@ -215,30 +165,31 @@ func (r *recovery) readJournal() error {
 			r.log.logError(fmt.Sprintf("journal value %d is damaged", n), err)
 			r.damaged = true
 		}
-		c.groupID = max(c.groupID, group)
-		values = append(values, value{group, &slot{number: n, bytes: int64(len(v))}, entries})
+		j.group = max(j.group, group)
+		values = append(values, value{group, &slot{number: n, bytes: int64(len(v))}, parts})
 	}
 	sort.Slice(values, func(i, j int) bool { return values[i].group < values[j].group })
 	used := map[uint32]bool{}
 	for _, v := range values {
-		for i := range v.entries {
-			r.addPart(v.slot, &v.entries[i])
+		for i := range v.parts {
+			r.addPart(v.slot, &v.parts[i])
 		}
 		if v.slot.refs > 0 {
 			used[v.slot.number] = true
-			c.slots = append(c.slots, v.slot)
+			j.used = append(j.used, v.slot)
 			r.log.live.Add(v.slot.bytes)
 		}
 	}
-	for n := range c.nextSlot {
+	begun, hold := r.log.syncs()
+	for n := range j.next {
 		if !used[n] {
-			c.freeSlot(n)
+			j.giveBack(n, hold, begun)
 		}
 	}
 	return nil
 }
 
-func (r *recovery) addPart(sl *slot, je *journalEntry) {
+func (r *recovery) addPart(sl *slot, je *journalPart) {
 	ld := r.loads[je.id]
 	if ld == nil || je.b.End() <= r.horizons[je.id] || je.b.First < ld.end() {
 		return
@@ -246,11 +197,11 @@ func (r *recovery) addPart(sl *slot, je *journalEntry) {
 	sl.refs++
 	size := int64(je.b.Size())
 	ld.mem = append(ld.mem, &memBlock{b: je.b, size: size, slot: sl})
-	r.log.c.journal += size
+	r.log.slots.bytes += size
 }
 
 // finish publishes a shard's first view.
-func (r *recovery) finish(s *Shard, ld *load, rec Recovery) {
+func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 	v := &view{horizon: max(s.base+1, r.horizons[s.id]), blocks: ld.blocks, mem: ld.mem}
 	v.last = v.horizon - 1
 	for i := range v.blocks {
@@ -269,17 +220,31 @@ func (r *recovery) finish(s *Shard, ld *load, rec Recovery) {
 		v.total += uint64(m.b.Count)
 		v.last, v.lastMs = m.b.End()-1, m.b.LastMs
 		v.bytes += m.size
-		v.fresh++
-		v.freshBytes += m.b.Size()
+		v.unflushed++
+		v.unflushedBytes += m.b.Size()
 	}
 	if ld.config.Closed {
 		v.closed, s.closed = true, true
 		v.last = max(v.last, ld.config.Last)
 	}
 	s.lastAssigned, s.next, s.lastMs = v.last, max(v.last, ld.config.Floor)+1, v.lastMs
-	if (rec.Unsynced || r.damaged) && !v.closed {
+	if (rec.Unclean || rec.Unsynced || r.damaged) && !v.closed {
 		s.next += skipCounters
 	}
 	s.usage.Bytes.Add(v.bytes)
 	s.view.Store(v)
+}
+
+// Recovery says in what state a store was left.
+type Recovery struct {
+	// Unsynced says that the last writer did not close the store and did not
+	// sync each commit. After a power loss the newest blocks may then be
+	// missing or damaged, and readers may have seen them: damaged blocks at
+	// the end of a shard are dropped, and numbers skipped.
+	Unsynced bool
+	// Unclean says that the last writer did not close the store. Numbers that it
+	// had given out are then skipped even if each commit was synced: a log that
+	// was damaged afterwards may have lost the newest records, and readers may
+	// have seen them.
+	Unclean bool
 }

@@ -1,12 +1,12 @@
 package logstore
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
 )
 
 // Config describes a shard to the log. It is fixed while the shard exists,
@@ -69,12 +69,9 @@ type counters struct {
 	recordsIn, bytesIn, recordsOut, bytesOut, blocks atomic.Int64
 }
 
-// Name formats the ID by which users know a shard.
-func Name(shard uint32) string { return fmt.Sprintf("shardId-%012d", shard) }
-
 func (l *Log) newShard(c Config) *Shard {
 	s := &Shard{
-		log: l, id: c.ID, name: Name(c.ID.Shard), created: c.Created, base: c.Base, codec: c.Codec, usage: c.Usage,
+		log: l, id: c.ID, name: shardlog.ShardID(c.ID.Shard), created: c.Created, base: c.Base, codec: c.Codec, usage: c.Usage,
 		next: c.Base + 1, lastAssigned: c.Base,
 	}
 	if s.usage == nil {
@@ -140,7 +137,7 @@ func (s *Shard) Info() Info {
 	i := Info{
 		First: s.sequence(s.base, s.created*1000), Last: s.sequence(v.last, v.lastMs), Closed: v.closed,
 		Empty: v.after(v.horizon) == 0, Records: v.after(v.horizon), Bytes: v.bytes,
-		Blocks:    int64(len(v.blocks) + len(v.mem) - v.journaled()),
+		Blocks:    int64(len(v.blocks) + len(v.mem) - v.firstUnflushed()),
 		RecordsIn: s.stats.recordsIn.Load(), BytesIn: s.stats.bytesIn.Load(),
 		RecordsOut: s.stats.recordsOut.Load(), BytesOut: s.stats.bytesOut.Load(), BlocksWritten: s.stats.blocks.Load(),
 	}
@@ -158,34 +155,42 @@ func (s *Shard) Info() Info {
 	return i
 }
 
-// publish makes a new view visible and wakes the readers that wait. Only the
-// committer, and recovery before it starts, may call it.
-func (s *Shard) publish(v *view) {
-	s.view.Store(v)
-	s.notify()
+// part is the records of one shard in a group, at most about a block.
+type part struct {
+	shard *Shard
+	b     block.Builder
+	bytes int64 // records' sizes as users count them
+	mem   memBlock
 }
 
-func (s *Shard) notify() {
-	// A waiter counts itself before it looks at the view, so either it sees
-	// the new view or it is counted here.
-	if s.waiters.Load() == 0 {
-		return
-	}
-	s.waitMu.Lock()
-	if s.changed != nil {
-		close(s.changed)
-		s.changed = nil
-	}
-	s.waitMu.Unlock()
+// pending is what a transaction does to one shard.
+type pending struct {
+	shard   *Shard
+	active  bool
+	parts   []*part
+	base    *view       // what it was
+	next    *view       // what it will be
+	stored  []*memBlock // blocks to be stored, in order
+	journal bool        // the parts go to the journal
+	flushed int         // how many of base's journal parts stored takes over
 }
 
-// onChange returns a channel that is closed when a view after now is visible.
-// The caller must have added itself to waiters, and look at the view after.
-func (s *Shard) onChange() <-chan struct{} {
-	s.waitMu.Lock()
-	defer s.waitMu.Unlock()
-	if s.changed == nil {
-		s.changed = make(chan struct{})
+// Lost tells whether the record with the counter, which s was once given, is
+// neither there nor removed by retention: the power went before it was synced.
+func (s *Shard) Lost(counter uint64) bool {
+	v := s.view.Load()
+	if counter < v.horizon {
+		return false
 	}
-	return s.changed
+	e, m, ok := v.find(counter)
+	if !ok {
+		return true
+	}
+	if m != nil {
+		return m.b.First > counter
+	}
+	return e.first > counter
 }
+
+// Codec is the compression of a shard's blocks.
+type Codec = block.Codec

@@ -23,7 +23,7 @@ func TestSlotsAreHeldUntilTheNextSync(t *testing.T) {
 	held := func() (free, held int) {
 		// Asked in the committer, whose fields they are.
 		require.NoError(t, l.Do(ctx, func(*Tx) error {
-			free, held = len(l.c.freeSlots), len(l.c.heldSlots)
+			free, held = len(l.slots.free), len(l.slots.held)
 			return nil
 		}))
 		return free, held
@@ -36,7 +36,7 @@ func TestSlotsAreHeldUntilTheNextSync(t *testing.T) {
 	fill()
 	_, h = held()
 	require.Positive(t, h)
-	used := l.c.nextSlot
+	used := l.slots.next
 	require.NoError(t, put(l, s, "x"))
 	_, still := held()
 	require.Equal(t, h, still)
@@ -44,7 +44,7 @@ func TestSlotsAreHeldUntilTheNextSync(t *testing.T) {
 	require.NoError(t, put(l, s, "y"))
 	_, h = held()
 	require.Zero(t, h, "the sync has made the block durable")
-	require.GreaterOrEqual(t, l.c.nextSlot, used)
+	require.GreaterOrEqual(t, l.slots.next, used)
 }
 
 // Two trims in one transaction leave the higher horizon, whatever their order.

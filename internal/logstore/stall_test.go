@@ -12,7 +12,7 @@ import (
 	"github.com/shardlog/shardlog/internal/kv"
 )
 
-// A writer who outruns retention is held up until the owner has come round,
+// A writer who outruns retention is held up until the owner has come caughtUp,
 // but not for ever; nobody else is.
 func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 			_, err := l.AppendOne(ctx, s, &shardlog.Record{PartitionKey: "k", Data: make([]byte, 1<<20)})
 			return time.Since(start), err
 		}
-		for usage.Bytes.Load() <= (1<<20)+paceOver {
+		for usage.Bytes.Load() <= (1<<20)+stallOver {
 			took, err := put(t.Context())
 			require.NoError(t, err)
 			require.Zero(t, took, "within what the owner's way of working explains")
@@ -45,7 +45,7 @@ func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 
 		took, err := put(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, paceWait, took, "the owner does nothing")
+		require.Equal(t, maxStall, took, "the owner does nothing")
 
 		go func() {
 			time.Sleep(time.Millisecond)
@@ -74,7 +74,7 @@ func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 	})
 }
 
-// A log whose owner did not ask to be woken is not paced.
+// A log whose owner did not ask to be woken is not stalls.
 func TestWithoutAnOwnerNobodyWaits(t *testing.T) {
 	usage := &Usage{}
 	usage.Limit.Store(1)

@@ -18,7 +18,7 @@ func (s *Shard) ScanPieces(f func(end uint64, lastMs, size int64) bool) {
 			return
 		}
 	}
-	for _, m := range v.mem[v.journaled():] {
+	for _, m := range v.mem[v.firstUnflushed():] {
 		if !f(m.b.End(), m.b.LastMs, m.size) {
 			return
 		}
@@ -77,7 +77,7 @@ func (t *trim) apply(tx *Tx) error {
 		t.horizon = max(t.horizon, e.end())
 	}
 	if !t.more {
-		for _, m := range v.mem[v.journaled():] {
+		for _, m := range v.mem[v.firstUnflushed():] {
 			if m.b.End() <= t.upto {
 				t.horizon = max(t.horizon, m.b.End())
 			}
@@ -96,7 +96,7 @@ func (t *trim) apply(tx *Tx) error {
 // commit removes from the view what is now below the horizon. The view may
 // have grown since apply, by what the same transaction stored.
 func (t *trim) commit() {
-	s, c := t.s, &t.s.log.c
+	s, l := t.s, t.s.log
 	v := *s.view.Load()
 	before, freed := v.bytes, false
 	v.horizon = max(v.horizon, t.horizon)
@@ -104,8 +104,8 @@ func (t *trim) commit() {
 	for n < len(v.blocks) && v.blocks[n].end() <= v.horizon {
 		size := int64(v.blocks[n].size)
 		v.bytes -= size
-		c.log.live.Add(-size)
-		c.log.dead.Add(size)
+		l.live.Add(-size)
+		l.dead.Add(size)
 		n++
 	}
 	v.blocks = v.blocks[n:]
@@ -113,9 +113,9 @@ func (t *trim) commit() {
 	for n < len(v.mem) && v.mem[n].b.End() <= v.horizon {
 		if m := v.mem[n]; m.slot != nil {
 			v.bytes -= m.size
-			v.fresh--
-			v.freshBytes -= m.b.Size()
-			freed = c.release(m) || freed
+			v.unflushed--
+			v.unflushedBytes -= m.b.Size()
+			freed = l.slots.release(m.slot, m.b.Size()) || freed
 		}
 		n++
 	}
@@ -123,61 +123,6 @@ func (t *trim) commit() {
 	s.publish(&v)
 	s.usage.Bytes.Add(v.bytes - before)
 	if freed {
-		c.dropSlots()
+		l.dropSlots()
 	}
-}
-
-// sweep deletes again what was deleted before and came back: Badger's value
-// log rewriting may store a block anew after its tombstone has been compacted
-// away. Such blocks are below the horizon, so no reader sees them, but they
-// take space.
-func (l *Log) sweep() error {
-	l.mu.Lock()
-	horizons := make(map[ID]uint64, len(l.shards))
-	for id, s := range l.shards {
-		horizons[id] = s.view.Load().horizon
-	}
-	l.mu.Unlock()
-	l.purgedMu.Lock()
-	for id := range l.purged {
-		horizons[id] = ^uint64(0)
-	}
-	l.purgedMu.Unlock()
-	for id, h := range horizons {
-		var stale [][]byte
-		err := l.store.Scan(appendID(nil, prefixBlock, id), func(k []byte, _ int64) bool {
-			_, e, ok := parseBlockKey(k)
-			if ok && e.end() > h {
-				return false
-			}
-			stale = append(stale, append([]byte(nil), k...))
-			return len(stale) < trimChanges
-		})
-		if err == nil && len(stale) > 0 {
-			err = l.deleteKeys(context.Background(), stale)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// deleteKeys removes keys that no view refers to.
-func (l *Log) deleteKeys(ctx context.Context, keys [][]byte) error {
-	for len(keys) > 0 {
-		n := min(len(keys), trimChanges)
-		step := keys[:n]
-		keys = keys[n:]
-		err := l.submit(ctx, &op{small: true, apply: func(tx *Tx) error {
-			for _, k := range step {
-				tx.Delete(k)
-			}
-			return nil
-		}})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -6,17 +6,6 @@ import (
 	"github.com/shardlog/shardlog/internal/block"
 )
 
-// entry is one stored block in the index of a shard.
-type entry struct {
-	first           uint64
-	ord             uint64 // records of the shard before this block, since it was opened
-	firstMs, lastMs int64
-	count           uint32
-	size            uint32 // stored bytes
-}
-
-func (e *entry) end() uint64 { return e.first + uint64(e.count) }
-
 // memBlock is a block in memory: one that is only in the journal yet, or a
 // recent one kept for tail readers.
 type memBlock struct {
@@ -34,15 +23,15 @@ type view struct {
 	blocks []entry     // stored blocks in order
 	mem    []*memBlock // the newest records, contiguous to the end: some of the
 	// last stored blocks, then the fresh ones that are in the journal only
-	fresh      int    // how many
-	freshBytes int    // their size in memory
-	gaps       int    // about how many of them do not follow the one before without a gap
-	horizon    uint64 // no record below it may be read
-	last       uint64 // counter of the last record; below the first if none ever was
-	lastMs     int64  // its arrival
-	total      uint64 // records since the shard was opened, with those found then
-	bytes      int64  // stored bytes of blocks and journal parts
-	closed     bool   // nothing will follow last
+	unflushed      int    // how many
+	unflushedBytes int    // their size in memory
+	gaps           int    // about how many of them do not follow the one before without a gap
+	horizon        uint64 // no record below it may be read
+	last           uint64 // counter of the last record; below the first if none ever was
+	lastMs         int64  // its arrival
+	total          uint64 // records since the shard was opened, with those found then
+	bytes          int64  // stored bytes of blocks and journal parts
+	closed         bool   // nothing will follow last
 }
 
 // find returns the block with the record c, or the first one after it; in
@@ -108,4 +97,4 @@ func (v *view) after(c uint64) int64 {
 }
 
 // journaled returns where in mem the records begin that only the journal has.
-func (v *view) journaled() int { return len(v.mem) - v.fresh }
+func (v *view) firstUnflushed() int { return len(v.mem) - v.unflushed }

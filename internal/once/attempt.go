@@ -133,7 +133,7 @@ func (a *Attempt) findNumbers(s *producerState) (unread *Identity, wait <-chan s
 }
 
 func duplicateOf(seq shardlog.SequenceNumber) shardlog.PutResult {
-	return shardlog.PutResult{ShardID: logstore.Name(shardOf(seq)), Sequence: seq, Duplicate: true}
+	return shardlog.PutResult{ShardID: shardlog.ShardID(shardOf(seq)), Sequence: seq, Duplicate: true}
 }
 
 // begin lists the records whose numbers are not stored.

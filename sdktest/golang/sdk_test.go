@@ -375,7 +375,7 @@ func TestSubscriptionOverAllProtocols(t *testing.T) {
 	}
 }
 
-// The SDK in a bubble of fake time: an iterator expires at once.
+// The SDK in a bubble of fake time: an iterator expires without waiting.
 func TestFakeTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		srv := kinesistest.NewServer(t, &kinesistest.Options{InMemory: true, Streams: map[string]int{"s": 1}})

@@ -26,7 +26,7 @@ func parse(t *testing.T, args ...string) (*Flags, []string, error) {
 	return b, names, err
 }
 
-// workload returns the one that a command line describes.
+// workload returns the workload that a command line describes.
 func workload(t *testing.T, args ...string) patterns.Workload {
 	b, names, err := parse(t, args...)
 	require.NoError(t, err)
@@ -58,8 +58,8 @@ func TestEveryFlag(t *testing.T) {
 	require.Equal(t, patterns.SizeLines, w.Sizes.Kind)
 }
 
-// TestFlagsChangeNamedWorkloads in the ways that do not fit together by
-// themselves.
+// TestFlagsChangeNamedWorkloads changes fields of built-in workloads that would
+// contradict others if those stayed as they are.
 func TestFlagsChangeNamedWorkloads(t *testing.T) {
 	w := workload(t, "-records", "10", "-rate", "0", "-put", "single", "iot-telemetry")
 	require.Equal(t, "iot-telemetry", w.Name)
@@ -89,7 +89,7 @@ func TestBadFlags(t *testing.T) {
 	}
 }
 
-// run carries out a command line.
+// run runs a command line.
 func run(t *testing.T, args ...string) (stdout, stderr string) {
 	b, names, err := parse(t, args...)
 	require.NoError(t, err)
@@ -142,7 +142,7 @@ func TestRunAndCompare(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(js), &rep))
 }
 
-// losing is a target whose logs say that records are stored which are not.
+// losing is a target whose logs acknowledge records that they do not store.
 type losing struct{ patterns.InProcess }
 
 // Open implements patterns.Target.
@@ -156,10 +156,10 @@ type losingLog struct {
 	calls int
 }
 
-// Capabilities are those of the log below.
+// Capabilities returns those of the log that it wraps.
 func (l *losingLog) Capabilities() shardlog.Capabilities { return shardlog.CapabilitiesOf(l.Log) }
 
-// PutRecords forgets the last record of the second call.
+// PutRecords acknowledges the last record of the second call without storing it.
 func (l *losingLog) PutRecords(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
 	if l.calls++; l.calls != 2 {
 		return l.Log.PutRecords(ctx, records)
@@ -168,7 +168,7 @@ func (l *losingLog) PutRecords(ctx context.Context, records []shardlog.Record) (
 	return append(res, shardlog.PutResult{ShardID: "shardId-000000000000"}), err
 }
 
-// TestLossIsAnError makes sure that the check can fail.
+// TestLossIsAnError checks that the check can fail.
 func TestLossIsAnError(t *testing.T) {
 	b, names, err := parse(t, "-records", "100", "-batch", "10", "-memory", "-quiet", "-consumers", "1", "-drain", "50ms")
 	require.NoError(t, err)
@@ -191,7 +191,8 @@ func TestListAndShow(t *testing.T) {
 	require.ErrorIs(t, Show(&out, "x"), shardlog.ErrInvalid)
 }
 
-// TestInterrupted ends early and reports what there is.
+// TestInterrupted checks that a run that is interrupted reports what it has
+// measured.
 func TestInterrupted(t *testing.T) {
 	b, names, err := parse(t, "-duration", "1h", "-rate", "1000", "-memory", "-count", "5", "-linger", "1ms")
 	require.NoError(t, err)
@@ -201,7 +202,7 @@ func TestInterrupted(t *testing.T) {
 	require.Equal(t, 1, strings.Count(out.String(), "custom on"))
 }
 
-// cancelAfter cancels with the first line of progress.
+// cancelAfter is a writer that cancels a context at the first line of progress.
 type cancelAfter struct{ cancel func() }
 
 // Write implements io.Writer.

@@ -1,6 +1,6 @@
-// Package benchcmd is the bench command: flags that describe workloads, and
-// what is done with the results. It is a package of its own so that programs
-// with other targets have the same command.
+// Package benchcmd is the bench command: flags that describe workloads, and the
+// output of results. It is a package of its own so that programs with other
+// targets, such as benchmarks/kinesis, have the same command.
 package benchcmd
 
 import (
@@ -23,23 +23,23 @@ type Flags struct {
 	changes          []func(*patterns.Workload)
 }
 
-// Register adds the flags of "bench" to a set and returns what they are read
-// into. It does not add any for the target.
+// Register adds the flags of "bench" to a set and returns their values, which are
+// there after the set has parsed a command line. It adds none for the target.
 func Register(f *flag.FlagSet) *Flags {
 	b := &Flags{}
 	f.StringVar(&b.file, "f", "", "read a workload from this YAML `file`")
-	f.IntVar(&b.count, "count", 1, "run each workload so often; six or more tell differences from noise well")
-	f.StringVar(&b.json, "json", "", "write the report as JSON to this `file`; - is standard output, instead of the tables")
-	f.StringVar(&b.html, "html", "", "write the report as a page with charts to this `file`")
+	f.IntVar(&b.count, "count", 1, "number of runs of each workload; six or more distinguish differences from noise")
+	f.StringVar(&b.json, "json", "", "write the report as JSON to this `file`; - is standard output, in place of the tables")
+	f.StringVar(&b.html, "html", "", "write the report as an HTML page with charts to this `file`")
 	f.StringVar(&b.profile, "cpuprofile", "", "write a CPU profile of all runs to this `file`, for go tool pprof")
 	f.BoolVar(&b.quiet, "quiet", false, "print no progress")
 	b.text(f, "name", "`name` of the workload", func(w *patterns.Workload, v string) { w.Name = v })
-	b.time(f, "duration", "how long to put records, the warm-up included", func(w *patterns.Workload, v patterns.Duration) { w.Duration = v })
-	number(b, f, "records", "put so many records instead, without a warm-up unless -warmup is given", func(w *patterns.Workload, v int64) {
+	b.time(f, "duration", "time for which records are put, including the warm-up", func(w *patterns.Workload, v patterns.Duration) { w.Duration = v })
+	number(b, f, "records", "number of records to put in place of a duration; without a warm-up unless -warmup is given", func(w *patterns.Workload, v int64) {
 		w.Records, w.Duration, w.WarmUp = v, 0, 0
 	})
-	b.time(f, "warmup", "what is not measured at the beginning", func(w *patterns.Workload, v patterns.Duration) { w.WarmUp = v })
-	number(b, f, "seed", "another sequence of keys and sizes", func(w *patterns.Workload, v int64) { w.Seed = uint64(v) })
+	b.time(f, "warmup", "time at the beginning that is not measured", func(w *patterns.Workload, v patterns.Duration) { w.WarmUp = v })
+	number(b, f, "seed", "seed of the sequence of keys and sizes", func(w *patterns.Workload, v int64) { w.Seed = uint64(v) })
 	f.Func("size", "size of records: `BYTES`, lognormal:MEDIAN[:SIGMA[:MAX]] or lines", b.size)
 	f.Func("keys", "partition `keys`: uniform:COUNT, zipf:COUNT:EXPONENT, hot:COUNT:SHARE or lines[:FIELD]", b.keys)
 	b.text(f, "lines", "`file` whose lines are the records; see -size and -keys", func(w *patterns.Workload, v string) {
@@ -53,8 +53,8 @@ func Register(f *flag.FlagSet) *Flags {
 	return b
 }
 
-// Parse reads a command line whose flags may stand behind arguments, and
-// returns the arguments. The error is that of f.
+// Parse parses a command line whose flags may follow arguments, and returns the
+// arguments. The error is that of f.
 func Parse(f *flag.FlagSet, args []string) (rest []string, err error) {
 	for {
 		if err := f.Parse(args); err != nil {
@@ -76,8 +76,8 @@ func (b *Flags) registerPut(f *flag.FlagSet) {
 		b.change(func(w *patterns.Workload) { w.Rate = v; w.Poisson = w.Poisson && v > 0 })
 		return nil
 	})
-	b.bool(f, "poisson", "random times between records", func(w *patterns.Workload, v bool) { w.Poisson = v })
-	number(b, f, "producers", "how many put records at a time", func(w *patterns.Workload, v int) { w.Producers = v })
+	b.bool(f, "poisson", "random intervals between records", func(w *patterns.Workload, v bool) { w.Poisson = v })
+	number(b, f, "producers", "number of concurrent producers", func(w *patterns.Workload, v int) { w.Producers = v })
 	b.text(f, "put", "`how`: single, batch or async (through a producer)", func(w *patterns.Workload, v string) {
 		w.Put = v
 		if v != patterns.PutAsync {
@@ -87,9 +87,9 @@ func (b *Flags) registerPut(f *flag.FlagSet) {
 			w.Batch = 0
 		}
 	})
-	number(b, f, "batch", "most records in a call", func(w *patterns.Workload, v int) { w.Batch = v })
-	b.time(f, "linger", "how long a record may wait for others", func(w *patterns.Workload, v patterns.Duration) { w.Linger = v })
-	number(b, f, "window", "most records without an acknowledgement, with -put async", func(w *patterns.Workload, v int) { w.Window = v })
+	number(b, f, "batch", "largest number of records in a call", func(w *patterns.Workload, v int) { w.Batch = v })
+	b.time(f, "linger", "time that a record may wait for others", func(w *patterns.Workload, v patterns.Duration) { w.Linger = v })
+	number(b, f, "window", "largest number of records without an acknowledgement, with -put async", func(w *patterns.Workload, v int) { w.Window = v })
 	b.bool(f, "aggregate", "pack records into aggregates, with -put async", func(w *patterns.Workload, v bool) { w.Aggregate = v })
 }
 
@@ -99,20 +99,20 @@ func (b *Flags) registerLog(f *flag.FlagSet) {
 	b.bool(f, "memory", "keep everything in memory", func(w *patterns.Workload, v bool) { w.Memory = v })
 	b.text(f, "compression", "none, s2 or zstd", func(w *patterns.Workload, v string) { w.Compression = v })
 	b.text(f, "limits", "none or kinesis", func(w *patterns.Workload, v string) { w.Limits = v })
-	number(b, f, "consumers", "how many read everything", func(w *patterns.Workload, v int) { w.Consumers.Count = v })
+	number(b, f, "consumers", "number of consumers, each of which reads everything", func(w *patterns.Workload, v int) { w.Consumers.Count = v })
 	b.text(f, "mode", "`how` they read: tail, poll, fanout or group", func(w *patterns.Workload, v string) { w.Consumers.Mode = v })
 	number(b, f, "workers", "workers of each, with -mode group", func(w *patterns.Workload, v int) { w.Consumers.Workers = v })
-	b.time(f, "poll", "how often they look, with -mode poll", func(w *patterns.Workload, v patterns.Duration) { w.Consumers.PollEvery = v })
-	b.time(f, "drain", "how long to wait for what is under way at the end", func(w *patterns.Workload, v patterns.Duration) { w.Drain = v })
+	b.time(f, "poll", "interval between their reads, with -mode poll", func(w *patterns.Workload, v patterns.Duration) { w.Consumers.PollEvery = v })
+	b.time(f, "drain", "time to wait at the end for acknowledgements and deliveries", func(w *patterns.Workload, v patterns.Duration) { w.Drain = v })
 }
 
-// Errors that the flag package puts behind the name and the value.
+// Errors that the flag package appends to the name and the value.
 var (
 	errNumber = fmt.Errorf("not a number")
 	errForm   = fmt.Errorf("not of that form")
 )
 
-// change adds what a flag does to each workload.
+// change adds a change that a flag makes to each workload.
 func (b *Flags) change(f func(*patterns.Workload)) { b.changes = append(b.changes, f) }
 
 func (b *Flags) text(f *flag.FlagSet, name, usage string, set func(*patterns.Workload, string)) {
@@ -149,7 +149,7 @@ func number[T int | int64](b *Flags, f *flag.FlagSet, name, usage string, set fu
 	})
 }
 
-// parts splits KIND:A:B and reads the numbers.
+// parts splits KIND:A:B and parses the numbers.
 func parts(s string, most int) (kind string, numbers []float64, err error) {
 	fields := strings.Split(s, ":")
 	if len(fields) > most+1 {
@@ -198,7 +198,7 @@ func (b *Flags) keys(s string) error {
 	return nil
 }
 
-// workloads returns those that were asked for, changed as the flags say.
+// workloads returns the requested workloads with the changes of the flags.
 func (b *Flags) workloads(names []string, read func(string) ([]byte, error)) (all []patterns.Workload, err error) {
 	if b.count < 1 || b.count > 1000 {
 		return nil, &shardlog.InvalidError{Field: "count", Value: b.count, Limit: "1 to 1000"}

@@ -14,7 +14,7 @@ import (
 	"github.com/shardlog/shardlog/benchmarks/patterns"
 )
 
-// Long is the help of the command, for programs that have it.
+// Long is the help text of the command.
 const Long = `
 Runs workloads and reports throughput, latency from put to acknowledgement and
 to delivery, throttles, the balance of the shards, bytes on disk, processor time
@@ -27,15 +27,15 @@ YAML file, or what the flags say; flags also change those that have a name.
     bench app-logs -lines access.log -keys lines:1
     bench compare before.json after.json
 
-At a -rate, a record's latency begins when it was to be put, not when the log
-was ready for it, so that a stall shows in every record that had to wait.
+At a -rate, the latency of a record counts from the time at which it was due,
+not from the call, so that a stall shows in every record that had to wait.
 
 The command fails if a record that was acknowledged is not delivered.`
 
-// Run runs the workloads with these names, and the one of the flags, on a
-// target, and writes the report where the flags say. Progress is told on
-// stderr. It blocks until all is done; if ctx ends, what was run so far is
-// reported. The error matches shardlog.ErrInvalid for bad names and flags.
+// Run runs the workloads with these names, or the one that the flags describe, on
+// a target, and writes the report where the flags say. Progress goes to stderr. It
+// blocks until all is done; if ctx ends, it reports what it has run so far. The
+// error matches shardlog.ErrInvalid for invalid names and flags.
 func (b *Flags) Run(ctx context.Context, target patterns.Target, names []string, stdout, stderr io.Writer) error {
 	all, err := b.workloads(names, os.ReadFile)
 	if err != nil {
@@ -53,7 +53,7 @@ func (b *Flags) Run(ctx context.Context, target patterns.Target, names []string,
 	})
 }
 
-// runAll runs the workloads, each as often as it is to be.
+// runAll runs the workloads, each as often as -count says.
 func (b *Flags) runAll(ctx context.Context, target patterns.Target, all []patterns.Workload, stdout, stderr io.Writer) error {
 	var opts patterns.Options
 	if !b.quiet {
@@ -61,7 +61,7 @@ func (b *Flags) runAll(ctx context.Context, target patterns.Target, all []patter
 	}
 	var results []patterns.Result
 	var problems []error
-	for range b.count { // in turn, so that what else the machine does hits all of them
+	for range b.count { // in turn, so that other work of the machine affects all of them
 		for _, w := range all {
 			if ctx.Err() != nil {
 				break
@@ -79,7 +79,7 @@ func (b *Flags) runAll(ctx context.Context, target patterns.Target, all []patter
 	return errors.Join(append([]error{b.write(patterns.NewReport(results...), stdout)}, problems...)...)
 }
 
-// write writes the report in the forms that were asked for.
+// write writes the report in the requested forms.
 func (b *Flags) write(rep *patterns.Report, stdout io.Writer) error {
 	var err error
 	switch b.json {
@@ -98,7 +98,7 @@ func (b *Flags) write(rep *patterns.Report, stdout io.Writer) error {
 	return err
 }
 
-// toFile writes a file as a whole: it is not there if f fails.
+// toFile writes a file, and removes it if f fails.
 func toFile(name string, f func(io.Writer) error) error {
 	w, err := os.Create(name)
 	if err != nil {
@@ -125,7 +125,7 @@ func progressLine(p *patterns.Progress) string {
 	return s
 }
 
-// List prints the workloads that have names.
+// List prints the built-in workloads.
 func List(w io.Writer) error {
 	for _, name := range patterns.Ready() {
 		wl, err := patterns.Find(name)
@@ -139,7 +139,7 @@ func List(w io.Writer) error {
 	return nil
 }
 
-// Show prints a workload that has a name as YAML, to begin one's own from.
+// Show prints a built-in workload as YAML.
 func Show(w io.Writer, name string) error {
 	text, err := patterns.Text(name)
 	if err != nil {
@@ -150,8 +150,8 @@ func Show(w io.Writer, name string) error {
 }
 
 // Compare compares reports in files with the first of them, and prints which
-// differences are larger than the noise; as JSON if it is asked for. Html, if
-// it is not "", is a file for a page with charts side by side.
+// differences are larger than the noise, as a table or as JSON. If html is not "",
+// it writes a page with charts side by side to that file.
 func Compare(files []string, asJSON bool, html string, stdout io.Writer) error {
 	if len(files) < 2 && html == "" || len(files) == 0 {
 		return &shardlog.InvalidError{Field: "files", Value: len(files), Limit: "two or more reports"}
@@ -177,8 +177,8 @@ func Compare(files []string, asJSON bool, html string, stdout io.Writer) error {
 	return patterns.WriteComparison(stdout, names, rows)
 }
 
-// Merge writes the runs of several reports as one, such as those of runs that
-// were made in turn with others. The host is that of the first.
+// Merge writes a report with the runs of several others, such as those of two
+// builds that were run in turn. Its host is that of the first.
 func Merge(to string, files []string) error {
 	if len(files) == 0 {
 		return &shardlog.InvalidError{Field: "files", Value: 0, Limit: "one or more reports"}
@@ -211,7 +211,7 @@ func readFile(name string) (*patterns.Report, error) {
 	return rep, nil
 }
 
-// reportName is what a report is called by its file.
+// reportName returns the title of a report, from the name of its file.
 func reportName(file string) string {
 	if file == "" || file == "-" {
 		return "this run"

@@ -21,6 +21,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerfile"
 )
 
 // Options say how to open a store.
@@ -84,14 +85,14 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	o.Dir = dir
-	if err := repairLocked(o.Dir); err != nil {
-		return nil, err
-	}
 	s := &Store{opts: o, pins: map[uint64]int{}, log: &badgerLog{log: o.Logger}, syncFile: syncFile}
 	s.space = newSpaceGuard(o)
 	// A disk with too little room for records can still be opened, to remove
 	// some.
 	if err := s.space.check(0, true); err != nil {
+		return nil, err
+	}
+	if err := s.examine(); err != nil {
 		return nil, err
 	}
 	s.threshold = 1 << 10
@@ -139,6 +140,9 @@ func Open(o Options) (*Store, error) {
 		if err := s.syncFilled(); err != nil {
 			return nil, errors.Join(err, db.Close())
 		}
+	}
+	if err := s.noteState(badgerfile.StateOpen); err != nil {
+		return nil, errors.Join(err, db.Close())
 	}
 	s.pager = newPager(s)
 	s.ts.Store(db.MaxVersion())
@@ -192,37 +196,6 @@ func openBadger(bo badger.Options) (db *badger.DB, err error) {
 		return nil, fmt.Errorf("%w: %s", shardlog.ErrLocked, bo.Dir)
 	}
 	return nil, keyError(err)
-}
-
-// repairLocked is repair while nobody has the directory open: an owner makes
-// files that are empty for a moment, too.
-func repairLocked(dir string) error {
-	unlock, err := lockDir(dir)
-	if err != nil {
-		return fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
-	}
-	return errors.Join(repair(dir), unlock())
-}
-
-// repair removes the empty files that a process killed in the middle of
-// creating them leaves behind: Badger refuses to open a directory with them,
-// and they never held anything.
-func repair(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if ext := filepath.Ext(e.Name()); ext != ".vlog" && ext != ".mem" {
-			continue
-		}
-		if fi, err := e.Info(); err == nil && fi.Size() == 0 {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // Commit implements kv.Store.
@@ -352,9 +325,12 @@ func (s *Store) Close() error {
 	defer s.txMu.Unlock()
 	s.mapMu.Lock()
 	defer s.mapMu.Unlock()
-	err := s.db.Close()
+	err := errors.Join(s.noteState(badgerfile.StateClosing), s.db.Close())
 	if err == nil {
-		return s.log.failure()
+		err = s.log.failure()
+	}
+	if err == nil {
+		err = s.noteState(badgerfile.StateClean)
 	}
 	return err
 }
@@ -373,5 +349,8 @@ func RotateKey(dir string, old, new []byte) error {
 	}
 	defer kr.Close()
 	ko.EncryptionKey = new
-	return badger.WriteKeyRegistry(kr, ko)
+	if err := badger.WriteKeyRegistry(kr, ko); err != nil {
+		return err
+	}
+	return noteState(dir, badgerfile.StateClean, true)
 }

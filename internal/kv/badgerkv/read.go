@@ -45,7 +45,8 @@ func (s *Store) getAt(version uint64, key []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
 }
 
-func (s *Store) tryGet(version uint64, key []byte) ([]byte, error) {
+func (s *Store) tryGet(version uint64, key []byte) (value []byte, err error) {
+	defer recovered(&err)
 	txn := s.db.NewTransactionAt(version, false)
 	defer txn.Discard()
 	item, err := txn.Get(key)
@@ -86,13 +87,7 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
 		}
 		if !it.Valid() || !bytes.Equal(it.Item().Key(), k) {
 			more = f(i, nil)
-		} else if err := it.Item().Value(func(v []byte) error {
-			if v == nil {
-				v = []byte{}
-			}
-			more = f(i, v)
-			return nil
-		}); err != nil {
+		} else if err := valueOf(it.Item(), func(v []byte) { more = f(i, v) }); err != nil {
 			return fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
 		}
 		if !more {
@@ -100,6 +95,36 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
 		}
 	}
 	return nil
+}
+
+// valueOf calls f with an item's value. A panic of f is not caught.
+func valueOf(item *badger.Item, f func([]byte)) (err error) {
+	calling := false
+	defer func() {
+		if calling {
+			return
+		}
+		if p := recover(); p != nil {
+			err = fmt.Errorf("reading a value: %v", p)
+		}
+	}()
+	return item.Value(func(v []byte) error {
+		if v == nil {
+			v = []byte{}
+		}
+		calling = true
+		f(v)
+		calling = false
+		return nil
+	})
+}
+
+// recovered makes an error of a panic of Badger's, which damaged bytes may cause
+// although the files were found sound when the store was opened.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("%w: reading: %v", shardlog.ErrCorrupt, p)
+	}
 }
 
 func (s *Store) scanAt(version uint64, prefix []byte, f func(key []byte, size int64) bool) error {

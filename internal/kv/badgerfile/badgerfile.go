@@ -1,0 +1,128 @@
+// Package badgerfile reads the files of a Badger directory without Badger and
+// without writing to them. Badger trusts its files: of a damaged one it drops
+// what follows the damage, leaves out the table, or ends the process. So they
+// are looked at before Badger opens them, and where it cannot open them any
+// more.
+//
+// The layouts are those of Badger 4 as manifest.go, key_registry.go,
+// memtable.go and table/builder.go of that module write them.
+package badgerfile
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/shardlog/shardlog"
+)
+
+// Names of files, and the suffixes of those that are numbered.
+const (
+	ManifestName = "MANIFEST"
+	RegistryName = "KEYREGISTRY"
+	DiscardName  = "DISCARD"
+	tableSuffix  = ".sst"
+	valueSuffix  = ".vlog"
+	walSuffix    = ".mem"
+)
+
+// File is a file of the directory.
+type File struct {
+	Name   string
+	Number uint64 // of a table or a log
+	Size   int64
+}
+
+// Dir lists what belongs to a Badger database in a directory. Files of other
+// kinds are not in it. A nil pointer means that there is no such file.
+type Dir struct {
+	Path                        string
+	Manifest, Registry, Discard *File
+	// Tables, Values and WALs are sorted by number.
+	Tables, Values, WALs []File
+}
+
+// List lists a directory. One that does not exist is empty.
+func List(path string) (*Dir, error) {
+	d := &Dir{Path: path}
+	entries, err := os.ReadDir(path)
+	if os.IsNotExist(err) {
+		return d, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		fi, err := e.Info()
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		d.add(File{Name: e.Name(), Size: fi.Size()})
+	}
+	for _, files := range [][]File{d.Tables, d.Values, d.WALs} {
+		slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Number, b.Number) })
+	}
+	return d, nil
+}
+
+func (d *Dir) add(f File) {
+	switch f.Name {
+	case ManifestName:
+		d.Manifest = &f
+		return
+	case RegistryName:
+		d.Registry = &f
+		return
+	case DiscardName:
+		d.Discard = &f
+		return
+	}
+	for suffix, files := range map[string]*[]File{tableSuffix: &d.Tables, valueSuffix: &d.Values, walSuffix: &d.WALs} {
+		name, ok := strings.CutSuffix(f.Name, suffix)
+		if !ok {
+			continue
+		}
+		if n, err := strconv.ParseUint(name, 10, 63); err == nil {
+			f.Number = n
+			*files = append(*files, f)
+		}
+	}
+}
+
+// All returns all files.
+func (d *Dir) All() []File {
+	var all []File
+	for _, f := range []*File{d.Manifest, d.Registry, d.Discard} {
+		if f != nil {
+			all = append(all, *f)
+		}
+	}
+	return slices.Concat(all, d.Tables, d.Values, d.WALs)
+}
+
+// File returns the path of a file.
+func (d *Dir) File(name string) string { return filepath.Join(d.Path, name) }
+
+// TableName returns the name of a table's file.
+func TableName(number uint64) string { return fmt.Sprintf("%06d%s", number, tableSuffix) }
+
+// ValueName returns the name of a value log file.
+func ValueName(number uint64) string { return fmt.Sprintf("%06d%s", number, valueSuffix) }
+
+// Remedy is what a DamageError advises.
+const Remedy = `restore it from a backup, or keep what is readable with "shardlog check -repair"`
+
+// damage returns a DamageError; offset is -1 for the whole file.
+func damage(path string, offset int64, format string, args ...any) *shardlog.DamageError {
+	return &shardlog.DamageError{Path: path, Offset: offset, Reason: fmt.Sprintf(format, args...), Remedy: Remedy}
+}

@@ -1,0 +1,86 @@
+package badgerkv
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv/badgerfile"
+)
+
+// examine looks at the directory before Badger does, while nobody has it open,
+// and refuses one that is damaged. Only then is anything written: what Badger
+// stumbles over is removed, and the inventory says from now on that the store
+// is in use.
+func (s *Store) examine() error {
+	dir := s.opts.Dir
+	unlock, err := lockDir(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
+	}
+	err = s.examineLocked()
+	return errors.Join(err, unlock())
+}
+
+func (s *Store) examineLocked() error {
+	o := &s.opts
+	switch len(o.EncryptionKey) {
+	case 0, 16, 24, 32:
+	default:
+		return errKey
+	}
+	report, err := badgerfile.Inspect(o.Dir, o.EncryptionKey, false)
+	if errors.Is(err, badgerfile.ErrKey) {
+		return errKey
+	}
+	if err != nil {
+		return err
+	}
+	if err := report.Err(); err != nil {
+		return err
+	}
+	for _, w := range report.Warnings {
+		if o.Logger != nil {
+			o.Logger.Warn("shardlog: damage that does not keep the database from being opened", "file", w.Path, "offset", w.Offset, "reason", w.Reason, "lost", w.Lost)
+		}
+	}
+	if err := tidy(o.Dir, report); err != nil {
+		return err
+	}
+	return s.noteState(badgerfile.StateOpening)
+}
+
+// errKey says that the encryption key is not right.
+var errKey = &shardlog.InvalidError{Field: "EncryptionKey", Value: "(hidden)", Limit: "the 16, 24 or 32 bytes that the database was created with"}
+
+// tidy prepares a directory that is sound for Badger, which refuses one with
+// empty log files, such as a process leaves that is killed while it makes them;
+// ends the process over statistics that are cut short; and cuts off all that
+// follows damage in the newest value log file, so another is made the newest.
+func tidy(dir string, r *badgerfile.Report) error {
+	var errs []error
+	for _, f := range r.Empty {
+		errs = append(errs, os.Remove(r.Dir.File(f.Name)))
+	}
+	if r.StaleDiscard && r.Dir.Discard != nil {
+		errs = append(errs, os.Remove(r.Dir.File(badgerfile.DiscardName)))
+	}
+	if r.Guard > 0 {
+		errs = append(errs, os.WriteFile(r.Dir.File(badgerfile.ValueName(r.Guard)), make([]byte, badgerfile.LogHeader), 0o644))
+	}
+	return errors.Join(errs...)
+}
+
+// noteState writes the inventory.
+func (s *Store) noteState(state badgerfile.State) error {
+	return noteState(s.opts.Dir, state, s.opts.SyncWrites)
+}
+
+func noteState(dir string, state badgerfile.State, sync bool) error {
+	inv, err := badgerfile.TakeInventory(dir, state, sync)
+	if err != nil {
+		return err
+	}
+	return inv.Write(dir)
+}

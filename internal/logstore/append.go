@@ -1,0 +1,185 @@
+package logstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
+)
+
+// Append stores records, record i on the shard targets[i], and returns when
+// they are as durable as the store makes them. Results gets one result for
+// each; res[i].Err is shardlog.ErrShardClosed where the shard was closed
+// before the record's turn. The records are encoded before it returns, so
+// their memory is the caller's again.
+//
+// The error is that of the whole call: the log was closed, or ctx ended before
+// anything was written. If ctx ends later, the results of what was under way
+// match shardlog.ErrUnknownOutcome.
+func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult) error {
+	if err := ctx.Err(); err != nil {
+		return shardlog.ContextError(ctx)
+	}
+	if len(targets) != len(records) || len(res) != len(records) || slices.Contains(targets, nil) {
+		return &shardlog.InvalidError{Field: "targets and results", Value: fmt.Sprintf("%d and %d, or a nil shard", len(targets), len(res)),
+			Limit: fmt.Sprintf("a shard and a result for each of the %d records", len(records))}
+	}
+	for from := 0; from < len(records); {
+		g, to, err := l.enqueue(ctx, records, targets, res, from)
+		if err == nil && g == nil {
+			return nil // all that is left is for shards that are closed
+		}
+		if err != nil {
+			if from == 0 {
+				return err
+			}
+			setErr(res[from:], err)
+			return nil
+		}
+		if g == nil {
+			from = to
+			continue
+		}
+		if err := g.wait(ctx); err != nil {
+			for i := from; i < to; i++ {
+				if res[i].Err == nil {
+					res[i] = shardlog.PutResult{Err: err}
+				}
+			}
+			// What follows was not tried: stored behind a gap it would be out
+			// of order once the failed records are tried again.
+			setErr(res[to:], notTried(err))
+			return nil
+		}
+		from = to
+	}
+	return nil
+}
+
+// notTried is the error of records behind others that failed with err: what is
+// unknown of those is certain of these.
+func notTried(err error) error {
+	if errors.Is(err, shardlog.ErrUnknownOutcome) {
+		return fmt.Errorf("%w: %v", shardlog.ErrNotTried, err)
+	}
+	return err
+}
+
+// AppendOne is Append for one record.
+func (l *Log) AppendOne(ctx context.Context, s *Shard, r *shardlog.Record) (shardlog.SequenceNumber, error) {
+	if ctx.Err() != nil {
+		return shardlog.SequenceNumber{}, shardlog.ContextError(ctx)
+	}
+	l.mu.Lock()
+	if err := l.awaitRoom(ctx); err != nil {
+		return shardlog.SequenceNumber{}, err
+	}
+	if s.closed {
+		l.mu.Unlock()
+		return shardlog.SequenceNumber{}, shardlog.ErrShardClosed
+	}
+	g := l.open
+	seq := s.add(g, r, time.Now().UnixMilli())
+	g.calls++
+	l.wakeCommitter()
+	l.mu.Unlock()
+	if err := g.wait(ctx); err != nil {
+		return shardlog.SequenceNumber{}, err
+	}
+	return seq, nil
+}
+
+func setErr(res []shardlog.PutResult, err error) {
+	for i := range res {
+		res[i] = shardlog.PutResult{Err: err}
+	}
+}
+
+// enqueue adds records to the open group until it is full, and returns the
+// group, nil if no record did, and the index of the first that was not dealt with.
+func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int) (*group, int, error) {
+	l.mu.Lock()
+	if err := l.awaitRoom(ctx); err != nil {
+		return nil, from, err
+	}
+	g := l.open
+	ms := time.Now().UnixMilli()
+	i, added := from, false
+	for ; i < len(records) && g.bytes < groupBytes; i++ {
+		s := targets[i]
+		if s.closed {
+			res[i] = shardlog.PutResult{Err: shardlog.ErrShardClosed}
+			continue
+		}
+		res[i], added = shardlog.PutResult{ShardID: s.name, Sequence: s.add(g, &records[i], ms)}, true
+	}
+	if !added {
+		l.mu.Unlock() // a group of nothing is never committed
+		return nil, i, nil
+	}
+	g.calls++
+	l.wakeCommitter()
+	l.mu.Unlock()
+	return g, i, nil
+}
+
+// awaitRoom waits, with mu held but not while it waits, until the open group
+// takes more. If there is an error, mu is not held any more.
+func (l *Log) awaitRoom(ctx context.Context) error {
+	if l.stalled.Load() {
+		l.stall(ctx)
+		if ctx.Err() != nil {
+			l.mu.Unlock()
+			return shardlog.ContextError(ctx)
+		}
+	}
+	for l.err == nil && l.open.bytes >= groupBytes {
+		if l.taken == nil {
+			l.taken = make(chan struct{})
+		}
+		taken := l.taken
+		l.mu.Unlock()
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			return shardlog.ContextError(ctx)
+		}
+		l.mu.Lock()
+	}
+	if err := l.err; err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+// add encodes a record into the group's part of the shard, with mu held, and
+// returns its sequence number.
+func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNumber {
+	// Clocks step back; arrivals do not.
+	s.lastMs = max(s.lastMs, ms)
+	counter := s.next
+	s.next++
+	s.lastAssigned = counter
+	size := block.EncodedSize(r)
+	p := s.part
+	if p == nil || p.b.Len() >= blockBytes || (p.b.Len() > 0 && p.b.Len()+size > 2*blockBytes) {
+		if p != nil {
+			s.filled += p.b.Len()
+		}
+		// What came in the last group is the best guess.
+		p = g.newPart(s.log.lastParts)
+		p.shard = s
+		p.b.Init(counter, max(size, min(s.hint-s.filled, blockBytes+size)))
+		s.part = p
+		g.parts = append(g.parts, p)
+	}
+	p.b.Append(r, s.lastMs)
+	p.bytes += int64(r.Size())
+	g.bytes += size
+	return s.sequence(counter, s.lastMs)
+}

@@ -1,0 +1,76 @@
+package logstore
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/shardlog/shardlog"
+)
+
+// publish makes a new view visible and wakes the readers that wait. Only the
+// committer, and recovery before it starts, may call it.
+func (s *Shard) publish(v *view) {
+	s.view.Store(v)
+	s.notify()
+}
+
+func (s *Shard) notify() {
+	// A waiter counts itself before it looks at the view, so either it sees
+	// the new view or it is counted here.
+	if s.waiters.Load() == 0 {
+		return
+	}
+	s.waitMu.Lock()
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
+	s.waitMu.Unlock()
+}
+
+// onChange returns a channel that is closed when a view after now is visible.
+// The caller must have added itself to waiters, and look at the view after.
+func (s *Shard) onChange() <-chan struct{} {
+	s.waitMu.Lock()
+	defer s.waitMu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
+}
+
+// waitFor waits until the shard has a record with the counter or a later one,
+// was closed, or the timer fired, and returns the view of that moment.
+func (s *Shard) waitFor(ctx context.Context, counter uint64, timeout <-chan time.Time) (*view, error) {
+	s.waiters.Add(1)
+	defer s.waiters.Add(-1)
+	for {
+		changed := s.onChange()
+		v := s.view.Load()
+		if v.last >= counter || v.closed {
+			return v, nil
+		}
+		select {
+		case <-changed:
+		case <-timeout:
+			return s.view.Load(), nil
+		case <-ctx.Done():
+			return nil, shardlog.ContextError(ctx)
+		case <-s.log.quit:
+			return nil, shardlog.ErrClosed
+		}
+	}
+}
+
+// untilDue waits for the time of an early position, the end of the shard, or
+// the end of wait, and returns the view of that moment.
+func (s *Shard) untilDue(ctx context.Context, p shardlog.Position, wait time.Duration) (*view, error) {
+	v := s.view.Load()
+	if wait <= 0 || v.closed {
+		return v, nil
+	}
+	t := time.NewTimer(min(wait, time.Until(p.Time())))
+	defer t.Stop()
+	return s.waitFor(ctx, math.MaxUint64, t.C)
+}
