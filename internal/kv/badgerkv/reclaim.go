@@ -155,7 +155,17 @@ func (s *Store) collect(ratio float64) (ok bool, err error) {
 }
 
 // rewrite runs Badger's value log GC on one file.
+//
+// Badger begins by reading the newest version of a memtable that a commit may be
+// writing to, without synchronization (DB.MaxVersion in v4.9.6). It reads one
+// aligned word, and either value will do: the version is the one up to which
+// compaction may drop tombstones during the rewrite, and a lower one keeps more.
+// The race detector cannot know that, so under it no commit runs meanwhile.
 func (s *Store) rewrite(ratio float64) error {
+	if raceDetector {
+		s.txMu.Lock()
+		defer s.txMu.Unlock()
+	}
 	s.gcMu.Lock()
 	defer s.gcMu.Unlock()
 	if s.opts.ValueLogFile < smallFile {
