@@ -115,7 +115,7 @@ func (i *Inventory) Write(dir string) error {
 	fmt.Fprintf(&b, "sum %016x\n", xxhash.Sum64String(b.String()))
 	path := filepath.Join(dir, InventoryName)
 	if err := os.WriteFile(path+".new", []byte(b.String()), 0o644); err != nil {
-		return err
+		return errors.Join(err, os.Remove(path+".new"))
 	}
 	return os.Rename(path+".new", path)
 }

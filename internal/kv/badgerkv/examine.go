@@ -15,9 +15,9 @@ import (
 // is in use.
 func (s *Store) examine() error {
 	dir := s.opts.Dir
-	unlock, err := lockDir(dir)
+	unlock, err := Lock(dir)
 	if err != nil {
-		return fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
+		return err
 	}
 	err = s.examineLocked()
 	return errors.Join(err, unlock())
@@ -29,6 +29,9 @@ func (s *Store) examineLocked() error {
 	case 0, 16, 24, 32:
 	default:
 		return errKey
+	}
+	if o.Restoring {
+		return s.noteState(badgerfile.StateOpening)
 	}
 	report, err := badgerfile.Inspect(o.Dir, o.EncryptionKey, false)
 	if errors.Is(err, badgerfile.ErrKey) {
@@ -84,3 +87,21 @@ func noteState(dir string, state badgerfile.State, sync bool) error {
 	}
 	return inv.Write(dir)
 }
+
+// RestoreMarker is the name of a file that keeps a directory from being opened
+// while a database is restored into it.
+const RestoreMarker = badgerfile.RestoreName
+
+// Lock takes the lock of a directory that an open store holds. It does not wait:
+// the error wraps shardlog.ErrLocked.
+func Lock(dir string) (unlock func() error, err error) {
+	unlock, err = lockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
+	}
+	return unlock, nil
+}
+
+// OwnFile reports whether a store makes files with the name, but for
+// RestoreMarker.
+func OwnFile(name string) bool { return badgerfile.OwnFile(name) }
