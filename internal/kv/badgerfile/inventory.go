@@ -20,6 +20,10 @@ const InventoryName = "SHARDLOG"
 // restored into it.
 const RestoreName = "RESTORING"
 
+// RepairName is the file that stands in a directory while its files are being
+// replaced by repaired ones.
+const RepairName = "REPAIRING"
+
 // State is how a store was left.
 type State string
 

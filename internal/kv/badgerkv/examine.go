@@ -105,3 +105,29 @@ func Lock(dir string) (unlock func() error, err error) {
 // OwnFile reports whether a store makes files with the name, but for
 // RestoreMarker.
 func OwnFile(name string) bool { return badgerfile.OwnFile(name) }
+
+// RepairMarker is the name of a file that keeps a directory from being opened
+// while its files are being replaced.
+const RepairMarker = badgerfile.RepairName
+
+// Files is what Inspect found.
+type Files = badgerfile.Report
+
+// View is what can be read of a directory without Badger.
+type View = badgerfile.View
+
+// Inspect looks at all files of a directory that is locked, without writing to
+// it. The error wraps shardlog.ErrInvalid if the key is wrong.
+func Inspect(dir string, key []byte) (*Files, error) {
+	r, err := badgerfile.Inspect(dir, key, true)
+	if errors.Is(err, badgerfile.ErrKey) {
+		return nil, errKey
+	}
+	return r, err
+}
+
+// OpenView reads what can be read of the files. Keys for which inValues returns
+// true are also searched for in the value log if there is damage.
+func OpenView(f *Files, inValues func(key []byte) bool) (*View, error) {
+	return badgerfile.OpenView(f, inValues)
+}
