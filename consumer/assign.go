@@ -124,6 +124,6 @@ func (r *run) acquired(l ownership) {
 // revoked asks the task of a shard to finish and give it back.
 func (r *run) revoked(id string, epoch uint64) {
 	if d := r.dutyOf(id); d != nil && d.epoch == epoch {
-		d.finish(errHandOff)
+		d.finish(ErrHandOff)
 	}
 }

@@ -30,8 +30,8 @@ type Batch struct {
 	// worker that takes the shard, so a system that remembers the largest one
 	// can refuse writes of a worker that was overtaken.
 	Epoch uint64
-	// ShardEnd is set when nothing follows the batch in its shard. A shard
-	// whose end is found only after its last batch ends without a call.
+	// ShardEnd is set when nothing follows the batch in its shard. The end may
+	// also be found after the last batch; an EndHandler is called in any case.
 	ShardEnd bool
 	// Attempt counts how often the first record has been tried, from 1 on. An
 	// earlier worker's attempts are not known, and halving a batch that failed
@@ -48,6 +48,33 @@ type Batch struct {
 	keyed bool // one of several that are under way in the shard
 	inTx  *checkpoint.Lease
 	seeks int // how many of the shard were carried out before
+}
+
+// After is the position after Records[i], for Checkpoint. It differs from
+// shardlog.After where the record is part of an aggregated one that goes on in
+// the next batch, and for the last record includes what was filtered out behind
+// it. It panics if there is no such record.
+func (b *Batch) After(i int) shardlog.Position {
+	if i == len(b.Records)-1 && b.piece != nil {
+		return b.piece.end
+	}
+	return afterRecord(b.Records, i)
+}
+
+// Leaving returns a channel that is closed when this worker is about to stop
+// working on the shard: in a shutdown, when another worker is to have the shard,
+// when it was lost, and when everything in a closed shard was delivered.
+//
+// With Options.ExplicitCheckpoints the handler should then store what is done:
+// the shard is given back when checkpoints cover what was delivered, at the
+// latest after Options.HandOff or ShutdownTimeout; a closed shard waits until
+// then for its end. Other handlers may ignore it. A batch that a test made by
+// hand has a nil channel.
+func (b *Batch) Leaving() <-chan struct{} {
+	if b.task == nil {
+		return nil
+	}
+	return b.task.leaving
 }
 
 // Prepared is an intention that was stored before it was carried out.
@@ -71,7 +98,7 @@ var errRolledBack = errors.New("the transaction with the checkpoint was not comm
 // The error matches ErrBehind or ErrAhead for a position before the checkpoint
 // or after the batch, ErrLeaseLost when another worker has the shard,
 // shardlog.ErrClosed when the handler has returned already,
-// shardlog.ErrUnsupported with Options.PerKey, and is otherwise the store's or
+// shardlog.ErrUnsupported with Options.PerKey or Lanes, and is otherwise the store's or
 // that of ctx; after checkpoint.ErrUnavailable the call may be repeated. Nothing
 // was stored if there is an error, unless it also matches
 // shardlog.ErrUnknownOutcome: then it may have been.

@@ -20,9 +20,9 @@ func (t *task) newBatch(p *piece, attempt int) *Batch {
 	return b
 }
 
-// handle makes one call of the handler and returns how many records from the
-// first on are done.
-func (t *task) handle(b *Batch) (n int, err error) {
+// call makes a call of the user's handler, for which a shutdown waits, and
+// turns a panic into an error.
+func (t *task) call(f func() error) error {
 	began := time.Now()
 	t.r.update(t.id, func(s *shard) {
 		t.inHandler++
@@ -30,7 +30,7 @@ func (t *task) handle(b *Batch) (n int, err error) {
 			s.stats.InHandlerSince = began
 		}
 	})
-	err = recovered(func() error { return t.r.h.Handle(t.handling, b) })
+	err := recovered(f)
 	t.r.update(t.id, func(s *shard) {
 		t.inHandler--
 		s.stats.HandlerTime += time.Since(began)
@@ -38,6 +38,21 @@ func (t *task) handle(b *Batch) (n int, err error) {
 			s.stats.InHandlerSince = time.Time{}
 		}
 	})
+	return err
+}
+
+// close ends the time in which a batch may store checkpoints, unless they are
+// explicit.
+func (t *task) close(b *Batch) {
+	<-t.lock
+	b.over = true
+	t.free()
+}
+
+// handle makes one call of the handler and returns how many records from the
+// first on are done.
+func (t *task) handle(b *Batch) (n int, err error) {
+	err = t.call(func() error { return t.r.h.Handle(t.handling, b) })
 	<-t.lock // waits for a Batch.Checkpoint that is under way
 	b.over = true
 	n = b.done

@@ -81,6 +81,11 @@ func (c *Consumer) Run(ctx context.Context, h Handler) error {
 	if err != nil {
 		return err
 	}
+	return c.finish(ctx, r)
+}
+
+// finish does the work of r until it ends, in the calling goroutine.
+func (c *Consumer) finish(ctx context.Context, r *run) error {
 	defer close(r.done)
 	defer r.goroutines.Leave(r.goroutines.Enter())
 	unwatch := context.AfterFunc(ctx, func() { r.stop(c.opts.ShutdownTimeout) })

@@ -53,6 +53,9 @@ func (t *task) deliver(p *piece) (done bool, err error) {
 			t.advance(cur.after(n - 1))
 			attempt = 1 // of the record that is the first one now
 		}
+		if errors.Is(err, errNotAcknowledged) {
+			return false, nil
+		}
 		all := n == len(cur.records)
 		size := cur.size
 		if cur.size = 0; !all || size == 0 {
@@ -162,16 +165,16 @@ func (t *task) failed(b *Batch, cur *piece, cause error, all bool) (next, error)
 	return tryLater, nil
 }
 
-// work delivers until the shard ends (a nil error, and the row says so), the
-// reading is stopped (also nil), or an error that ends the task.
-func (t *task) work() error {
+// work delivers until the end of the shard, which it returns, until the reading
+// is stopped, or until an error that ends the task.
+func (t *task) work() (end *chunk, err error) {
 	for t.reading.Err() == nil {
 		if again, err := t.obey(); err != nil || !again {
-			return err
+			return nil, err
 		}
 		if len(t.rest) == 0 {
 			if err := t.nextChunk(); err != nil {
-				return err
+				return nil, err
 			}
 			if t.chunk == nil {
 				continue
@@ -180,7 +183,7 @@ func (t *task) work() error {
 		if len(t.rest) > 0 || t.chunk.idle {
 			done, err := t.deliver(t.batch())
 			if err != nil || !done {
-				return err
+				return nil, err
 			}
 		} else if !t.chunk.none {
 			t.advance(t.chunk.next) // what was filtered out is done
@@ -189,16 +192,16 @@ func (t *task) work() error {
 			continue
 		}
 		if t.chunk.end {
-			return t.end(t.chunk)
+			return t.chunk, nil
 		}
 		t.chunk = nil
 		if t.due() <= 0 {
 			if err := t.save(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // nextChunk waits for something to do. It returns without a chunk when only

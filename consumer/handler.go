@@ -19,6 +19,8 @@ var (
 	ErrLeaseLost = lease.ErrLost
 	// ErrShutdown: the consumer is shutting down and its patience is over.
 	ErrShutdown = errors.New("consumer is shutting down")
+	// ErrHandOff: the shard is handed over to another worker that asks for it.
+	ErrHandOff = errors.New("the shard is handed over")
 	// ErrHandlerStuck: a handler did not return after its context had ended.
 	ErrHandlerStuck = errors.New("handler did not return")
 	// ErrLeaseNotHeld: the consumer does not have the shard at this moment.

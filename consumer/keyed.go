@@ -31,11 +31,14 @@ type keyQueue struct {
 }
 
 // keyed delivers the records of one shard with one call of the handler for each
-// key at a time, and several at a time for the shard. It is used by the
-// goroutine of the task; a call of the handler has a goroutine of its own.
+// key, or each lane of keys, at a time, and several at a time for the shard. It
+// is used by the goroutine of the task; a call of the handler has a goroutine
+// of its own.
 type keyed struct {
 	t       *task
-	items   []*item // all that are not done, and done ones above them
+	calls   int      // how many may be under way
+	lanes   []string // their names with Options.Lanes, else none
+	items   []*item  // all that are not done, and done ones above them
 	bytes   int
 	queues  map[string]*keyQueue
 	ready   []*keyQueue
@@ -58,30 +61,35 @@ type keyResult struct {
 }
 
 // workKeyed is work with Options.PerKey.
-func (t *task) workKeyed() error {
-	k := &keyed{t: t, queues: map[string]*keyQueue{}, waiting: map[*keyQueue]struct{}{}, results: make(chan keyResult)}
+func (t *task) workKeyed() (end *chunk, err error) {
+	k := &keyed{t: t, calls: max(t.r.o.PerKey, t.r.o.Lanes), queues: map[string]*keyQueue{}, waiting: map[*keyQueue]struct{}{}, results: make(chan keyResult)}
+	for i := range t.r.o.Lanes {
+		if t.r.o.Lanes > 1 {
+			k.lanes = append(k.lanes, fmt.Sprintf("lane %d", i))
+		}
+	}
 	defer k.finish()
 	for t.reading.Err() == nil && k.err == nil {
 		t.change = t.r.pauses.changed()
 		if len(k.items) == 0 && k.running == 0 {
 			if again, err := t.obey(); err != nil || !again {
-				return err
+				return nil, err
 			}
 		}
 		k.dispatch()
 		if err := k.wait(); err != nil {
-			return err
+			return nil, err
 		}
 		if len(k.items) == 0 && k.last != nil {
-			return t.end(k.last)
+			return k.last, nil
 		}
 		if t.due() <= 0 {
 			if err := t.save(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	return k.err
+	return nil, k.err
 }
 
 // finish waits for the calls that are under way, which the contexts of the task
@@ -150,9 +158,10 @@ func (k *keyed) add(c *chunk) {
 		it := &item{rec: c.records[i], end: p.after(i), size: c.records[i].Size()}
 		k.items = append(k.items, it)
 		k.bytes += it.size
-		q := k.queues[it.rec.PartitionKey]
+		name := k.queueOf(&it.rec)
+		q := k.queues[name]
 		if q == nil {
-			q = &keyQueue{key: it.rec.PartitionKey, attempt: 1}
+			q = &keyQueue{key: name, attempt: 1}
 			k.queues[q.key] = q
 		}
 		q.items = append(q.items, it)
@@ -170,6 +179,31 @@ func (k *keyed) add(c *chunk) {
 	}
 }
 
+// queueOf names the queue of a record: its key, or with Options.Lanes the lane
+// that the hash of its key selects.
+func (k *keyed) queueOf(rec *shardlog.Record) string {
+	if len(k.lanes) == 0 {
+		return rec.PartitionKey
+	}
+	h := uint32(2166136261) // FNV-1a
+	for _, c := range []byte(rec.PartitionKey) {
+		h = (h ^ uint32(c)) * 16777619
+	}
+	return k.lanes[h%uint32(len(k.lanes))]
+}
+
+// fitting is how many of the first items are no larger together than a batch,
+// at least one.
+func fitting(items []*item, most int) int {
+	size := 0
+	for i, it := range items {
+		if size += it.size; size > most && i > 0 {
+			return i
+		}
+	}
+	return len(items)
+}
+
 // dispatch starts as many calls as there may be.
 func (k *keyed) dispatch() {
 	now := time.Now()
@@ -179,13 +213,14 @@ func (k *keyed) dispatch() {
 			k.ready = append(k.ready, q)
 		}
 	}
-	for k.running < k.t.r.o.PerKey && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.assigner.Valid() {
+	for k.running < k.calls && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.assigner.Valid() {
 		q := k.ready[0]
 		k.ready = k.ready[1:]
 		n := min(len(q.items), k.t.r.o.MaxBatchRecords)
 		if q.limit > 0 {
 			n = min(n, q.limit)
 		}
+		n = fitting(q.items[:n], k.t.r.o.MaxBatchBytes)
 		p := &piece{behind: k.behind, behindRecords: k.records}
 		for _, it := range q.items[:n] {
 			p.records = append(p.records, it.rec)
@@ -207,7 +242,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 	n, err := t.handle(b)
 	res.n, res.err = n, nil
 	t.counted(n, sizeOf(b.Records[:n]), err, false)
-	if err == nil || n == len(b.Records) {
+	if err == nil || n == len(b.Records) || errors.Is(err, errNotAcknowledged) {
 		return
 	}
 	cur := &piece{records: b.Records[n:], end: b.piece.end}

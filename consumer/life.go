@@ -25,10 +25,16 @@ func (t *task) run() {
 	t.r.emit(Event{Kind: EventShardStarted, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
 	t.fetch = t.fetchFrom(t.pos)
 	work := t.work
-	if t.r.o.PerKey > 1 {
+	if t.r.o.PerKey > 1 || t.r.o.Lanes > 1 {
 		work = t.workKeyed
 	}
-	err := work()
+	var err error
+	if t.started = t.startHandler(); t.started {
+		var end *chunk
+		if end, err = work(); end != nil {
+			err = t.end(end)
+		}
+	}
 	t.fetch.stop()
 	err = t.leave(err)
 	exited = false
@@ -44,9 +50,18 @@ func (t *task) leave(err error) error {
 	if cause := context.Cause(t.storing); errors.Is(cause, ErrLeaseLost) {
 		err = cause
 	}
+	if t.started && !t.lease.Row().Ended && !errors.Is(err, ErrLeaseLost) && t.storing.Err() == nil {
+		t.stopHandler(t.stopCause(err))
+		if cause := context.Cause(t.storing); errors.Is(cause, ErrLeaseLost) {
+			err = cause
+		}
+	}
 	<-t.lock // no explicit checkpoint from here on
 	t.over = true
-	t.lock <- struct{}{}
+	if t.lost != nil {
+		err = t.lost
+	}
+	t.free()
 	switch {
 	case errors.Is(err, ErrLeaseLost):
 		t.gaveUp(err)
@@ -60,6 +75,9 @@ func (t *task) leave(err error) error {
 		err = nil
 	}
 	if t.storing.Err() != nil {
+		if t.started {
+			t.loseHandler(context.Cause(t.storing))
+		}
 		return err // closed, and the store is not to be called any more
 	}
 	if err != nil && t.r.o.ParkFailed {
@@ -93,6 +111,20 @@ func (t *task) gaveUp(err error) {
 		}
 	})
 	t.r.emit(Event{Kind: EventLeaseLost, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Err: err})
+	if t.started {
+		t.loseHandler(err)
+	}
+}
+
+// stopCause is why the work on a shard ends that is still this worker's.
+func (t *task) stopCause(err error) error {
+	switch {
+	case err != nil:
+		return err
+	case t.reading.Err() != nil:
+		return context.Cause(t.reading)
+	}
+	return fmt.Errorf("%w: the heartbeat is overdue", ErrLeaseLost)
 }
 
 // park keeps the shard, so that it is known where it stands and no other worker
@@ -111,6 +143,10 @@ func (t *task) park(err error) error {
 
 // end writes that the shard is done, which lets its children start.
 func (t *task) end(c *chunk) error {
+	t.startLeaving()
+	if !t.endHandler(c.children) {
+		return nil
+	}
 	if t.r.o.ExplicitCheckpoints {
 		if err := t.awaitExplicit(); err != nil || t.reading.Err() != nil {
 			return err
@@ -141,11 +177,7 @@ func (t *task) end(c *chunk) error {
 // awaitExplicit waits until the handler has stored that everything was done.
 func (t *task) awaitExplicit() error {
 	for t.reading.Err() == nil {
-		<-t.lock
-		done := compare(t.lease.Row().Checkpoint, t.pos) >= 0 || rank(t.pos) == 0
-		lost := t.lost
-		t.lock <- struct{}{}
-		if done || lost != nil {
+		if covered, lost := t.covers(); covered || lost != nil {
 			t.r.block(t.id, t.epoch, "")
 			return lost
 		}

@@ -88,6 +88,16 @@ type Options struct {
 	// the checkpoint stays below the first record that is not done. Defaults
 	// to 1: whole batches, one after another.
 	PerKey int
+	// Lanes is how many batches of a shard may be under way: each record goes to
+	// one of this many lanes by the hash of its partition key, and each lane has
+	// one call of the handler at a time, with up to a whole batch of records of
+	// any of its keys. A batch that fails is tried again, divided or given up in
+	// its lane alone. The other lanes continue until four batches' worth of
+	// records wait above the first one that is not done; order holds for each
+	// key, and the checkpoint stays below that record. It cannot be combined
+	// with PerKey or ExplicitCheckpoints, and BatchWindow does not apply. At
+	// most 1,000. Defaults to 1: whole batches, one after another.
+	Lanes int
 	// PollWait is how long one read waits for records at the end of a shard.
 	// They are delivered as soon as they are there; the time only bounds how
 	// long a read may be under way. Defaults to 20 s.
@@ -170,7 +180,9 @@ type Options struct {
 	CheckpointEvery time.Duration
 	// ExplicitCheckpoints leaves all checkpoints to the handler, which calls
 	// Batch.Checkpoint, during the call or later. What it has not covered
-	// comes again to the next worker, and a closed shard ends only when its
+	// comes again to the next worker, so before the shard is given back, the
+	// consumer waits until everything delivered is covered, for at most HandOff
+	// or ShutdownTimeout (see Batch.Leaving). A closed shard ends only when its
 	// last record is covered. Defaults to a checkpoint after each batch.
 	ExplicitCheckpoints bool
 	// ShutdownTimeout is how long handlers may go on after the context of Run
@@ -200,6 +212,7 @@ func (o *Options) backoff() backoff.Policy { return backoff.Policy(o.Retry) }
 const (
 	mostBatchRecords = 10_000
 	mostBatchBytes   = 10 << 20
+	maxLanes         = 1000
 	maxPerKey        = 10_000
 	// minLeaseTTL leaves room for several signs of life, and for a pause of
 	// the program between two of them.
@@ -270,6 +283,7 @@ func resolve(src shardlog.Source, opts *Options) (Options, error) {
 	duration("HandOff", &o.HandOff, 30*time.Second)
 	duration("MaxAge", &o.MaxAge, 0)
 	intRange("PerKey", &o.PerKey, 1, maxPerKey)
+	intRange("Lanes", &o.Lanes, 1, maxLanes)
 	o.checkLimits(invalid)
 	if o.Retry.Max > 0 && o.Retry.Max < o.Retry.Initial {
 		invalid("Retry.Max", o.Retry.Max, "Retry.Initial or more")
@@ -309,8 +323,11 @@ func (o *Options) checkLimits(invalid func(field string, value any, limit string
 	if o.DeadLetter != nil && o.Drop {
 		invalid("Drop", o.Drop, "unset when there is a DeadLetter")
 	}
-	if o.PerKey > 1 && o.ExplicitCheckpoints {
-		invalid("ExplicitCheckpoints", o.ExplicitCheckpoints, "unset with PerKey")
+	if (o.PerKey > 1 || o.Lanes > 1) && o.ExplicitCheckpoints {
+		invalid("ExplicitCheckpoints", o.ExplicitCheckpoints, "unset with PerKey and Lanes")
+	}
+	if o.PerKey > 1 && o.Lanes > 1 {
+		invalid("Lanes", o.Lanes, "unset with PerKey")
 	}
 }
 

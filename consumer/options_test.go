@@ -50,10 +50,12 @@ func TestDefaults(t *testing.T) {
 	for field, got := range map[string]any{
 		"Group": o.Group, "MaxBatchRecords": o.MaxBatchRecords, "MaxBatchBytes": o.MaxBatchBytes, "PollWait": o.PollWait,
 		"CheckpointEvery": o.CheckpointEvery, "DiscoverEvery": o.DiscoverEvery, "ShutdownTimeout": o.ShutdownTimeout,
+		"LeaseTTL": o.LeaseTTL, "HandOff": o.HandOff, "PrefetchBytes": o.PrefetchBytes, "PerKey": o.PerKey, "Lanes": o.Lanes,
+		"MaxLeases": time.Duration(o.MaxLeases), "MaxAttempts": time.Duration(o.MaxAttempts), "MaxAge": o.MaxAge, "BatchWindow": o.BatchWindow,
 		"Initial": o.Retry.Initial, "Max": o.Retry.Max,
 	} {
 		want := map[any]string{
-			"default": `"default"`, 1000: "1,000", 1 << 20: "1 MiB", 20 * time.Second: "20 s", time.Duration(0): "0:",
+			"default": `"default"`, 1: "1:", int64(4 << 20): "4 MiB", 1000: "1,000", 1 << 20: "1 MiB", 20 * time.Second: "20 s", time.Duration(0): "0:",
 			10 * time.Second: "10 s", 30 * time.Second: "30 s", 100 * time.Millisecond: "100 ms",
 		}[got]
 		require.NotEmpty(t, want, field)
@@ -107,14 +109,16 @@ func TestEveryFaultIsReportedAtOnce(t *testing.T) {
 
 func TestInvalidOptions(t *testing.T) {
 	for field, o := range map[string]consumer.Options{
-		"Start":           {Start: shardlog.AtTime(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))},
-		"WorkerID":        {WorkerID: "\xff"},
-		"Group":           {Group: strings.Repeat("x", 256)},
-		"MaxBatchRecords": {MaxBatchRecords: -1},
-		"MaxBatchBytes":   {MaxBatchBytes: 10<<20 + 1},
-		"Retry.Initial":   {Retry: consumer.Retry{Initial: -1}},
-		"Retry.Max":       {Retry: consumer.Retry{Max: -1}},
-		"Store":           {Store: (*checkpoint.Memory)(nil)},
+		"Start":               {Start: shardlog.AtTime(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))},
+		"WorkerID":            {WorkerID: "\xff"},
+		"Group":               {Group: strings.Repeat("x", 256)},
+		"MaxBatchRecords":     {MaxBatchRecords: -1},
+		"MaxBatchBytes":       {MaxBatchBytes: 10<<20 + 1},
+		"Lanes":               {Lanes: 2, PerKey: 2},
+		"ExplicitCheckpoints": {Lanes: 2, ExplicitCheckpoints: true},
+		"Retry.Initial":       {Retry: consumer.Retry{Initial: -1}},
+		"Retry.Max":           {Retry: consumer.Retry{Max: -1}},
+		"Store":               {Store: (*checkpoint.Memory)(nil)},
 	} {
 		if field != "Store" {
 			o.Store = newStore()

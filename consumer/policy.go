@@ -34,6 +34,11 @@ func (t *task) poison(b *Batch, cur *piece, cause error, single bool) int {
 	if o.DeadLetter == nil && !o.Drop {
 		return 0
 	}
+	if t.reading.Err() != nil {
+		// The handler may have failed because it was interrupted. The next
+		// worker tries it again.
+		return 0
+	}
 	most := len(cur.records)
 	if single {
 		most = 1

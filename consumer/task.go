@@ -2,7 +2,8 @@ package consumer
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -10,11 +11,8 @@ import (
 	"github.com/shardlog/shardlog/internal/kpl"
 )
 
-// errHandOff ends the reading of a shard that another worker asks for.
-var errHandOff = errors.New("the shard is handed over")
-
 // errGone ends a task whose shard the source does not have any more.
-var errGone = errors.New("shard is gone")
+var errGone = fmt.Errorf("%w: the stream does not have the shard any more", shardlog.ErrNotFound)
 
 // task works on one shard in one epoch, in a goroutine of its own, until the
 // shard ends or is lost or given back.
@@ -45,14 +43,19 @@ type task struct {
 	seeks int               // how many were carried out
 	moved chan struct{}     // has a token when an explicit checkpoint was stored
 
-	parked bool // the shard is kept although the work has ended
+	started bool // StartShard has returned nil
+	parked  bool // the shard is kept although the work has ended
+
+	// leaving is closed when the work is about to end, for Batch.Leaving.
+	leaving     chan struct{}
+	leavingOnce sync.Once
 }
 
 func newTask(r *run, l ownership) *task {
 	t := &task{
 		duty: &duty{id: l.Shard().ID, epoch: l.Epoch(), storing: l.Context()}, r: r, lease: l, info: l.Shard(),
 		pos: l.Row().Checkpoint, saved: time.Now(),
-		lock: make(chan struct{}, 1), moved: make(chan struct{}, 1),
+		lock: make(chan struct{}, 1), moved: make(chan struct{}, 1), leaving: make(chan struct{}),
 	}
 	var stopHandling context.CancelCauseFunc
 	t.reading, t.stopReading = context.WithCancelCause(r.reading)
@@ -63,7 +66,19 @@ func newTask(r *run, l ownership) *task {
 	}
 	t.lock <- struct{}{}
 	t.finish = t.stopReading
+	context.AfterFunc(t.reading, t.startLeaving)
 	return t
+}
+
+// startLeaving lets handlers know that the work is about to end.
+func (t *task) startLeaving() { t.leavingOnce.Do(func() { close(t.leaving) }) }
+
+// covers reports whether explicit checkpoints cover everything that was
+// delivered, or the error with which one of them found the shard lost.
+func (t *task) covers() (covered bool, lost error) {
+	<-t.lock
+	defer t.free()
+	return compare(t.lease.Row().Checkpoint, t.pos) >= 0 || rank(t.pos) == 0, t.lost
 }
 
 // advance notes that everything before pos is done.

@@ -222,3 +222,18 @@ func TestShutdownThatReturnsEarlySaysWhatIsInDoubt(t *testing.T) {
 		assert.Equal(t, []string{"late"}, sink.names())
 	})
 }
+
+func TestShutdownThatReturnsEarlyDuringACallback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newProducer(t, &fakeSink{}, nil)
+		require.NoError(t, p.PutAsync(t.Context(), rec("k", "a"), func(producer.Result, error) { time.Sleep(time.Minute) }))
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := p.Shutdown(ctx)
+		require.NotErrorIs(t, err, shardlog.ErrUnknownOutcome)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.EqualError(t, err, "shardlog: shutdown: every record has its result, but callbacks or requests have not returned: context deadline exceeded")
+		require.NoError(t, p.Shutdown(t.Context()), "waits for the callback")
+		requireNoGoroutines(t)
+	})
+}

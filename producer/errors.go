@@ -50,7 +50,8 @@ func (e *BatchError) Unwrap() []error {
 // shardlog.ErrUnknownOutcome.
 type IncompleteError struct {
 	// Left is how many records are not known to be stored. Each got a result
-	// that says whether it may be.
+	// that says whether it may be. 0 means that only callbacks, or requests that
+	// nobody waits for any more, have not returned.
 	Left int
 	// InDoubt is how many of these may be stored, or may be later: they were
 	// in a request whose outcome is not known. The others never will be.
@@ -61,6 +62,9 @@ type IncompleteError struct {
 
 // Error describes e in one line.
 func (e *IncompleteError) Error() string {
+	if e.Left == 0 {
+		return fmt.Sprintf("shardlog: shutdown: every record has its result, but callbacks or requests have not returned: %v", e.Err)
+	}
 	return fmt.Sprintf("shardlog: shutdown: %d records are not known to be stored, %d of them may be: %v", e.Left, e.InDoubt, e.Err)
 }
 

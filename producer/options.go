@@ -10,12 +10,16 @@ import (
 // default.
 type Options struct {
 	// MaxBatchRecords is the largest number of records in a request, at most
-	// 10,000. More than the default can pay for a sink in the same process.
-	// Defaults to 500, shardlog.MaxRequestRecords, which is what Kinesis takes.
+	// 10,000, and at most what the sink takes where that is known
+	// (Capabilities.MaxRequestRecords). More than the default can pay for a sink
+	// in the same process. Defaults to 500, shardlog.MaxRequestRecords, which is
+	// what Kinesis takes, or to what the sink takes if that is less.
 	MaxBatchRecords int
 	// MaxBatchBytes bounds the sizes of a request's records together, in
-	// bytes, at most 64 MiB. Defaults to 10 MiB, shardlog.MaxRequestBytes, which
-	// is what Kinesis takes.
+	// bytes, at most 64 MiB, and at most what the sink takes where that is known
+	// (Capabilities.MaxRequestBytes). Defaults to 10 MiB,
+	// shardlog.MaxRequestBytes, which is what Kinesis takes, or to what the sink
+	// takes if that is less.
 	MaxBatchBytes int
 	// MaxInFlight is how many requests may be at the sink at a time, at most
 	// 1,024. Records of one partition key are never in two of them, and a
@@ -39,9 +43,9 @@ type Options struct {
 	// full. Defaults to Block.
 	WhenFull WhenFull
 	// MaxRecordSize is the largest record that is accepted, in bytes of data, key
-	// and headers, at most shardlog.MaxRecordSize, MaxBatchBytes and
-	// BufferBytes. A stream may have a smaller limit of its own. Defaults to
-	// shardlog.MaxRecordSize, or the smallest of the three.
+	// and headers, at most shardlog.MaxRecordSize, MaxBatchBytes, BufferBytes and
+	// what the sink takes where that is known (Capabilities.MaxRecord). Defaults to the
+	// smallest of these.
 	MaxRecordSize int
 	// BorrowData saves the copy of each record's Data and Headers. Then they
 	// must not change until the record has its result, and never again if that
@@ -71,15 +75,15 @@ type Options struct {
 	// Aggregation packs several records into one stored record. Defaults to
 	// none.
 	Aggregation Aggregation
-	// ShardRate bounds what is sent to each shard in a second. It relies on a
-	// sink that places a partition key as Kinesis does, by its MD5. Defaults to
-	// no bound.
+	// ShardRate bounds what is sent to each shard in a second. It needs a sink
+	// with Capabilities.KeyRanges, because the producer predicts each record's
+	// shard. Defaults to no bound.
 	ShardRate ShardRate
 	// Keyless accepts records without a partition key, and spreads them over
 	// the shards: 64 KiB go to one, then as many to another one, so that they
 	// gather to large requests and aggregates. Such a record is stored with a
-	// made-up key and an explicit hash key. It keeps no order. Defaults to
-	// refusing such records.
+	// made-up key and an explicit hash key. It keeps no order. It needs a sink
+	// with Capabilities.KeyRanges. Defaults to refusing such records.
 	Keyless bool
 
 	// ID is an identity, 1 to 256 bytes of UTF-8. With one, a record is stored
@@ -114,8 +118,8 @@ type Options struct {
 
 // Aggregation is the packing of several records into one stored record, in the
 // format of the Kinesis Producer Library (KPL). The records of an aggregate are
-// for one shard by the sink's own list of shards, so it needs a sink that lists
-// them; while they are not known, records go alone. So do records that do not
+// for one shard by the sink's own list of shards, so it needs a sink with
+// Capabilities.KeyRanges; while the shards are not known, records go alone. So do records that do not
 // fit, those with a DedupID, and one that is the only one. Everything is sent
 // with an explicit hash key, as by KPL, and that decides on which shard it is.
 //

@@ -20,6 +20,10 @@ type service struct {
 	streams registry
 	// accounts is held while the settings of an account are changed.
 	accounts sync.Mutex
+	// growth is held from the check of the shard limit until the shards are
+	// there, so that requests at the same time do not pass it together. It is
+	// locked after a stream's control.
+	growth sync.Mutex
 }
 
 // call is one request. Stream and scope are filled in as they become known.

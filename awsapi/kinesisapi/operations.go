@@ -30,7 +30,14 @@ type table map[string]*awswire.Operation
 
 // add adds an operation that runs with the call of Kinesis.
 func (t table) add(name string, rate *awswire.Rate, run func(*call) error, input *awswire.Shape) *awswire.Operation {
-	op := &awswire.Operation{Name: name, Input: input, Rate: rate, Run: func(c *awswire.Call) error { return run(c.Session.(*call)) }}
+	op := &awswire.Operation{Name: name, Input: input, Rate: rate, Run: func(w *awswire.Call) error {
+		c := w.Session.(*call)
+		err := run(c)
+		if c.put != nil {
+			c.put.releaseArena() // now, and not when a slow client has its answer
+		}
+		return err
+	}}
 	t[name] = op
 	return op
 }

@@ -224,6 +224,8 @@ func splitShard(c *call) error {
 		return err
 	}
 	sh, err := findOpenShard(c, all, id)
+	c.svc.growth.Lock()
+	defer c.svc.growth.Unlock()
 	if err == nil {
 		err = checkShardLimit(c, 1)
 	}
@@ -334,6 +336,8 @@ func updateShardCount(c *call) error {
 		return awswire.Errorf(codeLimit, "UpdateShardCount cannot scale a stream over %d shards.", stream.MaxShards)
 	}
 	if target > current {
+		c.svc.growth.Lock()
+		defer c.svc.growth.Unlock()
 		if err := checkShardLimit(c, target-current); err != nil {
 			return err
 		}

@@ -43,6 +43,8 @@ func createStream(c *call) error {
 		}
 		return err
 	}
+	c.svc.growth.Lock()
+	defer c.svc.growth.Unlock()
 	if err := checkShardLimit(c, shards); err != nil {
 		return err
 	}
@@ -71,7 +73,7 @@ func countOpenShards(c *call) (n, onDemand int, err error) {
 	return n, onDemand, err
 }
 
-// checkShardLimit refuses more shards than the account may have.
+// checkShardLimit refuses more shards than the account may have; growth is held.
 func checkShardLimit(c *call, more int) error {
 	have, _, err := countOpenShards(c)
 	if err != nil || have+more <= c.svc.opts.ShardLimit {

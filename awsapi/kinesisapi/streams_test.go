@@ -3,6 +3,8 @@ package kinesisapi
 import (
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -364,4 +366,25 @@ func TestRetention(t *testing.T) {
 	require.NoError(t, err)
 	sum = e.ok("DescribeStreamSummary", obj{"StreamName": "forever"})["StreamDescriptionSummary"].(obj)
 	require.EqualValues(t, 8760, sum["RetentionPeriodHours"])
+}
+
+// Requests at the same time do not pass the shard limit together.
+func TestShardLimitAtTheSameTime(t *testing.T) {
+	for range 10 {
+		e := newEndpoint(t, &Options{ShardLimit: 3})
+		var wg sync.WaitGroup
+		begin, created := make(chan struct{}), atomic.Int64{}
+		for i := range 8 {
+			wg.Go(func() {
+				<-begin
+				body := fmt.Sprintf(`{"StreamName":"s%d","ShardCount":1}`, i)
+				if e.do(newRequest("CreateStream", typeJSON, []byte(body))).Code == 200 {
+					created.Add(1)
+				}
+			})
+		}
+		close(begin)
+		wg.Wait()
+		require.EqualValues(t, 3, created.Load())
+	}
 }

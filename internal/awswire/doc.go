@@ -18,4 +18,8 @@
 //     form or over headers and path is decoded and validated as any other;
 //   - the answer: an Encoder follows a walk over the answer, and its Format
 //     says how it is written. XML is another Format.
+//
+// Both also come with methods other than POST, which Call.Preflight refuses
+// today, and the query protocol has error codes of its own, for which Error
+// would get a member: JSON clients of such services read it from a header.
 package awswire

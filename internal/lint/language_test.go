@@ -67,9 +67,6 @@ var bannedTurns = []turn{
 var awaitsLanguage = []string{
 	"consumer/",
 	"examples/",
-	"internal/block/",
-	"internal/kv/",
-	"internal/logstore/",
 }
 
 func awaits(path string) bool {
