@@ -19,7 +19,7 @@ import (
 
 // RepairReport is the result of Repair.
 type RepairReport struct {
-	// Before is what Check says of the database as it was. Its findings tell
+	// Before is what Check says of the database as it was. Its findings are
 	// what is lost. It is nil if the repair was begun by an earlier call.
 	Before *CheckReport
 	// Kept is how many keys were kept.
