@@ -66,7 +66,6 @@ var bannedTurns = []turn{
 // It only gets shorter.
 var awaitsLanguage = []string{
 	"consumer/",
-	"examples/",
 }
 
 func awaits(path string) bool {

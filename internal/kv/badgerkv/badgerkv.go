@@ -7,6 +7,7 @@
 package badgerkv
 
 import (
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -31,6 +32,7 @@ const (
 type Store struct {
 	db     *badger.DB
 	opts   Options
+	dir    os.FileInfo // of the directory, which may be removed while it is in use
 	log    *badgerLog
 	space  *spaceGuard
 	gc     gcState

@@ -26,7 +26,10 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	o.Dir = dir
-	s := &Store{opts: o, pins: map[uint64]int{}, log: &badgerLog{log: o.Logger}, syncFile: syncFile}
+	s := &Store{opts: o, pins: map[uint64]int{}, log: newBadgerLog(o.Logger), syncFile: syncFile}
+	if s.dir, err = os.Stat(dir); err != nil {
+		return nil, err
+	}
 	s.space = newSpaceGuard(o)
 	// A disk with too little room for records can still be opened, to remove
 	// some.
@@ -139,28 +142,6 @@ func openBadger(bo badger.Options) (db *badger.DB, err error) {
 		return nil, fmt.Errorf("%w: %s", shardlog.ErrLocked, bo.Dir)
 	}
 	return nil, keyError(err)
-}
-
-// Close implements kv.Store. It reports a failed sync, also an earlier one.
-func (s *Store) Close() error {
-	if s.closed.Swap(true) {
-		return nil
-	}
-	s.pager.close()
-	s.syncMu.Lock()
-	defer s.syncMu.Unlock()
-	s.txMu.Lock()
-	defer s.txMu.Unlock()
-	s.mapMu.Lock()
-	defer s.mapMu.Unlock()
-	err := errors.Join(s.noteState(badgerfile.StateClosing), s.db.Close())
-	if err == nil {
-		err = s.log.failure()
-	}
-	if err == nil {
-		err = s.noteState(badgerfile.StateClean)
-	}
-	return err
 }
 
 // RotateKey re-encrypts the data keys of a closed store under a new master
