@@ -67,24 +67,24 @@ func OpenFile(dir string, opts *FileOptions) (*File, error) {
 // folder is where the rows of a group, or of a stream in it, are. Names are
 // hashed: they may have any character and be longer than a file name.
 func (s *File) folder(group string, stream ...string) string {
-	path := filepath.Join(s.dir, hashed(group))
+	path := filepath.Join(s.dir, hashName(group))
 	for _, st := range stream {
-		path = filepath.Join(path, hashed(st))
+		path = filepath.Join(path, hashName(st))
 	}
 	return path
 }
 
-func hashed(name string) string {
+func hashName(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return hex.EncodeToString(sum[:16])
 }
 
 func (s *File) path(k Key) string {
-	return filepath.Join(s.folder(k.Group, k.Stream), hashed(k.Shard)+".row")
+	return filepath.Join(s.folder(k.Group, k.Stream), hashName(k.Shard)+".row")
 }
 
-// locked calls f while no other process or goroutine is in it.
-func (s *File) locked(ctx context.Context, f func() error) error {
+// withLock calls f while no other process or goroutine is in it.
+func (s *File) withLock(ctx context.Context, f func() error) error {
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
@@ -183,7 +183,7 @@ func syncDir(name string) error {
 func (s *File) write(ctx context.Context, op string, k Key, decide func(StoredRow) ([]byte, error)) error {
 	err := firstError(ctx, k.Validate)
 	if err == nil {
-		err = s.locked(ctx, func() error {
+		err = s.withLock(ctx, func() error {
 			path := s.path(k)
 			r, err := s.read(path)
 			if err != nil {

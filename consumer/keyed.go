@@ -325,10 +325,15 @@ func (k *keyed) recordResult(r keyResult) {
 
 // advanceDone moves the checkpoint up to the first record that is not done.
 func (k *keyed) advanceDone() {
-	for len(k.items) > 0 && k.items[0].done {
-		k.bytes -= k.items[0].size
-		k.t.advance(k.items[0].end)
-		k.items[0] = nil
-		k.items = k.items[1:]
+	var end shardlog.Position
+	n := 0
+	for ; n < len(k.items) && k.items[n].done; n++ {
+		k.bytes -= k.items[n].size
+		end = k.items[n].end
+		k.items[n] = nil
+	}
+	if n > 0 {
+		k.items = k.items[n:]
+		k.t.advance(end) // once, because it takes a lock
 	}
 }

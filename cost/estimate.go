@@ -23,8 +23,8 @@ type Options struct {
 	Headroom float64
 	// Shards is how many there are. Defaults to as many as are needed.
 	Shards int
-	// Readers read everything, sharing the throughput of the shards; FanOut
-	// consumers have enhanced fan-out. Each defaults to none; at most 1,000.
+	// Readers read everything and share the throughput of the shards; FanOut
+	// consumers have a throughput of their own each (enhanced fan-out). Each defaults to none; at most 1,000.
 	Readers, FanOut int
 	// RetentionHours is how long records are kept, 24 to 8760. Defaults to 24.
 	RetentionHours int
@@ -41,7 +41,7 @@ type Estimate struct {
 	Pattern Pattern `json:"pattern"`
 	// Need says how many shards it takes.
 	Need Need `json:"need"`
-	// Plans are ways to run it, dearest and cheapest in no order.
+	// Plans are ways to run it, in no order of price.
 	Plans []Plan `json:"plans"`
 	// Notes are what to know before relying on it.
 	Notes []string `json:"notes"`

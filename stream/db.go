@@ -9,13 +9,8 @@ package stream
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"sort"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,35 +44,6 @@ type DB struct {
 	wg   sync.WaitGroup
 }
 
-// Open opens the database in dir, or creates one. One DB has a directory at a
-// time: a second gets shardlog.ErrLocked, also in the same process. Opts may
-// be nil. Open blocks until the database was recovered, which takes about a
-// second per some million stored blocks; it also reads the records within a
-// Config.DedupWindow.
-//
-// The files are looked at before anything is written. Damaged ones are refused
-// with a *shardlog.DamageError for each; damage in stored records is reported
-// when they are read. After an end without Close sequence numbers continue far
-// above those that were given out.
-//
-// Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
-// ErrNoSpace, or are those of the file system.
-func Open(dir string, opts *Options) (*DB, error) {
-	o, err := opts.withDefaults(dir)
-	if err != nil {
-		return nil, &shardlog.Error{Op: "open", Err: err}
-	}
-	store, err := openStore(dir, o)
-	if err != nil {
-		return nil, &shardlog.Error{Op: "open", Err: err}
-	}
-	db, err := openOn(store, o)
-	if err != nil {
-		return nil, &shardlog.Error{Op: "open", Err: errors.Join(err, store.Close())}
-	}
-	return db, nil
-}
-
 func openStore(dir string, o Options) (kv.Store, error) {
 	if o.InMemory {
 		return kv.NewMemory(), nil
@@ -85,136 +51,6 @@ func openStore(dir string, o Options) (kv.Store, error) {
 	return badgerkv.Open(badgerkv.Options{
 		Dir: dir, SyncWrites: o.Durability == SyncAlways, ValueLogFile: o.ValueLogFileBytes,
 		EncryptionKey: o.EncryptionKey, MinFree: o.MinFreeBytes, Logger: o.Logger,
-	})
-}
-
-// openOn opens a database on a store, which it owns unless it fails.
-func openOn(store kv.Store, o Options) (*DB, error) {
-	db := &DB{
-		opts: o, streams: map[string]*Stream{},
-		manage: make(chan struct{}, 1), wake: make(chan struct{}, 1), quit: make(chan struct{}),
-	}
-	meta, err := readMeta(store)
-	if err != nil {
-		return nil, err
-	}
-	if meta.fresh {
-		var b kv.Batch
-		b.Set(keyFormat, strconv.AppendInt(nil, formatVersion, 10))
-		b.Set(keyNext, []byte("1"))
-		b.Set(keyState, []byte(stateOpen+o.Durability.String()))
-		b.Small = true
-		if err := store.Commit(&b); err != nil {
-			return nil, err
-		}
-	}
-	if err := db.load(store, meta); err != nil {
-		return nil, err
-	}
-	db.wg.Add(1)
-	go db.janitor()
-	return db, nil
-}
-
-// load starts the log with the streams that were stored.
-func (db *DB) load(store kv.Store, meta *stored) error {
-	byID := map[uint32]*Stream{}
-	for id, sm := range meta.streams {
-		if !sm.Deleting {
-			byID[id] = newStream(db, id, *sm)
-		}
-	}
-	var configs []logstore.Config
-	var stale [][]byte
-	for id, sm := range meta.shards {
-		st := byID[id.Stream]
-		if st == nil {
-			stale = append(stale, shardKey(id)) // its stream was being created or deleted
-			continue
-		}
-		configs = append(configs, st.shardConfig(id, sm))
-	}
-	for id, sm := range meta.streams {
-		if sm.Deleting {
-			stale = append(stale, streamKey(id))
-		}
-	}
-	var err error
-	db.log, err = logstore.Open(store, logstore.Options{
-		SyncEvery: db.syncEvery(), TailBytes: db.opts.TailBytes, CacheBytes: db.opts.CacheBytes,
-		Logger: db.opts.Logger, Wake: db.wakeJanitor,
-	}, configs, meta.recovery())
-	if err != nil {
-		return err
-	}
-	if err := db.keepFloors(meta); err != nil {
-		return errors.Join(err, db.log.Close())
-	}
-	shards := map[uint32][]*streamShard{}
-	for _, c := range configs {
-		st := byID[c.ID.Stream]
-		shards[c.ID.Stream] = append(shards[c.ID.Stream], st.newShard(db.log.Shard(c.ID), *meta.shards[c.ID]))
-	}
-	for id, st := range byID {
-		st.begin(newRoutes(shards[id]))
-		if err := st.routes.Load().check(); err != nil {
-			return errors.Join(fmt.Errorf("%w: stream %q: %v", shardlog.ErrCorrupt, st.name, err), db.log.Close())
-		}
-		if err := st.loadIDs(); err != nil {
-			return errors.Join(err, db.log.Close())
-		}
-		db.streams[st.name] = st
-	}
-	more, err := db.loadProducers(byID)
-	if err == nil {
-		err = db.deleteKeys(context.Background(), append(stale, more...))
-	}
-	if err == nil {
-		err = db.mark(stateOpen + db.opts.Durability.String())
-	}
-	if err != nil {
-		return errors.Join(err, db.log.Close())
-	}
-	return nil
-}
-
-// keepFloors stores which numbers must not be used again because records that
-// had them may be lost. Until that is on disk the database stays marked as one
-// that was not closed, so that the next Open looks again.
-func (db *DB) keepFloors(meta *stored) error {
-	var ids []logstore.ID
-	for id, sm := range meta.shards {
-		s := db.log.Shard(id)
-		if s == nil {
-			continue
-		}
-		if floor, skipped := s.Floor(); skipped && floor > sm.Floor {
-			sm.Floor = floor
-			ids = append(ids, id)
-		}
-	}
-	for part := range slices.Chunk(ids, shardsPerChange) {
-		err := db.log.Do(context.Background(), func(tx *logstore.Tx) error {
-			for _, id := range part {
-				tx.Set(shardKey(id), mustJSON(meta.shards[id]))
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	return db.log.Sync()
-}
-
-// mark stores the state of the database: open, or closed in order.
-func (db *DB) mark(state string) error {
-	return db.log.Do(context.Background(), func(tx *logstore.Tx) error {
-		tx.Set(keyState, []byte(state))
-		return nil
 	})
 }
 
@@ -258,40 +94,6 @@ func (db *DB) deleteKeys(ctx context.Context, keys [][]byte) error {
 		keys = keys[n:]
 	}
 	return nil
-}
-
-// Close stores what has been accepted, ends all waiting calls with
-// shardlog.ErrClosed and releases the directory. It blocks until that is done;
-// it is idempotent, and later calls return nil.
-func (db *DB) Close() error {
-	var err error
-	db.close.Do(func() {
-		db.closed.Store(true)
-		close(db.quit)
-		db.wg.Wait()
-		if err = db.log.CloseWith(db.leave); err != nil {
-			err = &shardlog.Error{Op: "close", Err: err}
-		}
-	})
-	return err
-}
-
-// leave marks the database as closed in order, once nothing writes to it any more
-// and everything is on disk, whatever the Durability.
-func (db *DB) leave(store kv.Store) error {
-	b := kv.Batch{Small: true}
-	b.Set(keyState, []byte(stateClean))
-	err := store.Sync()
-	if err == nil {
-		err = store.Commit(&b)
-	}
-	if err == nil && db.opts.Durability != SyncAlways {
-		err = store.Sync()
-	}
-	if errors.Is(err, shardlog.ErrNoSpace) {
-		return nil // without the mark the next Open only checks more
-	}
-	return err
 }
 
 // Sync returns when everything acknowledged before is on disk, whatever the
@@ -345,103 +147,11 @@ func (db *DB) lockStreams(ctx context.Context) error {
 
 func (db *DB) unlockStreams() { <-db.manage }
 
-// Create creates a stream. The name is 1 to 128 letters, digits, "_", "." and
-// "-". Errors match shardlog.ErrInvalid, with all faults of cfg, or ErrExists;
-// see Ensure for a program that is run again.
-func (db *DB) Create(ctx context.Context, name string, cfg Config) (*Stream, error) {
-	fail := func(err error) (*Stream, error) {
-		return nil, &shardlog.Error{Op: "create", Stream: name, Err: err}
-	}
-	if err := db.enter(ctx, "create", name); err != nil {
-		return nil, err
-	}
-	cfg, err := cfg.withDefaults(db.largestRecord())
-	if err = errors.Join(checkName(name), err); err != nil {
-		return fail(err)
-	}
-	if err := db.lockStreams(ctx); err != nil {
-		return fail(err)
-	}
-	defer db.unlockStreams()
-	if db.lookUp(name) != nil {
-		return fail(shardlog.ErrExists)
-	}
-	st, err := db.createLocked(ctx, name, cfg)
-	if err != nil {
-		return fail(err)
-	}
-	return st, nil
-}
-
 // lookUp returns the stream with the name, or nil.
 func (db *DB) lookUp(name string) *Stream {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	return db.streams[name]
-}
-
-// createLocked stores a stream that is not there and makes it visible, with
-// manage held. It does not respect ctx: half a stream is none.
-func (db *DB) createLocked(ctx context.Context, name string, cfg Config) (*Stream, error) {
-	st, err := db.create(context.WithoutCancel(ctx), name, cfg)
-	if err != nil {
-		return nil, err
-	}
-	db.mu.Lock()
-	db.streams[name] = st
-	db.mu.Unlock()
-	db.wakeJanitor() // its records may expire before those of all other streams
-	return st, nil
-}
-
-// create stores a stream. Its shards come first and the stream last, so that
-// one that was interrupted is no stream.
-func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, error) {
-	now := time.Now()
-	id, err := db.nextStream(ctx)
-	if err != nil {
-		return nil, err
-	}
-	st := newStream(db, id, streamMeta{
-		Name: name, Created: now.UnixMilli(), Retention: cfg.Retention, RetentionBytes: cfg.RetentionBytes,
-		MaxRecordSize: cfg.MaxRecordSize, Compression: cfg.Compression, Hash: cfg.Hash, Limits: cfg.Limits, DedupWindow: cfg.DedupWindow, Tags: cfg.Tags,
-		Attributes: cfg.Attributes,
-	})
-	metas := st.firstShards(cfg.Shards, now)
-	var shards []*streamShard
-	for from := 0; from < len(metas); from += shardsPerChange {
-		step := metas[from:min(from+shardsPerChange, len(metas))]
-		created, err := db.log.Change(ctx, st.describeChange(uint32(from), step, nil, nil))
-		if err != nil {
-			return nil, err
-		}
-		for i, s := range created {
-			shards = append(shards, st.newShard(s, step[i]))
-		}
-	}
-	st.begin(newRoutes(shards))
-	return st, db.log.Do(ctx, func(tx *logstore.Tx) error {
-		tx.Set(streamKey(id), mustJSON(st.meta.Load()))
-		return nil
-	})
-}
-
-// nextStream takes a stream number, which is never used again.
-func (db *DB) nextStream(ctx context.Context) (id uint32, err error) {
-	err = db.log.Do(ctx, func(tx *logstore.Tx) error {
-		v, err := tx.Get(keyNext)
-		if err != nil {
-			return err
-		}
-		n, err := strconv.ParseUint(string(v), 10, 32)
-		if err != nil {
-			return fmt.Errorf("%w: next stream number %q", shardlog.ErrCorrupt, v)
-		}
-		id = uint32(n)
-		tx.Set(keyNext, strconv.AppendUint(nil, n+1, 10))
-		return nil
-	})
-	return id, err
 }
 
 // Stream returns the stream with the name; the error matches
@@ -476,62 +186,15 @@ func (db *DB) list() []*Stream {
 	return all
 }
 
-// Delete removes a stream with all its records, permanently. Calls on it get
-// shardlog.ErrNotFound from then on. It blocks until the records are removed.
-//
-// The error matches shardlog.ErrNotFound if there is no such stream. If it
-// matches shardlog.ErrUnknownOutcome, because ctx ended or the storage failed
-// after the deletion was stored, the stream is deleted, and its space is
-// reclaimed when the database is opened again. After any other error nothing was
-// changed.
-func (db *DB) Delete(ctx context.Context, name string) error {
-	fail := func(err error) error { return &shardlog.Error{Op: "delete", Stream: name, Err: err} }
-	if err := db.enter(ctx, "delete", name); err != nil {
-		return err
+func (db *DB) wakeJanitor() {
+	select {
+	case db.wake <- struct{}{}:
+	default:
 	}
-	if err := db.lockStreams(ctx); err != nil {
-		return fail(err)
-	}
-	defer db.unlockStreams()
-	st := db.lookUp(name)
-	if st == nil {
-		return fail(shardlog.ErrNotFound)
-	}
-	if err := st.delete(ctx); err != nil {
-		return fail(err)
-	}
-	return nil
 }
 
-// RotateEncryptionKey replaces the encryption key of a closed database; a nil
-// old key encrypts one that was not, a nil new one stops encrypting. It
-// rewrites the registry of data keys, not the data: files written before keep
-// the data key, or the lack of one, that they have, until retention or
-// reclaiming rewrites them. The error matches shardlog.ErrInvalid if old is
-// not the key.
-func RotateEncryptionKey(dir string, oldKey, newKey []byte) error {
-	if _, err := os.Stat(dir); err != nil {
-		return &shardlog.Error{Op: "rotate encryption key", Err: err}
+func (db *DB) warn(msg string, err error) {
+	if db.opts.Logger != nil && !errors.Is(err, shardlog.ErrClosed) {
+		db.opts.Logger.Warn("shardlog: "+msg, "error", err)
 	}
-	switch len(newKey) {
-	case 0, 16, 24, 32:
-	default:
-		return &shardlog.Error{Op: "rotate encryption key", Err: &shardlog.InvalidError{
-			Field: "newKey", Value: fmt.Sprintf("of %d bytes", len(newKey)), Limit: "16, 24 or 32 bytes"}}
-	}
-	if _, err := os.Stat(filepath.Join(dir, "KEYREGISTRY")); err != nil {
-		return &shardlog.Error{Op: "rotate encryption key", Err: fmt.Errorf("%w: no database: %v", shardlog.ErrNotFound, err)}
-	}
-	// Opening it shows that the key is right and that nobody else has it open.
-	store, err := badgerkv.Open(badgerkv.Options{Dir: dir, SyncWrites: true, ValueLogFile: 64 << 20, EncryptionKey: oldKey})
-	if err == nil {
-		err = store.Close()
-	}
-	if err != nil {
-		return &shardlog.Error{Op: "rotate encryption key", Err: err}
-	}
-	if err := badgerkv.RotateKey(dir, oldKey, newKey); err != nil {
-		return &shardlog.Error{Op: "rotate encryption key", Err: err}
-	}
-	return nil
 }

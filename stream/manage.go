@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"time"
 
@@ -115,6 +116,18 @@ func (st *Stream) RemoveTags(ctx context.Context, keys ...string) error {
 		for _, k := range keys {
 			delete(m.Tags, k)
 		}
+		return nil
+	})
+}
+
+// SetMaxRecordSize changes the record limit, in bytes, as in
+// Config.MaxRecordSize. Records that are stored stay as they are.
+func (st *Stream) SetMaxRecordSize(ctx context.Context, bytes int) error {
+	return st.update(ctx, "set max record size", func(m *streamMeta) error {
+		if largest := st.db.largestRecord(); bytes < 1 || bytes > largest {
+			return &shardlog.InvalidError{Field: "MaxRecordSize", Value: bytes, Limit: fmt.Sprintf("1 to %d", largest)}
+		}
+		m.MaxRecordSize = bytes
 		return nil
 	})
 }

@@ -21,14 +21,6 @@ const (
 	MaxProducers = once.MaxIdentities
 )
 
-// maxNumbers is how far above Done the number of a record may be.
-func (db *DB) maxNumbers() uint64 {
-	if db.opts.InMemory {
-		return once.MaxNumbers
-	}
-	return once.NumbersIn(db.opts.ValueLogFileBytes)
-}
-
 // onceStream is what package once has to know of the stream.
 func (st *Stream) onceStream() *once.Stream {
 	return &once.Stream{
@@ -45,32 +37,6 @@ func (st *Stream) lost(n shardlog.SequenceNumber) bool {
 	counter, _ := n.Counter()
 	sh := st.routes.Load().find(shardlog.ShardID(index))
 	return sh != nil && sh.s.Lost(counter)
-}
-
-// loadProducers reads which identities there are, but not their numbers, and
-// returns the keys of streams that do not exist any more.
-func (db *DB) loadProducers(byID map[uint32]*Stream) (stale [][]byte, err error) {
-	keys, err := once.Keys(db.log, nil)
-	if err != nil {
-		return nil, err
-	}
-	of := map[uint32][][]byte{}
-	for _, k := range keys {
-		id, ok := once.StreamOf(k)
-		if !ok || byID[id] == nil {
-			stale = append(stale, k)
-			continue
-		}
-		of[id] = append(of[id], k)
-	}
-	for id, st := range byID {
-		more, err := st.producers.Load(of[id])
-		if err != nil {
-			return nil, err
-		}
-		stale = append(stale, more...)
-	}
-	return stale, nil
 }
 
 // OpenProducer implements shardlog.RequestSink. It blocks until the new epoch
@@ -144,8 +110,9 @@ func (st *Stream) forgetProducer(ctx context.Context, p *once.Identity) error {
 	return err
 }
 
-// dropProducers removes what is stored of a deleted stream's producers.
-func (st *Stream) dropProducers(ctx context.Context) error {
-	keys, err := once.Keys(st.db.log, &st.id)
-	return errors.Join(err, st.db.deleteKeys(ctx, keys))
+// begin makes st ready for calls once the log of its database is open.
+func (st *Stream) begin(r *routes) {
+	st.routes.Store(r)
+	of := st.onceStream()
+	st.producers, st.dedup = once.NewIdentities(of), once.NewIDs(of)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/once"
 )
 
 // Capabilities implements shardlog.Capable. DedupID is set while the stream has
@@ -80,18 +81,6 @@ func (st *Stream) request(ctx context.Context, req *shardlog.PutRequest) ([]shar
 	}
 }
 
-// await waits for others, holding nothing.
-func (st *Stream) await(ctx context.Context, c <-chan struct{}) error {
-	select {
-	case <-c:
-		return nil
-	case <-ctx.Done():
-		return shardlog.ContextError(ctx)
-	case <-st.db.quit:
-		return shardlog.ErrClosed
-	}
-}
-
 // checkAll returns where the records belong, or all their faults.
 func (st *Stream) checkAll(records []shardlog.Record, meta *streamMeta, buf *buffers) ([]shardlog.HashKey, error) {
 	keys := buf.keysFor(len(records))
@@ -149,4 +138,17 @@ func checkRequest(req *shardlog.PutRequest, most uint64) error {
 		}
 	}
 	return nil
+}
+
+// putWithIDs is PutRecords for records some of which have dedup IDs.
+func (st *Stream) putWithIDs(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
+	return st.request(ctx, &shardlog.PutRequest{Records: records})
+}
+
+// maxNumbers is how far above Done the number of a record may be.
+func (db *DB) maxNumbers() uint64 {
+	if db.opts.InMemory {
+		return once.MaxNumbers
+	}
+	return once.NumbersIn(db.opts.ValueLogFileBytes)
 }

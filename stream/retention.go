@@ -18,13 +18,6 @@ const (
 	expiryGrain = 100
 )
 
-func (db *DB) wakeJanitor() {
-	select {
-	case db.wake <- struct{}{}:
-	default:
-	}
-}
-
 // janitor applies retention and reclaims space. It sleeps until the next record
 // expires or the log reports that there is work, so an idle database does
 // nothing.
@@ -69,12 +62,6 @@ func (db *DB) reclaim() (more bool) {
 		return errors.Is(err, shardlog.ErrNoSpace)
 	}
 	return more
-}
-
-func (db *DB) warn(msg string, err error) {
-	if db.opts.Logger != nil && !errors.Is(err, shardlog.ErrClosed) {
-		db.opts.Logger.Warn("shardlog: "+msg, "error", err)
-	}
 }
 
 // retain applies retention to all streams and returns how long nothing will

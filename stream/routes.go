@@ -1,8 +1,11 @@
 package stream
 
 import (
+	"errors"
+	"fmt"
 	"math/bits"
 	"sort"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -181,4 +184,38 @@ func middle(start, end shardlog.HashKey) shardlog.HashKey {
 	hi = hi>>1 | c2<<63
 	lo, c = bits.Add64(lo, 1, 0)
 	return shardlog.NewHashKey(hi+c, lo)
+}
+
+// counters count what a logstore.Shard does not. They outlive a streamShard that
+// is replaced.
+type counters struct {
+	writeThrottles, readThrottles atomic.Int64
+	behind                        atomic.Int64 // of the last page read, nanoseconds
+}
+
+// covers returns an error if the hash key of record i is not in the shard's
+// range.
+func (sh *streamShard) covers(i int, k shardlog.HashKey) error {
+	if k.Compare(sh.meta.Start) < 0 || k.Compare(sh.meta.End) > 0 {
+		return fmt.Errorf("%w: records[%d] has hash key %v, the shard has %v to %v", shardlog.ErrWrongShard, i, k, sh.meta.Start, sh.meta.End)
+	}
+	return nil
+}
+
+// check returns an error unless the open shards cover each hash key once.
+func (r *routes) check() error {
+	if len(r.open) == 0 {
+		return errors.New("no open shard")
+	}
+	want := shardlog.NewHashKey(0, 0)
+	for i, sh := range r.open {
+		if sh.meta.Start != want {
+			return fmt.Errorf("%s begins at hash key %v, expected %v", sh.s.Name(), sh.meta.Start, want)
+		}
+		var more bool
+		if want, more = sh.meta.End.Next(); more != (i+1 < len(r.open)) {
+			return fmt.Errorf("%s ends at hash key %v", sh.s.Name(), sh.meta.End)
+		}
+	}
+	return nil
 }

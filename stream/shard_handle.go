@@ -226,41 +226,6 @@ func tooLarge(size int) error {
 	return &shardlog.InvalidError{Field: "records", Value: fmt.Sprintf("of %d bytes", size), Limit: fmt.Sprintf("at most %d bytes together", maxAtomic)}
 }
 
-// checkOnly returns why the records do not all belong on the one shard of the
-// transaction, if it has one. Those that are duplicates count as well: what is
-// refused must not depend on what was stored before.
-func (t *txTry) checkOnly() error {
-	if t.only == nil {
-		return nil
-	}
-	buf := bufferPool.Get().(*buffers)
-	defer bufferPool.Put(buf)
-	for _, p := range t.parts {
-		sh := p.st.routes.Load().current(t.only)
-		if sh == nil {
-			return shardlog.ErrNotFound
-		}
-		if sh.meta.Closed {
-			return shardlog.ErrShardClosed
-		}
-		for i := range p.req.Records {
-			if err := sh.covers(i, p.meta.Hash.cachedKey(&p.req.Records[i], &buf.hashes)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// covers returns an error if the hash key of record i is not in the shard's
-// range.
-func (sh *streamShard) covers(i int, k shardlog.HashKey) error {
-	if k.Compare(sh.meta.Start) < 0 || k.Compare(sh.meta.End) > 0 {
-		return fmt.Errorf("%w: records[%d] has hash key %v, the shard has %v to %v", shardlog.ErrWrongShard, i, k, sh.meta.Start, sh.meta.End)
-	}
-	return nil
-}
-
 func (o *shardOwner) PutIf(ctx context.Context, expected shardlog.SequenceNumber, records []shardlog.Record) ([]shardlog.PutResult, error) {
 	const op = "put if"
 	if err := o.Enter(ctx, op); err != nil {
@@ -310,6 +275,3 @@ func (o *shardOwner) PutIf(ctx context.Context, expected shardlog.SequenceNumber
 	}
 	return res, nil
 }
-
-// maxAtomic bounds what PutIf stores in one transaction.
-const maxAtomic = 16 << 20

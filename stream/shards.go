@@ -2,97 +2,12 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/logstore"
-	"github.com/shardlog/shardlog/shard"
 )
-
-// shardsPerChange bounds how many shards one transaction creates: their
-// metadata, some 300 bytes each, is kept in the store's tree.
-const shardsPerChange = 150
-
-func (st *Stream) shardConfig(id logstore.ID, m *shardMeta) logstore.Config {
-	return logstore.Config{
-		ID: id, Created: m.Created, Base: m.Base, Codec: st.meta.Load().Compression.codec(),
-		Closed: m.Closed, Last: m.Last, Floor: m.Floor, Usage: &st.usage,
-	}
-}
-
-func (st *Stream) newShard(s *logstore.Shard, m shardMeta) *streamShard {
-	return &streamShard{s: s, handle: shard.New(s, &shardOwner{st, s}), meta: m, lim: newLimiter(st.meta.Load().Limits), ctr: &counters{}}
-}
-
-// base returns the counter below those of a new shard. In a durable database
-// the second of the shard's creation, which is in each number, distinguishes them
-// from those of any other shard, unless a stream is deleted and recreated within
-// a second: so the nanosecond is in the upper half of the counter, above all that
-// is counted. A database in memory forgets what it gave out, so its numbers begin
-// at the nanosecond, and none is given out again when it is recreated.
-func (st *Stream) base(now time.Time) uint64 {
-	if st.db.opts.InMemory {
-		return uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)
-	}
-	return uint64(now.Nanosecond()) << 32
-}
-
-func (st *Stream) firstShards(n int, now time.Time) []shardMeta {
-	starts := evenRanges(n)
-	metas := make([]shardMeta, n)
-	for i := range metas {
-		end := shardlog.MaxHashKey
-		if i+1 < n {
-			end, _ = starts[i+1].Prev()
-		}
-		metas[i] = shardMeta{Start: starts[i], End: end, Created: now.Unix(), Base: st.base(now)}
-	}
-	return metas
-}
-
-// describeChange describes the creation of shards with indexes from first on, and the
-// closing of others, as one change of the log.
-func (st *Stream) describeChange(first uint32, metas []shardMeta, closing []*streamShard, closed []shardMeta) logstore.Change {
-	c := logstore.Change{}
-	for i := range metas {
-		c.Create = append(c.Create, st.shardConfig(logstore.ID{Stream: st.id, Shard: first + uint32(i)}, &metas[i]))
-	}
-	for _, sh := range closing {
-		c.Close = append(c.Close, sh.s)
-	}
-	c.Apply = func(tx *logstore.Tx) error {
-		for i := range metas {
-			tx.Set(shardKey(c.Create[i].ID), mustJSON(&metas[i]))
-		}
-		for i, sh := range closing {
-			closed[i] = sh.meta
-			closed[i].Closed, closed[i].ClosedAt, closed[i].Last = true, time.Now().UnixMilli(), sh.s.LastCounter()
-			tx.Set(shardKey(sh.s.ID()), mustJSON(&closed[i]))
-		}
-		return nil
-	}
-	return c
-}
-
-// check returns an error unless the open shards cover each hash key once.
-func (r *routes) check() error {
-	if len(r.open) == 0 {
-		return errors.New("no open shard")
-	}
-	want := shardlog.NewHashKey(0, 0)
-	for i, sh := range r.open {
-		if sh.meta.Start != want {
-			return fmt.Errorf("%s begins at hash key %v, expected %v", sh.s.Name(), sh.meta.Start, want)
-		}
-		var more bool
-		if want, more = sh.meta.End.Next(); more != (i+1 < len(r.open)) {
-			return fmt.Errorf("%s ends at hash key %v", sh.s.Name(), sh.meta.End)
-		}
-	}
-	return nil
-}
 
 // Split divides an open shard in two. The upper one begins at newStart, or, if
 // that is unset, in the middle. Writers wait while it is done; what they wrote
@@ -336,71 +251,4 @@ func (st *Stream) install(old *routes, metas []shardMeta, created []*logstore.Sh
 	}
 	st.routes.Store(newRoutes(all))
 	return ids
-}
-
-// delete removes the stream; DB.manage is held. Until the mark is stored nothing
-// has happened; from then on the stream is gone, and an error is one of
-// reclaiming its space.
-func (st *Stream) delete(ctx context.Context) error {
-	if err := st.markDeleted(ctx); err != nil {
-		return err
-	}
-	st.db.mu.Lock()
-	delete(st.db.streams, st.name)
-	st.db.mu.Unlock()
-	if err := st.drop(ctx); err != nil {
-		if !errors.Is(err, shardlog.ErrUnknownOutcome) {
-			err = errors.Join(shardlog.ErrUnknownOutcome, err)
-		}
-		return fmt.Errorf("the stream is deleted; its space is reclaimed when the database is opened again: %w", err)
-	}
-	return nil
-}
-
-// markDeleted stores that the stream is deleted. It does not respect ctx once
-// it has the locks, so that it is certain whether the mark is stored.
-func (st *Stream) markDeleted(ctx context.Context) error {
-	// With config held, nobody who changes the configuration stores the stream
-	// again without the mark.
-	if err := st.config.Lock(ctx); err != nil {
-		return err
-	}
-	defer st.config.Unlock()
-	if err := st.shape.Lock(ctx); err != nil {
-		return err
-	}
-	defer st.shape.Unlock()
-	meta := *st.meta.Load()
-	meta.Deleting = true
-	err := st.db.log.Do(context.WithoutCancel(ctx), func(tx *logstore.Tx) error {
-		tx.Set(streamKey(st.id), mustJSON(&meta))
-		return nil
-	})
-	if err == nil {
-		st.deleted.Store(true)
-	}
-	return err
-}
-
-// drop removes the records of a deleted stream, and what else is stored of it.
-func (st *Stream) drop(ctx context.Context) error {
-	for _, sh := range st.routes.Load().all {
-		if err := st.dropShard(ctx, sh); err != nil {
-			return err
-		}
-	}
-	if err := st.dropProducers(ctx); err != nil {
-		return err
-	}
-	return st.db.log.Do(ctx, func(tx *logstore.Tx) error {
-		tx.Delete(streamKey(st.id))
-		return nil
-	})
-}
-
-func (st *Stream) dropShard(ctx context.Context, sh *streamShard) error {
-	return st.db.log.Drop(ctx, sh.s, func(tx *logstore.Tx) error {
-		tx.Delete(shardKey(sh.s.ID()))
-		return nil
-	})
 }

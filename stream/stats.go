@@ -1,16 +1,8 @@
 package stream
 
 import (
-	"sync/atomic"
 	"time"
 )
-
-// counters count what a logstore.Shard does not. They outlive a streamShard that
-// is replaced.
-type counters struct {
-	writeThrottles, readThrottles atomic.Int64
-	behind                        atomic.Int64 // of the last page read, nanoseconds
-}
 
 // Stats are figures of a database. Counts begin when it was opened.
 type Stats struct {

@@ -219,3 +219,6 @@ func (tx *Tx) check() error {
 	}
 	return errors.Join(errs...)
 }
+
+// maxAtomic bounds what PutIf stores in one transaction.
+const maxAtomic = 16 << 20

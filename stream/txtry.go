@@ -174,3 +174,29 @@ func (t *txTry) results(tx *Tx) []shardlog.PutResult {
 	}
 	return res
 }
+
+// checkOnly returns why the records do not all belong on the one shard of the
+// transaction, if it has one. Those that are duplicates count as well: what is
+// refused must not depend on what was stored before.
+func (t *txTry) checkOnly() error {
+	if t.only == nil {
+		return nil
+	}
+	buf := bufferPool.Get().(*buffers)
+	defer bufferPool.Put(buf)
+	for _, p := range t.parts {
+		sh := p.st.routes.Load().current(t.only)
+		if sh == nil {
+			return shardlog.ErrNotFound
+		}
+		if sh.meta.Closed {
+			return shardlog.ErrShardClosed
+		}
+		for i := range p.req.Records {
+			if err := sh.covers(i, p.meta.Hash.cachedKey(&p.req.Records[i], &buf.hashes)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -87,7 +87,7 @@ func Rules() []Rule {
 		{"times survive to the millisecond", times},
 		{"counters above 2^53 survive", largeCounters},
 		{"rows outside the limits are refused", invalidRows},
-		{"a watcher is notified of what matters", watchTells},
+		{"a watcher is notified of what matters", watchNotifies},
 	}
 }
 

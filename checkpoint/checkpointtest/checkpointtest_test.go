@@ -62,8 +62,8 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 		{"whole seconds", "times survive to the millisecond", func() checkpoint.Store { return seconds{newMem()} }},
 		{"state cut", "prepared state of 64 KiB survives", func() checkpoint.Store { return cutState{newMem()} }},
 		{"missing row is created", "missing rows are not found", func() checkpoint.Store { return createOnUpdate{newMem()} }},
-		{"deaf watcher", "a watcher is told of what matters", func() checkpoint.Store { return deafWatcher{newMem()} }},
-		{"watcher of everything", "a watcher is told of what matters", func() checkpoint.Store { return allWatcher{newMem()} }},
+		{"deaf watcher", "a watcher is notified of what matters", func() checkpoint.Store { return deafWatcher{newMem()} }},
+		{"watcher of everything", "a watcher is notified of what matters", func() checkpoint.Store { return allWatcher{newMem()} }},
 		{"no validation", "rows outside the limits are refused", func() checkpoint.Store { return trusting{newMem()} }},
 	} {
 		t.Run(d.name, func(t *testing.T) {
@@ -414,7 +414,7 @@ func TestTransactionDefectsAreFound(t *testing.T) {
 	for rule, s := range map[string]txStore{
 		"a row that changes before the commit is not overwritten": {blind: true},
 		"a rollback leaves no trace":                              {early: true},
-		"a commit stores what was told":                           {lying: true},
+		"a commit stores what UpdateTx returned":                  {lying: true},
 		"a stale version is refused in a transaction":             {deaf: true},
 	} {
 		broken := checkpointtest.CheckTx(func() checkpointtest.Transactional[*memTx] {

@@ -81,10 +81,10 @@ func faultRules() (rules []faultRule) {
 	return rules
 }
 
-// unknown reports whether err is what a store may say of a write that met f: it
+// checkUnknown returns nil if err is what a store may say of a write that met f: it
 // either finds out by itself that the write was made, or says that it does not
-// know. Everything else is about another write.
-func unknown(op string, f Fault, err error) error {
+// know. Any other error would be about another write.
+func checkUnknown(op string, f Fault, err error) error {
 	if err == nil || errors.Is(err, checkpoint.ErrUnavailable) {
 		return nil
 	}
@@ -97,7 +97,7 @@ func faultyCreate(ctx context.Context, d Faulty, f Fault) error {
 		return nil
 	}
 	told, err := s.Create(ctx, l)
-	if e := unknown("create", f, err); e != nil {
+	if e := checkUnknown("create", f, err); e != nil {
 		return e
 	}
 	made := err == nil
@@ -125,7 +125,7 @@ func faultyUpdate(ctx context.Context, d Faulty, f Fault) error {
 		return nil
 	}
 	told, err := s.Update(ctx, after)
-	if e := unknown("update", f, err); e != nil {
+	if e := checkUnknown("update", f, err); e != nil {
 		return e
 	}
 	got, getErr := s.Get(ctx, before.Key)
@@ -160,7 +160,7 @@ func faultyDelete(ctx context.Context, d Faulty, f Fault) error {
 		return nil
 	}
 	err = s.Delete(ctx, l)
-	if e := unknown("delete", f, err); e != nil {
+	if e := checkUnknown("delete", f, err); e != nil {
 		return e
 	}
 	deleted := err == nil

@@ -74,7 +74,7 @@ type Block struct {
 	itemsEnd int    // where the restart table begins in raw
 }
 
-// HasIDs tells whether some records of b may have a dedup ID.
+// HasIDs reports whether some records of b may have a dedup ID.
 func (b *Block) HasIDs() bool { return b.version() >= versionIDs }
 
 func (b *Block) version() byte { return b.raw[12] }
@@ -82,7 +82,7 @@ func (b *Block) version() byte { return b.raw[12] }
 // Size returns the bytes that b holds in memory.
 func (b *Block) Size() int { return len(b.raw) }
 
-// IsZero tells whether b was never filled in.
+// IsZero reports whether b was never filled in.
 func (b *Block) IsZero() bool { return b.raw == nil }
 
 // putHeader writes the header into raw[:HeaderSize] and computes the checksum.
@@ -165,7 +165,7 @@ func (c *Coder) Decode(value []byte) (Block, error) {
 	return b, nil
 }
 
-// CheckVersion tells whether a value is an intact block of a later version,
+// CheckVersion reports whether a value is an intact block of a later version,
 // which is not damage.
 func CheckVersion(value []byte) (v int, newer bool) {
 	if len(value) < HeaderSize || binary.LittleEndian.Uint32(value[8:]) != magic {

@@ -99,7 +99,7 @@ func TestCodecs(t *testing.T) {
 	require.Same(t, &b.Encoded(None)[0], &b.Encoded(None)[0], "without compression it is the block's own memory")
 }
 
-// A merge of blocks must read like the block that was built at once, also
+// A merge of blocks must read like the block that was built in one go, also
 // across changes of time at the seams.
 func TestMergedBlocksAreLikeOneBuiltAtOnce(t *testing.T) {
 	rnd := newRand(t)

@@ -43,7 +43,7 @@ func use(t testing.TB, value []byte) {
 	for _, c := range codecs {
 		again, err := Decode(bytes.Clone(b.Encoded(c)))
 		if err != nil {
-			continue // the header tells sizes that the codec does not agree with
+			continue // the header names sizes that the codec does not agree with
 		}
 		if again.Header != b.Header {
 			t.Fatalf("%v became %v", b.Header, again.Header)

@@ -50,7 +50,7 @@ type Iter struct {
 // Counter returns the counter of the record that Next will return.
 func (it *Iter) Counter() uint64 { return it.next }
 
-// Done tells whether Next has nothing left.
+// Done reports whether Next has nothing left.
 func (it *Iter) Done() bool { return it.next >= it.end }
 
 // Own makes the iterator stand over a private copy of the bytes that are left
@@ -174,7 +174,7 @@ func (it *Iter) optional(item *Item, flags byte, off int) (int, error) {
 	return off, nil
 }
 
-// Plain tells whether the item has nothing but a key and data.
+// Plain reports whether the item has nothing but a key and data.
 func (item *Item) Plain() bool {
 	return item.headers == nil && item.ID == nil && !item.Explicit.IsSet()
 }

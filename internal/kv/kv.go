@@ -31,12 +31,12 @@ type Store interface {
 	// Sync makes everything committed so far durable.
 	Sync() error
 	// Reclaim gives back disk space that overwritten and deleted values hold.
-	// It is told the bytes of values that are live now, and of all that were
+	// It gets the bytes of values that are live now, and of all that were
 	// overwritten or deleted since the store was opened; more says that
-	// another call soon is of use, and moved that stored values were copied.
+	// another call soon is useful, and moved that stored values were copied.
 	// One call at a time.
 	Reclaim(live, dead int64) (more, moved bool, err error)
-	// Usage tells how much disk the store takes.
+	// Usage returns how much disk the store takes.
 	Usage() Usage
 	// Close releases everything. Nothing may be called after it.
 	Close() error

@@ -42,7 +42,7 @@ func (l *Log) AppendIf(ctx context.Context, s *Shard, expected shardlog.Sequence
 	return seqs, nil
 }
 
-// expect checks the condition of AppendIf, with mu held. The last record may
+// checkExpected checks the condition of AppendIf, with mu held. The last record may
 // still be uncommitted; should its group fail, so does the one that follows.
 func (s *Shard) checkExpected(expected shardlog.SequenceNumber) error {
 	switch {

@@ -97,8 +97,8 @@ func TestAppendIfHasOneWinnerInEachRound(t *testing.T) {
 	l, ss := openOn(t, store, 1, Options{})
 	const writers, rounds = 8, 100
 	var last shardlog.SequenceNumber
-	for caughtUp := range rounds {
-		fails := caughtUp%7 == 3
+	for round := range rounds {
+		fails := round%7 == 3
 		if fails {
 			store.FailAt(1, kvtest.Commit, kvtest.Refuse, nil)
 		}
@@ -107,7 +107,7 @@ func TestAppendIfHasOneWinnerInEachRound(t *testing.T) {
 		var wg sync.WaitGroup
 		for w := range writers {
 			wg.Go(func() {
-				got, err := l.AppendIf(ctx, ss[0], last, []shardlog.Record{rec(fmt.Sprint(caughtUp, " ", w))})
+				got, err := l.AppendIf(ctx, ss[0], last, []shardlog.Record{rec(fmt.Sprint(round, " ", w))})
 				switch {
 				case err == nil:
 					won.Add(1)

@@ -7,7 +7,7 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// Bounds of what attachments along in one group, beside the first that does.
+// Bounds of what attachments along in one group, in addition to the first that does.
 const (
 	maxParticipants = 128
 	// participantsInline is for what the store may keep in its tree, in bytes; with
@@ -16,8 +16,8 @@ const (
 	participantsInline = 24 << 10
 )
 
-// AppendWith is Append for records that something goes along with. Without
-// records it stores what attachments along alone. The results of records that joined
+// AppendWith is Append for records that participants accompany. Without records
+// it stores only what the participants change. The results of records that joined
 // no group are errors, and so is the whole call's error if none did.
 func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, o *AppendOptions) error {
 	if err := ctx.Err(); err != nil {

@@ -5,9 +5,9 @@ const (
 	groupBytes = 4 << 20   // one transaction
 	blockBytes = 256 << 10 // records of one block, unless one record is larger
 	// directBytes is the size from which a shard's part of a group is stored
-	// as a block at once; smaller ones gather in the journal.
+	// as a block immediately; smaller ones gather in the journal.
 	directBytes = 8 << 10
-	// journalBytes is about the size of one journal value at the most.
+	// journalBytes is about the largest size of one journal value.
 	journalBytes = 256 << 10
 	// flushBytes is when what gathered becomes a block.
 	flushBytes = 64 << 10

@@ -69,8 +69,8 @@ func (c *committer) take() *group {
 
 // gather lets the writers that the last group woke come back before this one
 // is taken, with mu held at entry and exit. Without it, the first of them
-// would be committed alone and all others wait for the commit after. It gives
-// way to whoever is ready to run, for some microseconds at the most after the
+// would be committed alone and all others wait for the commit after. It yields
+// to goroutines that are ready to run, for at most some microseconds after the
 // last one came, and costs a lone writer nothing.
 func (c *committer) gather() {
 	l := c.log
@@ -109,7 +109,7 @@ func (c *committer) commit(g *group) {
 	c.wakeOwner()
 }
 
-// wakeOwner tells the owner of the log when there is something for Reclaim.
+// wakeOwner wakes the owner of the log when there is something for Reclaim.
 func (c *committer) wakeOwner() {
 	dead := c.log.dead.Load()
 	stored := dead + c.log.live.Load()

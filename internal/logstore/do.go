@@ -57,7 +57,7 @@ func (l *Log) submit(ctx context.Context, o *op) error {
 	}
 }
 
-// settled returns when everything that the store has was published: retention
+// awaitPublished returns when everything that the store has was published: retention
 // removes blocks from the store before it moves the horizon of the view, so a
 // block that is not found is missing only if it still is expected then.
 func (l *Log) awaitPublished() error {

@@ -13,7 +13,7 @@ import (
 )
 
 // script is a fixed run over three shards. It notes what was acknowledged, and
-// goes on after failures as a program would that retries nothing.
+// continues after failures as a program would that retries nothing.
 type script struct {
 	acked  map[ID][]string
 	maybe  map[ID]map[string]bool // outcome not known
@@ -39,7 +39,7 @@ func (sc *script) run(l *Log) {
 	ss := shardsOf(l, 3)
 	n := 0
 	next := func(count, size int) []string { n += count; return numbers(n-count, n, size) }
-	for caughtUp := range 4 {
+	for round := range 4 {
 		for _, s := range ss {
 			if s == ss[0] && sc.closed {
 				continue
@@ -48,12 +48,12 @@ func (sc *script) run(l *Log) {
 			sc.put(l, s, next(3, 200)...)
 			sc.put(l, s, next(40, 500)...)
 		}
-		if caughtUp == 1 {
+		if round == 1 {
 			mid := ss[2].view.Load().last - 20
 			// It may take effect whatever it returns.
 			_, sc.trims = ss[2].Trim(ctx, mid), mid
 		}
-		if caughtUp == 2 && !sc.closed {
+		if round == 2 && !sc.closed {
 			_, err := l.Change(ctx, Change{Close: []*Shard{ss[0]}, Create: []Config{{ID: ID{1, 3}, Created: 2000, Base: base}}})
 			sc.closed = err == nil
 		}
@@ -156,7 +156,7 @@ func TestAFailedGroupFailsTheOneThatFollowsIt(t *testing.T) {
 	require.NoError(t, l.Close())
 }
 
-// gated is a store whose commits wait to be told their outcome.
+// gated is a store whose commits wait for the test to choose their outcome.
 type gated struct {
 	kv.Store
 	enter chan struct{}

@@ -19,7 +19,7 @@ type faulty struct {
 	// failAt is the number of the operation that fails, from 0 on; -1 for
 	// none. Operations are commits, gets, scans and syncs.
 	failAt int
-	// applied makes a failing commit take effect all the same, as one whose
+	// applied makes a failing commit take effect anyway, as one whose
 	// answer is lost does. It then fails with shardlog.ErrStorage.
 	applied bool
 	// keepOpen makes Close leave the store open, so that it can be opened
@@ -31,14 +31,14 @@ type faulty struct {
 	failed bool
 }
 
-// Operations returns how many there were, and whether one failed.
+// operations returns how many there were, and whether one failed.
 func (f *faulty) operations() (n int, failed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.n, f.failed
 }
 
-// next counts an operation and tells whether it is to fail.
+// next counts an operation and reports whether it is to fail.
 func (f *faulty) next() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/shardlog/shardlog/internal/block"
 )
 
-// Bounds of what is fetched at once: enough that setting up a fetch does not
+// Bounds of what is fetched in one call: enough that setting up a fetch does not
 // matter, and little enough to stay in the processor's cache.
 const (
 	fetchBlocks = 32

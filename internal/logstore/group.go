@@ -22,11 +22,11 @@ type group struct {
 	spare  []part   // memory for the next parts
 }
 
-// slabSize bounds how many small structures are allocated at once, because one
+// slabSize bounds how many small structures are allocated together, because one
 // that is in use keeps all.
 const slabSize = 8
 
-// newPart returns the memory for a part: at once for as many as the last group
+// newPart returns the memory for a part. It allocates as many as the last group
 // had, which is the best guess.
 func (g *group) newPart(last int) *part {
 	if len(g.spare) == 0 {
@@ -71,7 +71,7 @@ func (g *group) wait(ctx context.Context) error {
 	}
 }
 
-// ride adds a update to the group.
+// attach adds a update to the group.
 func (g *group) attach(r Participant, update any) {
 	for _, x := range g.attachments {
 		if x.participant == r {

@@ -14,7 +14,7 @@ import (
 // there; what is written meanwhile is included. Records belong to the caller.
 //
 // An error is yielded once and ends the iteration, except for a
-// *shardlog.CorruptError: to go on after the damage, keep iterating.
+// *shardlog.CorruptError: to continue after the damage, keep iterating.
 func (s *Shard) Records(ctx context.Context, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
 	return s.Iterate(ctx, from, IterateOptions{})
 }
@@ -223,8 +223,8 @@ func (sc *scanner) records(b *block.Block, it block.Iter) bool {
 	}
 }
 
-// skip yields an error and, if it is damage and the caller goes on, continues
-// after it.
+// skip yields an error and, if it is damage and the caller has not left the
+// loop, continues after it.
 func (sc *scanner) skip(err error) bool {
 	var c *shardlog.CorruptError
 	if !errors.As(err, &c) {

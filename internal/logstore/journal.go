@@ -15,7 +15,7 @@ import (
 // has enough of them for a block of decent size. Journal values live in
 // numbered slots; a slot is overwritten once all of its records are in blocks,
 // so nothing needs deleting, and the number of slots bounds what is read at
-// open. docs/adr/0002 tells why.
+// open. docs/adr/0002 says why.
 
 const (
 	journalHeader     = 32
@@ -78,7 +78,7 @@ type journalPart struct {
 }
 
 // decodeJournal is the reverse of encodeJournal. The blocks keep v. With an
-// error it returns those parts that are intact all the same.
+// error it returns those parts that are intact.
 func decodeJournal(v []byte) (group uint64, parts []journalPart, err error) {
 	le := binary.LittleEndian
 	switch {

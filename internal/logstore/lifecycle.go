@@ -77,7 +77,7 @@ func (s *Shard) LastCounter() uint64 {
 	return s.lastAssigned
 }
 
-// Drop removes a shard and its records for good. Apply's changes are committed
+// Drop removes a shard and its records permanently. Apply's changes are committed
 // with the first step, after which the shard cannot be read any more.
 func (l *Log) Drop(ctx context.Context, s *Shard, apply func(*Tx) error) error {
 	var end uint64

@@ -61,7 +61,7 @@ func (s *Shard) corrupt(first, end uint64, err error) error {
 	return c
 }
 
-// checkGap tells whether records are missing between the counter and the
+// checkGap reports whether records are missing between the counter and the
 // block that find returned for it: a block names the record before it, so a
 // lost block does not go unnoticed.
 func (s *Shard) checkGap(v *view, at uint64, b *block.Block) error {
@@ -71,7 +71,7 @@ func (s *Shard) checkGap(v *view, at uint64, b *block.Block) error {
 	return s.corrupt(at, b.First, &block.DamageError{Offset: -1, Reason: "blocks are missing"})
 }
 
-// lostEnd tells whether a closed shard has lost its last records: find has
+// lostEnd reports whether a closed shard has lost its last records: find has
 // nothing from the counter on, but it is known how far the shard went.
 func (s *Shard) lostEnd(v *view, at uint64) error {
 	if !v.closed || at > v.last {

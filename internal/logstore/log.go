@@ -1,9 +1,12 @@
-// Package logstore is the log below package stream: shards, each one ordered run
-// of records, that share one storage engine and one committer.
+// Package logstore is the engine of the log: shards, each one ordered run of
+// records, that share one storage engine and one committer. Package stream
+// decides which shard a record goes to; this package stores it.
 //
-// The committer turns everything that is asked for at the same time into one
-// transaction, so that many small writes cost what one large one does. Readers
-// never wait for it and never hold it up.
+// Appends and other changes join the open group. The committer, one goroutine,
+// turns a group into one transaction, so that many small writes cost what one
+// large one does, and then publishes a new view of each shard. A view never
+// changes, so readers take no lock: they never wait for the committer and never
+// delay it.
 package logstore
 
 import (
@@ -44,20 +47,20 @@ type Log struct {
 	opts  Options
 
 	// mu guards the open group, the assignment of sequence numbers, and the
-	// fields of Shard that say so. It is never held during I/O or a wait.
+	// fields of Shard that are marked. It is never held during I/O or a wait.
 	mu   sync.Mutex
 	open *group
 	// lastParts is how many parts the group had that was taken last.
 	lastParts int
 	taken     chan struct{} // closed when the open group was taken; nil if nobody waits
 	idle      bool          // the committer sleeps
-	stalls    bool          // writers wait for an owner that lags; fixed
+	stalls    bool          // there is an owner for whom writers wait; fixed
 	stopping  bool
 	err       error // why nothing is taken any more
 	shards    map[ID]*Shard
 
 	stalled  atomic.Bool   // the owner does not keep up; see pace
-	caughtUp chan struct{} // closed by Round; nil if nobody waits; guarded by mu
+	caughtUp chan struct{} // closed by CaughtUp; nil if nobody waits; guarded by mu
 	deadSeen atomic.Int64  // dead bytes when Reclaim was last called
 
 	// Calls of the store's Sync, by number: begun and done.
@@ -135,7 +138,7 @@ func (l *Log) Sync() error {
 	return l.sync()
 }
 
-// sync makes the store durable, and tells the committer.
+// sync makes the store durable, and notes for the committer that it did.
 func (l *Log) sync() error {
 	n := l.syncBegun.Add(1)
 	err := l.store.Sync()

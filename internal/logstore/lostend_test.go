@@ -15,7 +15,7 @@ import (
 	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
-// readDamaged reads a shard by pages and by the iterator, going on after
+// readDamaged reads a shard by pages and by the iterator, continuing after
 // damage, and requires that both say the same.
 func readDamaged(t *testing.T, s *Shard) (data []string, damages []*shardlog.CorruptError) {
 	t.Helper()
@@ -54,7 +54,7 @@ func readDamaged(t *testing.T, s *Shard) (data []string, damages []*shardlog.Cor
 	return data, damages
 }
 
-// A shard that was closed tells how far it goes, so a reader must neither wait
+// A shard that was closed records how far it goes, so a reader must neither wait
 // for what is lost at its end nor take the end for reached.
 func TestTheLostEndOfAClosedShardIsReported(t *testing.T) {
 	for name, key := range map[string]byte{"in the journal": prefixJournal, "in a block": prefixBlock} {
@@ -210,7 +210,7 @@ func TestAReaderThatIsOvertakenAtEachRead(t *testing.T) {
 		require.NotEmpty(t, p.Records)
 		require.Equal(t, numbers(99, 100, 2000)[0], string(p.Records[len(p.Records)-1].Data))
 	}
-	// A position that is not relative is told.
+	// A position that is not relative is reported.
 	store.OnRead(nil)
 	at := shardlog.At(s.sequence(s.view.Load().horizon, 0))
 	trimBefore(t, store, s, 1, base+1+70)
@@ -252,7 +252,7 @@ func TestAPositionInsideTheShardsFirstNumberIsBeforeItsRecords(t *testing.T) {
 
 // A disk that is full now and then leaves gaps in the numbers, so that what
 // gathers in the journal cannot be joined. A transaction must stay within what
-// the store takes all the same.
+// the store takes anyway.
 func TestGapsInTheJournalDoNotMakeATransactionTooLarge(t *testing.T) {
 	for _, c := range []struct{ shards, size int }{{1, 1}, {8, 200}, {40, 1}, {40, 1900}, {300, 100}} {
 		t.Run(fmt.Sprint(c.shards, c.size), func(t *testing.T) {

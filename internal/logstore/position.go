@@ -100,13 +100,13 @@ func (s *Shard) atTime(v *view, t time.Time) (uint64, error) {
 	return max(it.Counter(), v.horizon), nil
 }
 
-// relative tells whether a position is wherever the records are that retention
+// isRelative reports whether a position is wherever the records are that retention
 // has left, so that none of them is missed there.
 func isRelative(p shardlog.Position) bool {
 	return p.Kind() == shardlog.KindTrimHorizon || p.Kind() == shardlog.KindAtTime
 }
 
-// early tells whether a position is at a time to come: then nothing that is
+// isFuture reports whether a position is at a time to come: then nothing that is
 // there, or comes until then, is behind it.
 func isFuture(p shardlog.Position) bool {
 	return p.Kind() == shardlog.KindAtTime && p.Time().After(time.Now())

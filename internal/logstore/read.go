@@ -106,8 +106,8 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 	return p, nil
 }
 
-// room is how many records a page will have, as far as the first block of it
-// tells: growing a page of many records costs more than filling it.
+// estimateRecords returns how many records a page will have, as far as the first block of it
+// shows: growing a page of many records costs more than filling it.
 func estimateRecords(b *block.Block, at, last uint64, maxRecords, maxBytes int) int {
 	n := uint64(maxRecords)
 	if last >= at {
@@ -188,7 +188,7 @@ func (s *Shard) record(item *block.Item, a *arrivals, r *shardlog.Record) error 
 	return nil
 }
 
-// finish fills in what a page says about its place; at is the counter of the
+// completePage fills in what a page says about its place; at is the counter of the
 // record that follows it.
 func (s *Shard) completePage(p *shardlog.Page, v *view, at uint64) {
 	var size int64

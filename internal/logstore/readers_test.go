@@ -207,7 +207,7 @@ func TestRecordsAreTheSameFromMemoryAndFromTheStore(t *testing.T) {
 }
 
 // Readers, writers and retention at the same time: no reader sees damage, and
-// none misses a record without being told.
+// none misses a record without an error.
 func TestReadersDuringTrim(t *testing.T) {
 	store := kvtest.New(kv.NewMemory())
 	l, ss := openOn(t, store, 1, Options{TailBytes: 64 << 10, CacheBytes: 64 << 10})
@@ -261,8 +261,8 @@ func TestReadersDuringTrim(t *testing.T) {
 	require.Zero(t, store.Refused())
 }
 
-// A reader that waited at the tail is told, too, what retention took before it
-// came to read: it gets, or is told to have missed, each record exactly once.
+// A reader that waited at the tail learns, too, what retention took before it
+// came to read: it gets, or is reported as missed, each record exactly once.
 func TestRetentionThatOvertakesAWaitingReader(t *testing.T) {
 	const rounds, each = 1000, 10
 	l, ss := openOn(t, kv.NewMemory(), 1, Options{})

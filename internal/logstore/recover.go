@@ -160,7 +160,7 @@ func (r *recovery) readJournal() error {
 		group, parts, err := decodeJournal(v)
 		if err != nil {
 			// Its records may all be in blocks. If not, the next one of the
-			// shard tells that they are missing; and their numbers must not
+			// shard shows that they are missing; and their numbers must not
 			// be used again, whatever they were.
 			r.log.logError(fmt.Sprintf("journal value %d is damaged", n), err)
 			r.damaged = true
@@ -200,7 +200,7 @@ func (r *recovery) addPart(sl *slot, je *journalPart) {
 	r.log.slots.bytes += size
 }
 
-// finish publishes a shard's first view.
+// publish publishes a shard's first view.
 func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 	v := &view{horizon: max(s.base+1, r.horizons[s.id]), blocks: ld.blocks, mem: ld.mem}
 	v.last = v.horizon - 1

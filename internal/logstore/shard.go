@@ -82,8 +82,8 @@ func (l *Log) newShard(c Config) *Shard {
 }
 
 // Floor returns the counter below the next one; skipped says that it is above
-// that of the last record because some were, or may have been, lost with the
-// power when the log was opened. It then has to be stored, for Config.Floor,
+// that of the last record because some were, or may have been, lost in a
+// power failure, when the log was opened. It then has to be stored, for Config.Floor,
 // before anything says that the log was left in order.
 func (s *Shard) Floor() (floor uint64, skipped bool) {
 	s.log.mu.Lock()
@@ -102,7 +102,7 @@ func (s *Shard) sequence(counter uint64, ms int64) shardlog.SequenceNumber {
 	return shardlog.NewSequenceNumber(s.created, s.id.Shard, counter, ms/1000)
 }
 
-// owns tells whether a number is of this shard.
+// owns reports whether a number is of this shard.
 func (s *Shard) owns(n shardlog.SequenceNumber) bool {
 	index, ok := n.Shard()
 	created, _ := n.Created()
@@ -175,8 +175,8 @@ type pending struct {
 	flushed int         // how many of base's journal parts stored takes over
 }
 
-// Lost tells whether the record with the counter, which s was once given, is
-// neither there nor removed by retention: the power went before it was synced.
+// Lost reports whether the record with the counter, which s was once given, is
+// neither there nor removed by retention: a power failure took it before it was synced.
 func (s *Shard) Lost(counter uint64) bool {
 	v := s.view.Load()
 	if counter < v.horizon {

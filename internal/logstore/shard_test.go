@@ -134,11 +134,11 @@ func TestTheJournalIsBounded(t *testing.T) {
 func TestNumbersAreNeverUsedTwice(t *testing.T) {
 	store := kv.NewMemory()
 	var last shardlog.SequenceNumber
-	for caughtUp := range 6 {
-		l, err := Open(&faulty{Store: store, failAt: -1, keepOpen: true}, Options{}, configs(1), Recovery{Unsynced: caughtUp%2 == 1})
+	for round := range 6 {
+		l, err := Open(&faulty{Store: store, failAt: -1, keepOpen: true}, Options{}, configs(1), Recovery{Unsynced: round%2 == 1})
 		require.NoError(t, err)
 		s := l.Shard(ID{1, 0})
-		require.NoError(t, put(l, s, numbers(0, 10, 1+1000*(caughtUp%3))...))
+		require.NoError(t, put(l, s, numbers(0, 10, 1+1000*(round%3))...))
 		for r, err := range s.Records(ctx, shardlog.After(last)) {
 			if !last.IsSet() {
 				break

@@ -7,7 +7,7 @@ import (
 )
 
 // Reclaim gives back disk space that nothing uses any more; more says that
-// another call soon is of use. One call at a time.
+// another call soon is useful. One call at a time.
 func (l *Log) Reclaim() (more bool, err error) {
 	dead := l.dead.Load()
 	defer l.deadSeen.Store(dead)
@@ -22,7 +22,7 @@ func (l *Log) Reclaim() (more bool, err error) {
 func (l *Log) Usage() (u kv.Usage, live int64) { return l.store.Usage(), l.live.Load() }
 
 // sweep deletes again what was deleted before and came back: Badger's value
-// log rewriting may store a block anew after its tombstone has been compacted
+// log rewriting may store a block again after its tombstone has been compacted
 // away. Such blocks are below the horizon, so no reader sees them, but they
 // take space.
 func (l *Log) sweep() error {

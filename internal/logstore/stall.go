@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// Retention and space reclaiming run beside the writers, who could outrun them
-// and fill the disk with what is dead. So where they lag behind by more than a
-// little, each write first waits until the owner of the log has come caughtUp,
-// though never for long: then writers go about as fast as space is given back.
+// A write stall is what keeps writers from outrunning retention and space
+// reclaiming, and filling the disk with dead bytes. While the owner of the log
+// is behind by more than a little, each write waits until it has caught up, and
+// at most maxStall: so writers go about as fast as space is given back.
 
-// maxStall is the longest that a write is held up.
+// maxStall is the longest that one write waits.
 const maxStall = 20 * time.Millisecond
 
-// CaughtUp is called by the owner when it has done what Wake asked for, as far as
-// it could: writers that wait for it go on.
+// CaughtUp is called by the owner when it has done what Wake asked for, as
+// much as possible: writers that wait for it continue.
 func (l *Log) CaughtUp() {
 	l.stalled.Store(false) // the next commit says whether it still does
 	l.mu.Lock()
@@ -25,10 +25,10 @@ func (l *Log) CaughtUp() {
 	l.mu.Unlock()
 }
 
-// Stalled tells whether writers are held up because the owner does not keep up.
+// Stalled reports whether writers are stalled because the owner does not keep up.
 func (l *Log) Stalled() bool { return l.stalled.Load() }
 
-// lag notes that the owner does not keep up, and calls for it.
+// requireOwner notes that the owner does not keep up, and calls for it.
 func (l *Log) requireOwner() {
 	if !l.stalls {
 		return
@@ -37,7 +37,7 @@ func (l *Log) requireOwner() {
 	l.opts.Wake()
 }
 
-// pace waits for the owner if it lags behind. It is called with mu held, and
+// stall waits until the owner has caught up, at most maxStall. It is called with mu held, and
 // holds it again when it returns.
 func (l *Log) stall(ctx context.Context) {
 	if l.caughtUp == nil {
@@ -56,7 +56,7 @@ func (l *Log) stall(ctx context.Context) {
 	}
 }
 
-// behind tells whether more is over a limit than the owner's way of working
+// exceeds reports whether more is over a limit than the owner's way of working
 // explains.
 func (u *Usage) exceeds(total, limit int64) bool {
 	return limit > 0 && total > limit+max(stallOver, limit/8)

@@ -12,7 +12,7 @@ import (
 	"github.com/shardlog/shardlog/internal/kv"
 )
 
-// A writer who outruns retention is held up until the owner has come caughtUp,
+// A writer who outruns retention is stalled until the owner has caught up,
 // but not for ever; nobody else is.
 func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -22,7 +22,7 @@ type memBlock struct {
 type view struct {
 	blocks []entry     // stored blocks in order
 	mem    []*memBlock // the newest records, contiguous to the end: some of the
-	// last stored blocks, then the fresh ones that are in the journal only
+	// last stored blocks, then those that only the journal has
 	unflushed      int    // how many
 	unflushedBytes int    // their size in memory
 	gaps           int    // about how many of them do not follow the one before without a gap
@@ -96,5 +96,6 @@ func (v *view) after(c uint64) int64 {
 	return int64(v.total - ord)
 }
 
-// journaled returns where in mem the records begin that only the journal has.
+// firstUnflushed returns where in mem the records begin that only the journal
+// has.
 func (v *view) firstUnflushed() int { return len(v.mem) - v.unflushed }

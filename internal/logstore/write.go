@@ -95,7 +95,7 @@ func (w *txBuilder) place(t *pending) {
 	w.flush(t, t.parts)
 }
 
-// settle stores blocks of the journal's parts of a shard and of new ones.
+// flush stores blocks of the journal's parts of a shard and of new ones.
 func (w *txBuilder) flush(t *pending, parts []*part) {
 	waiting := t.base.mem[t.base.firstUnflushed():]
 	t.flushed = len(waiting)
@@ -226,7 +226,7 @@ func (w *txBuilder) apply(g *group) {
 		if err == nil {
 			w.ops = append(w.ops, o)
 			// What operations write is small and overwritten in the end, so
-			// it counts as dead at once rather than being followed.
+			// it counts as dead immediately rather than being followed.
 			w.log.dead.Add(int64(w.batch.Bytes - bytes))
 			small = small && o.small
 			continue

@@ -32,7 +32,7 @@ type Options struct {
 	EncryptionKey []byte // 16, 24 or 32 bytes; nil for none
 	MinFree       int64  // bytes of the file system that ordinary commits leave free
 	Logger        *slog.Logger
-	// FreeSpace tells the free bytes of the file system that holds a
+	// FreeSpace returns the free bytes of the file system that holds a
 	// directory; nil means to ask the operating system. Tests set it.
 	FreeSpace func(dir string) (int64, error)
 }
@@ -42,7 +42,7 @@ type Options struct {
 // a memtable entry is about a hundred bytes whatever the block's size.
 const (
 	memTableSize = 1 << 20
-	// maxOps is how many changes one transaction takes at the most; Badger's
+	// maxOps is how many changes one transaction takes; Badger's
 	// own limit is 15 % of the memtable at some hundred bytes a change.
 	maxOps = 1000
 	// entryOverhead is more than what Badger adds to a key and a value.
@@ -97,9 +97,11 @@ func Open(o Options) (*Store, error) {
 	}
 	s.threshold = 1 << 10
 	if o.SyncWrites {
-		// A value in the LSM tree costs one sync, one in the value log two;
-		// the rate of small groups is bounded by the disk in this mode, so
-		// the tree can bear them.
+		// This saves no sync: in this mode Badger syncs the value log in every
+		// commit, also when it wrote nothing to it. It keeps small values, such
+		// as those of the journal, which are overwritten soon, out of the value
+		// log, whose space is costly to reclaim. The disk bounds the rate of
+		// commits here, so the tree has the capacity for them.
 		s.threshold = kv.InlineValue
 	}
 	bo := badger.DefaultOptions(o.Dir).
@@ -149,7 +151,7 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// checkKey tells whether files in dir are or will be encrypted. That also those
+// checkKey reports whether files in dir are or will be encrypted. That also those
 // of a database without a key may be, from before the key was taken off, Badger
 // finds out by a panic in a goroutine of its own. And a wrong key is an error
 // here because OpenManaged leaves goroutines behind when it fails on one.
@@ -238,14 +240,14 @@ func (s *Store) Commit(b *kv.Batch) error {
 	return nil
 }
 
-// remaps tells whether a batch may be too large for the mapping of a value log
+// remaps reports whether a batch may be too large for the mapping of a value log
 // file, which is twice as long as the file. Badger maps the file elsewhere then
 // without a thought for those who read it, so nobody may.
 func (s *Store) remaps(b *kv.Batch) bool {
 	return int64(b.Bytes)+int64(len(b.Ops)+1)*entryOverhead >= s.opts.ValueLogFile
 }
 
-// usable tells whether the store may still be written to.
+// usable reports whether the store may still be written to.
 func (s *Store) usable() error {
 	if s.closed.Load() {
 		return shardlog.ErrClosed

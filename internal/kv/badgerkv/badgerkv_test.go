@@ -166,7 +166,7 @@ func TestEncryptionKeys(t *testing.T) {
 	check(dir, nil)
 }
 
-// Badger logs that a sync failed and acknowledges the commit all the same.
+// Badger logs that a sync failed and acknowledges the commit anyway.
 func TestALoggedSyncFailureStopsTheStore(t *testing.T) {
 	for _, text := range []string{"Error while curlf sync: input/output error\n", "writeRequests: disk on fire"} {
 		o := small(t.TempDir())

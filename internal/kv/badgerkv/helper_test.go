@@ -76,7 +76,7 @@ func requireValue(t testing.TB, s interface {
 	require.True(t, bytes.Equal(want, v), key)
 }
 
-// disk tells free bytes as a test says.
+// disk reports the free bytes that a test sets.
 type disk struct {
 	mu    sync.Mutex
 	free  int64

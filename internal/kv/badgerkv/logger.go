@@ -25,7 +25,7 @@ func (l *badgerLog) fail(reason string) {
 
 func (l *badgerLog) failure() error {
 	if p := l.failed.Load(); p != nil {
-		return fmt.Errorf("%w: %s; open the database again to go on", shardlog.ErrStorage, *p)
+		return fmt.Errorf("%w: %s; open the database again to continue", shardlog.ErrStorage, *p)
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import "github.com/shardlog/shardlog/internal/kv"
 // Badger, and where it lags behind or cannot work only speed is lost.
 //
 // Badger also syncs a value log file as a whole when it is full, and the writer
-// waits for that, too. So the goroutine tells the system to begin with it as
+// waits for that, too. So the goroutine asks the system to begin with it as
 // the file fills.
 //
 // Where each commit is synced none of this is done: such a store would write
@@ -20,15 +20,15 @@ const (
 	// populateAhead is how far ahead of the writer pages are populated, in
 	// bytes: some milliseconds' worth at the highest speed.
 	populateAhead = 2 << 20
-	// populateStep is how much is populated by one call, which may hold up
-	// whoever changes a mapping of the process.
+	// populateStep is how much is populated by one call, which may block
+	// a goroutine that changes a mapping of the process.
 	populateStep = 256 << 10
-	// flushStep is how much has to be written before the system is told to
+	// flushStep is how much has to be written before the system is asked to
 	// bring it to the disk.
 	flushStep = 4 << 20
 )
 
-// noteWritten tells the pager what of a batch goes to the value log.
+// noteWritten lets the pager know how much of a batch goes to the value log.
 func (s *Store) noteWritten(b *kv.Batch) {
 	if s.pager == nil {
 		return

@@ -36,7 +36,7 @@ type pagedFile struct {
 	m       mapping
 	size    int64 // when m was looked up
 	end     int64 // where the next hole may begin
-	flushed int64 // what is before was told to be brought to the disk
+	flushed int64 // the system was asked to write what is before it to the disk
 }
 
 // newPager returns nil where nothing can be populated.
@@ -61,7 +61,7 @@ func (p *pager) close() {
 	p.wg.Wait()
 }
 
-// wrote is told how much is written to the value log, before or after.
+// wrote notes how much is written to the value log, before or after the fact.
 func (p *pager) wrote(n int64) {
 	if n > 0 && p.f.lead.Add(-n) < p.f.ahead/2 {
 		select {
@@ -154,7 +154,7 @@ func (p *pager) flush(f *pagedFile, to int64) {
 	}
 }
 
-// newest tells whether f is still the file that Badger writes to.
+// newest reports whether f is still the file that Badger writes to.
 func (f *pagedFile) newest() bool { return !exists(f.path(f.fid+1)) && exists(f.path(f.fid)) }
 
 // follow opens the newest file.

@@ -169,7 +169,7 @@ func (s *Store) Snapshot() (kv.Snapshot, error) {
 	return &snapshot{s: s, version: v}, nil
 }
 
-// dropVersions tells Badger which versions nobody reads any more.
+// dropVersions lets Badger know which versions nobody reads any more.
 func (s *Store) dropVersions() {
 	s.txMu.Lock()
 	defer s.txMu.Unlock()

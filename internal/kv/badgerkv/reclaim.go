@@ -21,7 +21,7 @@ import (
 //
 //   - the memtable and level zero are small;
 //   - when enough has been deleted, filler keys push the memtable out;
-//   - files that are nearly all dead are removed at once, and if the value log
+//   - files that are nearly all dead are removed immediately, and if the value log
 //     is still too large for what is live, the deadest are rewritten.
 
 const (
@@ -102,7 +102,7 @@ func (s *Store) Reclaim(live, dead int64) (more, moved bool, err error) {
 }
 
 // advise takes the value log out of the resident memory now and then. While
-// it runs no mapping may come or go: commits are held up, scans have ended,
+// it runs no mapping may come or go: commits wait, scans have ended,
 // and files are removed only by Reclaim, which calls it.
 func (s *Store) advise() {
 	if s.gc.written.Load() < adviseEvery {
@@ -150,7 +150,7 @@ func (s *Store) collect(ratio float64) (ok bool, err error) {
 	case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
 		return false, nil
 	}
-	// A file that vanished or was marked before is picked anew next time.
+	// A file that vanished or was marked before is picked again next time.
 	return false, s.log.failure()
 }
 
@@ -159,7 +159,7 @@ func (s *Store) rewrite(ratio float64) error {
 	s.gcMu.Lock()
 	defer s.gcMu.Unlock()
 	if s.opts.ValueLogFile < smallFile {
-		// What it copies at once may be too large for a file; see remaps.
+		// What it copies in one batch may be too large for a file; see remaps.
 		s.mapMu.Lock()
 		defer s.mapMu.Unlock()
 	}

@@ -63,7 +63,7 @@ func (g *spaceGuard) check(n int64, small bool) error {
 	return nil
 }
 
-// roomToMove tells whether space reclaiming may copy live values: it needs
+// roomToMove reports whether space reclaiming may copy live values: it needs
 // room for as much as it frees before it frees it.
 func (g *spaceGuard) roomToMove() bool {
 	free, err := g.free()

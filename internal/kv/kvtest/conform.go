@@ -22,7 +22,7 @@ func Run(t *testing.T, open func(t testing.TB) kv.Store) {
 	}{
 		{"values are set, overwritten and deleted", testValues},
 		{"values of every size come back", testSizes},
-		{"keys of any bytes are told apart", testKeys},
+		{"keys of any bytes are distinguished", testKeys},
 		{"of two changes to one key the later holds", testLaterChangeHolds},
 		{"a scan has the keys with the prefix in order", testScan},
 		{"many values are got in order", testGetMany},

@@ -37,7 +37,7 @@ const (
 	// Torn fails it with shardlog.ErrStorage, and nothing is applied; the
 	// store takes no writes after, as after a failed sync.
 	Torn
-	// TornApplied is Torn for a commit that is applied all the same.
+	// TornApplied is Torn for a commit that is applied anyway.
 	TornApplied
 )
 
@@ -93,7 +93,7 @@ func (f *Faulty) FailAt(n int, kinds Op, mode Mode, cause error) {
 	f.at, f.kinds, f.mode, f.cause, f.seen, f.hit = n, kinds, mode, cause, 0, false
 }
 
-// Hit tells whether the failure that FailAt asked for has happened.
+// Hit reports whether the failure that FailAt asked for has happened.
 func (f *Faulty) Hit() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 // that it printed.
 const EnvSeed = "SHARDLOG_SEED"
 
-// Rand returns a source of randomness and tells its seed if the test fails.
+// Rand returns a source of randomness and prints its seed if the test fails.
 func Rand(t testing.TB) *rand.Rand {
 	seed, err := strconv.ParseInt(os.Getenv(EnvSeed), 10, 64)
 	if err != nil {
