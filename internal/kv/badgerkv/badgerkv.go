@@ -32,6 +32,9 @@ type Options struct {
 	EncryptionKey []byte // 16, 24 or 32 bytes; nil for none
 	MinFree       int64  // bytes of the file system that ordinary commits leave free
 	Logger        *slog.Logger
+	// Restoring says that the directory was emptied and marked with
+	// RestoreMarker for this store.
+	Restoring bool
 	// FreeSpace returns the free bytes of the file system that holds a
 	// directory; nil means to ask the operating system. Tests set it.
 	FreeSpace func(dir string) (int64, error)
@@ -53,6 +56,7 @@ const (
 type Store struct {
 	db     *badger.DB
 	opts   Options
+	dir    os.FileInfo // of the directory, which may be removed while it is in use
 	log    *badgerLog
 	space  *spaceGuard
 	gc     gcState
@@ -85,7 +89,10 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	o.Dir = dir
-	s := &Store{opts: o, pins: map[uint64]int{}, log: &badgerLog{log: o.Logger}, syncFile: syncFile}
+	s := &Store{opts: o, pins: map[uint64]int{}, log: newBadgerLog(o.Logger), syncFile: syncFile}
+	if s.dir, err = os.Stat(dir); err != nil {
+		return nil, err
+	}
 	s.space = newSpaceGuard(o)
 	// A disk with too little room for records can still be opened, to remove
 	// some.
@@ -313,28 +320,6 @@ func (s *Store) Usage() kv.Usage {
 		free = -1
 	}
 	return kv.Usage{DiskBytes: diskBytes(s.opts.Dir, ""), FreeBytes: free, Syncs: s.syncs.Load(), Commits: s.commits.Load()}
-}
-
-// Close implements kv.Store. It reports a failed sync, also an earlier one.
-func (s *Store) Close() error {
-	if s.closed.Swap(true) {
-		return nil
-	}
-	s.pager.close()
-	s.syncMu.Lock()
-	defer s.syncMu.Unlock()
-	s.txMu.Lock()
-	defer s.txMu.Unlock()
-	s.mapMu.Lock()
-	defer s.mapMu.Unlock()
-	err := errors.Join(s.noteState(badgerfile.StateClosing), s.db.Close())
-	if err == nil {
-		err = s.log.failure()
-	}
-	if err == nil {
-		err = s.noteState(badgerfile.StateClean)
-	}
-	return err
 }
 
 // RotateKey re-encrypts the data keys of a closed store under a new master
