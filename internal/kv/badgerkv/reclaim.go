@@ -4,9 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -41,14 +38,6 @@ const (
 	// adviseEvery is how many bytes are committed between two calls of advise.
 	adviseEvery = 32 << 20
 )
-
-// gcState is what Reclaim remembers between calls.
-type gcState struct {
-	written atomic.Int64 // bytes committed since the mappings were advised
-	rotated int64        // dead bytes at the last rotation of the memtable
-	last    int64        // dead bytes at the last call
-	idle    int          // calls since something was reclaimed or rotated
-}
 
 // maxIdle is how many calls without progress mean that nothing will come of
 // another: a compaction follows a rotation within some hundred milliseconds.
@@ -201,22 +190,4 @@ func (s *Store) rotate() error {
 		}
 	}
 	return nil
-}
-
-// diskBytes returns the allocated size of the files of dir with the extension,
-// or of all.
-func diskBytes(dir, ext string) (n int64) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0
-	}
-	for _, e := range entries {
-		if ext != "" && filepath.Ext(e.Name()) != ext {
-			continue
-		}
-		if fi, err := e.Info(); err == nil && !fi.IsDir() {
-			n += allocated(fi)
-		}
-	}
-	return n
 }
