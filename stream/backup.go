@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"runtime"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -111,88 +108,6 @@ func (b *backupWriter) finish() error {
 	sum := b.sum.Sum64()
 	b.write(binary.LittleEndian.AppendUint64(nil, sum))
 	return errors.Join(b.err, b.w.Flush())
-}
-
-// Restore creates a database in dir from a backup. Dir must not exist, or be
-// empty. Opts are those that the database will be opened with; only the
-// encryption key and the file size matter. Nothing is left in dir if it fails. The error matches shardlog.ErrCorrupt if the backup is damaged or cut
-// short, and ErrVersion if a newer version wrote it.
-//
-// Sequence numbers continue far above those in the backup, so that none is given
-// out that the database had given out after the backup was made.
-func Restore(ctx context.Context, dir string, r io.Reader, opts *Options) error {
-	if err := restore(ctx, dir, r, opts); err != nil {
-		return &shardlog.Error{Op: "restore", Err: err}
-	}
-	return nil
-}
-
-func restore(ctx context.Context, dir string, r io.Reader, opts *Options) error {
-	if ctx == nil {
-		return &shardlog.InvalidError{Field: "ctx", Value: nil, Limit: "not nil"}
-	}
-	if r == nil {
-		return &shardlog.InvalidError{Field: "r", Value: nil, Limit: "not nil"}
-	}
-	o, err := opts.withDefaults(dir)
-	if err != nil {
-		return err
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return err
-	}
-	if o.InMemory {
-		return &shardlog.InvalidError{Field: "Options.InMemory", Value: true, Limit: "false for Restore"}
-	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return fmt.Errorf("%w: %s is not empty", shardlog.ErrExists, dir)
-	}
-	// The directory appears when it is complete, so that a restore that is
-	// killed leaves nothing that opens.
-	parent := filepath.Dir(filepath.Clean(dir))
-	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return err
-	}
-	tmp, err := os.MkdirTemp(parent, ".shardlog-restore-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	// Each batch need not be synced: the whole is, before it gets its name.
-	o.Durability = SyncNever
-	store, err := openStore(tmp, o)
-	if err != nil {
-		return err
-	}
-	err = readBackup(ctx, bufio.NewReaderSize(r, 1<<20), store)
-	if err == nil {
-		err = store.Sync()
-	}
-	if err = errors.Join(err, store.Close()); err != nil {
-		return err
-	}
-	if err := os.Chmod(tmp, 0o755); err != nil { // as Open makes it
-		return err
-	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := os.Rename(tmp, dir); err != nil {
-		return err
-	}
-	return syncDir(parent)
-}
-
-// syncDir makes a new name durable, where directories can be synced.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // Bounds of one transaction of Restore: its pairs, all bytes, and kv.Batch's

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/logstore"
 )
 
@@ -98,7 +97,7 @@ func (m *stored) recovery() logstore.Recovery {
 }
 
 // readMeta reads and checks the metadata of a store.
-func readMeta(store kv.Store) (*stored, error) {
+func readMeta(store logstore.Reader) (*stored, error) {
 	m := &stored{streams: map[uint32]*streamMeta{}, shards: map[logstore.ID]*shardMeta{}}
 	switch v, err := store.Get(keyFormat); {
 	case errors.Is(err, shardlog.ErrNotFound):
@@ -134,7 +133,7 @@ func readMeta(store kv.Store) (*stored, error) {
 	return m, m.readShards(store)
 }
 
-func (m *stored) readStreams(store kv.Store) error {
+func (m *stored) readStreams(store logstore.Reader) error {
 	return scanValues(store, []byte(prefixStream), func(k, v []byte) error {
 		var sm streamMeta
 		if err := json.Unmarshal(v, &sm); err != nil || len(k) != len(prefixStream)+4 {
@@ -145,7 +144,7 @@ func (m *stored) readStreams(store kv.Store) error {
 	})
 }
 
-func (m *stored) readShards(store kv.Store) error {
+func (m *stored) readShards(store logstore.Reader) error {
 	return scanValues(store, []byte(prefixShard), func(k, v []byte) error {
 		var sm shardMeta
 		if err := json.Unmarshal(v, &sm); err != nil || len(k) != len(prefixShard)+8 {
@@ -157,7 +156,7 @@ func (m *stored) readShards(store kv.Store) error {
 	})
 }
 
-func scanValues(store kv.Store, prefix []byte, f func(k, v []byte) error) error {
+func scanValues(store logstore.Reader, prefix []byte, f func(k, v []byte) error) error {
 	var keys [][]byte
 	err := store.Scan(prefix, func(k []byte, _ int64) bool {
 		keys = append(keys, append([]byte(nil), k...))

@@ -178,6 +178,12 @@ func (db *DB) mark(state string) error {
 // Close stores what has been accepted, ends all waiting calls with
 // shardlog.ErrClosed and releases the directory. It blocks until that is done;
 // it is idempotent, and later calls return nil.
+//
+// Where nothing can be written any more Close does not wait for that to change:
+// the error matches shardlog.ErrNoSpace if the disk is full, and ErrStorage if
+// the directory was removed or the file system refuses writes. All that was
+// acknowledged is in the write-ahead log, for the next Open. The directory stays
+// locked by this process until it can be written to again.
 func (db *DB) Close() error {
 	var err error
 	db.close.Do(func() {

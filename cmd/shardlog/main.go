@@ -51,7 +51,7 @@ func init() {
 	commands = append(commands, streamCommands...)
 	commands = append(commands, putCommand, tailCommand)
 	commands = append(commands, benchCommands...)
-	commands = append(commands, costCommand, versionCommand, completionCommand)
+	commands = append(commands, costCommand, checkCommand, versionCommand, completionCommand)
 }
 
 func main() {

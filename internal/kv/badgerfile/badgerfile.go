@@ -99,6 +99,17 @@ func (d *Dir) add(f File) {
 	}
 }
 
+// OwnFile reports whether a file with the name belongs to a database.
+func OwnFile(name string) bool {
+	switch name {
+	case InventoryName, InventoryName + ".new", "LOCK", "MANIFEST-REWRITE", "REWRITE-KEYREGISTRY":
+		return true
+	}
+	var d Dir
+	d.add(File{Name: name})
+	return len(d.All()) > 0
+}
+
 // All returns all files.
 func (d *Dir) All() []File {
 	var all []File

@@ -74,6 +74,10 @@ func Inspect(path string, key []byte, full bool) (*Report, error) {
 		in.damaged(&shardlog.DamageError{Path: in.Dir.File(RestoreName), Offset: -1, Reason: "a restore into this directory did not finish", Remedy: "restore again, which starts over"})
 		return &in.Report, nil
 	}
+	if _, err := os.Stat(in.Dir.File(RepairName)); err == nil {
+		in.damaged(&shardlog.DamageError{Path: in.Dir.File(RepairName), Offset: -1, Reason: "a repair did not finish", Remedy: "run it again; it continues where it was"})
+		return &in.Report, nil
+	}
 	in.Inventory, err = ReadInventory(path)
 	if err = in.note(err, in.warn); err != nil {
 		return nil, err

@@ -20,6 +20,10 @@ const InventoryName = "SHARDLOG"
 // restored into it.
 const RestoreName = "RESTORING"
 
+// RepairName is the file that stands in a directory while its files are being
+// replaced by repaired ones.
+const RepairName = "REPAIRING"
+
 // State is how a store was left.
 type State string
 
@@ -115,7 +119,7 @@ func (i *Inventory) Write(dir string) error {
 	fmt.Fprintf(&b, "sum %016x\n", xxhash.Sum64String(b.String()))
 	path := filepath.Join(dir, InventoryName)
 	if err := os.WriteFile(path+".new", []byte(b.String()), 0o644); err != nil {
-		return err
+		return errors.Join(err, os.Remove(path+".new"))
 	}
 	return os.Rename(path+".new", path)
 }

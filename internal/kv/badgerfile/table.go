@@ -64,6 +64,7 @@ type tableFile struct {
 	data []byte
 	key  []byte // of the encryption; nil for none
 	each func(Entry) bool
+	skip func(error) // receives the damage of a block that is left out; nil to end there
 }
 
 // ReadTable verifies all of a table and calls each, unless it is nil, for its
@@ -81,6 +82,40 @@ func ReadTable(path string, t Table, keys Keys, each func(Entry) bool) error {
 		return err
 	}
 	return f.blocks(index, end, t)
+}
+
+// salvageTable is ReadTable that leaves out blocks that are damaged. If the index
+// is lost, and the table is not encrypted, it takes the blocks that it can find
+// from the beginning.
+func salvageTable(path string, t Table, keys Keys, each func(Entry) bool, skip func(error)) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	f := &tableFile{path: path, data: b, key: keys[t.KeyID], each: each, skip: skip}
+	index, end, err := f.index()
+	if err != nil {
+		if f.key == nil && !t.Compressed {
+			f.scan()
+		}
+		return err
+	}
+	return f.blocks(index, end, t)
+}
+
+// scan reads blocks without the index. A block ends with its checksum and the
+// size of that, so its end is where these fit what precedes them.
+func (f *tableFile) scan() {
+	at := 0
+	for end := at + 12; end <= len(f.data) && end-at < 4<<20; end++ {
+		if size := binary.BigEndian.Uint32(f.data[end-4:]); size == 0 || size > 16 {
+			continue
+		}
+		if more, err := f.block(at, f.data[at:end]); err != nil || !more {
+			continue
+		}
+		at, end = end, end+11
+	}
 }
 
 // footer returns the n bytes before the offset end, which they then are moved
@@ -157,7 +192,12 @@ func (f *tableFile) blocks(index *fb.TableIndex, end int, t Table) (err error) {
 			return damage(f.path, int64(at), "block %d of %d is not where the index says", i, n)
 		}
 		if !t.Compressed {
-			if more, err := f.block(at, f.data[at:at+int(o.Len())]); err != nil || !more {
+			more, err := f.block(at, f.data[at:at+int(o.Len())])
+			if err != nil && f.skip != nil {
+				f.skip(err)
+				more, err = true, nil
+			}
+			if err != nil || !more {
 				return err
 			}
 		}

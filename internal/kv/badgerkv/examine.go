@@ -15,9 +15,9 @@ import (
 // is in use.
 func (s *Store) examine() error {
 	dir := s.opts.Dir
-	unlock, err := lockDir(dir)
+	unlock, err := Lock(dir)
 	if err != nil {
-		return fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
+		return err
 	}
 	err = s.examineLocked()
 	return errors.Join(err, unlock())
@@ -29,6 +29,9 @@ func (s *Store) examineLocked() error {
 	case 0, 16, 24, 32:
 	default:
 		return errKey
+	}
+	if o.Restoring {
+		return s.noteState(badgerfile.StateOpening)
 	}
 	report, err := badgerfile.Inspect(o.Dir, o.EncryptionKey, false)
 	if errors.Is(err, badgerfile.ErrKey) {
@@ -83,4 +86,48 @@ func noteState(dir string, state badgerfile.State, sync bool) error {
 		return err
 	}
 	return inv.Write(dir)
+}
+
+// RestoreMarker is the name of a file that keeps a directory from being opened
+// while a database is restored into it.
+const RestoreMarker = badgerfile.RestoreName
+
+// Lock takes the lock of a directory that an open store holds. It does not wait:
+// the error wraps shardlog.ErrLocked.
+func Lock(dir string) (unlock func() error, err error) {
+	unlock, err = lockDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
+	}
+	return unlock, nil
+}
+
+// OwnFile reports whether a store makes files with the name, but for
+// RestoreMarker.
+func OwnFile(name string) bool { return badgerfile.OwnFile(name) }
+
+// RepairMarker is the name of a file that keeps a directory from being opened
+// while its files are being replaced.
+const RepairMarker = badgerfile.RepairName
+
+// Files is what Inspect found.
+type Files = badgerfile.Report
+
+// View is what can be read of a directory without Badger.
+type View = badgerfile.View
+
+// Inspect looks at all files of a directory that is locked, without writing to
+// it. The error wraps shardlog.ErrInvalid if the key is wrong.
+func Inspect(dir string, key []byte) (*Files, error) {
+	r, err := badgerfile.Inspect(dir, key, true)
+	if errors.Is(err, badgerfile.ErrKey) {
+		return nil, errKey
+	}
+	return r, err
+}
+
+// OpenView reads what can be read of the files. Keys for which inValues returns
+// true are also searched for in the value log if there is damage.
+func OpenView(f *Files, inValues func(key []byte) bool) (*View, error) {
+	return badgerfile.OpenView(f, inValues)
 }

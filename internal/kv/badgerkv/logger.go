@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/shardlog/shardlog"
@@ -15,6 +16,14 @@ import (
 type badgerLog struct {
 	log    *slog.Logger
 	failed atomic.Pointer[string]
+	// flushFailed is closed when a memtable could not be written to a table,
+	// which Badger tries again without end.
+	flushFailed chan struct{}
+	once        sync.Once
+}
+
+func newBadgerLog(log *slog.Logger) *badgerLog {
+	return &badgerLog{log: log, flushFailed: make(chan struct{})}
 }
 
 // fail records the first failure after which the store refuses to write.
@@ -37,6 +46,11 @@ func (l *badgerLog) Errorf(format string, args ...any) {
 	// the write goroutine is returned by the commit too.
 	if low := strings.ToLower(msg); strings.Contains(low, "sync") || strings.Contains(low, "writerequests") {
 		l.fail(msg)
+	}
+	// Writers would wait for a free memtable without end.
+	if strings.Contains(msg, "error flushing memtable") {
+		l.fail(msg)
+		l.once.Do(func() { close(l.flushFailed) })
 	}
 	if l.log != nil {
 		l.log.Error("badger: " + msg)

@@ -1,0 +1,172 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog"
+)
+
+func TestCheckOfASoundDatabase(t *testing.T) {
+	for _, encrypted := range []bool{false, true} {
+		for _, killed := range []bool{false, true} {
+			dir := damageTemplate(t, encrypted, killed)
+			before := fingerprint(t, dir)
+			r, err := Check(t.Context(), dir, damageOptions(encrypted))
+			require.NoError(t, err)
+			require.Empty(t, r.Findings)
+			require.Equal(t, int64(damageRecords), r.Records)
+			require.Equal(t, 1, r.Streams)
+			require.Equal(t, 1, r.Shards)
+			require.Positive(t, r.Blocks)
+			require.Equal(t, before, fingerprint(t, dir), "it was written to")
+
+			rep, err := Repair(t.Context(), dir, damageOptions(encrypted))
+			require.NoError(t, err)
+			require.Empty(t, rep.Old)
+			require.Equal(t, before, fingerprint(t, dir), "a sound database was changed")
+		}
+	}
+}
+
+// Check finds each damage that Open refuses, and after a repair the database
+// opens, holds what was readable, and is sound.
+func TestRepair(t *testing.T) {
+	r, _ := newRand(t)
+	cases := map[string]int{ // the least number of records that are kept
+		"000001.sst cut by a byte": 0, "000002.sst bit": 0, "00001.mem bit": 200, "00001.mem cut": 100, "00001.mem emptied": 200, "00001.mem removed": 200,
+		"MANIFEST removed": 300, "MANIFEST emptied": 300, "MANIFEST cut by a byte": 300, "KEYREGISTRY zeroed": 300, "KEYREGISTRY emptied": 300,
+		"000003.vlog noise": 200, "000003.vlog removed": 200, "000001.vlog zeroed": 200,
+	}
+	template := damageTemplate(t, false, true)
+	for _, what := range slices.Sorted(maps.Keys(cases)) {
+		t.Run(what, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "log")
+			require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
+			file, way, _ := strings.Cut(what, " ")
+			if !fileExists(filepath.Join(dir, file)) {
+				file = lastFile(t, dir, "*"+filepath.Ext(file))
+			}
+			_, err := damages[way](r, filepath.Join(dir, file))
+			require.NoError(t, err)
+			before := fingerprint(t, dir)
+			report, err := Check(t.Context(), dir, damageOptions(false))
+			require.NoError(t, err)
+			require.NotEmpty(t, report.Findings)
+			require.Equal(t, before, fingerprint(t, dir), "Check has written")
+
+			rep, err := Repair(t.Context(), dir, damageOptions(false))
+			require.NoError(t, err, "%v", report.Findings)
+			require.DirExists(t, rep.Old)
+			found := requireRepaired(t, dir)
+			require.GreaterOrEqual(t, found, cases[what], "%v", rep.Before.Findings)
+			t.Logf("%d of %d records: %v", found, damageRecords, rep.Before.Findings)
+		})
+	}
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// requireRepaired opens a repaired database and returns how many records it has.
+func requireRepaired(t *testing.T, dir string) int {
+	t.Helper()
+	db, err := Open(dir, damageOptions(false))
+	require.NoError(t, err)
+	st, err := db.Stream(t.Context(), "s")
+	require.NoError(t, err)
+	found, faults, last := readDamaged(t.Context(), st)
+	require.False(t, strings.Contains(faults, "is not as it was"), faults)
+	res, err := st.Put(t.Context(), shardlog.Record{PartitionKey: "k"})
+	require.NoError(t, err)
+	require.Positive(t, res.Sequence.Compare(last))
+	require.GreaterOrEqual(t, counterOf(res.Sequence), uint64(damageRecords), "a number is given out again")
+	require.NoError(t, db.Close())
+	return found
+}
+
+// A repair that is killed at any moment leaves the old database or one that the
+// next call completes, and Open never takes it for another.
+func TestRepairThatIsKilledIsCarriedOn(t *testing.T) {
+	template := damageTemplate(t, false, false)
+	require.NoError(t, os.Remove(filepath.Join(template, "MANIFEST")))
+	r := rand.New(rand.NewSource(1))
+	for stop := range 12 {
+		t.Run(fmt.Sprint(stop), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "log")
+			require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
+			// The steps of a repair, ended in the middle of moving files.
+			c, err := newChecker(t.Context(), dir, nil)
+			require.NoError(t, err)
+			require.NoError(t, c.run())
+			o, err := damageOptions(false).withDefaults(dir)
+			require.NoError(t, err)
+			_, err = c.copyTo(filepath.Join(dir, repairedName), o)
+			require.NoError(t, err)
+			c.view.Close()
+			p := &fileSwap{dir: dir, report: &RepairReport{}}
+			old := filepath.Join(dir, oldPrefix+"1")
+			require.NoError(t, os.Mkdir(old, 0o755))
+			if stop > 0 {
+				require.NoError(t, p.note("out "+filepath.Base(old)))
+				moveSome(t, dir, old, r, stop < 6)
+			}
+			if stop >= 6 {
+				require.NoError(t, p.note("in "+filepath.Base(old)))
+				moveSome(t, filepath.Join(dir, repairedName), dir, r, true)
+			}
+			_, err = Open(dir, damageOptions(false))
+			require.ErrorIs(t, err, shardlog.ErrCorrupt)
+			_, err = Repair(t.Context(), dir, damageOptions(false))
+			require.NoError(t, err)
+			require.Equal(t, damageRecords, requireRepaired(t, dir))
+			require.NoDirExists(t, filepath.Join(dir, repairedName))
+		})
+	}
+}
+
+// moveSome moves the files of a database, or only some of them.
+func moveSome(t *testing.T, from, to string, r *rand.Rand, some bool) {
+	t.Helper()
+	entries, err := os.ReadDir(from)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if !e.IsDir() && !strings.HasPrefix(e.Name(), "REPAIRING") && (!some || r.Intn(2) == 0) {
+			require.NoError(t, os.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())))
+		}
+	}
+}
+
+func TestCheckRefusals(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "log")
+	_, err := Check(ctx, filepath.Join(t.TempDir(), "none"), nil)
+	require.Error(t, err)
+	db, err := Open(dir, damageOptions(true))
+	require.NoError(t, err)
+	_, err = Check(ctx, dir, damageOptions(true))
+	require.ErrorIs(t, err, shardlog.ErrLocked)
+	_, err = Repair(ctx, dir, damageOptions(true))
+	require.ErrorIs(t, err, shardlog.ErrLocked)
+	require.NoError(t, db.Close())
+	_, err = Check(ctx, dir, damageOptions(false))
+	require.ErrorIs(t, err, shardlog.ErrInvalid, "without the key")
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err = Check(ended, dir, damageOptions(true))
+	require.True(t, errors.Is(err, context.Canceled), "%v", err)
+	_, err = Check(ctx, t.TempDir(), nil)
+	require.ErrorIs(t, err, shardlog.ErrNotFound)
+}

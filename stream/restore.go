@@ -1,0 +1,222 @@
+package stream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv/badgerkv"
+)
+
+// Restore makes a database in dir from a backup. Dir must not exist, or be
+// empty; it may be a mount point or a link to a directory, nothing is written
+// outside of it, and the lost+found of a file system does not count. Opts are
+// those that the database will be opened with; what matters of them are the
+// encryption key and the file size. Restore blocks until the database is on
+// disk. Nothing is left in dir if it fails; if the process is killed, Open
+// refuses dir until another Restore into it, which starts over. The error
+// matches shardlog.ErrExists if dir is not empty, ErrLocked if another Restore
+// is at work there, ErrCorrupt if the backup is damaged or cut short, and
+// ErrVersion if a newer version wrote it.
+//
+// Sequence numbers continue far above those in the backup, so none is given out
+// again that the database had given out after it.
+func Restore(ctx context.Context, dir string, r io.Reader, opts *Options) error {
+	if err := restore(ctx, dir, r, opts); err != nil {
+		return &shardlog.Error{Op: "restore", Err: err}
+	}
+	return nil
+}
+
+func restore(ctx context.Context, dir string, r io.Reader, opts *Options) error {
+	if ctx == nil {
+		return &shardlog.InvalidError{Field: "ctx", Value: nil, Limit: "not nil"}
+	}
+	if r == nil {
+		return &shardlog.InvalidError{Field: "r", Value: nil, Limit: "not nil"}
+	}
+	o, err := opts.withDefaults(dir)
+	if err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if o.InMemory {
+		return &shardlog.InvalidError{Field: "Options.InMemory", Value: true, Limit: "false for Restore"}
+	}
+	p := restorePlace{dir: dir}
+	if err := p.prepare(); err != nil {
+		return errors.Join(err, p.clear())
+	}
+	if err := restoreInto(ctx, dir, r, o); err != nil {
+		return errors.Join(err, p.clear())
+	}
+	return p.finish()
+}
+
+// restoreInto fills a directory that was prepared.
+func restoreInto(ctx context.Context, dir string, r io.Reader, o Options) error {
+	store, err := badgerkv.Open(badgerkv.Options{
+		// Each batch need not be synced: the whole is, before it can be opened.
+		Dir: dir, ValueLogFile: o.ValueLogFileBytes, EncryptionKey: o.EncryptionKey, MinFree: o.MinFreeBytes, Logger: o.Logger,
+		Restoring: true,
+	})
+	if err != nil {
+		return err
+	}
+	err = readBackup(ctx, bufio.NewReaderSize(r, 1<<20), store)
+	if err == nil {
+		err = store.Sync()
+	}
+	return errors.Join(err, store.Close())
+}
+
+// restorePlace is a directory that a database is restored into. A file in it
+// says that it is incomplete, so that a restore that is killed leaves nothing
+// that opens, and the next one knows what it may remove.
+type restorePlace struct {
+	dir     string
+	created []string // directories, the outermost first
+	marked  bool     // the files in it are ours
+}
+
+// prepare makes the directory, empties it of what an earlier restore left, and
+// marks it.
+func (p *restorePlace) prepare() error {
+	if err := p.mkdirAll(p.dir); err != nil {
+		return err
+	}
+	if err := p.empty(); err != nil {
+		return err
+	}
+	unlock, err := badgerkv.Lock(p.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(p.mark(), unlock())
+}
+
+// mkdirAll is os.MkdirAll that remembers what it made.
+func (p *restorePlace) mkdirAll(dir string) error {
+	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := p.mkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	p.created = append(p.created, dir)
+	return nil
+}
+
+// empty returns an error that matches shardlog.ErrExists if there is something
+// else in the directory than what an earlier restore left.
+func (p *restorePlace) empty() error {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return err
+	}
+	marked := slices.ContainsFunc(entries, func(e os.DirEntry) bool { return e.Name() == badgerkv.RestoreMarker })
+	for _, e := range entries {
+		if e.Name() != "lost+found" && e.Name() != badgerkv.RestoreMarker && !(marked && badgerkv.OwnFile(e.Name())) {
+			return fmt.Errorf("%w: %s is not empty", shardlog.ErrExists, p.dir)
+		}
+	}
+	return nil
+}
+
+func (p *restorePlace) mark() error {
+	marker := filepath.Join(p.dir, badgerkv.RestoreMarker)
+	if _, err := os.Stat(marker); err == nil {
+		p.marked = true
+		if err := p.removeFiles(); err != nil {
+			return err
+		}
+		p.marked = false
+	}
+	if err := p.empty(); err != nil {
+		return err
+	}
+	p.marked = true
+	if err := os.WriteFile(marker, []byte("A database is being restored into this directory.\n"), 0o644); err != nil {
+		return err
+	}
+	return syncDir(p.dir)
+}
+
+// removeFiles removes the files of a database, but for the marker.
+func (p *restorePlace) removeFiles() error {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		if !e.IsDir() && badgerkv.OwnFile(e.Name()) {
+			errs = append(errs, os.Remove(filepath.Join(p.dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// clear takes everything back. The marker goes last.
+func (p *restorePlace) clear() error {
+	if p.marked {
+		if err := p.removeFiles(); err != nil {
+			return err
+		}
+		if err := os.Remove(filepath.Join(p.dir, badgerkv.RestoreMarker)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	for _, dir := range slices.Backward(p.created) {
+		if err := os.Remove(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish takes the marker away when the files and their names are on disk.
+func (p *restorePlace) finish() error {
+	if err := syncDir(p.dir); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(p.dir, badgerkv.RestoreMarker)); err != nil {
+		return err
+	}
+	if err := syncDir(p.dir); err != nil {
+		return err
+	}
+	for _, dir := range p.created {
+		if err := syncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
+}
+
+// syncDir makes names in a directory durable, where directories can be synced.
+func syncDir(dir string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
