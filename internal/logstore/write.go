@@ -256,7 +256,7 @@ func (w *txBuilder) apply(g *group) {
 func runApply(o *op, tx *Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("shard: operation panicked: %v", p)
+			err = fmt.Errorf("an operation of the log panicked: %v", p)
 		}
 	}()
 	return o.apply(tx)
