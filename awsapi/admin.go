@@ -198,10 +198,10 @@ func bodyDecoder(r *http.Request) func(any) error {
 
 // health reports whether the process answers, or whether the services do too.
 func (e *Endpoint) health(w http.ResponseWriter, ready bool) {
-	closed := e.env.Life.Closed()
+	closed := e.env.Lifetime.Closed()
 	for _, s := range e.services {
 		if ready && !closed && s.Ready != nil {
-			closed = s.Ready(e.env.Life.Context()) != nil
+			closed = s.Ready(e.env.Lifetime.Context()) != nil
 		}
 	}
 	if closed {

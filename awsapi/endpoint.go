@@ -45,7 +45,7 @@ func New(opts *Options, services ...*Service) (*Endpoint, error) {
 			Credentials: o.Credentials,
 			Bodies:      awswire.NewBodies(o.MaxBodyBytes, o.MaxBodiesBytes, o.BodyTimeout),
 			Answers:     awswire.NewBudget(max(o.MaxBodiesBytes, largestAnswer)),
-			Life:        awswire.NewLife(),
+			Lifetime:    awswire.NewLifetime(),
 			Logger:      o.Logger,
 		},
 		opts: o, services: services,
@@ -76,7 +76,7 @@ func checkServices(services []*Service) error {
 // services do in the background, and waits for both. Requests that come later
 // are answered with status 503. It is idempotent and returns nil.
 func (e *Endpoint) Close() error {
-	e.env.Life.Close()
+	e.env.Lifetime.Close()
 	return nil
 }
 
@@ -150,7 +150,7 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (e *Endpoint) answer(c *awswire.Call) {
 	// A request that begins before Close is carried out as far as it does not
 	// wait, so the state at its beginning decides.
-	closed := e.env.Life.Closed()
+	closed := e.env.Lifetime.Closed()
 	buf := awswire.Buffers.Get().(*[]byte)
 	c.Out.Buf = (*buf)[:0]
 	if c.Service.Done != nil {

@@ -120,7 +120,7 @@ func (pages) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page,
 	return shardlog.Page{Next: req.From}, ctx.Err()
 }
 
-// Reading and handling need nothing of leases: whoever assigns shards, the
+// Reading and handling need nothing of leases: anyone who assigns shards, the
 // batches come from where it says, with its epoch; what it revokes is finished
 // and released; what it takes away is stopped.
 func TestWorkUnderAnyAssigner(t *testing.T) {

@@ -22,7 +22,7 @@ type Batch struct {
 	Records []shardlog.Record
 	// ShardID names the shard that holds them.
 	ShardID string
-	// Behind and BehindRecords tell how far the end of the batch was behind
+	// Behind and BehindRecords are how far the end of the batch was behind
 	// the newest record of the shard when it was read; 0 at the tail.
 	Behind        time.Duration
 	BehindRecords int64
@@ -51,7 +51,7 @@ type Batch struct {
 }
 
 // After is the position after Records[i], for Checkpoint. It differs from
-// shardlog.After where the record is part of an aggregated one that goes on in
+// shardlog.After where the record is part of an aggregated one that continues in
 // the next batch, and for the last record includes what was filtered out behind
 // it. It panics if there is no such record.
 func (b *Batch) After(i int) shardlog.Position {
@@ -89,7 +89,7 @@ type Prepared struct {
 // errRolledBack is why a batch comes again whose handler returned nil.
 var errRolledBack = errors.New("the transaction with the checkpoint was not committed")
 
-// Checkpoint stores at once that everything up to pos is done, without waiting
+// Checkpoint stores immediately that everything up to pos is done, without waiting
 // for the end of the batch. Pos is made with shardlog.After or AfterSub from
 // the number of a record of this batch. What is stored already is not written
 // again. It blocks for the store and may be called by several goroutines while
@@ -98,8 +98,8 @@ var errRolledBack = errors.New("the transaction with the checkpoint was not comm
 // The error matches ErrBehind or ErrAhead for a position before the checkpoint
 // or after the batch, ErrLeaseLost when another worker has the shard,
 // shardlog.ErrClosed when the handler has returned already,
-// shardlog.ErrUnsupported with Options.PerKey or Lanes, and is otherwise the store's or
-// that of ctx; after checkpoint.ErrUnavailable the call may be repeated. Nothing
+// shardlog.ErrUnsupported with Options.PerKey or Lanes, and is otherwise the
+// store's or that of ctx; after checkpoint.ErrUnavailable the call may be repeated. Nothing
 // was stored if there is an error, unless it also matches
 // shardlog.ErrUnknownOutcome: then it may have been.
 func (b *Batch) Checkpoint(ctx context.Context, pos shardlog.Position) error {
@@ -147,7 +147,7 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 		t.saved = time.Now()
 	}
 	if done {
-		t.covered(b, pos)
+		t.noteCovered(b, pos)
 	}
 	return nil
 }
@@ -174,7 +174,7 @@ func (b *Batch) fault(op string, err error) error {
 	return e
 }
 
-// admits tells why b may not store pos. The caller has the lock.
+// admits returns why b may not store pos. The caller has the lock.
 func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	explicit := t.r.o.ExplicitCheckpoints
 	low, high := t.pos, b.piece.end
@@ -202,9 +202,9 @@ func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	return nil
 }
 
-// covered notes that everything up to pos is done and stored. The caller has
+// noteCovered records that everything up to pos is done and stored. The caller has
 // the lock.
-func (t *task) covered(b *Batch, pos shardlog.Position) {
+func (t *task) noteCovered(b *Batch, pos shardlog.Position) {
 	if t.r.o.ExplicitCheckpoints {
 		select {
 		case t.moved <- struct{}{}:

@@ -17,9 +17,9 @@ import (
 //
 // A batch is acknowledged, and with that checkpointed, when the loop asks for
 // the next one. The batches of a shard come in order; those of all shards come
-// one at a time, so a slow loop holds all of them. The loop may run when the
-// shard of its batch is already another worker's: Batch.Leaving tells, and what
-// Batch.Checkpoint stored is stored in any case.
+// one at a time, so a slow loop holds all of them. The shard of a
+// batch may be lost while the loop is busy with it: Batch.Leaving is closed then,
+// and what Batch.Checkpoint has stored stays stored.
 //
 // The loop ends when ctx does, and after Shutdown and Close, with the errors
 // that Run would return as its last element, if any. A break, a return, and a

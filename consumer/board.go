@@ -34,8 +34,8 @@ type shard struct {
 	stats   ShardStats
 }
 
-// board has what Stats shows: the shards, and what is done with them. Whoever
-// works on a shard writes to it, and anyone may read it.
+// board has what Stats shows: the shards, and what is done with them. The task
+// of a shard and the assigner write to it, and anyone may read it.
 type board struct {
 	// mu is never held during I/O, a callback or a wait.
 	mu          sync.Mutex

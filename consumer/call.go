@@ -30,7 +30,7 @@ func (t *task) call(f func() error) error {
 			s.stats.InHandlerSince = began
 		}
 	})
-	err := recovered(f)
+	err := catchPanic(f)
 	t.r.update(t.id, func(s *shard) {
 		t.inHandler--
 		s.stats.HandlerTime += time.Since(began)
@@ -56,7 +56,7 @@ func (t *task) handle(b *Batch) (n int, err error) {
 	<-t.lock // waits for a Batch.Checkpoint that is under way
 	b.over = true
 	n = b.done
-	settled, settleErr := t.settle(b)
+	settled, settleErr := t.resolveTx(b)
 	t.lock <- struct{}{}
 	if settleErr != nil {
 		return n, settleErr
@@ -77,8 +77,8 @@ func (t *task) handle(b *Batch) (n int, err error) {
 	return n, err
 }
 
-// counted updates the figures after a call of the handler.
-func (t *task) counted(done int, size int64, err error, all bool) {
+// recordCall updates the figures after a call of the handler.
+func (t *task) recordCall(done int, size int64, err error, all bool) {
 	t.r.update(t.id, func(s *shard) {
 		s.stats.Delivered += uint64(done)
 		s.stats.DeliveredBytes += uint64(size)

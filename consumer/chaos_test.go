@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// The errors that the server of the chaos test tells from others.
+// The errors that the server of the chaos test distinguishes from others.
 var chaosErrors = map[int]error{
 	404: shardlog.ErrNotFound, 409: shardlog.ErrConflict, 410: shardlog.ErrExists, 416: shardlog.ErrExpired, 422: shardlog.ErrInvalid,
 }
@@ -134,7 +134,7 @@ func (r *remote) UpdateTx(ctx context.Context, tx *remoteTx, l checkpoint.Lease)
 	return l, err
 }
 
-// chaosWorker tells the parent what it has handled, batch by batch; exactly
+// chaosWorker reports to the parent what it has handled, batch by batch; exactly
 // says that it does so in transactions.
 func chaosWorker(url string, exactly bool) error {
 	r := &remote{url}
@@ -385,7 +385,7 @@ func (c *chaos) caughtUp() {
 
 // A process that was suspended for longer than its lease, as a virtual machine
 // that is moved: what it was about to store is refused when it wakes up, and it
-// goes on as a worker like any other.
+// continues as a worker like any other.
 func TestScenario21SuspendedWorker(t *testing.T) {
 	c, spawn := newChaos(t, 2, true)
 	keys := []string{"a", "b", "c", "d"}

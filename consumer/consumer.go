@@ -9,13 +9,13 @@
 // that was overtaken without knowing it.
 //
 // A batch is checkpointed when the handler returns nil; when it fails, the same
-// batch is given again, after a pause, while other shards go on. Nothing is
-// skipped, unless Options limits the attempts and says what becomes of the
+// batch is given again, after a pause, while other shards continue. Nothing is
+// skipped, unless Options limits the attempts and says what happens to the
 // record then.
 //
 // A shard that came from a split or merge is read only when everything in its
 // parents has been handled, so the order of a partition key's records holds
-// over reshardings. Aggregated records are taken apart.
+// over reshardings. Aggregated records are de-aggregated.
 package consumer
 
 import (
@@ -54,7 +54,7 @@ func New(src shardlog.Source, opts *Options) (*Consumer, error) {
 	return &Consumer{src: src, opts: o, assign: newLeases}, nil
 }
 
-// Run reads the stream and calls h until the consumer is told to stop. It can
+// Run reads the stream and calls h until the consumer is stopped. It can
 // be called once, and blocks until everything that it started has ended.
 //
 // When ctx ends, Run does what Shutdown does, with Options.ShutdownTimeout as
@@ -66,7 +66,7 @@ func New(src shardlog.Source, opts *Options) (*Consumer, error) {
 // other shards, with an *shardlog.Error that names the shard: retention that
 // has overtaken the checkpoint (shardlog.ErrExpired, see Options.OnTrimmed) and
 // damaged records (shardlog.ErrCorrupt), both unless Options.ParkFailed is set;
-// a stream that was deleted (shardlog.ErrNotFound), or was deleted and made
+// a stream that was deleted (shardlog.ErrNotFound), or was deleted and created
 // again (shardlog.ErrConflict); another worker that uses the same WorkerID
 // (ErrLeaseLost); and a source or store that is closed or refuses what it is
 // given.
@@ -128,8 +128,8 @@ func (c *Consumer) close() *run {
 // error; Run still writes what the handlers say they have done.
 //
 // Called from inside a handler or a callback of this consumer, where waiting
-// would be waiting for itself, Shutdown starts the same and returns nil at
-// once; handlers then have Options.ShutdownTimeout instead of ctx. That holds
+// would be waiting for itself, Shutdown starts the same and returns nil
+// immediately; handlers then have Options.ShutdownTimeout instead of ctx. That holds
 // for other goroutines too if ctx comes from a handler's context.
 //
 // Shutdown may be called more than once. Before Run it makes Run fail with
@@ -159,7 +159,7 @@ func (c *Consumer) Shutdown(ctx context.Context) error {
 }
 
 // Close gives up: it cancels the contexts of the handlers with the cause
-// shardlog.ErrClosed and returns at once, without waiting and without a
+// shardlog.ErrClosed and returns immediately, without waiting and without a
 // checkpoint; what was under way is delivered again to the next worker. Run
 // returns as soon as the handlers have. Close always returns nil and may be
 // called more than once.

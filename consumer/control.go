@@ -38,7 +38,7 @@ func (c *Consumer) setPaused(paused bool, ids []string) {
 	})
 }
 
-// Seek lets a shard go on from another position, before or after the present
+// Seek lets a shard continue from another position, before or after the present
 // one, and stores that as its checkpoint. It waits for the batch that is with
 // the handler, and then for the store. Latest and a time are resolved first.
 //
@@ -122,7 +122,7 @@ func (c *Consumer) Lag() Lag {
 	return l
 }
 
-// Blocked is a shard that does not go on.
+// Blocked is a shard that does not advance.
 type Blocked struct {
 	// ShardID names the shard.
 	ShardID string
@@ -133,7 +133,7 @@ type Blocked struct {
 	Since time.Time
 }
 
-// Blocked returns the shards that do not go on, sorted by ID: those of this
+// Blocked returns the shards that do not advance, sorted by ID: those of this
 // consumer, those that wait for a parent, and those that no worker has. A
 // handler that has not returned for longer than Options.LeaseTTL counts too.
 // It does not block, and returns nothing before Run.

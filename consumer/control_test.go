@@ -167,7 +167,7 @@ func TestParkFailed(t *testing.T) {
 		assert.Equal(t, "w", st.row(t, 0).Owner, "it is kept, so that no other worker fails with it")
 		src.put(1, 10)
 		settle()
-		assert.Len(t, k.got(), 25, "others go on")
+		assert.Len(t, k.got(), 25, "others continue")
 		r.stop()
 		assert.Empty(t, st.row(t, 0).Owner)
 		assert.Equal(t, shardlog.After(seq(0, 4)), st.row(t, 0).Checkpoint)

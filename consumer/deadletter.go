@@ -18,7 +18,7 @@ type DeadLetter struct {
 	Err error
 	// Attempts is how often it was tried, 1 or more.
 	Attempts int
-	// Stream, Group and Epoch tell where and by whom.
+	// Stream, Group and Epoch are where it was tried, and by which worker.
 	Stream, Group string
 	Epoch         uint64
 }
@@ -116,7 +116,7 @@ func shortened(s string) string {
 	return s
 }
 
-// refusedForGood tells whether the dead letters will never take a record. An
+// refusedForGood reports whether the dead letters will never take a record. An
 // error that is not known is taken to heal, as that of a network does.
 func refusedForGood(err error) bool {
 	var fatal *permanentError

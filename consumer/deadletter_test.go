@@ -102,7 +102,7 @@ func TestDeadLettersToEndsWhereEverythingIsRefused(t *testing.T) {
 	assert.Empty(t, p.records[len(p.records)-1].Data)
 }
 
-// A dead letter that is refused for good was tried for ever. Now the shard
+// A dead letter that is refused permanently was tried for ever. Now the shard
 // stops, with nothing lost, unless OnRefused says otherwise.
 func TestDeadLetterThatIsRefusedForGood(t *testing.T) {
 	refusals := map[string]error{

@@ -34,7 +34,7 @@ func (t *task) batch() *piece {
 }
 
 // deliver calls the handler until all records of the piece are done. It returns
-// false when the reading was stopped before.
+// false when reading was stopped before.
 func (t *task) deliver(p *piece) (done bool, err error) {
 	// What is left to do, from the last element to the first: a piece that
 	// fails may be divided.
@@ -61,7 +61,7 @@ func (t *task) deliver(p *piece) (done bool, err error) {
 		if cur.size = 0; !all || size == 0 {
 			size = sizeOf(cur.records[:n])
 		}
-		t.counted(n, size, err, all)
+		t.recordCall(n, size, err, all)
 		if cause := context.Cause(t.handling); errors.Is(cause, ErrLeaseLost) {
 			return false, cause
 		}
@@ -77,7 +77,7 @@ func (t *task) deliver(p *piece) (done bool, err error) {
 			}
 			continue
 		}
-		again, err := t.failed(b, cur, err, all)
+		again, err := t.decideFailure(b, cur, err, all)
 		if err != nil {
 			return false, err
 		}
@@ -113,7 +113,7 @@ func halves(todo []*piece) []*piece {
 	return append(todo, half)
 }
 
-// next is what becomes of a piece that failed.
+// next is what follows for a piece that failed.
 type next int
 
 const (
@@ -123,9 +123,9 @@ const (
 	nothingLeft             // all of it was done in spite of the error
 )
 
-// failed decides about a piece after a handler's error. What is done is saved,
-// because the attempts may go on for long.
-func (t *task) failed(b *Batch, cur *piece, cause error, all bool) (next, error) {
+// decideFailure decides about a piece after a handler's error. What is done is
+// saved, because the attempts may continue for long.
+func (t *task) decideFailure(b *Batch, cur *piece, cause error, all bool) (next, error) {
 	o := t.r.o
 	var partial *PartialError
 	single := errors.As(cause, &partial) && partial.Index >= 0 && partial.Index < len(b.Records) || len(cur.records) == 1
@@ -138,7 +138,7 @@ func (t *task) failed(b *Batch, cur *piece, cause error, all bool) (next, error)
 	case o.Bisect && !single:
 		halve, pause = true, 0
 	default:
-		if poison = t.poison(b, cur, cause, single); poison > 0 {
+		if poison = t.countPoison(b, cur, cause, single); poison > 0 {
 			pause = 0
 		}
 	}
@@ -169,7 +169,7 @@ func (t *task) failed(b *Batch, cur *piece, cause error, all bool) (next, error)
 // is stopped, or until an error that ends the task.
 func (t *task) work() (end *chunk, err error) {
 	for t.reading.Err() == nil {
-		if again, err := t.obey(); err != nil || !again {
+		if again, err := t.answerRequests(); err != nil || !again {
 			return nil, err
 		}
 		if len(t.rest) == 0 {
@@ -210,7 +210,7 @@ func (t *task) nextChunk() error {
 	t.chunk = nil
 	select {
 	case c := <-t.fetch.chunks:
-		return t.use(c)
+		return t.takeChunk(c)
 	default:
 	}
 	var due <-chan time.Time
@@ -221,7 +221,7 @@ func (t *task) nextChunk() error {
 	}
 	select {
 	case c := <-t.fetch.chunks:
-		return t.use(c)
+		return t.takeChunk(c)
 	case <-due:
 		return t.save()
 	case <-t.change:
@@ -230,8 +230,8 @@ func (t *task) nextChunk() error {
 	return nil
 }
 
-func (t *task) use(c *chunk) error {
-	t.fetch.took(c)
+func (t *task) takeChunk(c *chunk) error {
+	t.fetch.noteTaken(c)
 	if c.err != nil {
 		return c.err
 	}
@@ -251,7 +251,7 @@ func (t *task) gather() error {
 	for size := t.chunk.size; len(t.rest) < o.MaxBatchRecords && size < int64(o.MaxBatchBytes) && !t.chunk.end; {
 		select {
 		case c := <-t.fetch.chunks:
-			t.fetch.took(c)
+			t.fetch.noteTaken(c)
 			if c.err != nil {
 				// It comes again from a new reader, after these records.
 				t.fetch.stop()

@@ -162,7 +162,7 @@ func TestScenario02CrashInsideHandler(t *testing.T) {
 		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, _ *consumer.Batch) error {
 			<-ctx.Done()
 			cause = context.Cause(ctx)
-			return nil // too late: it was told to give up
+			return nil // too late: it was asked to give up
 		}), consumer.Options{Store: st})
 		settle()
 		r.kill()
@@ -329,7 +329,7 @@ func TestPartialErrorIndexes(t *testing.T) {
 	}
 }
 
-// Scenario 36: a panic is an error with a stack; other shards go on.
+// Scenario 36: a panic is an error with a stack; other shards continue.
 func TestScenario36PanicIsAnError(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(2), newStore(), &sink{}

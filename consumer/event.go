@@ -64,16 +64,16 @@ const (
 	// EventBisected: a batch that failed with Err is tried again in halves.
 	EventBisected EventKind = "bisected"
 	// EventAggregateDamaged: a record has the form of an aggregated one, but
-	// cannot be taken apart because of Err; it is delivered as it is.
+	// cannot be de-aggregated because of Err; it is delivered as it is.
 	EventAggregateDamaged EventKind = "aggregate damaged"
-	// EventShardParked: the shard cannot go on because of Err, but others do;
+	// EventShardParked: the shard cannot continue because of Err, but others do;
 	// see Options.ParkFailed.
 	EventShardParked EventKind = "shard parked"
 	// EventFailed: Err ends the consumer.
 	EventFailed EventKind = "failed"
 )
 
-// Event tells about one thing that happened. Fields that make no sense for its
+// Event is one thing that happened. Fields that make no sense for its
 // Kind are zero.
 type Event struct {
 	Kind    EventKind

@@ -10,7 +10,7 @@ import (
 )
 
 // A consumer delivers what is in the stream, and what is added while it runs,
-// until it is told to stop.
+// until it is stopped.
 func ExampleConsumer_Run() {
 	src := newSource(1) // any shardlog.Source, such as a stream
 	src.put(0, 3)
@@ -33,7 +33,7 @@ func ExampleConsumer_Run() {
 	// error: <nil>
 }
 
-// A group goes on where it stopped.
+// A group continues where it stopped.
 func ExampleOptions_store() {
 	src, progress := newSource(1), checkpoint.NewMemory()
 	for range 2 {
@@ -85,8 +85,8 @@ func ExampleEach() {
 	// 0/2
 }
 
-// JSON decodes each record. One that cannot be decoded is a dead letter at
-// once; one that fails is tried as often as MaxAttempts says.
+// JSON decodes each record. One that cannot be decoded is a dead letter
+// immediately; one that fails is tried as often as MaxAttempts says.
 func ExampleJSON() {
 	type order struct{ Item string }
 	src := newSource(1)

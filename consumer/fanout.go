@@ -9,7 +9,7 @@ import (
 )
 
 // readFunc is how pages are read: with the limits that all readers of the
-// source share, or beside them.
+// source share, or outside them.
 func readFunc(src shardlog.Source, o *Options) func(context.Context, shardlog.ReadRequest) (shardlog.Page, error) {
 	if d, ok := src.(shardlog.DedicatedReader); ok && o.FanOut {
 		return d.ReadDedicated

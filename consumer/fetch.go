@@ -14,7 +14,7 @@ import (
 // records although it was asked to.
 const maxIdle = time.Second
 
-// chunk is a page after it was taken apart and filtered.
+// chunk is a page after it was de-aggregated and filtered.
 type chunk struct {
 	records []shardlog.Record
 	// idle: the page was empty, because the tail was reached; none: it had no
@@ -76,8 +76,8 @@ func (f *fetcher) stop() {
 	}
 }
 
-// took notes that a chunk was taken out of chunks.
-func (f *fetcher) took(c *chunk) {
+// noteTaken records that a chunk was taken out of chunks.
+func (f *fetcher) noteTaken(c *chunk) {
 	f.t.r.prefetched.Add(-c.size)
 	select {
 	case f.popped <- struct{}{}:
@@ -155,7 +155,7 @@ func (f *fetcher) read() (*shardlog.Page, error) {
 		}
 		if err != nil {
 			failures++
-			if err := f.failed(err, failures); err != nil {
+			if err := f.handleReadError(err, failures); err != nil {
 				return nil, err
 			}
 			continue
@@ -196,16 +196,16 @@ func (f *fetcher) idle(took, wait time.Duration) {
 	}
 }
 
-// failed waits after an error that may heal, and returns the others.
-func (f *fetcher) failed(err error, failures int) error {
+// handleReadError waits after an error that may heal, and returns the others.
+func (f *fetcher) handleReadError(err error, failures int) error {
 	t, kind := f.t, EventReadFailed
 	switch {
 	case errors.Is(err, shardlog.ErrThroughputExceeded):
 		kind = EventThrottled
 	case errors.Is(err, shardlog.ErrExpired):
-		return f.trimmed(err)
+		return f.handleTrimmed(err)
 	case errors.Is(err, shardlog.ErrNotFound):
-		if err := f.missing(); err != nil {
+		if err := f.findMissing(); err != nil {
 			return err
 		}
 	case lease.Permanent(err):
@@ -233,8 +233,8 @@ func b2u(b bool) uint64 {
 	return 0
 }
 
-// trimmed handles records that retention has removed before they were done.
-func (f *fetcher) trimmed(err error) error {
+// handleTrimmed handles records that retention has removed before they were done.
+func (f *fetcher) handleTrimmed(err error) error {
 	var lost *shardlog.TrimmedError
 	if !errors.As(err, &lost) {
 		lost = &shardlog.TrimmedError{From: f.next}
@@ -259,9 +259,9 @@ func (f *fetcher) trimmed(err error) error {
 	return nil
 }
 
-// missing finds out whether a shard that the source did not find is gone; nil
+// findMissing finds out whether a shard that the source did not find is gone; nil
 // means that it is not, or that it could not be found out now.
-func (f *fetcher) missing() error {
+func (f *fetcher) findMissing() error {
 	t := f.t
 	shards, err := t.r.src.Shards(f.ctx)
 	if f.ctx.Err() != nil {
@@ -281,7 +281,7 @@ func (f *fetcher) missing() error {
 	var unread int64
 	t.r.update(t.id, func(s *shard) { unread = s.stats.BehindRecords })
 	if unread > 0 {
-		if err := f.trimmed(&shardlog.TrimmedError{From: f.next, Missed: uint64(unread)}); err != nil {
+		if err := f.handleTrimmed(&shardlog.TrimmedError{From: f.next, Missed: uint64(unread)}); err != nil {
 			return err
 		}
 	}

@@ -136,7 +136,7 @@ func TestScenario06LostAndRegainedWhileTheOldHandlerRuns(t *testing.T) {
 		results := map[uint64]error{}
 		r := start(t, src, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
 			if b.Epoch == 1 {
-				<-wake // it does not heed its context
+				<-wake // it ignores its context
 			}
 			err := b.Checkpoint(context.Background(), shardlog.After(seq(0, int(b.Epoch))))
 			mu.Lock()
@@ -217,7 +217,7 @@ func TestScenario08TwoWorkersRaceForOneLease(t *testing.T) {
 		// The plan has one shard for each worker; here it is the same one.
 		a := start(t, src, &sink{}, consumer.Options{Store: st, WorkerID: "a", OnEvent: rec.note})
 		settle()
-		assert.Equal(t, map[string]int{"a": 1, "z": 1}, st.owners(t), "exactly one wins, and the other goes on to another at once")
+		assert.Equal(t, map[string]int{"a": 1, "z": 1}, st.owners(t), "exactly one wins, and the other continues to another at once")
 		assert.Equal(t, uint64(1), st.row(t, 0).Epoch)
 		require.Len(t, rec.of(consumer.EventLeaseTaken), 1)
 		assert.Equal(t, shardID(1), rec.of(consumer.EventLeaseTaken)[0].ShardID)
@@ -313,7 +313,7 @@ func TestScenario12HandOffIsForced(t *testing.T) {
 		var late error
 		a := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
 			ka.note(b)
-			time.Sleep(time.Hour) // and does not heed its context
+			time.Sleep(time.Hour) // and ignores its context
 			late = b.Checkpoint(context.Background(), shardlog.After(seq(1, 3)))
 			return nil
 		}), consumer.Options{Store: st, WorkerID: "a", MaxBatchRecords: 10})
@@ -382,7 +382,7 @@ func TestScenario16DuplicateWorkerID(t *testing.T) {
 		k2 := &sink{}
 		next := start(t, src, k2, consumer.Options{Store: st, WorkerID: "w"})
 		settle()
-		assert.Equal(t, names(0, 0, 10), k2.got(), "the second one goes on at once")
+		assert.Equal(t, names(0, 0, 10), k2.got(), "the second one continues immediately")
 		began := time.Now()
 		err := old.result()
 		require.ErrorIs(t, err, consumer.ErrLeaseLost)
@@ -515,7 +515,7 @@ func TestScenario22StoreDownForLessThanTheTTL(t *testing.T) {
 		})
 		src.put(0, 1)
 		settle()
-		assert.Equal(t, names(0, 0, 1), k.got(), "processing goes on")
+		assert.Equal(t, names(0, 0, 1), k.got(), "processing continues")
 		assert.Contains(t, a.stats(0).Blocked, "store, attempt 1: dial: ")
 		time.Sleep(2 * time.Minute)
 		src.put(0, 2)

@@ -10,7 +10,7 @@ import (
 	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
-// Errors of a consumer, besides those of packages shardlog and checkpoint.
+// Errors of a consumer, in addition to those of packages shardlog and checkpoint.
 // ErrLeaseLost and ErrShutdown, and shardlog.ErrClosed after Close, are also
 // the causes (context.Cause) of the end of a handler's context.
 var (
@@ -46,7 +46,7 @@ var (
 //
 // Ctx has the values of Run's context, but does not end with it: it ends when
 // a shutdown runs out of patience, when the consumer is closed, or when the
-// shard was lost to another worker or may be; context.Cause tells which.
+// shard was lost to another worker or may be; context.Cause shows which.
 type Handler interface {
 	Handle(ctx context.Context, b *Batch) error
 }
@@ -66,7 +66,7 @@ func Each(f func(ctx context.Context, rec shardlog.Record) error) Handler {
 			if ctx.Err() != nil {
 				return &PartialError{Index: i, Err: shardlog.ContextError(ctx)}
 			}
-			if err := recovered(func() error { return f(ctx, b.Records[i]) }); err != nil {
+			if err := catchPanic(func() error { return f(ctx, b.Records[i]) }); err != nil {
 				return &PartialError{Index: i, Err: err}
 			}
 		}
@@ -109,8 +109,8 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// recovered calls f and turns a panic into an error.
-func recovered(f func() error) (err error) {
+// catchPanic calls f and turns a panic into an error.
+func catchPanic(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}

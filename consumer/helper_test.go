@@ -15,9 +15,9 @@ import (
 	"github.com/shardlog/shardlog/consumer"
 )
 
-// store is a checkpoint.Memory that counts, and fails when it is told to. What
-// workers write about themselves is counted apart, and fails only when allFault
-// says so.
+// store is a checkpoint.Memory that counts, and fails when it is made to. What
+// workers write about themselves is counted apart, and fails only when allFault is
+// set.
 type store struct {
 	*checkpoint.Memory
 	mu      sync.Mutex
@@ -26,7 +26,7 @@ type store struct {
 	// allFault is asked before each call, of whatever kind.
 	allFault func() error
 	// updateFault is asked before each Update. When it returns an error, the
-	// row is not written, or is written all the same when write is set: then
+	// row is not written, or is written anyway when write is set: then
 	// only the answer is lost.
 	updateFault func(l checkpoint.Lease) (write bool, err error)
 	fault       func() error // before every other call
@@ -62,7 +62,7 @@ func (s *store) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Leas
 	return s.Memory.Update(ctx, l)
 }
 
-// about tells whether a row is about a worker and not about a shard.
+// about reports whether a row is about a worker and not about a shard.
 func about(k checkpoint.Key) bool { return strings.HasSuffix(k.Stream, "/workers") }
 
 func (s *store) down() error {

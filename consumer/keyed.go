@@ -72,7 +72,7 @@ func (t *task) workKeyed() (end *chunk, err error) {
 	for t.reading.Err() == nil && k.err == nil {
 		t.change = t.r.pauses.changed()
 		if len(k.items) == 0 && k.running == 0 {
-			if again, err := t.obey(); err != nil || !again {
+			if again, err := t.answerRequests(); err != nil || !again {
 				return nil, err
 			}
 		}
@@ -96,11 +96,11 @@ func (t *task) workKeyed() (end *chunk, err error) {
 // may end, and counts what they did.
 func (k *keyed) finish() {
 	for k.running > 0 {
-		k.take(<-k.results)
+		k.recordResult(<-k.results)
 	}
 }
 
-// full tells whether no more is to be read now. Neither is it while the shard
+// full reports whether no more is to be read now. Neither is it while the shard
 // is paused, or when a Seek waits for everything to be done.
 func (k *keyed) full() bool {
 	o := k.t.r.o
@@ -122,13 +122,13 @@ func (k *keyed) wait() error {
 	}
 	select {
 	case c := <-chunks:
-		t.fetch.took(c)
+		t.fetch.noteTaken(c)
 		if c.err != nil {
 			return c.err
 		}
 		k.add(c)
 	case r := <-k.results:
-		k.take(r)
+		k.recordResult(r)
 	case <-alarm:
 	case <-t.change:
 	case <-t.reading.Done():
@@ -172,7 +172,7 @@ func (k *keyed) add(c *chunk) {
 	}
 	if len(c.records) == 0 && !c.none {
 		k.items = append(k.items, &item{end: c.next, done: true})
-		k.lower()
+		k.advanceDone()
 	}
 	if c.end {
 		k.last = c
@@ -241,7 +241,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 	defer func() { k.results <- res }()
 	n, err := t.handle(b)
 	res.n, res.err = n, nil
-	t.counted(n, sizeOf(b.Records[:n]), err, false)
+	t.recordCall(n, sizeOf(b.Records[:n]), err, false)
 	if err == nil || n == len(b.Records) || errors.Is(err, errNotAcknowledged) {
 		return
 	}
@@ -253,7 +253,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 	case t.r.o.Bisect && !single:
 		kind, res.halve = EventBisected, true
 	default:
-		if poison = t.poison(b, cur, err, single); poison == 0 {
+		if poison = t.countPoison(b, cur, err, single); poison == 0 {
 			res.pause = t.r.o.backoff().Pause(b.Attempt, nil)
 		}
 	}
@@ -268,7 +268,7 @@ func (k *keyed) call(q *keyQueue, b *Batch) {
 }
 
 // bury gives the first n records to the dead letters and returns how many they
-// took before the reading was stopped.
+// took before reading was stopped.
 func (t *task) bury(b *Batch, cur *piece, n int, cause error) (buried int, err error) {
 	for i := range n {
 		taken, err := t.toDeadLetters(cur.records[i], b.Attempt, cause)
@@ -280,8 +280,8 @@ func (t *task) bury(b *Batch, cur *piece, n int, cause error) (buried int, err e
 	return buried, nil
 }
 
-// take counts the end of a call.
-func (k *keyed) take(r keyResult) {
+// recordResult counts the end of a call.
+func (k *keyed) recordResult(r keyResult) {
 	k.running--
 	q := r.q
 	for _, it := range q.items[:r.n] {
@@ -289,7 +289,7 @@ func (k *keyed) take(r keyResult) {
 	}
 	size := len(q.items)
 	q.items = q.items[r.n:]
-	k.lower()
+	k.advanceDone()
 	switch {
 	case r.err != nil:
 		k.err = r.err
@@ -323,12 +323,17 @@ func (k *keyed) take(r keyResult) {
 	}
 }
 
-// lower moves the checkpoint up to the first record that is not done.
-func (k *keyed) lower() {
-	for len(k.items) > 0 && k.items[0].done {
-		k.bytes -= k.items[0].size
-		k.t.advance(k.items[0].end)
-		k.items[0] = nil
-		k.items = k.items[1:]
+// advanceDone moves the checkpoint up to the first record that is not done.
+func (k *keyed) advanceDone() {
+	var end shardlog.Position
+	n := 0
+	for ; n < len(k.items) && k.items[n].done; n++ {
+		k.bytes -= k.items[n].size
+		end = k.items[n].end
+		k.items[n] = nil
+	}
+	if n > 0 {
+		k.items = k.items[n:]
+		k.t.advance(end) // once, because it takes a lock
 	}
 }

@@ -64,7 +64,7 @@ func (t *task) leave(err error) error {
 	t.free()
 	switch {
 	case errors.Is(err, ErrLeaseLost):
-		t.gaveUp(err)
+		t.recordLoss(err)
 		return err
 	case t.lease.Row().Ended:
 		return err
@@ -89,7 +89,7 @@ func (t *task) leave(err error) error {
 	}
 	if e := t.lease.Release(change); e != nil {
 		if errors.Is(e, ErrLeaseLost) {
-			t.gaveUp(e)
+			t.recordLoss(e)
 		}
 		return errors.Join(err, e)
 	}
@@ -102,8 +102,8 @@ func (t *task) leave(err error) error {
 	return err
 }
 
-// gaveUp notes that the shard is another worker's.
-func (t *task) gaveUp(err error) {
+// recordLoss records that the shard is another worker's.
+func (t *task) recordLoss(err error) {
 	t.r.update(t.id, func(s *shard) {
 		t.r.board.lost++
 		if s.duty == t.duty {

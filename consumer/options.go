@@ -35,7 +35,7 @@ type Options struct {
 	Store checkpoint.Store
 	// WorkerID names this consumer in the store, in at most 200 bytes; every
 	// one that runs needs a name of its own. A second one with the same name
-	// ends the first, and goes on at once with its shards: a worker that is
+	// ends the first, and continues immediately with its shards: a worker that is
 	// started again need not wait for its earlier life to expire if it has a
 	// name that stays. Defaults to host name, process ID and a random part.
 	WorkerID string
@@ -47,7 +47,7 @@ type Options struct {
 	// KindAt and KindAfter are refused, because they name a place in one
 	// shard only. Defaults to TrimHorizon.
 	Start shardlog.Position
-	// LeaseTTL is how long a worker that gives no sign of life is taken for
+	// LeaseTTL is how long a worker that gives no heartbeat is taken for
 	// alive, by the clock of the one who watches it: a worker that was killed
 	// is replaced after this time and up to a second. A worker that cannot
 	// reach the store for nine tenths of it stops by itself. Defaults to 10 s.
@@ -73,12 +73,12 @@ type Options struct {
 	// most 10 MiB; a larger record comes alone. Defaults to 1 MiB.
 	MaxBatchBytes int
 	// BatchWindow is how long to wait for more records when a batch is not
-	// full. Defaults to 0: what is there is delivered at once.
+	// full. Defaults to 0: what is there is delivered immediately.
 	BatchWindow time.Duration
 	// EmptyBatches asks for a call of the handler without records each time
 	// that a read of PollWait found none. Defaults to no such calls.
 	EmptyBatches bool
-	// Filter tells which records are wanted; the others are done without a
+	// Filter selects the records that are wanted; the others are done without a
 	// call of the handler. It must not keep or change the record, and is
 	// called by several goroutines at a time, one for each shard. Defaults to
 	// all.
@@ -107,7 +107,7 @@ type Options struct {
 	// one batch ready. More is slower where it leaves the processor's caches.
 	// Defaults to 4 MiB.
 	PrefetchBytes int64
-	// FanOut reads beside the limits that all readers of the stream share, as
+	// FanOut reads outside the limits that all readers of the stream share, as
 	// an enhanced fan-out consumer of Kinesis does: other consumers do not slow
 	// this one down, nor it them. The source has to be a
 	// shardlog.DedicatedReader, as package stream's is; New fails with
@@ -117,7 +117,7 @@ type Options struct {
 	// Defaults to 0: no bound; Kinesis has 2 MiB.
 	FanOutRate int64
 	// KeepAggregates delivers aggregated records, which producers make of
-	// several, as they are stored. Defaults to taking them apart.
+	// several, as they are stored. Defaults to de-aggregating them.
 	KeepAggregates bool
 	// WholeAggregates drops an aggregated record as a whole when one of its
 	// records is outside the shard's range of hash keys, as the Kinesis Client
@@ -151,8 +151,8 @@ type Options struct {
 	// OnRefused decides about a record that DeadLetter will never take: its
 	// error is Permanent, or matches shardlog.ErrInvalid, ErrUnsupported,
 	// ErrNotFound, ErrClosed, or another one of package shardlog that does not
-	// heal. Nil means to go on without the record, which is lost then and
-	// counted in ShardStats.Dropped; an error stops the shard with that error,
+	// heal. Nil means to continue without the record, which is lost then and
+	// recordCall in ShardStats.Dropped; an error stops the shard with that error,
 	// before the record, and the consumer too unless ParkFailed is set. It may
 	// block. Defaults to stopping with err.
 	OnRefused func(d DeadLetter, err error) error
@@ -161,12 +161,12 @@ type Options struct {
 	// limited and there is no DeadLetter. Defaults to giving up nothing.
 	Drop bool
 	// OnTrimmed decides what happens when retention has removed records of a
-	// shard that the group had not done: nil means to go on with the oldest
+	// shard that the group had not done: nil means to continue with the oldest
 	// record that is left, an error stops the shard with that error, and the
 	// consumer too unless ParkFailed is set. It may block. Defaults to
 	// stopping with the *shardlog.TrimmedError.
 	OnTrimmed func(shardID string, lost *shardlog.TrimmedError) error
-	// ParkFailed keeps Run going when one shard cannot go on, because of
+	// ParkFailed keeps Run going when one shard cannot continue, because of
 	// retention or damage: the shard is shown by Blocked, and kept, so that no
 	// other worker fails with it. Defaults to the end of Run with the error.
 	ParkFailed bool
@@ -185,11 +185,11 @@ type Options struct {
 	// or ShutdownTimeout (see Batch.Leaving). A closed shard ends only when its
 	// last record is covered. Defaults to a checkpoint after each batch.
 	ExplicitCheckpoints bool
-	// ShutdownTimeout is how long handlers may go on after the context of Run
+	// ShutdownTimeout is how long handlers may continue after the context of Run
 	// has ended, before their own is cancelled. Defaults to 30 s.
 	ShutdownTimeout time.Duration
-	// OnEvent is told what happens, for metrics and tests. It is called by
-	// several goroutines at a time, and holds up the shard that it is told
+	// OnEvent receives what happens, for metrics and tests. It is called by
+	// several goroutines at a time, and delays the shard that the event is
 	// about, so it should return soon. Defaults to nothing.
 	OnEvent func(Event)
 	// Logger gets the same events. Defaults to no logging.
@@ -214,7 +214,7 @@ const (
 	mostBatchBytes   = 10 << 20
 	maxLanes         = 1000
 	maxPerKey        = 10_000
-	// minLeaseTTL leaves room for several signs of life, and for a pause of
+	// minLeaseTTL leaves room for several heartbeats, and for a pause of
 	// the program between two of them.
 	minLeaseTTL = 100 * time.Millisecond
 )

@@ -19,10 +19,10 @@ type pauses struct {
 	change chan struct{} // closed and replaced at each change
 }
 
-// seek is a request to go on from another position.
+// seek is a request to continue from another position.
 type seek struct {
 	// d is the work that was asked. A later task of the shard must not carry
-	// the request out, because the caller was told that it failed.
+	// the request out, because the caller was given an error.
 	d    *duty
 	pos  shardlog.Position
 	done chan struct{} // closed when err is set
@@ -55,7 +55,7 @@ func (p *pauses) paused(id string) bool {
 	return p.all || p.shards[id]
 }
 
-// wants tells whether obey has something to do for a shard.
+// wants reports whether answerRequests has something to do for a shard.
 func (p *pauses) wants(id string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -46,8 +46,8 @@ func sizeOf(records []shardlog.Record) (size int64) {
 	return size
 }
 
-// afterRecord is the position after records[i]. A source that takes aggregated
-// records apart gives several records with one number; then only the last of
+// afterRecord is the position after records[i]. A source that
+// de-aggregates gives several records with one number; then only the last of
 // them is the end of what is stored.
 func afterRecord(records []shardlog.Record, i int) shardlog.Position {
 	r := &records[i]
@@ -66,7 +66,7 @@ func endOfPage(p *shardlog.Page) shardlog.Position {
 	}
 	last := &p.Records[n-1]
 	if rank(p.Next) == 1 && p.Next.Sequence() == last.Sequence {
-		return p.Next // the source knows whether the record goes on
+		return p.Next // the source knows whether the record continues
 	}
 	return later(p.Next, shardlog.After(last.Sequence))
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
 
-// Permanent marks an error as one that trying again cannot mend, such as a
+// Permanent marks an error as one that trying again cannot repair, such as a
 // record that cannot be decoded: where there are dead letters
-// (Options.DeadLetter, Options.Drop), the record goes there at once. Without
+// (Options.DeadLetter, Options.Drop), the record goes there immediately. Without
 // them it is tried again like any other, because nothing is skipped unless that
 // was asked for. Permanent(nil) is nil.
 func Permanent(err error) error {
@@ -27,9 +27,9 @@ func (e *permanentError) Error() string { return e.err.Error() }
 
 func (e *permanentError) Unwrap() error { return e.err }
 
-// poison decides how many records of a piece that failed are not to be tried
+// countPoison decides how many records of a piece that failed are not to be tried
 // again; 0 means that all are.
-func (t *task) poison(b *Batch, cur *piece, cause error, single bool) int {
+func (t *task) countPoison(b *Batch, cur *piece, cause error, single bool) int {
 	o := t.r.o
 	if o.DeadLetter == nil && !o.Drop {
 		return 0
@@ -84,7 +84,7 @@ func (t *task) noteDeadLetter(rec shardlog.Record, attempts int, cause error) {
 }
 
 // toDeadLetters tries until the record was taken or given up (true), or the
-// reading is stopped. An error ends the task: the record was refused for good
+// reading is stopped. An error ends the task: the record was refused permanently
 // and is not to be given up.
 func (t *task) toDeadLetters(rec shardlog.Record, attempts int, cause error) (taken bool, err error) {
 	o := t.r.o
@@ -94,7 +94,7 @@ func (t *task) toDeadLetters(rec shardlog.Record, attempts int, cause error) (ta
 	}
 	d := DeadLetter{Record: rec, Err: cause, Attempts: attempts, Stream: o.Stream, Group: o.Group, Epoch: t.epoch}
 	for failures := 1; t.reading.Err() == nil; failures++ {
-		err := recovered(func() error { return o.DeadLetter(t.handling, d) })
+		err := catchPanic(func() error { return o.DeadLetter(t.handling, d) })
 		if err == nil {
 			t.r.block(t.id, t.epoch, "")
 			t.noteDeadLetter(rec, attempts, cause)
@@ -122,7 +122,7 @@ func (t *task) onRefused(d DeadLetter, cause error) (givenUp bool, err error) {
 	if decide := t.r.o.OnRefused; decide == nil {
 		err = cause
 	} else {
-		err = recovered(func() error { return decide(d, cause) })
+		err = catchPanic(func() error { return decide(d, cause) })
 	}
 	if err != nil {
 		return false, fmt.Errorf("dead letter refused: %w", err)

@@ -63,7 +63,7 @@ func TestScenario60TrimmedCheckpoint(t *testing.T) {
 			assert.Empty(t, st.row(t, 0).Owner)
 		})
 	})
-	t.Run("goes on when it is told to", func(t *testing.T) {
+	t.Run("continues when it is told to", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			src, st := prepare(t)
 			k := &sink{}
@@ -90,7 +90,7 @@ func TestScenario60TrimmedCheckpoint(t *testing.T) {
 }
 
 // The shard expires as a whole while a handler is slow: unread records are
-// lost, and that is told.
+// lost, and that is reported.
 func TestShardExpiresWhileBehind(t *testing.T) {
 	run := func(t *testing.T, onTrimmed func(string, *shardlog.TrimmedError) error, unread int) (*running, *sink) {
 		src, k := newSource(1), &sink{}
@@ -302,7 +302,7 @@ func TestDeletedStreamEndsRun(t *testing.T) {
 // unnamed hides the methods of a source that are not in shardlog.Source.
 type unnamed struct{ shardlog.Source }
 
-// subRecords is a source that takes aggregated records apart.
+// subRecords is a source that de-aggregates.
 type subRecords struct{ shardlog.Source }
 
 func (s subRecords) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {

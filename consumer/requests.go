@@ -7,9 +7,9 @@ import (
 	"github.com/shardlog/shardlog/checkpoint"
 )
 
-// obey does what Pause and Seek ask for, before each batch. It returns false
-// when the reading was stopped.
-func (t *task) obey() (again bool, err error) {
+// answerRequests does what Pause and Seek ask for, before each batch. It returns
+// false when reading was stopped.
+func (t *task) answerRequests() (again bool, err error) {
 	for t.reading.Err() == nil {
 		t.change = t.r.pauses.changed() // before looking, so that none is missed
 		if s := t.r.pauses.take(t.duty); s != nil {

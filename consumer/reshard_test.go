@@ -331,7 +331,7 @@ func TestNewShardsAreDiscovered(t *testing.T) {
 	})
 }
 
-// Scenario 63: the stream was deleted and made again with the same name.
+// Scenario 63: the stream was deleted and created again with the same name.
 func TestScenario63StreamMadeAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st := newSource(1), newStore()
@@ -344,7 +344,7 @@ func TestScenario63StreamMadeAgain(t *testing.T) {
 		r := start(t, src, k, consumer.Options{Store: st})
 		err = r.result()
 		require.ErrorIs(t, err, shardlog.ErrConflict)
-		assert.ErrorContains(t, err, "deleted and made again")
+		assert.ErrorContains(t, err, "deleted and created again")
 		assert.Empty(t, k.got())
 	})
 }

@@ -65,7 +65,7 @@ func TestSeekWhoseShardWasLostIsNotCarriedOut(t *testing.T) {
 		sought := make(chan error, 1)
 		go func() { sought <- r.Seek(context.Background(), shardID(0), shardlog.After(seq(0, 8))) }()
 		settle()
-		st.take(t, 0, "other") // which is dead at once, so the shard comes back
+		st.take(t, 0, "other") // which is dead immediately, so the shard comes back
 		err := <-sought
 		require.ErrorIs(t, err, consumer.ErrLeaseLost)
 		require.NotErrorIs(t, err, shardlog.ErrUnknownOutcome)
@@ -97,7 +97,7 @@ func TestSeekOfAShardThatIsGivenBack(t *testing.T) {
 	})
 }
 
-// The store fails in a way that does not tell whether it has written.
+// The store fails in a way that does not show whether it has written.
 func TestErrorsOfWritesWithUnknownOutcomeSaySo(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st := newSource(1), newStore()

@@ -20,7 +20,7 @@ type StartHandler interface {
 }
 
 // EndHandler is a Handler that is called when all batches of a closed shard
-// were handled, also if it had none, before the shard's row says so and its
+// were handled, also if it had none, before the shard's row shows it and its
 // children start. After an error or a panic it is called again, after a pause.
 // With Options.ExplicitCheckpoints the shard ends when its last record is
 // covered, by a checkpoint during this call or later.
@@ -83,7 +83,7 @@ func (e *End) Checkpoint(ctx context.Context, pos shardlog.Position) error {
 	return e.b.checkpointAtEnd(ctx, pos, e.Position)
 }
 
-// Stop is the end of this worker's work on a shard that goes on elsewhere.
+// Stop is the end of this worker's work on a shard that continues elsewhere.
 type Stop struct {
 	ShardID string
 	Epoch   uint64
@@ -128,8 +128,8 @@ func (b *Batch) checkpointAtEnd(ctx context.Context, pos, end shardlog.Position)
 	return b.Checkpoint(ctx, pos)
 }
 
-// startHandler calls StartShard until it returns nil. False means that the
-// reading was stopped before.
+// startHandler calls StartShard until it returns nil. False means that reading was
+// stopped before.
 func (t *task) startHandler() (started bool) {
 	h, ok := t.r.h.(StartHandler)
 	if !ok {
@@ -139,8 +139,8 @@ func (t *task) startHandler() (started bool) {
 	return t.insist("start", func() error { return h.StartShard(t.handling, s) })
 }
 
-// endHandler calls EndShard until it returns nil. False means that the reading
-// was stopped before.
+// endHandler calls EndShard until it returns nil. False means that reading was
+// stopped before.
 func (t *task) endHandler(children []string) (ended bool) {
 	h, ok := t.r.h.(EndHandler)
 	if !ok {
@@ -185,7 +185,7 @@ func (t *task) stopHandler(cause error) {
 }
 
 // awaitCovered waits until explicit checkpoints cover what was delivered, for
-// no longer than whoever waits for the shard does.
+// no longer than the one waiting for the shard does.
 func (t *task) awaitCovered(cause error) {
 	patience := t.r.o.ShutdownTimeout
 	switch {

@@ -139,7 +139,7 @@ func indexOf(all []string, s string) int {
 }
 
 // What fails or panics at the start and at the end of a shard is tried again,
-// and holds up what comes after it.
+// and delays what comes after it.
 func TestStartAndEndAreTriedUntilTheySucceed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, rec := newSource(1), newStore(), &recorder{}
@@ -247,7 +247,7 @@ func TestLoseAndCloseCallLoseShard(t *testing.T) {
 	})
 }
 
-// A shard that cannot go on stops with its error.
+// A shard that cannot continue stops with its error.
 func TestStopOfAShardThatFailed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, l := newSource(1), newStore(), &life{}

@@ -178,7 +178,7 @@ func (s *source) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.P
 	}
 }
 
-// page answers at once; more is closed when the answer may have changed.
+// page answers immediately; more is closed when the answer may have changed.
 func (s *source) page(req shardlog.ReadRequest) (p shardlog.Page, more chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

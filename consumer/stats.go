@@ -48,12 +48,12 @@ type ShardStats struct {
 	// DeadLetters is how many records went to the dead letters or were dropped.
 	DeadLetters uint64
 	// Dropped is how many records were lost because the dead letters refused
-	// them for good and Options.OnRefused let the shard go on.
+	// them permanently and Options.OnRefused let the shard continue.
 	Dropped uint64
 	// Checkpoint is what the store has; it may be behind Delivered by
 	// Options.CheckpointEvery.
 	Checkpoint shardlog.Position
-	// Behind and BehindRecords tell how far the last page read was behind the
+	// Behind and BehindRecords are how far the last page read was behind the
 	// newest record of the shard, as shardlog.Page has them.
 	Behind        time.Duration
 	BehindRecords int64
@@ -64,7 +64,7 @@ type ShardStats struct {
 	Failures uint64
 	// OutOfRange is how many user records of aggregated ones were left out
 	// because they belong to another shard. DamagedAggregates is how many
-	// aggregated records could not be taken apart, and BadDigests how many
+	// aggregated records could not be de-aggregated, and BadDigests how many
 	// began like one but were none.
 	OutOfRange, DamagedAggregates, BadDigests uint64
 	// Throttled is how many reads were refused because of a rate limit.
@@ -74,7 +74,7 @@ type ShardStats struct {
 	// InHandlerSince is when the call of the handler began that is under way;
 	// zero when there is none.
 	InHandlerSince time.Time
-	// Blocked says why the shard does not go on, such as "parent
+	// Blocked says why the shard does not advance, such as "parent
 	// shardId-000000000000" or "handler, attempt 3: ..."; "" when it does.
 	// BlockedSince is since when.
 	Blocked      string
@@ -83,7 +83,7 @@ type ShardStats struct {
 	Ended bool
 }
 
-// block sets why the shard does not go on.
+// block sets why the shard does not advance.
 func (s *ShardStats) block(why string) {
 	if why == "" {
 		s.BlockedSince = time.Time{}

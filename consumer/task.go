@@ -30,7 +30,7 @@ type task struct {
 	rest   []shardlog.Record // of the chunk at hand, not yet in a batch
 	chunk  *chunk            // what rest comes from
 	saved  time.Time         // when the checkpoint was last written
-	change <-chan struct{}   // closed when obey has to look again
+	change <-chan struct{}   // closed when answerRequests has to look again
 
 	// lock has one token; who has it may use the fields below and the
 	// lease's row. It matters only while a handler runs, which may call
@@ -88,7 +88,7 @@ func (t *task) advance(pos shardlog.Position) {
 	t.free()
 }
 
-// dirty tells whether more is done than the store knows.
+// dirty reports whether more is done than the store knows.
 func (t *task) dirty() bool {
 	return !t.r.o.ExplicitCheckpoints && compare(t.pos, t.lease.Row().Checkpoint) > 0
 }
@@ -127,7 +127,7 @@ func (t *task) acquire(ctx context.Context) error {
 
 func (t *task) free() { t.lock <- struct{}{} }
 
-// inside tells whether a user record's hash key is in the shard's range. Those
+// inside reports whether a user record's hash key is in the shard's range. Those
 // of a straddling aggregate that are not are stored in the other shard too: its
 // producer sends the whole aggregate again.
 func (t *task) inside(u *kpl.UserRecord) bool {

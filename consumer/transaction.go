@@ -76,10 +76,10 @@ func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Pos
 	return b.fault(op, fmt.Errorf("%w: the row is changed again and again", checkpoint.ErrUnavailable))
 }
 
-// settle finds out what became of a transaction with a checkpoint: it returns
+// resolveTx finds out the outcome of a transaction with a checkpoint: it returns
 // how many records of the batch it covers, 0 when it was rolled back, and -1
 // when there was none. The caller has the lock.
-func (t *task) settle(b *Batch) (covered int, err error) {
+func (t *task) resolveTx(b *Batch) (covered int, err error) {
 	if b.inTx == nil || t.lost != nil {
 		return -1, nil
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/shardlog/shardlog/internal/kpl"
 )
 
-// emit hands a page on, taken apart and filtered, as one chunk or, if it has
+// emit hands a page on, de-aggregated and filtered, as one chunk or, if it has
 // aggregated records, as several that are no larger than a batch. It returns
 // false when the reading was ended.
 func (f *fetcher) emit(p *shardlog.Page) bool {
@@ -36,13 +36,13 @@ func (f *fetcher) emit(p *shardlog.Page) bool {
 	return e.send(endOfPage(p), p.End)
 }
 
-// aggregate tells whether a record may be an aggregated one. One that comes
-// from a source that takes them apart itself is none.
+// aggregate reports whether a record may be an aggregated one. One that comes
+// from a source that de-aggregates them itself is none.
 func (f *fetcher) aggregate(r *shardlog.Record) bool {
 	return !f.t.r.o.KeepAggregates && kpl.HasMagic(r.Data) && r.SubSequence == 0
 }
 
-// isUndone tells whether a record is behind the place inside an aggregated
+// isUndone reports whether a record is behind the place inside an aggregated
 // record where the reading began.
 func (f *fetcher) isUndone(r *shardlog.Record) bool {
 	return r.Sequence != f.skip.Sequence() || f.skip.Kind() != shardlog.KindAfter ||
@@ -145,7 +145,7 @@ func (e *emitter) unpack(r *shardlog.Record) bool {
 	return true
 }
 
-// allInside tells whether every user record belongs to the shard.
+// allInside reports whether every user record belongs to the shard.
 func (e *emitter) allInside(r *shardlog.Record) bool {
 	a, err := kpl.Parse(r.Data)
 	if err != nil {

@@ -251,7 +251,7 @@ func TestKeepAggregates(t *testing.T) {
 	})
 }
 
-// FuzzUnpack delivers any bytes: they come as they are or taken apart, and the
+// FuzzUnpack delivers any bytes: they come as they are or de-aggregated, and the
 // record behind them comes too.
 func FuzzUnpack(f *testing.F) {
 	f.Add(aggregate("a", "k", "l"))
@@ -278,7 +278,7 @@ func FuzzUnpack(f *testing.F) {
 }
 
 // Scenario 59: a read fails while an aggregate is half done. There are no
-// iterators that could expire; the rest is delivered all the same.
+// iterators that could expire; the rest is delivered anyway.
 func TestScenario59ReadFailsInsideAnAggregate(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(1), newStore(), &sink{}

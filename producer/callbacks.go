@@ -86,9 +86,9 @@ func (p *Producer) notePanic(err *PanicError) {
 	p.unlock()
 }
 
-// insideCallback reports whether the caller is a callback. The caller holds mu,
+// insideCallbackLocked reports whether the caller is a callback. The caller holds mu,
 // which is released meanwhile.
-func (p *Producer) insideCallback() bool {
+func (p *Producer) insideCallbackLocked() bool {
 	if !p.core.outbox.running {
 		return false
 	}

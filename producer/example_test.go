@@ -283,7 +283,7 @@ func exampleStream(cfg stream.Config) *stream.Stream {
 	if err != nil {
 		panic(err)
 	}
-	st, err := db.Create(context.Background(), "events", cfg)
+	st, err := db.Ensure(context.Background(), "events", cfg)
 	if err != nil {
 		panic(err)
 	}

@@ -67,9 +67,9 @@ func (p *Producer) listShards(ctx context.Context) ([]shardlog.ShardInfo, error)
 	return a.infos, a.err
 }
 
-// ensureShards asks for the shards if they have to be known and are not. The
+// ensureShardsLocked asks for the shards if they have to be known and are not. The
 // caller holds mu, which is released meanwhile.
-func (p *Producer) ensureShards() {
+func (p *Producer) ensureShardsLocked() {
 	m := &p.core.shards
 	if !p.conf.needsShards || m.open != nil || p.now() < m.retryAt {
 		return

@@ -20,7 +20,7 @@ import (
 // no callback.
 func (p *Producer) Flush(ctx context.Context) error {
 	p.mu.Lock()
-	inside := p.insideCallback()
+	inside := p.insideCallbackLocked()
 	if p.core.life == stateClosed {
 		p.unlock()
 		return &shardlog.Error{Op: "flush", Err: shardlog.ErrClosed}
@@ -76,7 +76,7 @@ func isDone(ctx context.Context, ch <-chan struct{}) bool {
 // running.
 func (p *Producer) Shutdown(ctx context.Context) error {
 	p.mu.Lock()
-	inside := p.insideCallback()
+	inside := p.insideCallbackLocked()
 	p.core.drain()
 	done := p.finished
 	var f *flush

@@ -96,7 +96,7 @@ func (p *Producer) unlock() (notified int) {
 	fx := p.core.effects
 	p.core.effects = effects{}
 	if fx.timer {
-		p.setTimer(p.core.sched.wakeAt) // under mu, so that the last change wins
+		p.setTimerLocked(p.core.sched.wakeAt) // under mu, so that the last change wins
 	}
 	p.mu.Unlock()
 	for w := fx.notify; w != nil; notified++ {
@@ -120,8 +120,8 @@ func (p *Producer) unlock() (notified int) {
 	return notified
 }
 
-// setTimer makes the timer fire at a time; 0 stops it. The caller holds mu.
-func (p *Producer) setTimer(at int64) {
+// setTimerLocked makes the timer fire at a time; 0 stops it. The caller holds mu.
+func (p *Producer) setTimerLocked(at int64) {
 	d := time.Duration(at - p.now())
 	switch {
 	case at == 0 && p.timer != nil:

@@ -39,7 +39,7 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 
 	now := p.now()
 	p.mu.Lock()
-	e, err := p.enter(&r, &in, p.conf.WhenFull == Block, now)
+	e, err := p.enterLocked(&r, &in, p.conf.WhenFull == Block, now)
 	if err != nil {
 		p.unlock()
 		p.waiters.Put(w)
@@ -59,14 +59,14 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 	return out.res, out.err
 }
 
-// enter makes an entry of a record. If it has to wait for room, its state is
+// enterLocked makes an entry of a record. If it has to wait for room, its state is
 // awaitsRoom, and the caller waits; a callback cannot, because it keeps others
 // from making room. The caller holds mu, which may be released meanwhile.
-func (p *Producer) enter(r *shardlog.Record, in *prepared, block bool, now int64) (*entry, error) {
+func (p *Producer) enterLocked(r *shardlog.Record, in *prepared, block bool, now int64) (*entry, error) {
 	c := &p.core
 	wait := c.mustWait(in.size, block, now)
 	if wait && block && c.outbox.running {
-		block = !p.insideCallback()
+		block = !p.insideCallbackLocked()
 		wait = c.mustWait(in.size, block, now)
 	}
 	e, err := c.enter(r, in, wait, block, now)
@@ -155,7 +155,7 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 
 	now := p.now()
 	p.mu.Lock()
-	e, err := p.enter(&r, &in, block, now)
+	e, err := p.enterLocked(&r, &in, block, now)
 	if err != nil {
 		p.unlock()
 		return putError(err)
@@ -245,7 +245,7 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 	p.mu.Lock()
 	var last uint64
 	for n < len(some) {
-		e, err := p.enter(&some[n], &in[n], p.conf.WhenFull == Block, now)
+		e, err := p.enterLocked(&some[n], &in[n], p.conf.WhenFull == Block, now)
 		if err != nil {
 			p.core.rush(last, now)
 			p.unlock()

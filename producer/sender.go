@@ -29,19 +29,19 @@ func (p *Producer) runSender(b *request, starting bool) {
 		p.handleAnswer(&b)
 	}
 	p.mu.Lock()
-	p.ensureShards()
+	p.ensureShardsLocked()
 	if starting {
 		p.core.flight.starting--
 	}
 	fresh := starting
 	starting = false
-	for b = p.nextRequest(fresh); b != nil; b = p.nextRequest(false) {
+	for b = p.nextRequestLocked(fresh); b != nil; b = p.nextRequestLocked(false) {
 		p.core.advance(p.now())
 		p.unlock()
 		p.callSink(b)
 		p.handleAnswer(&b)
 		p.mu.Lock()
-		p.ensureShards()
+		p.ensureShardsLocked()
 	}
 	p.core.flight.senders--
 	callbacks := p.core.outbox.startCallbacks()
@@ -53,9 +53,9 @@ func (p *Producer) runSender(b *request, starting bool) {
 	}
 }
 
-// nextRequest returns the next request to send, with its context; nil if there
+// nextRequestLocked returns the next request to send, with its context; nil if there
 // is none. The caller holds mu.
-func (p *Producer) nextRequest(fresh bool) *request {
+func (p *Producer) nextRequestLocked(fresh bool) *request {
 	b := p.core.nextRequest(fresh, p.now())
 	switch {
 	case b == nil:

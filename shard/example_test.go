@@ -20,7 +20,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer db.Close()
-	st, err := db.Create(ctx, "accounts", stream.Config{})
+	st, err := db.Ensure(ctx, "accounts", stream.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -21,7 +21,7 @@ func ExampleRestore() {
 
 	db, err := stream.Open(filepath.Join(tmp, "db"), nil)
 	check(err)
-	st, err := db.Create(ctx, "clicks", stream.Config{})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{})
 	check(err)
 	put, err := st.Put(ctx, shardlog.Record{PartitionKey: "alice", Data: []byte("/index.html")})
 	check(err)

@@ -21,7 +21,7 @@ func ExampleRotateEncryptionKey() {
 
 	db, err := stream.Open(dir, &stream.Options{EncryptionKey: oldKey})
 	check(err)
-	_, err = db.Create(context.Background(), "clicks", stream.Config{})
+	_, err = db.Ensure(context.Background(), "clicks", stream.Config{})
 	check(err)
 	check(db.Close())
 

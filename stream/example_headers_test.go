@@ -15,7 +15,7 @@ func ExampleConfig_compression() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "clicks", stream.Config{Compression: stream.Zstd})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{Compression: stream.Zstd})
 	check(err)
 	put, err := st.Put(ctx, shardlog.Record{
 		PartitionKey: "alice", Data: []byte("/index.html"),

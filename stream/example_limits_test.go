@@ -16,7 +16,7 @@ func ExampleStream_SetLimits() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "clicks", stream.Config{})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{})
 	check(err)
 	check(st.SetLimits(ctx, stream.Limits{WriteRecords: 2})) // or KinesisLimits()
 

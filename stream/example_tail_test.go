@@ -15,7 +15,7 @@ func ExampleStream_Tail() {
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Create(ctx, "clicks", stream.Config{})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{})
 	check(err)
 	put, err := st.Put(ctx, shardlog.Record{PartitionKey: "alice", Data: []byte("before")})
 	check(err)

@@ -294,3 +294,20 @@ func BenchmarkGetRecords(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N*10000)/b.Elapsed().Seconds(), "records/s")
 }
+
+// BenchmarkPutRecords measures whole requests without a network.
+func BenchmarkPutRecords(b *testing.B) {
+	for _, n := range []int{1, 500} {
+		b.Run(fmt.Sprintf("%dx100", n), func(b *testing.B) {
+			e := newEndpoint(b, nil)
+			_, err := e.db.Create(b.Context(), "s", stream.Config{Shards: 1, RetentionBytes: 256 << 20})
+			require.NoError(b, err)
+			body := putBody(n, 100)
+			for b.Loop() {
+				if w := e.do(newRequest("PutRecords", typeJSON, body)); w.Code != 200 {
+					b.Fatal(w.Body.String())
+				}
+			}
+		})
+	}
+}

@@ -169,7 +169,7 @@ func (c *call) explain(err error) *awswire.Error {
 // deleteLater carries out a deletion when its time has come, or the endpoint is
 // closed, even if no request asks for the stream.
 func (c *call) deleteLater(s *streamState, lasts time.Duration) {
-	life, logger, streams := c.Env.Life, c.Env.Logger, &c.svc.streams
+	life, logger, streams := c.Env.Lifetime, c.Env.Logger, &c.svc.streams
 	if !life.Enter() {
 		return
 	}

@@ -80,7 +80,7 @@ func (p *pusher) run(ctx context.Context) {
 		if p.event(ctx, &page) != nil || page.End {
 			return
 		}
-		if err := p.payFor(ctx, &page); err != nil {
+		if err := p.throttle(ctx, &page); err != nil {
 			p.fail(ctx, err)
 			return
 		}
@@ -162,12 +162,12 @@ func (p *pusher) write(b []byte) error {
 	return p.rc.Flush()
 }
 
-// payFor holds a subscription to the stream's read limit, which each registered
+// throttle holds a subscription to the stream's read limit, which each registered
 // consumer has for itself (2 MiB a second and shard on AWS; developer guide,
 // enhanced fan-out). A page is sent whole, and the next one waits
 // until it is paid for; what a second allows may come in one burst. If that
 // takes longer than a heartbeat, the client gets an empty event.
-func (p *pusher) payFor(ctx context.Context, page *shardlog.Page) error {
+func (p *pusher) throttle(ctx context.Context, page *shardlog.Page) error {
 	limit := p.s.st.Info().Limits.ReadBytes
 	if limit <= 0 {
 		p.budget = nil

@@ -54,11 +54,11 @@ func subscribeToShard(c *call) error {
 		return awswire.Errorf(codeInUse, "Another active subscription exists for this consumer: %s:%s:%s:%s", c.Scope.Account, c.name, id, con.Name)
 	}
 	defer func() { s.subscriptions.leave(key, sub, c.Now()) }()
-	if !c.Env.Life.Enter() {
+	if !c.Env.Lifetime.Enter() {
 		return awswire.Unavailable()
 	}
-	defer c.Env.Life.Leave()
-	stop := context.AfterFunc(c.Env.Life.Context(), func() { cancel(errClosed) })
+	defer c.Env.Lifetime.Leave()
+	stop := context.AfterFunc(c.Env.Lifetime.Context(), func() { cancel(errClosed) })
 	defer stop()
 	// The input has been read, and a subscription lasts for minutes: the memory
 	// of its body is for other requests.

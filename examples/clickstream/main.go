@@ -32,7 +32,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the second signal ends the program at once
+	context.AfterFunc(ctx, stop) // the second signal ends the program immediately
 	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "clickstream:", err)
 		os.Exit(1)
@@ -103,7 +103,7 @@ func countAll(ctx context.Context, st *stream.Stream, db *sql.DB) error {
 	return c.Run(ctx, &counter{db: db})
 }
 
-// done tells whether the checkpoints have reached the ends of the shards.
+// done reports whether the checkpoints have reached the ends of the shards.
 func done(ctx context.Context, st *stream.Stream, store *sqlcheckpoint.Store) bool {
 	rows, err := store.List(ctx, "sessions", st.Name())
 	shards, err2 := st.Shards(ctx)

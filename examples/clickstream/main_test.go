@@ -42,7 +42,7 @@ func expected(n int) totals {
 }
 
 // The counting is killed a hundred times, at moments that differ, and the
-// counts are exact all the same.
+// counts are exact anyway.
 func TestCountsExactlyThroughKills(t *testing.T) {
 	const n, kills = 40_000, 100
 	dir := t.TempDir()

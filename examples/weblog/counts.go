@@ -164,7 +164,7 @@ func replaceFile(name string, data []byte) error {
 func (c *counts) check(ctx context.Context, st *stream.Stream, stored *index) error {
 	for id, t := range c.shards {
 		if t.Last.Compare(stored.last[id]) > 0 {
-			return fmt.Errorf("%s tells of records that are not in the stream", filepath.Join(c.dir, id+".json"))
+			return fmt.Errorf("%s counts records that are not in the stream", filepath.Join(c.dir, id+".json"))
 		}
 	}
 	rows, err := st.Checkpoints().List(ctx, group, st.Name())

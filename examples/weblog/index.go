@@ -57,7 +57,7 @@ func readIndex(ctx context.Context, st *stream.Stream, shards []shardlog.ShardIn
 	return x, nil
 }
 
-// has tells whether a line is stored; the error says that another one is.
+// has reports whether a line is stored; the error says that another one is.
 func (x *index) has(ln line) (bool, error) {
 	if ln.number >= int64(len(x.sums)) || x.sums[ln.number] == 0 {
 		return false, nil

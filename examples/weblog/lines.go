@@ -69,7 +69,7 @@ type chunk struct {
 }
 
 // readLines reads r in a goroutine of its own, because a read of a terminal or
-// pipe cannot be interrupted: when ctx ends the caller goes on, and the
+// pipe cannot be interrupted: when ctx ends the caller continues, and the
 // goroutine ends with its read. Lines are handed on when the input has no more
 // of them at hand, so those of a slow pipe are not held back.
 func readLines(ctx context.Context, r io.Reader) <-chan chunk {

@@ -6,9 +6,9 @@
 //	go run ./examples/weblog -input access.log -dir ./data  # your own, kept in ./data
 //	zcat access.log.gz | go run ./examples/weblog -input - -json
 //
-// Ended at any moment, also with SIGKILL or the power, and started again with
-// the same -dir and input, it goes on where it was, and the counts are exact. A
-// log that has grown meanwhile is taken up from where it ended.
+// Ended at any moment, also with SIGKILL or by a power failure, and started again with
+// the same -dir and input, it continues where it was, and the counts are exact. If
+// the log has grown meanwhile, the new lines are read.
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The second signal ends the program at once.
+	// The second signal ends the program immediately.
 	context.AfterFunc(ctx, stop)
 	os.Exit(mainWith(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -65,7 +65,7 @@ func mainWith(ctx context.Context, args []string, stdin io.Reader, stdout, stder
 	if ctx.Err() != nil {
 		err = errors.New("interrupted")
 		if cfg.dir != "" {
-			err = errors.New("interrupted; start it again with the same -dir and input to go on")
+			err = errors.New("interrupted; start it again with the same -dir and input to continue")
 		}
 	}
 	fmt.Fprintln(stderr, "weblog:", err)

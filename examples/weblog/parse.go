@@ -70,7 +70,7 @@ func parse(line string) (entry, bool) {
 	return e, true
 }
 
-// validKey tells whether a client can be a partition key.
+// validKey reports whether a client can be a partition key.
 func validKey(s string) bool {
 	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= shardlog.MaxPartitionKeyLength
 }

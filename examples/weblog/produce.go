@@ -14,7 +14,7 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// produced says what became of the input.
+// produced counts what was done with the input.
 type produced struct {
 	malformed, empty int
 	skipped, put     int           // lines that were in the stream before, and that are new

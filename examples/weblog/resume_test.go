@@ -114,7 +114,7 @@ func TestOtherInputStoresNothing(t *testing.T) {
 	require.Zero(t, again.Produced.Records)
 }
 
-// The files beside the stream are checked, not trusted.
+// The files next to the stream are checked, not trusted.
 func TestCountsThatDoNotBelong(t *testing.T) {
 	dir := t.TempDir()
 	runJSON(t, "", "-records", "2000", "-dir", dir)

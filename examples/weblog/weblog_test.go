@@ -78,7 +78,7 @@ func TestSecondRunPutsNothingTwice(t *testing.T) {
 	requireSample(t, s)
 	require.Equal(t, 7, s.Resumed)
 	require.Zero(t, s.Produced.Records)
-	// A log that grew goes on.
+	// A log that grew is continued.
 	more := string(sample) + "\n192.0.2.1 - - [01/Mar/2026:06:01:00 +0000] \"GET /more HTTP/1.1\" 200 1 \"-\" \"x\"\n"
 	s = runJSON(t, more, "-input", "-", "-dir", dir, "-shards", "4")
 	require.Equal(t, 8, s.Records)

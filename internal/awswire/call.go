@@ -24,8 +24,8 @@ type Env struct {
 	Answers *Budget
 	// Faults are those that were injected.
 	Faults Faults
-	// Life says when the endpoint is closed.
-	Life *Life
+	// Lifetime says when the endpoint is closed.
+	Lifetime *Lifetime
 	// Logger gets our own failures; nil discards them.
 	Logger *slog.Logger
 

@@ -196,7 +196,7 @@ func (c *Call) delay(d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-c.Ctx.Done():
-	case <-c.Env.Life.Context().Done():
+	case <-c.Env.Lifetime.Context().Done():
 	}
 }
 

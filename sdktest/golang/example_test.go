@@ -22,7 +22,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer db.Close()
-	orders, err := db.Create(ctx, "orders", stream.Config{Shards: 4})
+	orders, err := db.Ensure(ctx, "orders", stream.Config{Shards: 4})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -58,7 +58,7 @@ type Config struct {
 	DiscoverEvery time.Duration
 	MaxLeases     int // 0 is no bound
 	Backoff       backoff.Policy
-	// Goroutines are told of those that call Owner.
+	// Goroutines records those that call Owner.
 	Goroutines *reentry.Goroutines
 }
 

@@ -43,7 +43,7 @@ func newHeartbeat(g *Group) *heartbeat {
 	}
 }
 
-// patience is how long the worker goes on without a sign of life that was
+// patience is how long the worker continues without a heartbeat that was
 // written. It is shorter than what others wait for, so that handlers have a
 // moment to stop before another worker may begin.
 func (h *heartbeat) patience() time.Duration { return h.g.c.TTL - h.g.c.TTL/10 }
@@ -79,12 +79,12 @@ func (h *heartbeat) register(ctx context.Context) error {
 		return fmt.Errorf("register worker %q: %w", h.g.c.WorkerID, err)
 	}
 	h.row = row
-	h.sent(began)
+	h.noteSent(began)
 	return nil
 }
 
-// sent records a sign of life that was written, and when that began.
-func (h *heartbeat) sent(began time.Time) {
+// noteSent records a heartbeat that was written, and when that began.
+func (h *heartbeat) noteSent(began time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last, h.fenced = began, false
@@ -129,7 +129,7 @@ func (h *heartbeat) trigger() {
 	}
 }
 
-// loop writes signs of life until done is closed or the store is not to be
+// loop writes heartbeats until done is closed or the store is not to be
 // called any more.
 func (h *heartbeat) loop(done <-chan struct{}) {
 	defer close(h.stopped)
@@ -158,16 +158,16 @@ func (h *heartbeat) loop(done <-chan struct{}) {
 			return
 		default:
 			failures++
-			// Signs of life are few and come before everything else, so they
+			// Heartbeats are few and come before everything else, so they
 			// are tried more often than a store asks for.
 			pause := min(h.g.c.Backoff.Pause(failures, err), h.g.c.TTL/20)
-			h.g.c.Owner.Notify(Event{Kind: StoreFailed, Attempt: failures, Wait: pause, Err: fmt.Errorf("sign of life: %w", err)})
+			h.g.c.Owner.Notify(Event{Kind: StoreFailed, Attempt: failures, Wait: pause, Err: fmt.Errorf("heartbeat: %w", err)})
 			t.Reset(pause)
 		}
 	}
 }
 
-// send writes one sign of life. The error matches ErrLost when another
+// send writes one heartbeat. The error matches ErrLost when another
 // life of the worker's ID has begun.
 func (h *heartbeat) send() error {
 	began := time.Now()
@@ -181,10 +181,10 @@ func (h *heartbeat) send() error {
 		}
 		if err == nil {
 			// An earlier write of our own, of which the answer was lost: that
-			// was a sign of life too.
+			// was a heartbeat too.
 			h.row = row
 			if !h.tried.IsZero() && h.valid() {
-				h.sent(h.tried)
+				h.noteSent(h.tried)
 			}
 			// The outcome of all that was tried is known now.
 			h.tried, began = time.Time{}, time.Now()
@@ -204,7 +204,7 @@ func (h *heartbeat) send() error {
 	}
 	h.row, h.tried = row, time.Time{}
 	returned := !h.valid()
-	h.sent(began)
+	h.noteSent(began)
 	if returned {
 		h.g.Wake() // to take shards again
 	}

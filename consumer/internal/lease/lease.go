@@ -173,7 +173,7 @@ func (l *Lease) Update(ctx context.Context, change func(*checkpoint.Lease)) erro
 	return l.withOutcome(l.once(ctx, change))
 }
 
-// once is Update without a word about the outcome.
+// once is Update for a caller that reports the outcome itself.
 func (l *Lease) once(ctx context.Context, change func(*checkpoint.Lease)) error {
 	var conflict error
 	for range 10 {
@@ -210,7 +210,7 @@ func (l *Lease) once(ctx context.Context, change func(*checkpoint.Lease)) error 
 	return fmt.Errorf("%w: the row is changed again and again: %v", checkpoint.ErrUnavailable, conflict)
 }
 
-// notWritten tells whether an error of Store.Update means that nothing was
+// notWritten reports whether an error of Store.Update means that nothing was
 // written.
 func notWritten(err error) bool {
 	for _, target := range []error{shardlog.ErrInvalid, shardlog.ErrClosed, shardlog.ErrUnsupported} {
@@ -245,7 +245,7 @@ func (l *Lease) Refresh(ctx context.Context) (checkpoint.Lease, error) {
 	return row, nil
 }
 
-// same tells whether a row says what a worker wanted to write.
+// same reports whether a row says what a worker wanted to write.
 func same(row, want checkpoint.Lease) bool {
 	return row.Epoch == want.Epoch && row.Owner == want.Owner && row.Ended == want.Ended &&
 		row.Checkpoint == want.Checkpoint && reflect.DeepEqual(row.Prepared, want.Prepared) &&

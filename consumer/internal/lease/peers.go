@@ -11,14 +11,14 @@ import (
 // Liveness is kept in one row for each worker and not in the rows of the
 // shards: a group of ten workers with a thousand shards writes a few rows a
 // second to stay alive, not hundreds. That is safe because a shard is taken
-// over by compare-and-set on the shard's own row all the same. The rows are in
+// over by compare-and-set on the shard's own row anyway. The rows are in
 // the same store, under the name of the stream with a suffix, so a list of the
 // shards does not have them:
 //
 //	Shard          "worker/" and the worker's ID
 //	Owner          a random token: one life of the worker
 //	Epoch          how many lives the ID had
-//	Beat           grows with each sign of life
+//	Beat           grows with each heartbeat
 //	PreparedState  what the others should know, a workerInfo
 //
 // One more row, named "group", says whether the group has begun: Ended is set
@@ -57,14 +57,14 @@ type peers struct {
 	ttl  time.Duration
 	self string
 	all  map[string]*peer
-	// dead has those that count as dead, to tell when that changes.
+	// dead has those that count as dead, to notice when that changes.
 	dead map[string]bool
 	// begun: the row of the group says that it has begun.
 	begun    bool
 	groupRow *checkpoint.Lease
 }
 
-// observe takes in a list of the rows and tells whether anything has changed
+// observe takes in a list of the rows and reports whether anything has changed
 // that a plan depends on.
 func (p *peers) observe(rows []checkpoint.Lease, now time.Time) (changed bool) {
 	listed := map[string]bool{}
@@ -106,7 +106,7 @@ func (p *peers) observe(rows []checkpoint.Lease, now time.Time) (changed bool) {
 	return changed
 }
 
-// live tells whether a worker counts as alive. The worker itself does.
+// live reports whether a worker counts as alive. The worker itself does.
 func (p *peers) live(id string, now time.Time) bool {
 	if id == p.self {
 		return true
@@ -115,7 +115,7 @@ func (p *peers) live(id string, now time.Time) bool {
 	return o != nil && now.Sub(o.seen) < p.ttl
 }
 
-// first tells whether this worker comes before all others that are alive.
+// first reports whether this worker comes before all others that are alive.
 func (p *peers) first(now time.Time) bool {
 	for id := range p.all {
 		if id < p.self && p.live(id, now) && !p.leaving(id) {
@@ -147,7 +147,7 @@ func (p *peers) members(self workerInfo, now time.Time) []member {
 	return out
 }
 
-// leaving tells whether a worker said that it is shutting down.
+// leaving reports whether a worker said that it is shutting down.
 func (p *peers) leaving(id string) bool {
 	o := p.all[id]
 	return id != p.self && o != nil && o.info.Leaving

@@ -113,8 +113,8 @@ func (s seenSince) orNow(epoch uint64, now time.Time) seenSince {
 	return s
 }
 
-// overdue tells whether a shard has to be taken although the plan does not say
-// so: its owner did not hand it over in time, or the worker that should have
+// overdue reports whether a shard has to be taken although the plan does not give
+// it: its owner did not hand it over in time, or the worker that should have
 // taken it did not.
 func (g *Group) overdue(v *snapshot, h holding) bool {
 	if h.owner != "" {
@@ -188,7 +188,7 @@ func (g *Group) acquire(ctx context.Context, v *snapshot, ids []string) (again b
 		err := g.several(n, func(i int) error {
 			ok, err := g.acquireOne(ctx, v.infos[ids[i]], v.rows[ids[i]])
 			if !ok {
-				beaten.Store(true) // another worker was faster; go on with the others
+				beaten.Store(true) // another worker was faster; continue with the others
 			}
 			return err
 		})

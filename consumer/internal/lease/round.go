@@ -28,7 +28,7 @@ func (v *snapshot) known(id string) bool { _, ok := v.rows[id]; return ok }
 // soon a worker that has left, or that asks for a shard, is noticed.
 const maxPoll = 500 * time.Millisecond
 
-// watchPause is the least time to collect changes that the store tells of.
+// watchPause is the least time to collect changes that the store notifies of.
 const watchPause = 5 * time.Millisecond
 
 // collect waits for more changes, because where there is one there are mostly
@@ -246,7 +246,7 @@ func (g *Group) verify(v *snapshot) error {
 		created, ok2 := first.Created()
 		if ok1 && ok2 && !atCreated.Equal(created) {
 			return &shardlog.Error{Op: "consume", Stream: g.c.Stream, Shard: id, Err: fmt.Errorf(
-				"%w: the checkpoint is of a shard made at %v, but this one was made at %v: the stream was deleted and made again",
+				"%w: the checkpoint is of a shard made at %v, but this one was made at %v: the stream was deleted and created again",
 				shardlog.ErrConflict, atCreated.UTC(), created.UTC())}
 		}
 	}
@@ -267,7 +267,7 @@ func (g *Group) cleanUp(ctx context.Context, v *snapshot) error {
 			g.unlisted[id] = v.now
 			continue
 		}
-		// Not at once: a list that lacked a shard by mistake must not cost its
+		// Not immediately: a list that lacked a shard by mistake must not cost its
 		// progress.
 		if v.now.Sub(since) < 2*g.c.DiscoverEvery || !row.Ended && row.Owner != "" || !g.childrenHaveRows(v, id, row) {
 			continue
@@ -291,7 +291,7 @@ func (g *Group) cleanUp(ctx context.Context, v *snapshot) error {
 	return nil
 }
 
-// childrenHaveRows tells whether every shard that continues id and is still
+// childrenHaveRows reports whether every shard that continues id and is still
 // there has a row, so that its start no longer depends on id's.
 func (g *Group) childrenHaveRows(v *snapshot, id string, row checkpoint.Lease) bool {
 	for _, c := range row.Children {

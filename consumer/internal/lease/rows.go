@@ -15,7 +15,7 @@ import (
 
 // begin makes sure that the row of the group exists before any row of a shard
 // does. Until it says that the group has begun, shards that are there start
-// where Options.Start says, whoever makes their rows.
+// where Options.Start says, whichever worker creates their rows.
 func (g *Group) begin(ctx context.Context, v *snapshot) error {
 	if g := g.peers.groupRow; g != nil {
 		v.begun = g.Ended
@@ -184,7 +184,7 @@ func (g *Group) startOf(ctx context.Context, v *snapshot, id string) (from shard
 	if !slices.ContainsFunc(info.Parents, v.known) {
 		return g.c.Start, true, nil
 	}
-	// The shard goes on where its parents ended, at its beginning. When the
+	// The shard continues where its parents ended, at its beginning. When the
 	// group has read records before, the beginning is named by the number of
 	// the shard and not as the trim horizon, so that losing records of it to
 	// retention is noticed. When it has not, because all of them were before
@@ -200,7 +200,7 @@ func (g *Group) startOf(ctx context.Context, v *snapshot, id string) (from shard
 	return from, true, nil
 }
 
-// descends tells whether an ancestor of the shard has a row.
+// descends reports whether an ancestor of the shard has a row.
 func (v *snapshot) descends(info shardlog.ShardInfo) bool {
 	return slices.ContainsFunc(info.Parents, func(p string) bool {
 		return v.known(p) || v.listed(p) && v.descends(v.infos[p])

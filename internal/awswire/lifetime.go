@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// Life is how long an endpoint serves, and what it waits for at its end: calls
-// that wait for something, and work in the background. Use NewLife. It is safe
+// Lifetime is how long an endpoint serves, and what it waits for at its end: calls
+// that wait for something, and work in the background. Use NewLifetime. It is safe
 // for concurrent use.
-type Life struct {
+type Lifetime struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -17,18 +17,18 @@ type Life struct {
 	closed bool
 }
 
-// NewLife returns a life that Close ends.
-func NewLife() *Life {
-	l := &Life{}
+// NewLifetime returns a lifetime that Close ends.
+func NewLifetime() *Lifetime {
+	l := &Lifetime{}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
 
 // Context returns a context that ends when the endpoint is closed.
-func (l *Life) Context() context.Context { return l.ctx }
+func (l *Lifetime) Context() context.Context { return l.ctx }
 
 // Closed reports whether Close was called.
-func (l *Life) Closed() bool {
+func (l *Lifetime) Closed() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.closed
@@ -37,7 +37,7 @@ func (l *Life) Closed() bool {
 // Enter announces something that Close has to wait for, and reports whether it
 // may begin: it may not after Close. Leave is to be called at its end, which
 // must come soon after Context has ended.
-func (l *Life) Enter() bool {
+func (l *Lifetime) Enter() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -48,10 +48,10 @@ func (l *Life) Enter() bool {
 }
 
 // Leave is the end of what Enter announced.
-func (l *Life) Leave() { l.work.Done() }
+func (l *Lifetime) Leave() { l.work.Done() }
 
-// Close ends the life and waits for all that has entered. It is idempotent.
-func (l *Life) Close() {
+// Close ends the lifetime and waits for all that has entered. It is idempotent.
+func (l *Lifetime) Close() {
 	l.mu.Lock()
 	l.closed = true
 	l.mu.Unlock()

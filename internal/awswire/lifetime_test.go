@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestLifeWaitsForWhatHasEntered(t *testing.T) {
+func TestLifetimeWaitsForWhatHasEntered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewLife()
+		l := NewLifetime()
 		require.True(t, l.Enter())
 		require.False(t, l.Closed())
 		closed := false
