@@ -262,3 +262,33 @@ func writeThroughHandles(ctx context.Context, st *stream.Stream, key string, n i
 	}
 	return nil
 }
+
+// What PutIf expects is still known when retention has removed every record and
+// the database was opened again.
+func TestLastRecordOutlivesItsRecord(t *testing.T) {
+	dir := t.TempDir()
+	db, err := stream.Open(dir, nil)
+	require.NoError(t, err)
+	st, err := db.Create(t.Context(), "events", stream.Config{})
+	require.NoError(t, err)
+	s := handle(t, st, 0)
+	last := appendTo(t, s, 3)[2].Sequence
+	require.NoError(t, s.Trim(t.Context(), shardlog.Latest()))
+	require.NoError(t, db.Close())
+
+	db, err = stream.Open(dir, nil)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	st, err = db.Stream(t.Context(), "events")
+	require.NoError(t, err)
+	s = handle(t, st, 0)
+	info, err := s.Info(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, info.Records)
+	for _, expected := range []shardlog.SequenceNumber{last, info.LastRecord} {
+		_, err = s.PutIf(t.Context(), expected, nil)
+		require.NoError(t, err)
+	}
+	_, err = s.PutIf(t.Context(), shardlog.SequenceNumber{}, nil)
+	require.ErrorIs(t, err, shardlog.ErrConflict)
+}

@@ -4,9 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -41,14 +38,6 @@ const (
 	// adviseEvery is how many bytes are committed between two calls of advise.
 	adviseEvery = 32 << 20
 )
-
-// gcState is what Reclaim remembers between calls.
-type gcState struct {
-	written atomic.Int64 // bytes committed since the mappings were advised
-	rotated int64        // dead bytes at the last rotation of the memtable
-	last    int64        // dead bytes at the last call
-	idle    int          // calls since something was reclaimed or rotated
-}
 
 // maxIdle is how many calls without progress mean that nothing will come of
 // another: a compaction follows a rotation within some hundred milliseconds.
@@ -155,7 +144,17 @@ func (s *Store) collect(ratio float64) (ok bool, err error) {
 }
 
 // rewrite runs Badger's value log GC on one file.
+//
+// Badger begins by reading the newest version of a memtable that a commit may be
+// writing to, without synchronization (DB.MaxVersion in v4.9.6). It reads one
+// aligned word, and either value will do: the version is the one up to which
+// compaction may drop tombstones during the rewrite, and a lower one keeps more.
+// The race detector cannot know that, so under it no commit runs meanwhile.
 func (s *Store) rewrite(ratio float64) error {
+	if raceDetector {
+		s.txMu.Lock()
+		defer s.txMu.Unlock()
+	}
 	s.gcMu.Lock()
 	defer s.gcMu.Unlock()
 	if s.opts.ValueLogFile < smallFile {
@@ -191,22 +190,4 @@ func (s *Store) rotate() error {
 		}
 	}
 	return nil
-}
-
-// diskBytes returns the allocated size of the files of dir with the extension,
-// or of all.
-func diskBytes(dir, ext string) (n int64) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return 0
-	}
-	for _, e := range entries {
-		if ext != "" && filepath.Ext(e.Name()) != ext {
-			continue
-		}
-		if fi, err := e.Info(); err == nil && !fi.IsDir() {
-			n += allocated(fi)
-		}
-	}
-	return n
 }

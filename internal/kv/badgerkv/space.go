@@ -2,6 +2,8 @@ package badgerkv
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -68,4 +70,31 @@ func (g *spaceGuard) check(n int64, small bool) error {
 func (g *spaceGuard) roomToMove() bool {
 	free, err := g.free()
 	return err != nil || free > g.opts.MinFree/2+g.opts.MinFree/4
+}
+
+// Usage implements kv.Store.
+func (s *Store) Usage() kv.Usage {
+	free, err := s.space.free()
+	if err != nil {
+		free = -1
+	}
+	return kv.Usage{DiskBytes: diskBytes(s.opts.Dir, ""), FreeBytes: free, Syncs: s.syncs.Load(), Commits: s.commits.Load()}
+}
+
+// diskBytes returns the allocated size of the files of dir with the extension,
+// or of all.
+func diskBytes(dir, ext string) (n int64) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		if ext != "" && filepath.Ext(e.Name()) != ext {
+			continue
+		}
+		if fi, err := e.Info(); err == nil && !fi.IsDir() {
+			n += allocated(fi)
+		}
+	}
+	return n
 }

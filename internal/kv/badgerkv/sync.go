@@ -3,12 +3,15 @@ package badgerkv
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/shardlog/shardlog"
 )
 
 // Without SyncWrites, Badger's Sync makes only the newest value log file and
@@ -74,4 +77,28 @@ func syncFile(name string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
+}
+
+// Sync implements kv.Store.
+func (s *Store) Sync() error {
+	s.syncMu.Lock()
+	defer s.syncMu.Unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	s.syncs.Add(1)
+	return s.syncLocked()
+}
+
+// syncLocked is Sync with syncMu held.
+func (s *Store) syncLocked() error {
+	var err error
+	if !s.opts.SyncWrites {
+		err = s.syncFilled()
+	}
+	if err = errors.Join(err, s.db.Sync()); err != nil {
+		s.log.fail(err.Error())
+		return fmt.Errorf("%w: %v", shardlog.ErrStorage, err)
+	}
+	return s.log.failure()
 }

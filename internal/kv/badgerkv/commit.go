@@ -1,0 +1,83 @@
+package badgerkv
+
+import (
+	"fmt"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+)
+
+// Commit implements kv.Store.
+func (s *Store) Commit(b *kv.Batch) error {
+	if len(b.Ops) == 0 {
+		return nil
+	}
+	for i := range b.Ops {
+		if n := len(b.Ops[i].Value); int64(n) > s.opts.ValueLogFile {
+			return &shardlog.InvalidError{Field: "value", Value: fmt.Sprintf("of %d bytes", n), Limit: fmt.Sprintf("at most the %d bytes of a value log file", s.opts.ValueLogFile)}
+		}
+	}
+	if len(b.Ops) > maxOps {
+		return fmt.Errorf("badgerkv: %d changes in one batch, at most %d", len(b.Ops), maxOps)
+	}
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := s.space.check(int64(b.Bytes), b.Small); err != nil {
+		return err
+	}
+	s.txMu.Lock()
+	defer s.txMu.Unlock()
+	if s.closed.Load() {
+		return shardlog.ErrClosed
+	}
+	s.noteWritten(b)
+	if s.remaps(b) {
+		s.mapMu.Lock()
+		defer s.mapMu.Unlock()
+	}
+	if err := s.commit(b); err != nil {
+		return err
+	}
+	s.commits.Add(1)
+	s.gc.written.Add(int64(b.Bytes))
+	if s.opts.SyncWrites {
+		s.syncs.Add(1)
+	}
+	return nil
+}
+
+// remaps reports whether a batch may be too large for the mapping of a value log
+// file, which is twice as long as the file. Badger maps the file elsewhere then
+// without a thought for those who read it, so nobody may.
+func (s *Store) remaps(b *kv.Batch) bool {
+	return int64(b.Bytes)+int64(len(b.Ops)+1)*entryOverhead >= s.opts.ValueLogFile
+}
+
+// commit writes a batch as one transaction. Every error from Badger past this
+// point leaves an uncertain state, so it stops all further writing.
+func (s *Store) commit(b *kv.Batch) error {
+	txn := s.db.NewTransactionAt(newest, true)
+	defer txn.Discard()
+	entries := make([]badger.Entry, len(b.Ops))
+	for i := range b.Ops {
+		op, e := &b.Ops[i], &entries[i]
+		var err error
+		if op.Delete {
+			err = txn.Delete(op.Key)
+		} else {
+			e.Key, e.Value = op.Key, op.Value
+			err = txn.SetEntry(e)
+		}
+		if err != nil {
+			return fmt.Errorf("badgerkv: %w", err) // nothing was sent yet
+		}
+	}
+	if err := txn.CommitAt(s.ts.Add(1), nil); err != nil {
+		s.log.fail(err.Error())
+		return fmt.Errorf("%w: %v", shardlog.ErrStorage, err)
+	}
+	// Badger logs a failed sync of the value log and reports success.
+	return s.log.failure()
+}
