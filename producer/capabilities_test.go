@@ -3,6 +3,7 @@ package producer_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,6 +56,26 @@ func TestDefaultsFitTheSink(t *testing.T) {
 	// A larger limit changes nothing, except that the user may go up to it.
 	o = newProducer(t, limitedSink{&fakeSink{}, shardlog.Capabilities{MaxRequestRecords: 1000}}, nil).Resolved()
 	assert.Equal(t, shardlog.MaxRequestRecords, o.MaxBatchRecords)
+}
+
+// The partition key counts for the sink's limit, so an aggregate leaves room
+// for it; one that is too large would be refused and sent again in pieces.
+func TestAggregatesFitTheSinkWithTheirKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		caps := allCaps
+		caps.MaxRecord = 1000
+		c := newCluster(1, caps)
+		p := newProducer(t, c, &producer.Options{Aggregation: aggregating, Linger: soon})
+		key := strings.Repeat("k", 200)
+		names := numbered("", 200)
+		putAll(t, p, []string{key}, names)
+		for _, r := range c.records() {
+			assert.Greater(t, len(r.users), 1)
+			assert.LessOrEqual(t, r.rec.Size(), caps.MaxRecord)
+		}
+		assert.Equal(t, names, c.names())
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
 }
 
 // A sink that may store the second record of a key although it refused the first

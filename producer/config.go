@@ -1,6 +1,10 @@
 package producer
 
-import "github.com/shardlog/shardlog"
+import (
+	"math"
+
+	"github.com/shardlog/shardlog"
+)
 
 // config is what New fixes for the life of a producer. No lock guards it.
 type config struct {
@@ -13,6 +17,9 @@ type config struct {
 	// options or by what the sink can do.
 	strict       bool
 	wrapsHeaders bool // the sink stores headers only inside aggregates
+	// largestRecord is what the sink takes, with the partition key; aggregates
+	// must not grow above it. It is math.MaxInt where it is not known.
+	largestRecord int
 }
 
 func newConfig(sink shardlog.Sink, o Options) config {
@@ -21,6 +28,7 @@ func newConfig(sink shardlog.Sink, o Options) config {
 		Options: o, ttl: max(int64(o.TTL), 0), fullRequest: o.MaxBatchRecords,
 		needsShards: o.Aggregation.Enabled || o.Keyless || o.ShardRate != (ShardRate{}),
 		strict:      o.keepsOrderSingly(caps), wrapsHeaders: !caps.Headers,
+		largestRecord: atMost(math.MaxInt, caps.MaxRecord),
 	}
 	if a := o.Aggregation; a.Enabled {
 		_, takesRanges := sink.(shardlog.RequestSink)
@@ -37,4 +45,11 @@ func newConfig(sink shardlog.Sink, o Options) config {
 // aggregates reports whether e may be a part of an aggregate.
 func (c *config) aggregates(e *entry) bool {
 	return c.Aggregation.Enabled && !e.notAggregated && e.maxSlots == 0 && e.dedupID() == ""
+}
+
+// maxAggregate returns how many bytes an aggregate that is stored under a
+// partition key may have: the key counts for the sink's limit, but not for
+// Aggregation.MaxSize.
+func (c *config) maxAggregate(key string) int {
+	return min(c.Aggregation.MaxSize, c.largestRecord-len(key))
 }

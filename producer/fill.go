@@ -284,7 +284,7 @@ func (f *filling) joinAggregate(e *entry, q *keyQueue, s *shardState) (int, fit)
 	if f.overLimit(s, 0, e.size) {
 		return -1, limited
 	}
-	if !sl.builder.Add(e.asUserRecord(), min(f.conf.Aggregation.MaxSize, before+f.conf.MaxBatchBytes-f.b.bytes)) {
+	if !sl.builder.Add(e.asUserRecord(), min(f.conf.maxAggregate(sl.first.key), before+f.conf.MaxBatchBytes-f.b.bytes)) {
 		return -1, fits
 	}
 	sl.last.nextInSlot, sl.last = e, e
@@ -361,7 +361,7 @@ func (f *filling) newSlot(e *entry, q *keyQueue, s *shardState) (int, fit) {
 // openAggregate begins an aggregate with e, unless that is too large for one.
 // An entry that has to be wrapped gets one of any size.
 func (f *filling) openAggregate(sl *slot, e *entry, wrap bool) {
-	most := f.conf.Aggregation.MaxSize
+	most := f.conf.maxAggregate(e.key)
 	if wrap {
 		most = math.MaxInt
 	}

@@ -133,9 +133,11 @@ type Aggregation struct {
 	// MaxCount is the largest number of records in an aggregate. Defaults to 0,
 	// no bound. (KPL: AggregationMaxCount, 4294967295.)
 	MaxCount int
-	// MaxSize is the largest aggregate in bytes, 64 to 10,485,760 and no more
-	// than MaxBatchBytes. Defaults to 51,200, or MaxBatchBytes when that is
-	// smaller. (KPL: AggregationMaxSize, 51200.)
+	// MaxSize is the largest aggregate in bytes, 64 to 10,485,760, and no more
+	// than MaxBatchBytes and what the sink takes where that is known
+	// (Capabilities.MaxRecord). Its partition key does not count, but an aggregate
+	// with its key is not larger than what the sink takes either. Defaults to
+	// 51,200, or to the smallest of these. (KPL: AggregationMaxSize, 51200.)
 	MaxSize int
 }
 

@@ -98,14 +98,16 @@ func (s *Shard) Tail(ctx context.Context, from shardlog.Position) iter.Seq2[shar
 	return s.iterate(ctx, "tail", from, logstore.IterateOptions{Follow: true})
 }
 
+// iterate returns an iterator that several goroutines may use at the same time,
+// so the loops share nothing that changes.
 func (s *Shard) iterate(ctx context.Context, op string, from shardlog.Position, o logstore.IterateOptions) iter.Seq2[shardlog.Record, error] {
+	o.Wrap = func(err error) error { return s.owner.Fail(op, err) }
+	o.End = func() error { return s.owner.AwaitChange(ctx) }
 	return func(yield func(shardlog.Record, error) bool) {
 		if err := s.owner.Enter(ctx, op); err != nil {
 			yield(shardlog.Record{}, err)
 			return
 		}
-		o.Wrap = func(err error) error { return s.owner.Fail(op, err) }
-		o.End = func() error { return s.owner.AwaitChange(ctx) }
 		s.s.Iterate(ctx, from, o)(yield)
 	}
 }

@@ -81,7 +81,8 @@ type Info struct {
 	shardlog.ShardInfo
 	// LastRecord is the number of the last record, also if retention has
 	// removed it since; unset if the shard never had one. It is what PutIf
-	// expects.
+	// expects. If nothing was left to read when the database was opened, the
+	// arrival in it is not known and is 0; PutIf does not look at that.
 	LastRecord shardlog.SequenceNumber
 	// Records can be read; Bytes are what they take as stored, in Blocks
 	// pieces.
@@ -151,8 +152,9 @@ func (s *Shard) PutIf(ctx context.Context, expected shardlog.SequenceNumber, rec
 // who are behind get shardlog.ErrExpired. shardlog.Latest means all that is
 // there when it is called; a position that retention has passed already is no
 // error. It blocks until it is done, in steps: if ctx ends or the process is
-// killed between two, the oldest records are gone and the others are there.
-// The record numbers, dedup IDs and checkpoints are not affected.
+// killed between two, the oldest records are gone and the others are there. An
+// error then matches shardlog.ErrUnknownOutcome: the step that was under way may
+// be carried out later. The record numbers, dedup IDs and checkpoints are not affected.
 //
 // The error matches shardlog.ErrInvalid for a position of another shard.
 func (s *Shard) Trim(ctx context.Context, before shardlog.Position) error {

@@ -3,7 +3,9 @@ package shard_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,6 +93,35 @@ func TestAppendRefusesRecordsOfOtherShards(t *testing.T) {
 
 	require.Empty(t, data(t, s))
 	require.Len(t, data(t, other), 1)
+}
+
+// One iterator may be used by several loops at the same time; the race detector
+// looks for what they share.
+func TestAnIteratorByManyAtTheSameTime(t *testing.T) {
+	_, st := openStream(t, stream.Config{})
+	s := handle(t, st, 0)
+	appendTo(t, s, 100)
+	for name, all := range map[string]iter.Seq2[shardlog.Record, error]{
+		"shard":  s.Records(t.Context(), shardlog.TrimHorizon()),
+		"stream": st.Records(t.Context(), s.ID(), shardlog.TrimHorizon()),
+	} {
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				n := 0
+				for _, err := range all {
+					if err != nil {
+						t.Error(name, err)
+					}
+					n++
+				}
+				if n != 100 {
+					t.Error(name, n)
+				}
+			})
+		}
+		wg.Wait()
+	}
 }
 
 func TestAppendChecksRecordsAsPutDoes(t *testing.T) {

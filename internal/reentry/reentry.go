@@ -53,11 +53,14 @@ func (g *Goroutines) Enter() GoroutineID {
 	return id
 }
 
-// Leave ends the Enter that returned id. Any goroutine may call it.
+// Leave ends the Enter that returned id. Any goroutine may call it. It does
+// nothing with the id of a goroutine that is not in the set, such as 0.
 func (g *Goroutines) Leave(id GoroutineID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.ids[id]--; g.ids[id] <= 0 {
+	if n := g.ids[id]; n > 1 {
+		g.ids[id] = n - 1
+	} else {
 		delete(g.ids, id)
 	}
 }
