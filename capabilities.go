@@ -59,7 +59,7 @@ type TimeSeek uint8
 // The times.
 const (
 	TimeSeekNone     TimeSeek = iota // none: the source cannot read from a time
-	TimeSeekArrival                  // that of the log's clock, which never decreases along a shard
+	TimeSeekArrival                  // that of the log's clock; see Record.Arrival
 	TimeSeekProducer                 // that of the writer's clock, which may be set back
 )
 

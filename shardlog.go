@@ -45,8 +45,9 @@ type Record struct {
 	SubSequence uint32
 	// ShardID names the shard that holds the record. Output only.
 	ShardID string
-	// Arrival is when the log took the record, in milliseconds. It never
-	// decreases along a shard. Output only.
+	// Arrival is when the log took the record, in milliseconds. It does
+	// not decrease along a shard, unless the clock stepped back by more than an
+	// hour, because it was wrong before or is wrong now. Output only.
 	Arrival time.Time
 }
 

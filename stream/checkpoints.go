@@ -126,7 +126,8 @@ func (c checkpoints) UpdateTx(ctx context.Context, tx *Tx, l checkpoint.Lease) (
 	return l, nil
 }
 
-// Watch implements checkpoint.Watcher. Changes by transactions are not told.
+// Watch implements checkpoint.Watcher. Changes by transactions are not
+// reported.
 func (c checkpoints) Watch(ctx context.Context, group, stream string) <-chan struct{} {
 	return c.db.watchers.Watch(ctx, group, stream)
 }

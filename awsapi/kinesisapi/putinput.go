@@ -87,7 +87,7 @@ func (s *entrySeen) complete() bool { return s.data && s.key }
 
 // maxKeyRunes is how long a partition key may be, in characters (API
 // reference, PutRecord).
-const maxKeyRunes = 256
+const maxKeyRunes = shardlog.MaxPartitionKeyLength
 
 // keyFits reports whether a partition key has an allowed length. Keys that are
 // short in bytes are short in characters, and need no counting.

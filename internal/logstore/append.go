@@ -157,11 +157,33 @@ func (l *Log) awaitRoom(ctx context.Context) error {
 	return nil
 }
 
+// clockTolerance is how far a clock may step back without arrivals following it.
+// The effect of a clock that was ahead by less ends within that time.
+const clockTolerance = time.Hour
+
+// arrive notes the time at which the next record arrives, with mu held. If the
+// clock has stepped back by more than clockTolerance, it was wrong before or is
+// wrong now. Arrivals follow it in either case, because a time that was once too
+// late would otherwise be that of all that is written until then; see
+// view.believed for how such times are read. Within a block they do not step
+// back.
+func (s *Shard) arrive(ms int64) {
+	switch {
+	case ms >= s.lastMs:
+		s.lastMs = ms
+	case s.lastMs-ms > clockTolerance.Milliseconds():
+		s.lastMs = ms
+		if s.part != nil {
+			s.filled += s.part.b.Len()
+			s.part = nil
+		}
+	}
+}
+
 // add encodes a record into the group's part of the shard, with mu held, and
 // returns its sequence number.
 func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNumber {
-	// Clocks step back; arrivals do not.
-	s.lastMs = max(s.lastMs, ms)
+	s.arrive(ms)
 	counter := s.next
 	s.next++
 	s.lastAssigned = counter

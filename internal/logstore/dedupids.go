@@ -3,6 +3,7 @@ package logstore
 import (
 	"errors"
 	"sort"
+	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/block"
@@ -17,6 +18,10 @@ func (s *Shard) ScanDedupIDs(since int64, f func(id []byte, seq shardlog.Sequenc
 	v := s.view.Load()
 	var errs []error
 	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].lastMs >= since })
+	if v.stepped {
+		times := v.believed(time.Now().UnixMilli())[:len(v.blocks)]
+		i = sort.Search(len(times), func(i int) bool { return times[i] >= since })
+	}
 	for _, e := range v.blocks[i:] {
 		b, err := s.load(e, nil, false)
 		if errors.Is(err, errTrimmed) {

@@ -71,15 +71,15 @@ func (g *group) wait(ctx context.Context) error {
 	}
 }
 
-// attach adds a update to the group.
-func (g *group) attach(r Participant, update any) {
+// attach adds an update of a participant to the group.
+func (g *group) attach(p Participant, update any) {
 	for _, x := range g.attachments {
-		if x.participant == r {
+		if x.participant == p {
 			x.updates = append(x.updates, update)
 			return
 		}
 	}
-	g.attachments = append(g.attachments, &attachment{r, []any{update}})
+	g.attachments = append(g.attachments, &attachment{p, []any{update}})
 }
 
 // prepare lets the participants add what they change to the transaction.

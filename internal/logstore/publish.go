@@ -1,5 +1,7 @@
 package logstore
 
+import "time"
+
 // publish makes what a transaction stored visible.
 func (w *txBuilder) publish() {
 	l := w.log
@@ -51,7 +53,7 @@ func (w *txBuilder) grow(t *pending) (freed bool) {
 		// An append may use the array of older views on: they do not reach
 		// that far.
 		for _, p := range t.parts {
-			if v.unflushed > 0 && v.mem[len(v.mem)-1].b.End() != p.mem.b.First {
+			if v.unflushed > 0 && !joins(v.mem[len(v.mem)-1], &p.mem) {
 				v.gaps++
 			}
 			p.mem.ord = v.total
@@ -64,12 +66,21 @@ func (w *txBuilder) grow(t *pending) (freed bool) {
 		}
 	}
 	for _, p := range t.parts {
+		if p.mem.b.LastMs < v.lastMs {
+			v.stepped = true
+			w.log.logWarn("the clock has stepped back: it was ahead before, or is behind now", "shard", t.shard.id.String(),
+				"before", time.UnixMilli(v.lastMs), "now", time.UnixMilli(p.mem.b.LastMs))
+		}
 		v.last, v.lastMs = p.mem.b.End()-1, p.mem.b.LastMs
 		t.shard.stats.recordsIn.Add(int64(p.mem.b.Count))
 		t.shard.stats.bytesIn.Add(p.bytes)
 	}
 	return freed
 }
+
+// joins reports whether b continues a, so that both can be one block: without a
+// gap in the numbers or a step back of the clock.
+func joins(a, b *memBlock) bool { return a.b.End() == b.b.First && b.b.FirstMs >= a.b.LastMs }
 
 // growStored puts stored blocks in the place of the journal's parts.
 func (w *txBuilder) growStored(t *pending, v *view) (freed bool) {

@@ -211,6 +211,6 @@ func (s *Shard) completePage(p *shardlog.Page, v *view, at uint64) {
 		} else if len(v.blocks) > 0 {
 			since = v.blocks[0].firstMs
 		}
-		p.Behind = time.Duration(v.lastMs-since) * time.Millisecond
+		p.Behind = max(0, time.Duration(v.lastMs-since)*time.Millisecond) // the clock may have stepped back
 	}
 }

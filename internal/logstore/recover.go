@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sort"
+	"time"
 
 	"github.com/shardlog/shardlog"
 )
@@ -208,16 +209,18 @@ func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 		e := &v.blocks[i]
 		e.ord = v.total
 		v.total += uint64(e.count)
+		v.stepped = v.stepped || e.lastMs < v.lastMs
 		v.last, v.lastMs = e.end()-1, e.lastMs
 		v.bytes += int64(e.size)
 		r.log.live.Add(int64(e.size))
 	}
 	for i, m := range v.mem {
-		if i > 0 && v.mem[i-1].b.End() != m.b.First {
+		if i > 0 && !joins(v.mem[i-1], m) {
 			v.gaps++
 		}
 		m.ord = v.total
 		v.total += uint64(m.b.Count)
+		v.stepped = v.stepped || m.b.LastMs < v.lastMs
 		v.last, v.lastMs = m.b.End()-1, m.b.LastMs
 		v.bytes += m.size
 		v.unflushed++
@@ -230,6 +233,9 @@ func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 	s.lastAssigned, s.next, s.lastMs = v.last, max(v.last, ld.config.Floor)+1, v.lastMs
 	if (rec.Unclean || rec.Unsynced || r.damaged) && !v.closed {
 		s.next += skipCounters
+	}
+	if ahead := time.Duration(v.lastMs-time.Now().UnixMilli()) * time.Millisecond; ahead > clockTolerance {
+		r.log.logWarn("records arrived in the future: the clock was ahead when they were stored, or is behind now", "shard", s.id.String(), "by", ahead)
 	}
 	s.usage.Bytes.Add(v.bytes)
 	s.view.Store(v)

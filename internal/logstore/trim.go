@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"time"
 
 	"github.com/shardlog/shardlog"
 )
@@ -11,15 +12,26 @@ import (
 // ScanPieces calls f for the stored pieces of s, oldest first, until it
 // returns false: the counter after the piece, the arrival of its last record
 // in Unix milliseconds, and its stored size. Records are removed by the piece.
+// Where the clock was wrong, the arrival is that of view.believed.
 func (s *Shard) ScanPieces(f func(end uint64, lastMs, size int64) bool) {
 	v := s.view.Load()
+	var times []int64
+	if v.stepped {
+		times = v.believed(time.Now().UnixMilli())
+	}
+	arrival := func(i int, ms int64) int64 {
+		if times != nil {
+			return times[i]
+		}
+		return ms
+	}
 	for i := range v.blocks {
-		if e := &v.blocks[i]; !f(e.end(), e.lastMs, int64(e.size)) {
+		if e := &v.blocks[i]; !f(e.end(), arrival(i, e.lastMs), int64(e.size)) {
 			return
 		}
 	}
-	for _, m := range v.mem[v.firstUnflushed():] {
-		if !f(m.b.End(), m.b.LastMs, m.size) {
+	for i, m := range v.mem[v.firstUnflushed():] {
+		if !f(m.b.End(), arrival(len(v.blocks)+i, m.b.LastMs), m.size) {
 			return
 		}
 	}

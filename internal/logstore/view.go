@@ -1,7 +1,9 @@
 package logstore
 
 import (
+	"math"
 	"sort"
+	"time"
 
 	"github.com/shardlog/shardlog/internal/block"
 )
@@ -29,6 +31,7 @@ type view struct {
 	horizon        uint64 // no record below it may be read
 	last           uint64 // counter of the last record; below the first if none ever was
 	lastMs         int64  // its arrival
+	stepped        bool   // some piece arrived before one that precedes it; see believed
 	total          uint64 // records since the shard was opened, with those found then
 	bytes          int64  // stored bytes of blocks and journal parts
 	closed         bool   // nothing will follow last
@@ -69,6 +72,9 @@ func (v *view) stored(e *entry, n int, size int64) []entry {
 
 // findTime returns the first block whose last record arrived at ms or later.
 func (v *view) findTime(ms int64) (e entry, m *memBlock, ok bool) {
+	if v.stepped {
+		return v.findBelieved(ms)
+	}
 	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].lastMs >= ms })
 	if i < len(v.blocks) {
 		return v.blocks[i], nil, true
@@ -78,6 +84,50 @@ func (v *view) findTime(ms int64) (e entry, m *memBlock, ok bool) {
 		return entry{}, v.mem[j], true
 	}
 	return entry{}, nil, false
+}
+
+// findBelieved is findTime for a shard whose clock has stepped back.
+func (v *view) findBelieved(ms int64) (e entry, m *memBlock, ok bool) {
+	times := v.believed(time.Now().UnixMilli())
+	i := sort.Search(len(times), func(i int) bool { return times[i] >= ms })
+	switch n := len(v.blocks); {
+	case i < n:
+		return v.blocks[i], nil, true
+	case i < len(times):
+		return entry{}, v.mem[v.firstUnflushed()+i-n], true
+	}
+	return entry{}, nil, false
+}
+
+// believed returns when the last record of each piece arrived, blocks first and
+// then the journal's parts, for a clock that may have been wrong at times. The
+// times do not step back. What precedes a record arrived before it, and what
+// follows it later, so
+//
+//   - a time that is earlier than one before it, because the clock was behind,
+//     counts as that one: what is young is not taken for old;
+//   - a time that is later than now, because the clock was ahead, counts as the
+//     next one that is not. If none follows it stays.
+func (v *view) believed(now int64) []int64 {
+	unflushed := v.mem[v.firstUnflushed():]
+	times := make([]int64, 0, len(v.blocks)+len(unflushed))
+	for i := range v.blocks {
+		times = append(times, v.blocks[i].lastMs)
+	}
+	for _, m := range unflushed {
+		times = append(times, m.b.LastMs)
+	}
+	latest := int64(math.MinInt64)
+	for i, t := range times {
+		if t <= now {
+			latest = max(latest, t)
+			times[i] = latest
+		}
+	}
+	for i := len(times) - 2; i >= 0; i-- {
+		times[i] = min(times[i], times[i+1])
+	}
+	return times
 }
 
 // after returns how many records have counter c or a later one.

@@ -114,7 +114,7 @@ func (w *txBuilder) flush(t *pending, parts []*part) {
 		if left <= blockBytes+directBytes {
 			limit = left // rather than leave a block that is hardly worth a key
 		}
-		for n < len(run) && size+run[n].b.Size() <= limit && run[n].b.First == run[n-1].b.End() {
+		for n < len(run) && size+run[n].b.Size() <= limit && joins(run[n-1], run[n]) {
 			size += run[n].b.Size()
 			n++
 		}
@@ -256,7 +256,7 @@ func (w *txBuilder) apply(g *group) {
 func runApply(o *op, tx *Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("shard: operation panicked: %v", p)
+			err = fmt.Errorf("an operation of the log panicked: %v", p)
 		}
 	}()
 	return o.apply(tx)

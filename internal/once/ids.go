@@ -94,7 +94,8 @@ func (t *idTable) find(k idKey, after int64) (shardlog.SequenceNumber, bool) {
 // insert adds an ID.
 func (t *idTable) insert(k idKey, p idPlace, window time.Duration) {
 	n := len(t.ages)
-	if n == 0 || p.ms-t.ages[n-1].from >= max(window.Milliseconds()/AgesPerWindow, 1) {
+	// An age does not outlast a step back of the clock, which may have been ahead.
+	if n == 0 || p.ms-t.ages[n-1].from >= max(window.Milliseconds()/AgesPerWindow, 1) || p.ms < t.ages[n-1].from-clockTolerance.Milliseconds() {
 		t.ages = append(t.ages, &idAge{from: p.ms, last: p.ms, ids: map[idKey]idPlace{}})
 		n++
 	}
@@ -105,21 +106,39 @@ func (t *idTable) insert(k idKey, p idPlace, window time.Duration) {
 	t.n += len(a.ids)
 }
 
-// prune drops the IDs that arrived before the window, and returns when the next
-// are to be dropped, in Unix milliseconds.
-func (t *idTable) prune(after int64) (next int64) {
+// clockTolerance is how far arrivals of different shards can be apart without the
+// clock having stepped back, which the log follows beyond it.
+const clockTolerance = time.Hour
+
+// prune drops the IDs that arrived before the window, which begins at after, and
+// returns when the next are to be dropped, in Unix milliseconds. IDs that are
+// later than now, because the clock was ahead, are dropped with those that came
+// after them.
+func (t *idTable) prune(after, now int64) (next int64) {
 	drop := 0
-	for drop < len(t.ages) && t.ages[drop].last <= after {
-		t.n -= len(t.ages[drop].ids)
-		drop++
+	for i, a := range t.ages {
+		if a.last <= after {
+			drop = i + 1
+		} else if a.last <= now {
+			break
+		}
+	}
+	for _, a := range t.ages[:drop] {
+		t.n -= len(a.ids)
 	}
 	if drop > 0 {
 		t.ages = append([]*idAge(nil), t.ages[drop:]...)
 	}
-	if len(t.ages) > 0 {
-		return t.ages[0].last
+	next = after
+	for i, a := range t.ages {
+		if i == 0 || a.last <= now {
+			next = a.last
+		}
+		if a.last <= now {
+			break
+		}
 	}
-	return after
+	return next
 }
 
 // room returns an error, with the time until the oldest are dropped, if the
@@ -128,7 +147,7 @@ func (t *idTable) room(st *Stream, after int64) error {
 	if t.n+len(t.pending) <= t.limit {
 		return nil
 	}
-	next := t.prune(after)
+	next := t.prune(after, time.Now().UnixMilli())
 	if t.n+len(t.pending) <= t.limit {
 		return nil
 	}
@@ -214,7 +233,7 @@ func (d *IDs) Expire() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	after := windowStart(now, window)
-	next := d.table.prune(after)
+	next := d.table.prune(after, now.UnixMilli())
 	if len(d.table.ages) == 0 {
 		return time.Hour
 	}

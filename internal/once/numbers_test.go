@@ -1,6 +1,7 @@
 package once
 
 import (
+	"math"
 	"math/rand"
 	"slices"
 	"testing"
@@ -91,5 +92,19 @@ func TestIDTable(t *testing.T) {
 	require.ErrorIs(t, err, shardlog.ErrThroughputExceeded)
 	require.NoError(t, table.room(st, 1040), "the first part is dropped")
 	require.Equal(t, 1, table.n)
-	require.EqualValues(t, 1060, table.prune(1050))
+	require.EqualValues(t, 1060, table.prune(1050, math.MaxInt64))
+}
+
+// IDs of a time when the clock was ahead are dropped with those that came after.
+func TestIDTableAfterTheClockWasAhead(t *testing.T) {
+	table := idTable{limit: 10, pending: map[idKey]pendingID{}}
+	const window = time.Minute
+	ahead := (40 * 365 * 24 * time.Hour).Milliseconds()
+	for _, ms := range []int64{ahead, 1000, 2000} {
+		table.insert(idKey{uint64(ms)}, idPlace{ms: ms}, window)
+	}
+	require.EqualValues(t, 2000, table.prune(1500, 3000), "the age of those that are right comes next")
+	require.Equal(t, 3, table.n)
+	table.prune(2000, 3000)
+	require.Zero(t, table.n)
 }
