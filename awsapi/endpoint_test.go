@@ -200,6 +200,11 @@ func TestAdminOfSeveralServices(t *testing.T) {
 		status, body = admin("POST", path, in)
 		require.Equal(t, 400, status, body)
 	}
+	require.NotContains(t, body, `\\\`, "the text of an error is quoted once")
+	status, body = admin("POST", "faults?service=words", `{"service":"kinesis","action":"drop"}`)
+	require.Equal(t, 400, status, "the fault would hit another service than the body says: %s", body)
+	status, body = admin("POST", "faults?service=words", `{"service":"words","action":"latency","count":1}`)
+	require.Equal(t, 200, status, body)
 	status, body = admin("POST", "reset", "")
 	require.Equal(t, 200, status)
 	require.Contains(t, body, `"faults":[]`)
@@ -213,7 +218,12 @@ func TestAdminOfSeveralServices(t *testing.T) {
 
 func TestEndpointsAreChecked(t *testing.T) {
 	one := toy()
-	for name, services := range map[string][]*awsapi.Service{"none": nil, "nil": {nil}, "twice": {one, toy()}} {
+	incomplete := &awsapi.Service{Name: "words", TargetPrefix: "Words_2026."}
+	nested, sameName := toy(), toy()
+	nested.Name, nested.TargetPrefix = "longer", one.TargetPrefix+"More."
+	sameName.TargetPrefix = "Other."
+	for name, services := range map[string][]*awsapi.Service{"none": nil, "nil": {nil}, "twice": {one, toy()}, "incomplete": {incomplete},
+		"targets of two services": {one, nested}, "two services with one name": {one, sameName}} {
 		_, err := awsapi.New(nil, services...)
 		require.ErrorIs(t, err, shardlog.ErrInvalid, name)
 	}
@@ -225,6 +235,37 @@ func TestEndpointsAreChecked(t *testing.T) {
 	require.ErrorIs(t, err, shardlog.ErrInvalid, "the account is the endpoint's to say")
 	_, err = kinesisapi.Service(nil, nil)
 	require.ErrorIs(t, err, shardlog.ErrInvalid)
+}
+
+// TestServiceWithoutTargets has one that is chosen by the signature alone. It
+// must not take the targets of the services after it.
+func TestServiceWithoutTargets(t *testing.T) {
+	untargeted, another := toy(), toy()
+	untargeted.Name, untargeted.TargetPrefix = "rest", ""
+	another.Name, another.TargetPrefix = "query", ""
+	e, err := awsapi.New(nil, untargeted, another, toy())
+	require.NoError(t, err)
+	c := &client{t, awstest.Serve(t, e, awstest.Network{InMemory: true}), awswire.Credentials{AccessKey: account, Secret: "secret"}}
+	_, body := c.word("Define", `{"Word":"log"}`)
+	require.Empty(t, body)
+	_, body = c.call("rest", "", awswire.JSON10, []byte(`{}`))
+	require.JSONEq(t, `{"__type":"UnknownOperationException"}`, body)
+}
+
+// TestRatesBelowOne has a rate of less than a call per second.
+func TestRatesBelowOne(t *testing.T) {
+	s := toy()
+	s.Operations["Define"].Rate.PerSecond = 0.001
+	e, err := awsapi.New(nil, s)
+	require.NoError(t, err)
+	c := &client{t, awstest.Serve(t, e, awstest.Network{InMemory: true}), awswire.Credentials{AccessKey: account, Secret: "secret"}}
+	for _, want := range []int{200, 400} {
+		status, body := c.word("Define", `{"Word":"a"}`)
+		require.Equal(t, want, status, body)
+	}
+	e.SetClockOffset(time.Hour)
+	status, body := c.word("Define", `{"Word":"a"}`)
+	require.Equal(t, 200, status, body)
 }
 
 func TestEveryServiceInOneLine(t *testing.T) {

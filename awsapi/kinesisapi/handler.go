@@ -16,6 +16,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/awsapi"
 	"github.com/shardlog/shardlog/internal/awswire"
+	"github.com/shardlog/shardlog/internal/ctxsync"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -90,7 +91,10 @@ func newService(db *stream.DB, opts Options) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &service{db: db, opts: opts, tokens: tokens, streams: registry{db: db, states: map[string]*streamState{}}}, nil
+	return &service{
+		db: db, opts: opts, tokens: tokens, streams: registry{db: db, states: map[string]*streamState{}},
+		accounts: ctxsync.NewMutex(), growth: ctxsync.NewMutex(),
+	}, nil
 }
 
 // describe returns the service for an endpoint.

@@ -43,7 +43,9 @@ func createStream(c *call) error {
 		}
 		return err
 	}
-	c.svc.growth.Lock()
+	if err := c.svc.growth.Lock(c.Ctx); err != nil {
+		return err
+	}
 	defer c.svc.growth.Unlock()
 	if err := checkShardLimit(c, shards); err != nil {
 		return err
@@ -91,7 +93,9 @@ func deleteStream(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.control.Lock()
+	if err := s.control.Lock(c.Ctx); err != nil {
+		return err
+	}
 	defer s.control.Unlock()
 	now := c.Now()
 	if s.status(now) == statusDeleting {
