@@ -58,7 +58,7 @@ func getRow(get func([]byte) ([]byte, error), k []byte) (checkpoint.StoredRow, e
 
 func (c checkpoints) fail(op string, k checkpoint.Key, err error) error {
 	if errors.Is(err, shardlog.ErrUnknownOutcome) || errors.Is(err, shardlog.ErrNoSpace) {
-		err = errors.Join(checkpoint.ErrUnavailable, err)
+		err = fmt.Errorf("%w: %w", checkpoint.ErrUnavailable, err)
 	}
 	return &shardlog.Error{Op: "checkpoint " + op, Stream: k.Stream, Shard: k.Shard, Err: err}
 }

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 
 	"github.com/shardlog/shardlog"
@@ -126,7 +127,7 @@ func (c *committer) wakeOwner() {
 // it: they may have been accepted on the condition that these are stored.
 func (c *committer) fail(g *group, w *txBuilder, err error) {
 	if errors.Is(err, shardlog.ErrStorage) {
-		err = errors.Join(shardlog.ErrUnknownOutcome, err)
+		err = fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, err)
 	}
 	l := c.log
 	w.undo()

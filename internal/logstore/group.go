@@ -2,7 +2,7 @@ package logstore
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"github.com/shardlog/shardlog"
 )
@@ -67,7 +67,7 @@ func (g *group) wait(ctx context.Context) error {
 	case <-g.done:
 		return g.err
 	case <-ctx.Done():
-		return errors.Join(shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
+		return fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
 	}
 }
 
