@@ -152,7 +152,7 @@ type Options struct {
 	// error is Permanent, or matches shardlog.ErrInvalid, ErrUnsupported,
 	// ErrNotFound, ErrClosed, or another one of package shardlog that does not
 	// heal. Nil means to continue without the record, which is lost then and
-	// recordCall in ShardStats.Dropped; an error stops the shard with that error,
+	// counted in ShardStats.Dropped; an error stops the shard with that error,
 	// before the record, and the consumer too unless ParkFailed is set. It may
 	// block. Defaults to stopping with err.
 	OnRefused func(d DeadLetter, err error) error
