@@ -313,7 +313,7 @@ func openOneDamaged(dir string, encrypted bool) string {
 	case counterOf(res.Sequence) < damageRecords:
 		return fmt.Sprintf("number %d is given out again, after %d records", counterOf(res.Sequence), found)
 	}
-	if err := db.Close(); err != nil {
+	if err := db.Close(); err != nil && !errors.Is(err, shardlog.ErrCorrupt) {
 		return "not closed: " + err.Error()
 	}
 	switch {
