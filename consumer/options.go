@@ -152,7 +152,7 @@ type Options struct {
 	// error is Permanent, or matches shardlog.ErrInvalid, ErrUnsupported,
 	// ErrNotFound, ErrClosed, or another one of package shardlog that does not
 	// heal. Nil means to continue without the record, which is lost then and
-	// recordCall in ShardStats.Dropped; an error stops the shard with that error,
+	// counted in ShardStats.Dropped; an error stops the shard with that error,
 	// before the record, and the consumer too unless ParkFailed is set. It may
 	// block. Defaults to stopping with err.
 	OnRefused func(d DeadLetter, err error) error
@@ -210,8 +210,8 @@ type Retry struct {
 func (o *Options) backoff() backoff.Policy { return backoff.Policy(o.Retry) }
 
 const (
-	mostBatchRecords = 10_000
-	mostBatchBytes   = 10 << 20
+	mostBatchRecords = shardlog.MaxPageRecords
+	mostBatchBytes   = shardlog.MaxPageBytes
 	maxLanes         = 1000
 	maxPerKey        = 10_000
 	// minLeaseTTL leaves room for several heartbeats, and for a pause of

@@ -415,3 +415,28 @@ func TestFailureInAShutdownDropsNothing(t *testing.T) {
 		assert.Equal(t, shardlog.TrimHorizon(), st.row(t, 0).Checkpoint)
 	})
 }
+
+// left behind as a handler is.
+func TestStopShardThatDoesNotReturn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, l := newSource(1), newStore(), &life{}
+		src.put(0, 3)
+		release := make(chan struct{})
+		var ended time.Time
+		l.stop = func(ctx context.Context, _ *consumer.Stop) error {
+			<-ctx.Done()
+			ended = time.Now()
+			<-release
+			return nil
+		}
+		r := start(t, src, l, consumer.Options{Store: st, ShutdownTimeout: 7 * time.Second})
+		settle()
+		began := time.Now()
+		r.cancel()
+		require.ErrorIs(t, r.result(), consumer.ErrHandlerStuck)
+		settle()
+		assert.Equal(t, began.Add(7*time.Second), ended)
+		close(release)
+		settle()
+	})
+}
