@@ -2,12 +2,14 @@ package awsapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -266,6 +268,64 @@ func TestRatesBelowOne(t *testing.T) {
 	e.SetClockOffset(time.Hour)
 	status, body := c.word("Define", `{"Word":"a"}`)
 	require.Equal(t, 200, status, body)
+}
+
+// TestMemoryIsGivenBack makes requests that end in every way before or in place
+// of an answer, each with a body that needs memory of both bounds.
+func TestMemoryIsGivenBack(t *testing.T) {
+	c := serveToy(t, &awsapi.Options{MaxBodyBytes: 64 << 10})
+	e := c.srv.Endpoint
+	free := e.FreeMemory()
+	word := `{"Word":"a","Means":"` + strings.Repeat("x", 40<<10) + `"}`
+	drop := func(action awsapi.Action) func() {
+		return func() {
+			_, err := e.InjectFault(awsapi.Fault{Service: "words", Action: action, Count: 1})
+			require.NoError(t, err)
+		}
+	}
+	for name, r := range map[string]struct {
+		body, method, target, media string
+		before                      func()
+	}{
+		"invalid":           {body: word},
+		"dropped":           {body: `{"Word":"a"` + strings.Repeat(" ", 40<<10) + `}`, before: drop(awsapi.Drop)},
+		"lost":              {body: `{"Word":"a"` + strings.Repeat(" ", 40<<10) + `}`, before: drop(awsapi.Lost)},
+		"no JSON":           {body: word[1:]},
+		"no CBOR":           {body: word, media: awswire.CBOR11.Media},
+		"unknown type":      {body: word, media: "text/plain"},
+		"unknown operation": {body: word, target: "Words_2026.None"},
+		"unknown service":   {body: word, target: "None.None"},
+		"preflight":         {body: word, method: "OPTIONS"},
+		"other method":      {body: word, method: "PUT"},
+		"too large":         {body: word + word},
+		"cut short":         {body: word[:20<<10]},
+	} {
+		for _, announced := range []bool{true, false} {
+			req := httptest.NewRequest(cmp.Or(r.method, "POST"), "/", nil)
+			req.ContentLength = -1
+			if announced {
+				req.ContentLength = int64(len(r.body))
+			}
+			var body io.Reader = strings.NewReader(r.body)
+			if name == "cut short" {
+				body = io.MultiReader(body, iotest.ErrReader(io.ErrUnexpectedEOF))
+			}
+			req.Body = io.NopCloser(body)
+			req.Header.Set("Content-Type", cmp.Or(r.media, awswire.JSON10.Media))
+			req.Header.Set("X-Amz-Target", cmp.Or(r.target, "Words_2026.Define"))
+			awswire.Sign(req, nil, c.credentials, "eu-west-1", "words", time.Now())
+			aborted := false
+			if r.before != nil {
+				r.before()
+			}
+			func() {
+				defer func() { aborted = recover() != nil }()
+				e.ServeHTTP(httptest.NewRecorder(), req)
+			}()
+			require.Equal(t, r.before != nil, aborted, name)
+			require.Equal(t, free, e.FreeMemory(), name)
+		}
+	}
 }
 
 func TestEveryServiceInOneLine(t *testing.T) {

@@ -171,11 +171,12 @@ func (c *call) explain(err error) *awswire.Error {
 }
 
 // deleteLater carries out a deletion when its time has come, or the endpoint is
-// closed, even if no request asks for the stream.
-func (c *call) deleteLater(s *streamState, lasts time.Duration) {
+// closed, even if no request asks for the stream. It reports whether it will: it
+// does not once the endpoint is closed.
+func (c *call) deleteLater(s *streamState, lasts time.Duration) bool {
 	life, logger, streams := c.Env.Lifetime, c.Env.Logger, &c.svc.streams
 	if !life.Enter() {
-		return
+		return false
 	}
 	go func() {
 		defer life.Leave()
@@ -192,4 +193,5 @@ func (c *call) deleteLater(s *streamState, lasts time.Duration) {
 			logger.Error("kinesis: a stream was not deleted", "stream", s.st.Name(), "error", err)
 		}
 	}()
+	return true
 }

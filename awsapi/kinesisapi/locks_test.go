@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/internal/ctxsync"
 )
@@ -87,4 +88,23 @@ func (e *endpoint) sendAndLeave(op string, in obj) (status int, ended bool) {
 	default:
 		return 0, false
 	}
+}
+
+// TestDeletionDuringClose closes the endpoint between the beginning of a
+// DeleteStream and the time when its deletion would be left to the background.
+func TestDeletionDuringClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := newEndpoint(t, &Options{DeleteTime: time.Hour})
+		e.create("s", 1)
+		_, err := e.h.InjectFault(Fault{Operation: "DeleteStream", Action: Latency, Latency: time.Hour})
+		require.NoError(t, err)
+		status := make(chan int, 1)
+		go func() { status <- e.do(newRequest("DeleteStream", typeJSON, []byte(`{"StreamName":"s"}`))).Code }()
+		synctest.Wait()
+		require.Empty(t, status)
+		require.NoError(t, e.h.Close())
+		require.Equal(t, 200, <-status)
+		_, err = e.db.Stream(t.Context(), "s")
+		require.ErrorIs(t, err, shardlog.ErrNotFound, "the client was told that the stream goes")
+	})
 }
