@@ -9,8 +9,9 @@ import (
 )
 
 // A handler that collects records, and checkpoints once they are stored
-// elsewhere, hears from Leaving when the shard is about to be given back. The consumer waits
-// until everything delivered is covered, so nothing is delivered again.
+// elsewhere, learns from Leaving that the shard is about to be given back. The
+// consumer waits until everything delivered is covered, so nothing is delivered
+// again.
 func ExampleBatch_Leaving() {
 	ctx := context.Background()
 	db, orders := openOrders(ctx, 1, 3)
