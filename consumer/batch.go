@@ -188,7 +188,7 @@ func (b *Batch) fault(op string, err error) error {
 func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	explicit := t.r.o.ExplicitCheckpoints
 	low, high := t.pos, b.piece.end
-	if explicit {
+	if explicit && !t.over { // from then on the row is the task's alone
 		low = t.lease.Row().Checkpoint
 	}
 	if explicit && (b.seeks != t.seeks || compare(t.pos, high) > 0) {
