@@ -82,7 +82,7 @@ func (e *Error) Error() string {
 	if e.Shard != "" {
 		b.WriteString(e.Shard + ": ")
 	}
-	b.WriteString(e.Err.Error())
+	b.WriteString(strings.ReplaceAll(e.Err.Error(), "\n", "; ")) // several faults are a line each
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, " (retry after %v)", e.RetryAfter)
 	}

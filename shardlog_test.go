@@ -415,6 +415,8 @@ func TestErrorText(t *testing.T) {
 	assert.Equal(t, `shardlog: put: stream "orders": shardId-000000000000: throughput exceeded (retry after 1s)`,
 		(&shardlog.Error{Op: "put", Stream: "orders", Shard: "shardId-000000000000", RetryAfter: time.Second, Err: shardlog.ErrThroughputExceeded}).Error())
 	assert.Equal(t, "shardlog: EOF", (&shardlog.Error{Err: io.EOF}).Error())
+	assert.Equal(t, "shardlog: create: invalid A; invalid B", // several faults, which errors.Join writes in lines
+		(&shardlog.Error{Op: "create", Err: errors.Join(errors.New("invalid A"), errors.New("invalid B"))}).Error())
 	assert.Equal(t, `invalid Name "a\nb": must be printable`, (&shardlog.InvalidError{Field: "Name", Value: "a\nb", Limit: "printable"}).Error())
 	assert.Equal(t, `invalid Count -1: must be positive`, (&shardlog.InvalidError{Field: "Count", Value: -1, Limit: "positive"}).Error())
 	long := (&shardlog.InvalidError{Field: "Name", Value: strings.Repeat("é", 1000), Limit: "short"}).Error()

@@ -3,6 +3,7 @@ package awsapi
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -104,7 +105,8 @@ func readFault(decode func(any) error) (Fault, error) {
 }
 
 // adminFault injects a fault. The service is in the query, so that the body can
-// be read in its own form.
+// be read in its own form. A body that has the service as well must not
+// contradict the query: the fault would hit another service than was meant.
 func (e *Endpoint) adminFault(r *http.Request) error {
 	name := r.URL.Query().Get("service")
 	s := e.service(name)
@@ -116,10 +118,14 @@ func (e *Endpoint) adminFault(r *http.Request) error {
 		read = s.ReadFault
 	}
 	f, err := read(bodyDecoder(r))
-	if err == nil {
-		f.Service = s.Name
-		_, err = e.InjectFault(f)
+	if err != nil {
+		return err
 	}
+	if f.Service != "" && f.Service != s.Name {
+		return &shardlog.InvalidError{Field: "service", Value: f.Service, Limit: fmt.Sprintf("%q, or in the query as ?service=NAME", s.Name)}
+	}
+	f.Service = s.Name
+	_, err = e.InjectFault(f)
 	return err
 }
 
@@ -189,7 +195,12 @@ func bodyDecoder(r *http.Request) func(any) error {
 	return func(v any) error {
 		d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxAdminBody))
 		d.DisallowUnknownFields()
-		if err := d.Decode(v); err != nil {
+		err := d.Decode(v)
+		var invalid *shardlog.InvalidError
+		switch {
+		case errors.As(err, &invalid): // a member that says itself what is wrong
+			return invalid
+		case err != nil:
 			return &shardlog.InvalidError{Field: "body", Value: err.Error(), Limit: "the JSON that this path takes"}
 		}
 		return nil

@@ -12,7 +12,9 @@ import (
 )
 
 // Service is one AWS service. The packages below awsapi make them, such as
-// kinesisapi.Service. One belongs to one endpoint.
+// kinesisapi.Service. One belongs to one endpoint. The services are those of
+// this module: what one is made of is internal, so that it can still change,
+// and no other module can make one.
 type Service = awswire.Service
 
 // Endpoint serves AWS APIs. It is an http.Handler for any net/http server. Use
@@ -63,13 +65,22 @@ func checkServices(services []*Service) error {
 		if s == nil {
 			return invalid(nil, "not nil")
 		}
+		if s.Name == "" || len(s.Protocols) == 0 || s.Throttled == nil {
+			return invalid(s.Name, "services with Name, Protocols and Throttled")
+		}
 		for _, t := range services[:i] {
-			if s.Name == t.Name || s.TargetPrefix == t.TargetPrefix {
+			if s.Name == t.Name || samePrefix(s.TargetPrefix, t.TargetPrefix) {
 				return invalid(s.Name, "each service once")
 			}
 		}
 	}
 	return nil
+}
+
+// samePrefix reports whether a target could begin with both prefixes. An empty
+// one is that of a service without targets.
+func samePrefix(a, b string) bool {
+	return a != "" && b != "" && (strings.HasPrefix(a, b) || strings.HasPrefix(b, a))
 }
 
 // Close ends all requests that wait, such as subscriptions, and the work that
@@ -88,8 +99,8 @@ func (e *Endpoint) SetClockOffset(d time.Duration) { e.env.Clock.SetOffset(d) }
 // ClockOffset returns what SetClockOffset has set.
 func (e *Endpoint) ClockOffset() time.Duration { return e.env.Clock.Offset() }
 
-// Reset deletes everything that the services keep, removes all faults and sets
-// the clock right. The error is that of the first service that fails; the
+// Reset deletes the resources that the services keep, such as streams, removes
+// all faults and sets the clock right. Settings of accounts stay. The error is that of the first service that fails; the
 // services after it are not reset.
 func (e *Endpoint) Reset(ctx context.Context) error {
 	e.ClearFaults()

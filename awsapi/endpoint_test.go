@@ -2,12 +2,14 @@ package awsapi_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -107,9 +109,10 @@ func TestInputIsValidated(t *testing.T) {
 		`{"Word":"a","Like":["B"]}`: "Value '[B]' at 'like' " + failed + "Member must satisfy constraint: [Member must have length less than or equal to 8, " +
 			"Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [a-z]+]",
 		`{"Word":"a","Like":["a","b","c"]}`: "Value '[a, b, c]' at 'like' " + failed + "Member must have length less than or equal to 2",
-		`{"Word":"a","Notes":{"B":{"Text":"a"}}}`: "Value '{B=map[Text:a]}' at 'notes' " + failed + "Map keys must satisfy constraint: [Member must have length less than or equal to 8, " +
+		`{"Word":"a","Notes":{"B":{"Text":"a"}}}`: "Value '{B={text=a}}' at 'notes' " + failed + "Map keys must satisfy constraint: [Member must have length less than or equal to 8, " +
 			"Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [a-z]+]",
-		`{"Word":"a","Notes":{"b":{}}}`: "Value null at 'notes.b.member.text' " + failed + "Member must not be null",
+		`{"Word":"a","Like":[null,"b","c"]}`: "Value '[null, b, c]' at 'like' " + failed + "Member must have length less than or equal to 2; Value null at 'like.1.member' " + failed + "Member must not be null",
+		`{"Word":"a","Notes":{"b":{}}}`:      "Value null at 'notes.b.member.text' " + failed + "Member must not be null",
 	} {
 		status, body := c.word("Define", in)
 		require.Equal(t, 400, status)
@@ -119,7 +122,11 @@ func TestInputIsValidated(t *testing.T) {
 		}
 		require.NoError(t, json.Unmarshal([]byte(body), &e), body)
 		require.Equal(t, "ValidationException", e.Type, in)
-		require.Equal(t, "1 validation error detected: "+want, e.Message, in)
+		detected := "1 validation error detected: "
+		if strings.Contains(want, "; ") {
+			detected = "2 validation errors detected: "
+		}
+		require.Equal(t, detected+want, e.Message, in)
 	}
 }
 
@@ -200,6 +207,11 @@ func TestAdminOfSeveralServices(t *testing.T) {
 		status, body = admin("POST", path, in)
 		require.Equal(t, 400, status, body)
 	}
+	require.NotContains(t, body, `\\\`, "the text of an error is quoted once")
+	status, body = admin("POST", "faults?service=words", `{"service":"kinesis","action":"drop"}`)
+	require.Equal(t, 400, status, "the fault would hit another service than the body says: %s", body)
+	status, body = admin("POST", "faults?service=words", `{"service":"words","action":"latency","count":1}`)
+	require.Equal(t, 200, status, body)
 	status, body = admin("POST", "reset", "")
 	require.Equal(t, 200, status)
 	require.Contains(t, body, `"faults":[]`)
@@ -213,7 +225,12 @@ func TestAdminOfSeveralServices(t *testing.T) {
 
 func TestEndpointsAreChecked(t *testing.T) {
 	one := toy()
-	for name, services := range map[string][]*awsapi.Service{"none": nil, "nil": {nil}, "twice": {one, toy()}} {
+	incomplete := &awsapi.Service{Name: "words", TargetPrefix: "Words_2026."}
+	nested, sameName := toy(), toy()
+	nested.Name, nested.TargetPrefix = "longer", one.TargetPrefix+"More."
+	sameName.TargetPrefix = "Other."
+	for name, services := range map[string][]*awsapi.Service{"none": nil, "nil": {nil}, "twice": {one, toy()}, "incomplete": {incomplete},
+		"targets of two services": {one, nested}, "two services with one name": {one, sameName}} {
 		_, err := awsapi.New(nil, services...)
 		require.ErrorIs(t, err, shardlog.ErrInvalid, name)
 	}
@@ -225,6 +242,95 @@ func TestEndpointsAreChecked(t *testing.T) {
 	require.ErrorIs(t, err, shardlog.ErrInvalid, "the account is the endpoint's to say")
 	_, err = kinesisapi.Service(nil, nil)
 	require.ErrorIs(t, err, shardlog.ErrInvalid)
+}
+
+// TestServiceWithoutTargets has one that is chosen by the signature alone. It
+// must not take the targets of the services after it.
+func TestServiceWithoutTargets(t *testing.T) {
+	untargeted, another := toy(), toy()
+	untargeted.Name, untargeted.TargetPrefix = "rest", ""
+	another.Name, another.TargetPrefix = "query", ""
+	e, err := awsapi.New(nil, untargeted, another, toy())
+	require.NoError(t, err)
+	c := &client{t, awstest.Serve(t, e, awstest.Network{InMemory: true}), awswire.Credentials{AccessKey: account, Secret: "secret"}}
+	_, body := c.word("Define", `{"Word":"log"}`)
+	require.Empty(t, body)
+	_, body = c.call("rest", "", awswire.JSON10, []byte(`{}`))
+	require.JSONEq(t, `{"__type":"UnknownOperationException"}`, body)
+}
+
+// TestRatesBelowOne has a rate of less than a call per second.
+func TestRatesBelowOne(t *testing.T) {
+	s := toy()
+	s.Operations["Define"].Rate.PerSecond = 0.001
+	e, err := awsapi.New(nil, s)
+	require.NoError(t, err)
+	c := &client{t, awstest.Serve(t, e, awstest.Network{InMemory: true}), awswire.Credentials{AccessKey: account, Secret: "secret"}}
+	for _, want := range []int{200, 400} {
+		status, body := c.word("Define", `{"Word":"a"}`)
+		require.Equal(t, want, status, body)
+	}
+	e.SetClockOffset(time.Hour)
+	status, body := c.word("Define", `{"Word":"a"}`)
+	require.Equal(t, 200, status, body)
+}
+
+// TestMemoryIsGivenBack makes requests that end in every way before or in place
+// of an answer, each with a body that needs memory of both bounds.
+func TestMemoryIsGivenBack(t *testing.T) {
+	c := serveToy(t, &awsapi.Options{MaxBodyBytes: 64 << 10})
+	e := c.srv.Endpoint
+	free := e.FreeMemory()
+	word := `{"Word":"a","Means":"` + strings.Repeat("x", 40<<10) + `"}`
+	drop := func(action awsapi.Action) func() {
+		return func() {
+			_, err := e.InjectFault(awsapi.Fault{Service: "words", Action: action, Count: 1})
+			require.NoError(t, err)
+		}
+	}
+	for name, r := range map[string]struct {
+		body, method, target, media string
+		before                      func()
+	}{
+		"invalid":           {body: word},
+		"dropped":           {body: `{"Word":"a"` + strings.Repeat(" ", 40<<10) + `}`, before: drop(awsapi.Drop)},
+		"lost":              {body: `{"Word":"a"` + strings.Repeat(" ", 40<<10) + `}`, before: drop(awsapi.Lost)},
+		"no JSON":           {body: word[1:]},
+		"no CBOR":           {body: word, media: awswire.CBOR11.Media},
+		"unknown type":      {body: word, media: "text/plain"},
+		"unknown operation": {body: word, target: "Words_2026.None"},
+		"unknown service":   {body: word, target: "None.None"},
+		"preflight":         {body: word, method: "OPTIONS"},
+		"other method":      {body: word, method: "PUT"},
+		"too large":         {body: word + word},
+		"cut short":         {body: word[:20<<10]},
+	} {
+		for _, announced := range []bool{true, false} {
+			req := httptest.NewRequest(cmp.Or(r.method, "POST"), "/", nil)
+			req.ContentLength = -1
+			if announced {
+				req.ContentLength = int64(len(r.body))
+			}
+			var body io.Reader = strings.NewReader(r.body)
+			if name == "cut short" {
+				body = io.MultiReader(body, iotest.ErrReader(io.ErrUnexpectedEOF))
+			}
+			req.Body = io.NopCloser(body)
+			req.Header.Set("Content-Type", cmp.Or(r.media, awswire.JSON10.Media))
+			req.Header.Set("X-Amz-Target", cmp.Or(r.target, "Words_2026.Define"))
+			awswire.Sign(req, nil, c.credentials, "eu-west-1", "words", time.Now())
+			aborted := false
+			if r.before != nil {
+				r.before()
+			}
+			func() {
+				defer func() { aborted = recover() != nil }()
+				e.ServeHTTP(httptest.NewRecorder(), req)
+			}()
+			require.Equal(t, r.before != nil, aborted, name)
+			require.Equal(t, free, e.FreeMemory(), name)
+		}
+	}
 }
 
 func TestEveryServiceInOneLine(t *testing.T) {

@@ -16,6 +16,9 @@ const plainJSON = "application/json"
 func (e *Endpoint) route(r *http.Request) (*Service, *awswire.Operation) {
 	target := r.Header.Get("X-Amz-Target")
 	for _, s := range e.services {
+		if s.TargetPrefix == "" {
+			continue // its operations are not named by targets
+		}
 		if name, ok := strings.CutPrefix(target, s.TargetPrefix); ok {
 			return s, s.Operations[name]
 		}

@@ -214,8 +214,8 @@ type Retry struct {
 func (o *Options) backoff() backoff.Policy { return backoff.Policy(o.Retry) }
 
 const (
-	mostBatchRecords = 10_000
-	mostBatchBytes   = 10 << 20
+	mostBatchRecords = shardlog.MaxPageRecords
+	mostBatchBytes   = shardlog.MaxPageBytes
 	maxLanes         = 1000
 	maxPerKey        = 10_000
 	// minLeaseTTL leaves room for several heartbeats, and for a pause of

@@ -18,6 +18,7 @@ import (
 // given to the sink, because the request may hold other records.
 //
 // Other errors: *shardlog.InvalidError for a record that breaks a limit,
+// shardlog.ErrUnsupported for headers or a DedupID that the sink would not store,
 // shardlog.ErrClosed, ErrBufferFull, ErrTTLExpired, shardlog.ErrUnknownOutcome
 // if the record may be stored, and those of the sink. From inside a callback,
 // where waiting for room could be waiting for itself, a full buffer gives

@@ -61,6 +61,41 @@ func TestDataIsLeftToASinkThatMayStillRead(t *testing.T) {
 	})
 }
 
+// The context of OnRequest may end earlier than the request's own.
+func TestDataIsLeftToASinkThatAHookCutsOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sink := &fakeSink{}
+		var given [][]byte
+		sink.on = func(ctx context.Context, n int, records []shardlog.Record) ([]shardlog.PutResult, error) {
+			if n > 0 {
+				return sink.store(records), nil
+			}
+			for i := range records {
+				given = append(given, records[i].Data)
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		p := newProducer(t, sink, &producer.Options{Linger: time.Millisecond, OnRequest: func(ctx context.Context, _ producer.RequestInfo) (context.Context, func(producer.RequestOutcome)) {
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			return ctx, func(producer.RequestOutcome) { cancel() }
+		}})
+		for range 100 {
+			require.NoError(t, p.PutAsync(t.Context(), rec("k", "first"), nil))
+		}
+		require.NoError(t, p.Flush(t.Context()))
+		for i := range 5000 {
+			require.NoError(t, p.PutAsync(t.Context(), rec(fmt.Sprint(i), "other"), nil))
+		}
+		require.NoError(t, p.Flush(t.Context()))
+		require.Len(t, given, 100)
+		for _, data := range given {
+			require.Equal(t, "first", string(data))
+		}
+		require.NoError(t, p.Shutdown(t.Context()))
+	})
+}
+
 // Records of all sizes, put while others are stored, are what the sink gets.
 func TestDataIsIntactWhileMemoryIsUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

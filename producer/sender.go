@@ -151,8 +151,9 @@ func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []sh
 	} else {
 		results, err = p.sink.PutRecords(ctx, b.records)
 	}
-	if b.ctx.Err() != nil {
-		// The sink was cut off, and what it left behind may still be reading.
+	if ctx.Err() != nil || b.ctx.Err() != nil {
+		// The sink was cut off, by the hook's context or by ours, and what it
+		// left behind may still be reading.
 		b.leaveToSink()
 	}
 	if err == nil && len(results) != n {

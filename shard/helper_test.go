@@ -1,6 +1,7 @@
 package shard_test
 
 import (
+	"context"
 	"strconv"
 	"testing"
 
@@ -60,9 +61,8 @@ func data(t testing.TB, s *shard.Shard) (all []string) {
 }
 
 // calls are all methods of a handle that may fail.
-func calls(t testing.TB, s *shard.Shard, records []shardlog.Record) map[string]error {
+func calls(ctx context.Context, t testing.TB, s *shard.Shard, records []shardlog.Record) map[string]error {
 	t.Helper()
-	ctx := t.Context()
 	errs := map[string]error{}
 	_, errs["Info"] = s.Info(ctx)
 	_, errs["Append"] = s.Append(ctx, records)

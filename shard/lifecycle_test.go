@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -50,11 +51,9 @@ func TestAHandleOfAClosedShard(t *testing.T) {
 func TestAHandleOfAShardThatIsGone(t *testing.T) {
 	gone := func(t *testing.T, s *shard.Shard, records []shardlog.Record) {
 		t.Helper()
-		for name, err := range calls(t, s, records) {
+		for name, err := range calls(t.Context(), t, s, records) {
 			require.ErrorIs(t, err, shardlog.ErrNotFound, name)
-			var e *shardlog.Error
-			require.ErrorAs(t, err, &e, name)
-			require.Equal(t, s.ID(), e.Shard, name)
+			requirePlace(t, s, err, name)
 		}
 	}
 	t.Run("expired", func(t *testing.T) {
@@ -94,12 +93,43 @@ func TestAHandleOfAShardThatIsGone(t *testing.T) {
 		s := handle(t, st, 0)
 		records := on(t, s, 1)
 		require.NoError(t, db.Close())
-		for name, err := range calls(t, s, records) {
+		for name, err := range calls(t.Context(), t, s, records) {
 			require.ErrorIs(t, err, shardlog.ErrClosed, name)
+			requirePlace(t, s, err, name)
 		}
 		_, err := st.Shard(s.ID())
 		require.ErrorIs(t, err, shardlog.ErrClosed)
 	})
+}
+
+// requirePlace checks that an error says where it arose.
+func requirePlace(t *testing.T, s *shard.Shard, err error, name string) {
+	t.Helper()
+	var e *shardlog.Error
+	require.ErrorAs(t, err, &e, name)
+	require.Equal(t, [2]string{s.Stream(), s.ID()}, [2]string{e.Stream, e.Shard}, name)
+	require.Equal(t, 1, strings.Count(err.Error(), s.ID()), "%s: %v", name, err)
+}
+
+func TestContextsThatHaveEndedOrAreNone(t *testing.T) {
+	_, st := openStream(t, stream.Config{})
+	s := handle(t, st, 0)
+	records := on(t, s, 1)
+	why := errors.New("why")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	for name, err := range calls(ctx, t, s, records) {
+		require.ErrorIs(t, err, why, name)
+		require.ErrorIs(t, err, context.Canceled, name)
+		require.NotErrorIs(t, err, shardlog.ErrUnknownOutcome, name)
+		requirePlace(t, s, err, name)
+	}
+	var none context.Context
+	for name, err := range calls(none, t, s, records) {
+		require.ErrorIs(t, err, shardlog.ErrInvalid, name)
+		requirePlace(t, s, err, name)
+	}
+	require.Empty(t, data(t, s), "nothing has an effect later")
 }
 
 func TestTrimRemovesWhatIsBefore(t *testing.T) {

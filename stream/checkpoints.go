@@ -58,7 +58,7 @@ func getRow(get func([]byte) ([]byte, error), k []byte) (checkpoint.StoredRow, e
 
 func (c checkpoints) fail(op string, k checkpoint.Key, err error) error {
 	if errors.Is(err, shardlog.ErrUnknownOutcome) || errors.Is(err, shardlog.ErrNoSpace) {
-		err = errors.Join(checkpoint.ErrUnavailable, err)
+		err = fmt.Errorf("%w: %w", checkpoint.ErrUnavailable, err)
 	}
 	return &shardlog.Error{Op: "checkpoint " + op, Stream: k.Stream, Shard: k.Shard, Err: err}
 }
@@ -126,7 +126,8 @@ func (c checkpoints) UpdateTx(ctx context.Context, tx *Tx, l checkpoint.Lease) (
 	return l, nil
 }
 
-// Watch implements checkpoint.Watcher. Changes by transactions are not told.
+// Watch implements checkpoint.Watcher. Changes by transactions are not
+// reported.
 func (c checkpoints) Watch(ctx context.Context, group, stream string) <-chan struct{} {
 	return c.db.watchers.Watch(ctx, group, stream)
 }

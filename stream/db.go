@@ -119,18 +119,21 @@ func checkName(name string) error {
 
 // enter checks what every call checks first.
 func (db *DB) enter(ctx context.Context, op, stream string) error {
-	var err error
+	if err := db.refusal(ctx); err != nil {
+		return &shardlog.Error{Op: op, Stream: stream, Err: err}
+	}
+	return nil
+}
+
+// refusal returns why no call with ctx can be served, or nil.
+func (db *DB) refusal(ctx context.Context) error {
 	switch {
 	case ctx == nil:
-		err = &shardlog.InvalidError{Field: "ctx", Value: nil, Limit: "not nil"}
+		return &shardlog.InvalidError{Field: "ctx", Value: nil, Limit: "not nil"}
 	case db.closed.Load():
-		err = shardlog.ErrClosed
-	case ctx.Err() != nil:
-		err = shardlog.ContextError(ctx)
-	default:
-		return nil
+		return shardlog.ErrClosed
 	}
-	return &shardlog.Error{Op: op, Stream: stream, Err: err}
+	return shardlog.ContextError(ctx) // nil while it has not ended
 }
 
 // lockStreams waits for the turn to change the set of streams.

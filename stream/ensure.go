@@ -93,12 +93,20 @@ func (e *ConfigMismatchError) Error() string {
 			b.WriteString(", ")
 		}
 		if f.Have == nil {
-			fmt.Fprintf(&b, "%s is not set, asked for %+v", f.Field, f.Want)
+			fmt.Fprintf(&b, "%s is not set, asked for %s", f.Field, settingText(f.Want))
 		} else {
-			fmt.Fprintf(&b, "%s is %+v, asked for %+v", f.Field, f.Have, f.Want)
+			fmt.Fprintf(&b, "%s is %s, asked for %s", f.Field, settingText(f.Have), settingText(f.Want))
 		}
 	}
 	return b.String()
+}
+
+// settingText is the value of a field as one would write it in a Config.
+func settingText(v any) string {
+	if v == Forever {
+		return "Forever"
+	}
+	return fmt.Sprintf("%+v", v)
 }
 
 // Unwrap returns shardlog.ErrConflict.

@@ -109,6 +109,17 @@ func TestEnsureAcceptsAnyNumberOfShardsAfterAReshard(t *testing.T) {
 	}
 }
 
+// Forever is no number of nanoseconds to anybody who reads the error.
+func TestEnsureNamesForever(t *testing.T) {
+	db := openMem(t)
+	ensure(t, db, "a", Config{})
+	ensure(t, db, "b", Config{Retention: Forever})
+	_, err := db.Ensure(t.Context(), "a", Config{Retention: Forever})
+	require.ErrorContains(t, err, "Retention is 24h0m0s, asked for Forever")
+	_, err = db.Ensure(t.Context(), "b", Config{Retention: DefaultRetention})
+	require.ErrorContains(t, err, "Retention is Forever, asked for 24h0m0s")
+}
+
 // The first shards are forgotten some time after a reshard.
 func TestEnsureAfterTheFirstShardsAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -8,14 +8,13 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// Headers accompany the data of a record. Blocks of this stream are compressed
-// on disk.
-func ExampleConfig_compression() {
+// Headers accompany the data of a record: a trace ID, a content type.
+func ExampleStream_Put_headers() {
 	ctx := context.Background()
 	db, err := stream.Open("", &stream.Options{InMemory: true})
 	check(err)
 	defer db.Close()
-	st, err := db.Ensure(ctx, "clicks", stream.Config{Compression: stream.Zstd})
+	st, err := db.Ensure(ctx, "clicks", stream.Config{})
 	check(err)
 	put, err := st.Put(ctx, shardlog.Record{
 		PartitionKey: "alice", Data: []byte("/index.html"),

@@ -2,7 +2,7 @@ package stream
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -64,7 +64,7 @@ func (st *Stream) OpenProducer(ctx context.Context, id string) (epoch uint64, er
 		if wait == nil {
 			// An epoch that is lost in a power failure would be given out twice.
 			if err := st.db.syncNow(); err != nil {
-				return 0, st.fail(op, "", errors.Join(shardlog.ErrUnknownOutcome, err))
+				return 0, st.fail(op, "", fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, err))
 			}
 			return epoch, nil
 		}

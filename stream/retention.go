@@ -122,7 +122,7 @@ func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Dura
 	next = min(time.Hour, age) // records written from now on last that long
 	for _, sh := range st.routes.Load().all {
 		var upto uint64
-		sh.s.ScanPieces(func(end uint64, lastMs, _ int64) bool {
+		sh.s.ScanBlocks(func(end uint64, lastMs, _ int64) bool {
 			if lastMs >= cutoff {
 				next = min(next, time.UnixMilli(lastMs+1).Add(age).Sub(now))
 				return false
@@ -213,7 +213,7 @@ func (st *Stream) shrink(ctx context.Context, limit int64) error {
 	var chunks []chunk
 	for _, sh := range st.routes.Load().all {
 		var sum int64
-		sh.s.ScanPieces(func(end uint64, lastMs, size int64) bool {
+		sh.s.ScanBlocks(func(end uint64, lastMs, size int64) bool {
 			chunks = append(chunks, chunk{sh, end, lastMs, size})
 			sum += size
 			return sum < excess

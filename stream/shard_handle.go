@@ -129,12 +129,13 @@ func (o *shardOwner) current() (*streamShard, error) {
 func (o *shardOwner) Name() string { return o.st.name }
 
 func (o *shardOwner) Enter(ctx context.Context, op string) error {
-	if err := o.st.db.enter(ctx, op, o.st.name); err != nil {
-		return err
+	err := o.st.db.refusal(ctx)
+	if err == nil {
+		_, err = o.current()
+		err = o.st.orDeleted(err)
 	}
-	_, err := o.current()
-	if o.st.deleted.Load() || err != nil {
-		return o.st.fail(op, o.s.Name(), shardlog.ErrNotFound)
+	if err != nil {
+		return o.st.fail(op, o.s.Name(), err)
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func (st *Stream) delete(ctx context.Context) error {
 	st.db.mu.Unlock()
 	if err := st.drop(ctx); err != nil {
 		if !errors.Is(err, shardlog.ErrUnknownOutcome) {
-			err = errors.Join(shardlog.ErrUnknownOutcome, err)
+			err = fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, err)
 		}
 		return fmt.Errorf("the stream is deleted; its space is reclaimed when the database is opened again: %w", err)
 	}

@@ -403,3 +403,20 @@ func TestReadersSeeWholeTransactions(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// What was stored before counts as a duplicate, also if the transaction has
+// nothing else to store.
+func TestTransactionOfDuplicatesOnlyIsCounted(t *testing.T) {
+	db := openMem(t)
+	st := create(t, db, "s", Config{DedupWindow: time.Minute})
+	r := shardlog.Record{PartitionKey: "k", DedupID: "x"}
+	for round := range int64(3) {
+		tx := db.Begin()
+		tx.Put(st, r, r)
+		res, err := tx.Commit(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, res.Records[0].Sequence, res.Records[1].Sequence)
+		require.Equal(t, 2*round+1, st.Stats().Duplicates)
+	}
+	require.Len(t, readStream(t, st), 1)
+}

@@ -51,10 +51,24 @@ func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	}
 	defer t.release()
 	records, targets, out, arrivals, err := t.route()
-	if err != nil || len(records) == 0 && len(t.rows.keys) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	err = t.rows.db.log.AppendWith(ctx, records, targets, out, &logstore.AppendOptions{
+	if len(records) > 0 || len(t.rows.keys) > 0 {
+		err = t.store(ctx, records, targets, out, arrivals)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range t.parts {
+		p.finish()
+	}
+	return nil, nil
+}
+
+// store appends the records together with the rows.
+func (t *txTry) store(ctx context.Context, records []shardlog.Record, targets []*logstore.Shard, out []shardlog.PutResult, arrivals []int64) error {
+	return t.rows.db.log.AppendWith(ctx, records, targets, out, &logstore.AppendOptions{
 		Atomic: true, InlineBytes: t.rows.inline, Arrivals: arrivals,
 		Joined: func(_, _ int, attach func(logstore.Participant, any)) {
 			t.joined = true
@@ -64,13 +78,6 @@ func (t *txTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
 			}
 		},
 	})
-	if err != nil {
-		return nil, err
-	}
-	for _, p := range t.parts {
-		p.finish()
-	}
-	return nil, nil
 }
 
 // reserve reserves the dedup IDs of the records, all or none.

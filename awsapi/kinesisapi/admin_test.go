@@ -42,6 +42,8 @@ func TestAdmin(t *testing.T) {
 	require.Equal(t, []any{obj{"id": 1.0, "operation": "ListStreams", "action": "internal", "count": 1.0, "rate": 1.0, "latency": "1ms"}}, out["faults"])
 	e.fails("ListStreams", obj{}, codeInternal, "Internal Service Failure")
 	e.ok("ListStreams", obj{})
+	status, out = e.admin("POST", "faults", `{"action":"latency","latency":"","count":1}`)
+	require.Equal(t, 200, status, "an empty latency is none: %v", out)
 	_, out = e.admin("DELETE", "faults", "")
 	require.Empty(t, out["faults"])
 	status, out = e.admin("PUT", "limits", `{"stream":"s","account":"123456789012","region":"eu-west-1","kinesis":true}`)
@@ -56,6 +58,7 @@ func TestAdmin(t *testing.T) {
 		require.Equal(t, 400, status, out)
 		require.NotEmpty(t, out["error"])
 	}
+	require.Equal(t, `invalid duration "x": must be a number with a unit, such as 100ms`, out["error"])
 	status, _ = e.admin("GET", "other", "")
 	require.Equal(t, 404, status)
 	status, out = e.admin("POST", "reset", "")

@@ -35,7 +35,8 @@ type resourceName struct {
 }
 
 // parseARN reads an ARN that has passed the model's pattern, which allows more
-// than names.
+// than names. A name may be longer than one that a stream can have: such a
+// stream is not found, and that is what the answer says.
 func parseARN(arn string) (resourceName, bool) {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) != 6 || parts[2] != serviceName || !awswire.ValidAccount(parts[4]) {
@@ -46,7 +47,7 @@ func parseARN(arn string) (resourceName, bool) {
 		return resourceName{}, false
 	}
 	name, consumer, isConsumer := strings.Cut(name, "/consumer/")
-	if !shapeStreamName.Matches(name) || isConsumer && consumer == "" {
+	if !nameChars(name) || isConsumer && consumer == "" {
 		return resourceName{}, false
 	}
 	return resourceName{scope: awswire.Scope{Account: parts[4], Region: parts[3]}, stream: name, consumer: consumer}, true

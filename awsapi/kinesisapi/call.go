@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
+	"github.com/shardlog/shardlog/internal/ctxsync"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -19,11 +19,11 @@ type service struct {
 	tokens  tokens
 	streams registry
 	// accounts is held while the settings of an account are changed.
-	accounts sync.Mutex
+	accounts ctxsync.Mutex
 	// growth is held from the check of the shard limit until the shards are
 	// there, so that requests at the same time do not pass it together. It is
 	// locked after a stream's control.
-	growth sync.Mutex
+	growth ctxsync.Mutex
 }
 
 // call is one request. Stream and scope are filled in as they become known.
@@ -106,7 +106,9 @@ func (c *call) lockActive() (*streamState, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.control.Lock()
+	if err := s.control.Lock(c.Ctx); err != nil {
+		return nil, err
+	}
 	if status := s.status(c.Now()); status != statusActive {
 		s.control.Unlock()
 		return nil, notActive(c.Scope, c.name, status)
@@ -143,7 +145,9 @@ func (c *call) lockResource() (s *streamState, con *consumer, err error) {
 	if s, err = c.svc.streams.find(c.Ctx, c.Scope, c.name, c.Now()); err != nil {
 		return nil, nil, err
 	}
-	s.control.Lock()
+	if err := s.control.Lock(c.Ctx); err != nil {
+		return nil, nil, err
+	}
 	if p.consumer != "" {
 		if con = s.consumers.findSuffix(p.consumer, c.Now()); con == nil {
 			s.control.Unlock()
@@ -167,11 +171,12 @@ func (c *call) explain(err error) *awswire.Error {
 }
 
 // deleteLater carries out a deletion when its time has come, or the endpoint is
-// closed, even if no request asks for the stream.
-func (c *call) deleteLater(s *streamState, lasts time.Duration) {
+// closed, even if no request asks for the stream. It reports whether it will: it
+// does not once the endpoint is closed.
+func (c *call) deleteLater(s *streamState, lasts time.Duration) bool {
 	life, logger, streams := c.Env.Lifetime, c.Env.Logger, &c.svc.streams
 	if !life.Enter() {
-		return
+		return false
 	}
 	go func() {
 		defer life.Leave()
@@ -188,4 +193,5 @@ func (c *call) deleteLater(s *streamState, lasts time.Duration) {
 			logger.Error("kinesis: a stream was not deleted", "stream", s.st.Name(), "error", err)
 		}
 	}()
+	return true
 }

@@ -126,7 +126,9 @@ func deregisterStreamConsumer(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.control.Lock()
+	if err := s.control.Lock(c.Ctx); err != nil {
+		return err
+	}
 	defer s.control.Unlock()
 	now := c.Now()
 	if con = s.consumers.find(con.Name, now); con == nil || con.status(now) == statusDeleting {

@@ -16,6 +16,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/awsapi"
 	"github.com/shardlog/shardlog/internal/awswire"
+	"github.com/shardlog/shardlog/internal/ctxsync"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -36,6 +37,11 @@ type Handler struct {
 // close, after the handler. Opts may be nil. The error matches
 // shardlog.ErrInvalid, with all faults of opts, or is that of the database, in
 // which the handler keeps the key that it seals iterators with.
+//
+// A database is to be served by one handler or service at a time. Each has
+// settings, consumers and subscriptions in memory, so two would not see each
+// other's changes and could overwrite them. One handler may have several
+// servers.
 func NewHandler(db *stream.DB, opts *Options) (*Handler, error) {
 	fail := func(err error) (*Handler, error) { return nil, &shardlog.Error{Op: "new handler", Err: err} }
 	o, err := opts.withDefaults()
@@ -65,7 +71,8 @@ func (h *Handler) Faults() []Fault {
 // Service returns Kinesis over a database as a service for awsapi.New. The
 // database stays the caller's to close, after the endpoint. Opts may be nil, and
 // has nothing that awsapi.Options has. The error matches shardlog.ErrInvalid,
-// with all faults of opts, or is that of the database.
+// with all faults of opts, or is that of the database, which is to be served
+// once at a time, as NewHandler says.
 func Service(db *stream.DB, opts *Options) (*awsapi.Service, error) {
 	o, err := opts.withDefaults()
 	if err == nil && opts != nil && opts.forEndpoint() {
@@ -90,7 +97,10 @@ func newService(db *stream.DB, opts Options) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &service{db: db, opts: opts, tokens: tokens, streams: registry{db: db, states: map[string]*streamState{}}}, nil
+	return &service{
+		db: db, opts: opts, tokens: tokens, streams: registry{db: db, states: map[string]*streamState{}},
+		accounts: ctxsync.NewMutex(), growth: ctxsync.NewMutex(),
+	}, nil
 }
 
 // describe returns the service for an endpoint.

@@ -1,11 +1,14 @@
 package kinesisapi
 
-import "github.com/shardlog/shardlog/internal/awswire"
+import (
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
+)
 
 // Bounds of the model that the fast way checks by itself.
 const (
-	maxData    = 10 << 20 // of a record, before the stream's own limit
-	maxEntries = 500      // of a PutRecords
+	maxData    = shardlog.MaxRecordSize     // of a record, before the stream's own limit
+	maxEntries = shardlog.MaxRequestRecords // of a PutRecords
 	maxARN     = 2048
 )
 
@@ -22,7 +25,7 @@ var (
 	shapeName        = awswire.Text(1, 128, `[a-zA-Z0-9_.-]+`) // of a shard or a consumer
 	shapeHashKey     = awswire.Text(-1, -1, `0|([1-9]\d{0,38})`)
 	shapeSequence    = awswire.Text(-1, -1, `0|([1-9]\d{0,128})`)
-	shapeKey         = awswire.Text(1, 256, "")
+	shapeKey         = awswire.Text(1, maxKeyRunes, "")
 	shapeIterator    = awswire.Text(1, 512, "")
 	shapeToken       = awswire.Text(1, 1<<20, "")
 	shapeTagKey      = awswire.Text(1, 128, "")

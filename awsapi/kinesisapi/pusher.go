@@ -20,7 +20,7 @@ const heartbeat = 4 * time.Second
 // Bounds of one event. A subscription has one in memory, and there may be
 // thousands of subscriptions, so the bytes are far below those of a page.
 const (
-	eventRecords = 10_000
+	eventRecords = shardlog.MaxPageRecords
 	eventBytes   = 256 << 10
 )
 

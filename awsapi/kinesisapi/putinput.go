@@ -64,14 +64,18 @@ func readPut(format awswire.Format, body []byte, single bool) *putInput {
 
 // nameFits reports whether a name satisfies shapeStreamName, without the cost
 // of a regular expression.
-func nameFits(s string) bool {
+func nameFits(s string) bool { return len(s) <= 128 && nameChars(s) }
+
+// nameChars reports whether a name is not empty and has no other characters than
+// shapeStreamName allows.
+func nameChars(s string) bool {
 	for i := range len(s) {
 		c := s[i]
 		if (c|0x20)-'a' >= 26 && c-'0' >= 10 && c != '_' && c != '.' && c != '-' {
 			return false
 		}
 	}
-	return len(s) >= 1 && len(s) <= 128
+	return len(s) >= 1
 }
 
 // entrySeen is which members of an entry there were. One that comes twice is
@@ -83,7 +87,7 @@ func (s *entrySeen) complete() bool { return s.data && s.key }
 
 // maxKeyRunes is how long a partition key may be, in characters (API
 // reference, PutRecord).
-const maxKeyRunes = 256
+const maxKeyRunes = shardlog.MaxPartitionKeyLength
 
 // keyFits reports whether a partition key has an allowed length. Keys that are
 // short in bytes are short in characters, and need no counting.

@@ -125,7 +125,9 @@ func (r *registry) finishDeletion(ctx context.Context, s *streamState, now time.
 // remove deletes a stream from the database unless it is gone already. The
 // name may be that of a newer stream by then, which is left alone.
 func (r *registry) remove(ctx context.Context, s *streamState) error {
-	s.removal.Lock()
+	if err := s.removal.Lock(ctx); err != nil {
+		return err
+	}
 	defer s.removal.Unlock()
 	if s.gone {
 		return nil

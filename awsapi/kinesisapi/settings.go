@@ -313,7 +313,9 @@ func describeAccountSettings(c *call) error {
 func updateAccountSettings(c *call) error {
 	// Two updates at the same time would each work on what was there before,
 	// and one would be lost.
-	c.svc.accounts.Lock()
+	if err := c.svc.accounts.Lock(c.Ctx); err != nil {
+		return err
+	}
 	defer c.svc.accounts.Unlock()
 	a, err := loadAccount(c)
 	if err != nil {

@@ -224,12 +224,14 @@ func splitShard(c *call) error {
 		return err
 	}
 	sh, err := findOpenShard(c, all, id)
-	c.svc.growth.Lock()
-	defer c.svc.growth.Unlock()
-	if err == nil {
-		err = checkShardLimit(c, 1)
-	}
 	if err != nil {
+		return err
+	}
+	if err := c.svc.growth.Lock(c.Ctx); err != nil {
+		return err
+	}
+	defer c.svc.growth.Unlock()
+	if err := checkShardLimit(c, 1); err != nil {
 		return err
 	}
 	given := c.In.Text("NewStartingHashKey")
@@ -336,7 +338,9 @@ func updateShardCount(c *call) error {
 		return awswire.Errorf(codeLimit, "UpdateShardCount cannot scale a stream over %d shards.", stream.MaxShards)
 	}
 	if target > current {
-		c.svc.growth.Lock()
+		if err := c.svc.growth.Lock(c.Ctx); err != nil {
+			return err
+		}
 		defer c.svc.growth.Unlock()
 		if err := checkShardLimit(c, target-current); err != nil {
 			return err

@@ -3,11 +3,11 @@ package kinesisapi
 import (
 	"context"
 	"encoding/json"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog/internal/awswire"
+	"github.com/shardlog/shardlog/internal/ctxsync"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -58,13 +58,13 @@ type streamState struct {
 
 	// removal is held by one deletion at a time; gone is set by the first, after
 	// which the name may be another stream's.
-	removal sync.Mutex
+	removal ctxsync.Mutex
 	gone    bool
 
 	// control is held by one operation at a time that changes the stream, while
 	// the database changes too. It is locked before the locks
 	// of consumers, of subscriptions and of the registry.
-	control sync.Mutex
+	control ctxsync.Mutex
 	// change and settings are read without a lock and replaced under control:
 	// requests for records must not wait for an operation that changes the
 	// stream.
@@ -77,7 +77,7 @@ type streamState struct {
 
 // newState reads what the attributes of a stream say.
 func newState(st *stream.Stream) *streamState {
-	s := &streamState{st: st, id: readIdentity(st)}
+	s := &streamState{st: st, id: readIdentity(st), removal: ctxsync.NewMutex(), control: ctxsync.NewMutex()}
 	s.consumers.byName = loadConsumers(st.Attributes())
 	s.subscriptions.open = map[subscriptionKey]*subscription{}
 	var set settings

@@ -43,7 +43,9 @@ func createStream(c *call) error {
 		}
 		return err
 	}
-	c.svc.growth.Lock()
+	if err := c.svc.growth.Lock(c.Ctx); err != nil {
+		return err
+	}
 	defer c.svc.growth.Unlock()
 	if err := checkShardLimit(c, shards); err != nil {
 		return err
@@ -91,7 +93,9 @@ func deleteStream(c *call) error {
 	if err != nil {
 		return err
 	}
-	s.control.Lock()
+	if err := s.control.Lock(c.Ctx); err != nil {
+		return err
+	}
 	defer s.control.Unlock()
 	now := c.Now()
 	if s.status(now) == statusDeleting {
@@ -105,14 +109,15 @@ func deleteStream(c *call) error {
 	lasts, before := c.svc.opts.DeleteTime, s.change.Load()
 	s.change.Store(&transition{statusDeleting, now.Add(lasts)})
 	s.subscriptions.endAll()
-	if lasts <= 0 {
+	// Where the endpoint was closed meanwhile, nothing would carry the deletion
+	// out later, and the client has to be able to rely on it.
+	if lasts <= 0 || !c.deleteLater(s, lasts) {
 		err := c.svc.streams.remove(context.WithoutCancel(c.Ctx), s)
 		if err != nil {
 			s.change.Store(before) // the stream is still there
 		}
 		return err
 	}
-	c.deleteLater(s, lasts)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package kinesisapi
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -171,6 +172,9 @@ func TestStreamsByARN(t *testing.T) {
 	e.ok("PutRecord", obj{"StreamARN": testARN + "s", "PartitionKey": "k", "Data": ""})
 	e.ok("PutRecord", obj{"StreamName": "s", "StreamARN": testARN + "s", "PartitionKey": "k", "Data": ""})
 	e.fails("DescribeStream", obj{"StreamARN": testARN + "t"}, codeNotFound, "Stream t under account 123456789012 not found.")
+	long := strings.Repeat("x", 129)
+	e.fails("DescribeStream", obj{"StreamARN": testARN + long}, codeNotFound, "Stream "+long+" under account 123456789012 not found.")
+	e.fails("DescribeStream", obj{"StreamName": "s", "StreamARN": testARN + long}, codeInvalid, "StreamName s does not match the StreamARN "+testARN+long+".")
 	for _, in := range []obj{{"StreamName": "x", "StreamARN": testARN + "s"}, {}, {"StreamARN": testARN + "s/consumer/c:1"}} {
 		e.fails("DescribeStream", in, codeInvalid, e.message("DescribeStream", in))
 	}

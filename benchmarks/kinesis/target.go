@@ -28,8 +28,8 @@ type target struct {
 
 // Bounds of a PutRecords request (Kinesis API reference, PutRecords).
 const (
-	maxRequestRecords = 500
-	maxRequestBytes   = 10 << 20
+	maxRequestRecords = shardlog.MaxRequestRecords
+	maxRequestBytes   = shardlog.MaxRequestBytes
 )
 
 // connect creates the client. It does not retry: the workload does, so that

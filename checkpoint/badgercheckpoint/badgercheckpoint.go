@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
@@ -99,9 +100,9 @@ func read(tx *badger.Txn, key []byte) (r checkpoint.StoredRow, err error) {
 func fault(op string, k checkpoint.Key, err error) error {
 	switch {
 	case errors.Is(err, badger.ErrDBClosed):
-		err = errors.Join(shardlog.ErrClosed, err)
+		err = fmt.Errorf("%w: %w", shardlog.ErrClosed, err)
 	case errors.Is(err, badger.ErrBlockedWrites), errors.Is(err, badger.ErrTxnTooBig):
-		err = errors.Join(checkpoint.ErrUnavailable, err)
+		err = fmt.Errorf("%w: %w", checkpoint.ErrUnavailable, err)
 	}
 	return &shardlog.Error{Op: "checkpoint " + op, Stream: k.Stream, Shard: k.Shard, Err: err}
 }

@@ -117,7 +117,15 @@ func everyField(ctx context.Context, s checkpoint.Store) error {
 	if err := stored(ctx, s, want); err != nil {
 		return fmt.Errorf("after update: %w", err)
 	}
-	for _, p := range []shardlog.Position{shardlog.TrimHorizon(), shardlog.Latest(), shardlog.After(seq(1)), shardlog.AfterSub(seq(1), 0)} {
+	// Another log numbers its records differently.
+	foreign, err := shardlog.ParseSequenceNumber("21269319989741826081360214168359141376")
+	if err != nil {
+		return err
+	}
+	for _, p := range []shardlog.Position{
+		shardlog.TrimHorizon(), shardlog.Latest(), shardlog.After(seq(1)), shardlog.AfterSub(seq(1), 0),
+		shardlog.At(foreign), shardlog.After(foreign), shardlog.AfterSub(foreign, 7),
+	} {
 		got.Checkpoint = p
 		if got, err = s.Update(ctx, got); err != nil {
 			return fmt.Errorf("update to %v: %w", p, err)

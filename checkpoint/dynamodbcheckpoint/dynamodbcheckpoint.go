@@ -134,7 +134,7 @@ func unavailable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return errors.Join(shardlog.ContextError(ctx), err)
 	}
-	return errors.Join(checkpoint.ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", checkpoint.ErrUnavailable, err)
 }
 
 func fault(op string, k checkpoint.Key, err error) error {

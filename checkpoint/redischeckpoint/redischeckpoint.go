@@ -281,7 +281,7 @@ func until[T any](ctx context.Context, f func() (T, error)) (T, error) {
 		case ctx.Err() != nil:
 			return zero, errors.Join(shardlog.ContextError(ctx), r.err)
 		}
-		return zero, errors.Join(checkpoint.ErrUnavailable, r.err)
+		return zero, fmt.Errorf("%w: %w", checkpoint.ErrUnavailable, r.err)
 	}
 }
 

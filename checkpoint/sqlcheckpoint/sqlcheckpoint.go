@@ -131,7 +131,7 @@ func unavailable(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return errors.Join(shardlog.ContextError(ctx), err)
 	}
-	return errors.Join(checkpoint.ErrUnavailable, err)
+	return fmt.Errorf("%w: %w", checkpoint.ErrUnavailable, err)
 }
 
 func fault(op string, k checkpoint.Key, err error) error {

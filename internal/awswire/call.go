@@ -55,7 +55,8 @@ type Operation struct {
 type Service struct {
 	// Name is that for which requests are signed, such as "kinesis".
 	Name string
-	// TargetPrefix begins X-Amz-Target, before the operation, with the dot.
+	// TargetPrefix begins X-Amz-Target, before the operation, with the dot. It is
+	// empty for a service whose operations are not named by targets.
 	TargetPrefix string
 	// Protocols are those that clients may speak.
 	Protocols []*Protocol

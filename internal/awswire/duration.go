@@ -1,11 +1,13 @@
 package awswire
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/shardlog/shardlog"
 )
 
 // Duration is written as text, such as "100ms", in the JSON of admin requests.
+// An empty text is 0.
 type Duration time.Duration
 
 // MarshalText implements encoding.TextMarshaler.
@@ -13,9 +15,13 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		*d = 0
+		return nil
+	}
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("%q is not a duration such as 100ms", text)
+		return &shardlog.InvalidError{Field: "duration", Value: string(text), Limit: "a number with a unit, such as 100ms"}
 	}
 	*d = Duration(v)
 	return nil

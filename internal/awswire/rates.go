@@ -9,7 +9,8 @@ import (
 
 // Rate is how often AWS lets an account call an operation.
 type Rate struct {
-	// PerSecond is the rate, and how many calls may come in one burst.
+	// PerSecond is the rate, and how many calls may come in one burst, which is
+	// one where the rate is lower.
 	PerSecond float64
 	// Key returns what is counted by itself, such as a stream. Nil counts all
 	// calls of an account together.
@@ -58,7 +59,7 @@ func (l *Rates) allow(key bucketKey, perSecond float64, now time.Time) bool {
 		if l.buckets == nil || len(l.buckets) >= maxBuckets {
 			l.buckets = map[bucketKey]*rate.Limiter{}
 		}
-		b = rate.NewLimiter(rate.Limit(perSecond), int(perSecond))
+		b = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))
 		l.buckets[key] = b
 	}
 	return b.AllowN(now, 1)

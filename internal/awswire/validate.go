@@ -177,19 +177,33 @@ func printed(s *Shape, value any) string {
 	case []any:
 		var parts []string
 		for _, m := range value {
-			part := fmt.Sprint(m)
-			if s.elem.printed != "" {
-				part = s.elem.printed
-			}
-			parts = append(parts, part)
+			parts = append(parts, printedMember(s.elem, m))
 		}
 		return "[" + strings.Join(parts, ", ") + "]"
 	case Pairs:
 		var parts []string
 		for _, p := range value {
-			parts = append(parts, p.Key+"="+fmt.Sprint(p.Value))
+			parts = append(parts, p.Key+"="+printedMember(s.elem, p.Value))
 		}
 		return "{" + strings.Join(parts, ", ") + "}"
+	case Params:
+		var parts []string
+		for i := range s.fields {
+			if v, ok := value[s.fields[i].name]; ok {
+				parts = append(parts, s.fields[i].label+"="+printedMember(s.fields[i].shape, v))
+			}
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
+	case nil:
+		return "null"
 	}
 	return fmt.Sprint(value)
+}
+
+// printedMember returns what errors show of a value inside another.
+func printedMember(s *Shape, value any) string {
+	if s.printed != "" {
+		return s.printed
+	}
+	return printed(s, value)
 }

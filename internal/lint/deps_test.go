@@ -63,7 +63,7 @@ var layers = map[string][]string{
 	"internal/lint":               {},
 	"internal/reentry":            {},
 	"awsapi":                      {".", "internal/awswire"},
-	"awsapi/kinesisapi":           {".", "awsapi", "internal/awswire", "stream"},
+	"awsapi/kinesisapi":           {".", "awsapi", "internal/awswire", "internal/ctxsync", "stream"},
 	"internal/awswire":            {"."},
 	"awsapi/awstest":              {".", "awsapi", "awsapi/kinesisapi", "stream"},
 	"kinesistest":                 {"awsapi/awstest", "awsapi/kinesisapi", "stream"},

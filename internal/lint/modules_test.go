@@ -2,6 +2,8 @@ package lint
 
 import (
 	"encoding/json"
+	"go/parser"
+	"go/token"
 	"maps"
 	"os/exec"
 	"path/filepath"
@@ -123,6 +125,43 @@ func TestModules(t *testing.T) {
 	require.ElementsMatch(t, dirs, slices.Collect(maps.Keys(required)))
 	require.Equal(t, needed, replaced, "go.work replaces what the modules require of each other")
 	require.Len(t, versions, 1, "the modules require each other at one version")
+}
+
+// TestLibrariesAreImportedOutsideTheTree looks for an importer of each nested
+// module whose root is a library: .ci/run builds those outside the tree, and a
+// module without one would be released without ever having been required.
+func TestLibrariesAreImportedOutsideTheTree(t *testing.T) {
+	imported := map[string]bool{}
+	mains, err := filepath.Glob(filepath.Join(root, "internal/release/testdata/outside/*/*.go"))
+	require.NoError(t, err)
+	for _, name := range mains {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, i := range f.Imports {
+			imported[strings.Trim(i.Path.Value, `"`)] = true
+		}
+	}
+	libraries := 0
+	for _, m := range goMods(t) {
+		if m.dir == "sdktest/golang" {
+			continue // tests, and a package that is empty
+		}
+		files, err := filepath.Glob(filepath.Join(root, m.dir, "*.go"))
+		require.NoError(t, err)
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.PackageClauseOnly)
+			require.NoError(t, err)
+			if f.Name.Name != "main" {
+				libraries++
+				require.True(t, imported[m.Module.Path], "nothing in internal/release/testdata/outside imports %s", m.Module.Path)
+			}
+			break
+		}
+	}
+	require.GreaterOrEqual(t, libraries, 5, "the log, three checkpoint stores and the patterns")
 }
 
 // TestToolVersionsAreWrittenOnce looks for the version of staticcheck, which

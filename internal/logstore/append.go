@@ -174,7 +174,7 @@ func (s *Shard) arrive(ms int64) {
 	case s.lastMs-ms > clockTolerance.Milliseconds():
 		s.lastMs = ms
 		if s.part != nil {
-			s.filled += s.part.b.Len()
+			s.fullBytes += s.part.b.Len()
 			s.part = nil
 		}
 	}
@@ -191,12 +191,12 @@ func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNum
 	p := s.part
 	if p == nil || p.b.Len() >= blockBytes || (p.b.Len() > 0 && p.b.Len()+size > 2*blockBytes) {
 		if p != nil {
-			s.filled += p.b.Len()
+			s.fullBytes += p.b.Len()
 		}
 		// What came in the last group is the best guess.
 		p = g.newPart(s.log.lastParts)
 		p.shard = s
-		p.b.Init(counter, max(size, min(s.hint-s.filled, blockBytes+size)))
+		p.b.Init(counter, max(size, min(s.expectedBytes-s.fullBytes, blockBytes+size)))
 		s.part = p
 		g.parts = append(g.parts, p)
 	}

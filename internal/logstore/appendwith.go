@@ -7,7 +7,8 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// Bounds of what attachments along in one group, in addition to the first that does.
+// Bounds of what participants may add to one group. The first call that comes with
+// participants joins in any case.
 const (
 	maxParticipants = 128
 	// participantsInline is for what the store may keep in its tree, in bytes; with
@@ -17,8 +18,8 @@ const (
 )
 
 // AppendWith is Append for records that participants accompany. Without records
-// it stores only what the participants change. The results of records that joined
-// no group are errors, and so is the whole call's error if none did.
+// it stores only what the participants change. A record that joined no group has an
+// error in its result; if none did, the call returns the error.
 func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, o *AppendOptions) error {
 	if err := ctx.Err(); err != nil {
 		return shardlog.ContextError(ctx)
@@ -48,8 +49,8 @@ func (l *Log) AppendWith(ctx context.Context, records []shardlog.Record, targets
 	}
 }
 
-// enqueueWith adds records to the open group until it is full, with what attachments
-// along. It returns the group and the index of the first record left.
+// enqueueWith adds records to the open group until it is full, together with the
+// participants that accompany them. It returns the group and the index of the first record left.
 func (l *Log) enqueueWith(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int, o *AppendOptions) (*group, int, error) {
 	l.mu.Lock()
 	for {

@@ -57,8 +57,8 @@ func BenchmarkAppendParallel(b *testing.B) {
 	})
 }
 
-// filled returns a shard with n records of 100 bytes, most of them in blocks.
-func filled(b *testing.B, n int) *Shard {
+// benchShard returns a shard with n records of 100 bytes, most of them in blocks.
+func benchShard(b *testing.B, n int) *Shard {
 	l, ss := openOn(b, kv.NewMemory(), 1, Options{TailBytes: 64 << 10})
 	for range n / 500 {
 		records, targets, res := benchRecords(l, 1, 500, 100)
@@ -70,7 +70,7 @@ func filled(b *testing.B, n int) *Shard {
 const benchRead = 50_000
 
 func BenchmarkScan(b *testing.B) {
-	s := filled(b, benchRead)
+	s := benchShard(b, benchRead)
 	b.ReportAllocs()
 	for b.Loop() {
 		n := 0
@@ -87,7 +87,7 @@ func BenchmarkScan(b *testing.B) {
 }
 
 func BenchmarkRecords(b *testing.B) {
-	s := filled(b, benchRead)
+	s := benchShard(b, benchRead)
 	b.ReportAllocs()
 	for b.Loop() {
 		for _, err := range s.Records(ctx, shardlog.TrimHorizon()) {
@@ -99,7 +99,7 @@ func BenchmarkRecords(b *testing.B) {
 }
 
 func BenchmarkReadPages(b *testing.B) {
-	s := filled(b, benchRead)
+	s := benchShard(b, benchRead)
 	for name, req := range map[string]shardlog.ReadRequest{"100": {MaxRecords: 100}, "all": {}} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

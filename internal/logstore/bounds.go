@@ -20,7 +20,7 @@ const (
 	// 1 MiB in its tree.
 	maxChanges = 600
 	maxInline  = 48 << 10
-	// maxGaps is how many pieces that cannot be joined, because failed records
+	// maxGaps is how many parts that cannot be joined, because failed records
 	// left gaps in the numbers, a shard may have in the journal.
 	maxGaps = 32
 	// trimChanges is how many blocks one transaction removes for one shard.

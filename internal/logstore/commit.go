@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 
 	"github.com/shardlog/shardlog"
@@ -55,8 +56,8 @@ func (c *committer) take() *group {
 	for _, p := range g.parts {
 		if p.shard.part == p {
 			s := p.shard
-			size := s.filled + p.b.Len()
-			s.part, s.filled, s.hint = nil, 0, size+size/8
+			size := s.fullBytes + p.b.Len()
+			s.part, s.fullBytes, s.expectedBytes = nil, 0, size+size/8
 		}
 	}
 	if l.taken != nil {
@@ -126,7 +127,7 @@ func (c *committer) wakeOwner() {
 // it: they may have been accepted on the condition that these are stored.
 func (c *committer) fail(g *group, w *txBuilder, err error) {
 	if errors.Is(err, shardlog.ErrStorage) {
-		err = errors.Join(shardlog.ErrUnknownOutcome, err)
+		err = fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, err)
 	}
 	l := c.log
 	w.undo()
@@ -142,7 +143,7 @@ func (c *committer) fail(g *group, w *txBuilder, err error) {
 		// The numbers given out are not used again, so that nobody can
 		// mistake another record for the one that failed.
 		v := s.view.Load()
-		s.part, s.filled, s.lastAssigned = nil, 0, v.last
+		s.part, s.fullBytes, s.lastAssigned = nil, 0, v.last
 	}
 	ops := append(g.ops, next.ops...)
 	for _, o := range ops {

@@ -2,7 +2,7 @@ package logstore
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"github.com/shardlog/shardlog"
 )
@@ -53,7 +53,7 @@ func (l *Log) submit(ctx context.Context, o *op) error {
 	case <-o.done:
 		return o.err
 	case <-ctx.Done():
-		return errors.Join(shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
+		return fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
 	}
 }
 

@@ -16,24 +16,24 @@ const (
 
 // fetch is a run of stored blocks, copied from the store and verified.
 type fetch struct {
-	s       *Shard
-	entries []entry
-	blocks  []block.Block // zero where there was none, or a damaged one
-	err     error
+	s      *Shard
+	refs   []blockRef
+	blocks []block.Block // zero where there was none, or a damaged one
+	err    error
 
 	keys  [][]byte
 	spans [][2]int // where in arena the blocks are
 	arena []byte
 }
 
-// run fetches entries; with reuse, the memory of the last ones is used again.
-func (f *fetch) run(s *Shard, entries []entry, reuse bool) {
-	f.s, f.entries, f.err = s, entries, nil
+// run fetches blocks; with reuse, the memory of the last ones is used again.
+func (f *fetch) run(s *Shard, refs []blockRef, reuse bool) {
+	f.s, f.refs, f.err = s, refs, nil
 	f.keys, f.spans, f.blocks = f.keys[:0], f.spans[:0], f.blocks[:0]
 	size := 0
-	for i := range entries {
-		f.keys = append(f.keys, blockKey(s.id, &entries[i]))
-		size += int(entries[i].size) + 64 // sizes found at open are estimates
+	for i := range refs {
+		f.keys = append(f.keys, blockKey(s.id, &refs[i]))
+		size += int(refs[i].size) + 64 // sizes found at open are estimates
 	}
 	if f.arena = f.arena[:0]; !reuse || cap(f.arena) < size {
 		f.arena = make([]byte, 0, size)
@@ -51,7 +51,7 @@ func (f *fetch) run(s *Shard, entries []entry, reuse bool) {
 	for i, span := range f.spans {
 		var b block.Block
 		if span[1] > span[0] {
-			e := &entries[i]
+			e := &refs[i]
 			var err error
 			b, err = s.log.coder.Decode(f.arena[span[0]:span[1]:span[1]])
 			if err != nil || b.First != e.first || b.Count != e.count {
@@ -68,5 +68,5 @@ func (f *fetch) block(i int) (block.Block, error) {
 		return f.blocks[i], nil
 	}
 	// Whatever is wrong with it, load says it properly.
-	return f.s.load(f.entries[i], nil, false)
+	return f.s.load(f.refs[i], nil, false)
 }

@@ -2,7 +2,7 @@ package logstore
 
 import (
 	"context"
-	"errors"
+	"fmt"
 
 	"github.com/shardlog/shardlog"
 )
@@ -67,19 +67,19 @@ func (g *group) wait(ctx context.Context) error {
 	case <-g.done:
 		return g.err
 	case <-ctx.Done():
-		return errors.Join(shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
+		return fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
 	}
 }
 
-// attach adds a update to the group.
-func (g *group) attach(r Participant, update any) {
+// attach adds an update of a participant to the group.
+func (g *group) attach(p Participant, update any) {
 	for _, x := range g.attachments {
-		if x.participant == r {
+		if x.participant == p {
 			x.updates = append(x.updates, update)
 			return
 		}
 	}
-	g.attachments = append(g.attachments, &attachment{r, []any{update}})
+	g.attachments = append(g.attachments, &attachment{p, []any{update}})
 }
 
 // prepare lets the participants add what they change to the transaction.

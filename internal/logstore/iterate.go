@@ -130,7 +130,7 @@ type scanner struct {
 
 // block yields the records of the block that find found; it returns false when
 // the iteration is over.
-func (sc *scanner) block(v *view, e entry, m *memBlock) bool {
+func (sc *scanner) block(v *view, e blockRef, m *memBlock) bool {
 	s := sc.s
 	if m != nil {
 		return sc.inMemory(v, m)
@@ -139,7 +139,7 @@ func (sc *scanner) block(v *view, e entry, m *memBlock) bool {
 		sc.fail(sc.cur.err)
 		return false
 	}
-	for i := range sc.cur.entries {
+	for i := range sc.cur.refs {
 		b, err := sc.cur.block(i)
 		if errors.Is(err, errTrimmed) {
 			return true // the next view has a later horizon

@@ -35,11 +35,11 @@ func horizonKey(id ID) []byte { return appendID(make([]byte, 0, idKeySize), pref
 
 // blockKey holds all that the index needs, so that opening a database reads
 // keys only.
-func blockKey(id ID, e *entry) []byte {
+func blockKey(id ID, e *blockRef) []byte {
 	return appendBlockKey(make([]byte, 0, blockKeySize), id, e)
 }
 
-func appendBlockKey(k []byte, id ID, e *entry) []byte {
+func appendBlockKey(k []byte, id ID, e *blockRef) []byte {
 	k = appendID(k, prefixBlock, id)
 	k = binary.BigEndian.AppendUint64(k, e.first)
 	k = binary.BigEndian.AppendUint32(k, e.count)
@@ -48,13 +48,13 @@ func appendBlockKey(k []byte, id ID, e *entry) []byte {
 }
 
 // parseBlockKey is the reverse of blockKey; ok is false for any other key.
-func parseBlockKey(k []byte) (id ID, e entry, ok bool) {
+func parseBlockKey(k []byte) (id ID, e blockRef, ok bool) {
 	if len(k) != blockKeySize || k[0] != prefixBlock {
 		return id, e, false
 	}
 	be := binary.BigEndian
 	id = ID{be.Uint32(k[1:]), be.Uint32(k[5:])}
-	e = entry{first: be.Uint64(k[9:]), count: be.Uint32(k[17:]), firstMs: int64(be.Uint64(k[21:])), lastMs: int64(be.Uint64(k[29:]))}
+	e = blockRef{first: be.Uint64(k[9:]), count: be.Uint32(k[17:]), firstMs: int64(be.Uint64(k[21:])), lastMs: int64(be.Uint64(k[29:]))}
 	// A block holds a record, and its counters stay in their range.
 	return id, e, e.count > 0 && e.first > 0 && e.first+uint64(e.count) > e.first
 }
@@ -81,8 +81,8 @@ func parseSlotKey(k []byte) (slot uint32, ok bool) {
 	return binary.BigEndian.Uint32(k[1:]), true
 }
 
-// entry is one stored block in the index of a shard.
-type entry struct {
+// blockRef is one stored block in the index of a shard.
+type blockRef struct {
 	first           uint64
 	ord             uint64 // records of the shard before this block, since it was opened
 	firstMs, lastMs int64
@@ -90,4 +90,4 @@ type entry struct {
 	size            uint32 // stored bytes
 }
 
-func (e *entry) end() uint64 { return e.first + uint64(e.count) }
+func (e *blockRef) end() uint64 { return e.first + uint64(e.count) }

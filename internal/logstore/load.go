@@ -9,7 +9,7 @@ import (
 
 // load returns the block that find found; shared says that it may come from
 // the cache and is not to be changed.
-func (s *Shard) load(e entry, m *memBlock, shared bool) (block.Block, error) {
+func (s *Shard) load(e blockRef, m *memBlock, shared bool) (block.Block, error) {
 	if m != nil {
 		return m.b, nil
 	}

@@ -59,7 +59,7 @@ type Log struct {
 	err       error // why nothing is taken any more
 	shards    map[ID]*Shard
 
-	stalled  atomic.Bool   // the owner does not keep up; see pace
+	stalled  atomic.Bool   // the owner does not keep up; see stall
 	caughtUp chan struct{} // closed by CaughtUp; nil if nobody waits; guarded by mu
 	deadSeen atomic.Int64  // dead bytes when Reclaim was last called
 

@@ -316,7 +316,7 @@ func TestAnUnknownJournalVersionIsNotReadAsRecords(t *testing.T) {
 	v := make([]byte, journalHeader)
 	binary.LittleEndian.PutUint32(v[8:], journalMagic)
 	v[12] = journalVersion + 1
-	_, entries, err := decodeJournal(v)
+	_, parts, err := decodeJournal(v)
 	require.Error(t, err)
-	require.Empty(t, entries)
+	require.Empty(t, parts)
 }

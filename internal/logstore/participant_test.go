@@ -34,7 +34,7 @@ func (c *counter) Finish(updates []any, err error) {
 	c.n = c.staged
 }
 
-// appendWith appends one record with a update of c.
+// appendWith appends one record with an update of c.
 func appendWith(ctx context.Context, l *Log, s *Shard, c *counter, data string, o AppendOptions) error {
 	o.Joined = func(_, _ int, attach func(Participant, any)) { attach(c, data) }
 	res := make([]shardlog.PutResult, 1)

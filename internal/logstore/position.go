@@ -15,8 +15,8 @@ func isAggregate(data []byte) bool {
 	return len(data) >= len(shardlog.AggregateMagic) && string(data[:len(shardlog.AggregateMagic)]) == shardlog.AggregateMagic
 }
 
-// start is a resolved position: the counter of the first record to return.
-type start struct {
+// readStart is a resolved position: the counter of the first record to return.
+type readStart struct {
 	counter uint64
 	// partial says that the record with the counter is returned only if it
 	// is an aggregate: the position is inside it.
@@ -24,21 +24,21 @@ type start struct {
 }
 
 // resolve finds where a position is in a view.
-func (s *Shard) resolve(v *view, from shardlog.Position) (start, error) {
+func (s *Shard) resolve(v *view, from shardlog.Position) (readStart, error) {
 	switch from.Kind() {
 	case shardlog.KindTrimHorizon:
-		return start{counter: v.horizon}, nil
+		return readStart{counter: v.horizon}, nil
 	case shardlog.KindLatest:
-		return start{counter: max(v.last+1, v.horizon)}, nil
+		return readStart{counter: max(v.last+1, v.horizon)}, nil
 	case shardlog.KindAtTime:
 		c, err := s.atTime(v, from.Time())
-		return start{counter: c}, err
+		return readStart{counter: c}, err
 	}
 	seq := from.Sequence()
 	if !s.owns(seq) {
-		return start{}, s.foreign(from)
+		return readStart{}, s.foreign(from)
 	}
-	st := start{counter: counterOf(seq)}
+	st := readStart{counter: counterOf(seq)}
 	if from.Kind() == shardlog.KindAfter {
 		if from.SubSequence() == shardlog.WholeRecord {
 			st.counter++
@@ -49,10 +49,10 @@ func (s *Shard) resolve(v *view, from shardlog.Position) (start, error) {
 	if st.counter <= s.base {
 		// The shard's own first number is a valid place to begin, and so is
 		// everything below its records.
-		st = start{counter: s.base + 1}
+		st = readStart{counter: s.base + 1}
 	}
 	if st.counter < v.horizon {
-		return start{}, s.trimmed(v, from, st.counter)
+		return readStart{}, s.trimmed(v, from, st.counter)
 	}
 	return st, nil
 }
@@ -115,7 +115,7 @@ func isFuture(p shardlog.Position) bool {
 // inside makes a position inside of a record one before it if it is an
 // aggregate, and else one after it, because no part of it is left. A record
 // that is not there yet is decided about later, and damage where it is read.
-func (s *Shard) inside(v *view, st start) start {
+func (s *Shard) inside(v *view, st readStart) readStart {
 	if !st.partial {
 		return st
 	}

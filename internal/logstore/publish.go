@@ -100,7 +100,7 @@ func (w *txBuilder) growStored(t *pending, v *view) (freed bool) {
 		m.ord = ord
 		ord += uint64(m.b.Count)
 		v.mem = append(v.mem, m)
-		v.blocks = append(v.blocks, entry{
+		v.blocks = append(v.blocks, blockRef{
 			first: m.b.First, ord: m.ord, firstMs: m.b.FirstMs, lastMs: m.b.LastMs, count: m.b.Count, size: uint32(m.size),
 		})
 		v.bytes += m.size

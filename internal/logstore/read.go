@@ -51,7 +51,7 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 			if !isRelative(req.From) {
 				return shardlog.Page{}, s.trimmed(v, req.From, st.counter)
 			}
-			st = start{counter: v.horizon}
+			st = readStart{counter: v.horizon}
 		}
 		st = s.inside(v, st)
 		p, err := s.page(v, st.counter, maxRecords, maxBytes)

@@ -28,7 +28,7 @@ type recovery struct {
 // load is what was found of one shard.
 type found struct {
 	config Config
-	blocks []entry
+	blocks []blockRef
 	mem    []*memBlock
 }
 

@@ -47,13 +47,13 @@ type Shard struct {
 	usage   *Usage
 
 	// Guarded by log.mu.
-	next         uint64 // counter of the next record
-	lastAssigned uint64 // counter of the last record given one; not after a failed commit
-	lastMs       int64  // its arrival
-	closed       bool
-	part         *part // in the open group
-	filled       int   // bytes of its full parts in the open group
-	hint         int   // bytes of its parts in the last group, and some more
+	next          uint64 // counter of the next record
+	lastAssigned  uint64 // counter of the last record given one; not after a failed commit
+	lastMs        int64  // its arrival
+	closed        bool
+	part          *part // in the open group
+	fullBytes     int   // bytes of its full parts in the open group
+	expectedBytes int   // bytes of its parts in the last group, and some more
 
 	view    atomic.Pointer[view] // replaced by the committer only
 	pending pending              // the committer's, while it makes a transaction

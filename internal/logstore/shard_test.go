@@ -342,7 +342,7 @@ func TestAClosedShardTakesNothingAndEnds(t *testing.T) {
 }
 
 func FuzzParseBlockKey(f *testing.F) {
-	f.Add(blockKey(ID{1, 2}, &entry{first: 3, count: 4, firstMs: 5, lastMs: 6}))
+	f.Add(blockKey(ID{1, 2}, &blockRef{first: 3, count: 4, firstMs: 5, lastMs: 6}))
 	f.Fuzz(func(t *testing.T, k []byte) {
 		id, e, ok := parseBlockKey(k)
 		if ok {
@@ -364,9 +364,9 @@ func FuzzDecodeJournal(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(v)
 	f.Fuzz(func(t *testing.T, v []byte) {
-		_, entries, _ := decodeJournal(v)
-		for i := range entries {
-			require.NotZero(t, entries[i].b.Size())
+		_, parts, _ := decodeJournal(v)
+		for i := range parts {
+			require.NotZero(t, parts[i].b.Size())
 		}
 	})
 }

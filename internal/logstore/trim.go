@@ -9,11 +9,12 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// ScanPieces calls f for the stored pieces of s, oldest first, until it
-// returns false: the counter after the piece, the arrival of its last record
-// in Unix milliseconds, and its stored size. Records are removed by the piece.
-// Where the clock was wrong, the arrival is that of view.believed.
-func (s *Shard) ScanPieces(f func(end uint64, lastMs, size int64) bool) {
+// ScanBlocks calls f for the blocks of s, oldest first, then for the parts that
+// only the journal has, until it returns false: with the counter after the block,
+// the arrival of its last record in Unix milliseconds, and its stored size.
+// Records are removed by the block. Where the clock was wrong, the arrival is that
+// of view.believed.
+func (s *Shard) ScanBlocks(f func(end uint64, lastMs, size int64) bool) {
 	v := s.view.Load()
 	var times []int64
 	if v.stepped {
@@ -37,7 +38,7 @@ func (s *Shard) ScanPieces(f func(end uint64, lastMs, size int64) bool) {
 	}
 }
 
-// Trim removes the pieces of s that end at or below the counter. The horizon
+// Trim removes the blocks of s that end at or below the counter. The horizon
 // that it leaves is as durable as any write and never goes back.
 func (s *Shard) Trim(ctx context.Context, upto uint64) error {
 	for {

@@ -139,8 +139,8 @@ func (v *verifier) journal() error {
 		return err
 	}
 	type value struct {
-		group   uint64
-		entries []journalPart
+		group uint64
+		parts []journalPart
 	}
 	var values []value
 	for _, k := range keys {
@@ -149,18 +149,18 @@ func (v *verifier) journal() error {
 			v.report(Fault{Key: k, Err: err})
 			continue
 		}
-		group, entries, err := decodeJournal(b)
+		group, parts, err := decodeJournal(b)
 		if err != nil {
 			v.report(Fault{Key: k, Err: fmt.Errorf("%w: journal value: %v", shardlog.ErrCorrupt, err)})
 		} else {
 			v.Journal++
 		}
-		values = append(values, value{group, entries})
+		values = append(values, value{group, parts})
 	}
 	sort.Slice(values, func(i, j int) bool { return values[i].group < values[j].group })
 	for _, val := range values {
-		for i := range val.entries {
-			e := &val.entries[i]
+		for i := range val.parts {
+			e := &val.parts[i]
 			if _, known := v.shards[e.id]; known && e.b.First >= v.next[e.id] {
 				v.follow(e.id, &e.b)
 			}
@@ -175,8 +175,8 @@ func Useful(key, value []byte) bool {
 	if _, ok := parseSlotKey(key); !ok {
 		return false
 	}
-	_, entries, _ := decodeJournal(value)
-	return len(entries) > 0
+	_, parts, _ := decodeJournal(value)
+	return len(parts) > 0
 }
 
 // Owns reports whether a key is one of those that Verify reads.

@@ -22,7 +22,7 @@ type memBlock struct {
 // of successive views share memory, which is sound because published elements
 // are only ever cut off at the front or appended to.
 type view struct {
-	blocks []entry     // stored blocks in order
+	blocks []blockRef  // stored blocks in order
 	mem    []*memBlock // the newest records, contiguous to the end: some of the
 	// last stored blocks, then those that only the journal has
 	unflushed      int    // how many
@@ -31,7 +31,7 @@ type view struct {
 	horizon        uint64 // no record below it may be read
 	last           uint64 // counter of the last record; below the first if none ever was
 	lastMs         int64  // its arrival
-	stepped        bool   // some piece arrived before one that precedes it; see believed
+	stepped        bool   // some block arrived before one that precedes it; see believed
 	total          uint64 // records since the shard was opened, with those found then
 	bytes          int64  // stored bytes of blocks and journal parts
 	closed         bool   // nothing will follow last
@@ -39,27 +39,27 @@ type view struct {
 
 // find returns the block with the record c, or the first one after it; in
 // memory if it is there.
-func (v *view) find(c uint64) (e entry, m *memBlock, ok bool) {
+func (v *view) find(c uint64) (e blockRef, m *memBlock, ok bool) {
 	if len(v.mem) > 0 && (c >= v.mem[0].b.First || len(v.blocks) == 0) {
 		i := sort.Search(len(v.mem), func(i int) bool { return v.mem[i].b.End() > c })
 		if i == len(v.mem) {
-			return entry{}, nil, false
+			return blockRef{}, nil, false
 		}
-		return entry{}, v.mem[i], true
+		return blockRef{}, v.mem[i], true
 	}
 	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].end() > c })
 	switch {
 	case i < len(v.blocks):
 		return v.blocks[i], nil, true
 	case len(v.mem) > 0:
-		return entry{}, v.mem[0], true
+		return blockRef{}, v.mem[0], true
 	}
-	return entry{}, nil, false
+	return blockRef{}, nil, false
 }
 
 // stored returns the stored blocks from the one that e is on, for a reader who
 // wants them in order: at most n, and at most about size bytes but at least one.
-func (v *view) stored(e *entry, n int, size int64) []entry {
+func (v *view) stored(e *blockRef, n int, size int64) []blockRef {
 	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].first >= e.first })
 	j := i
 	for ; j < len(v.blocks) && j-i < n; j++ {
@@ -71,7 +71,7 @@ func (v *view) stored(e *entry, n int, size int64) []entry {
 }
 
 // findTime returns the first block whose last record arrived at ms or later.
-func (v *view) findTime(ms int64) (e entry, m *memBlock, ok bool) {
+func (v *view) findTime(ms int64) (e blockRef, m *memBlock, ok bool) {
 	if v.stepped {
 		return v.findBelieved(ms)
 	}
@@ -81,25 +81,25 @@ func (v *view) findTime(ms int64) (e entry, m *memBlock, ok bool) {
 	}
 	j := sort.Search(len(v.mem), func(j int) bool { return v.mem[j].b.LastMs >= ms })
 	if j < len(v.mem) {
-		return entry{}, v.mem[j], true
+		return blockRef{}, v.mem[j], true
 	}
-	return entry{}, nil, false
+	return blockRef{}, nil, false
 }
 
 // findBelieved is findTime for a shard whose clock has stepped back.
-func (v *view) findBelieved(ms int64) (e entry, m *memBlock, ok bool) {
+func (v *view) findBelieved(ms int64) (e blockRef, m *memBlock, ok bool) {
 	times := v.believed(time.Now().UnixMilli())
 	i := sort.Search(len(times), func(i int) bool { return times[i] >= ms })
 	switch n := len(v.blocks); {
 	case i < n:
 		return v.blocks[i], nil, true
 	case i < len(times):
-		return entry{}, v.mem[v.firstUnflushed()+i-n], true
+		return blockRef{}, v.mem[v.firstUnflushed()+i-n], true
 	}
-	return entry{}, nil, false
+	return blockRef{}, nil, false
 }
 
-// believed returns when the last record of each piece arrived, blocks first and
+// believed returns when the last record of each block arrived, blocks first and
 // then the journal's parts, for a clock that may have been wrong at times. The
 // times do not step back. What precedes a record arrived before it, and what
 // follows it later, so

@@ -147,7 +147,7 @@ func (w *txBuilder) store(t *pending, m *memBlock) {
 	}
 	m.size = int64(len(value))
 	t.stored = append(t.stored, m)
-	e := entry{first: b.First, count: b.Count, firstMs: b.FirstMs, lastMs: b.LastMs}
+	e := blockRef{first: b.First, count: b.Count, firstMs: b.FirstMs, lastMs: b.LastMs}
 	from := len(w.keys)
 	w.keys = appendBlockKey(w.keys, t.shard.id, &e)
 	w.batch.Set(w.keys[from:len(w.keys):len(w.keys)], value)
@@ -256,7 +256,7 @@ func (w *txBuilder) apply(g *group) {
 func runApply(o *op, tx *Tx) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("shard: operation panicked: %v", p)
+			err = fmt.Errorf("an operation of the log panicked: %v", p)
 		}
 	}()
 	return o.apply(tx)

@@ -1,0 +1,48 @@
+package consumer_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/consumer"
+)
+
+// While a shard is paused nothing of it is delivered. It is kept, read ahead and
+// checkpointed as usual; what is being handled ends first.
+func ExampleConsumer_Pause() {
+	ctx := context.Background()
+	db, orders := openOrders(ctx, 1, 2)
+	defer db.Close()
+
+	c, err := consumer.New(orders, nil)
+	if err != nil {
+		panic(err)
+	}
+	shard := shardlog.ShardID(0)
+	c.Pause(shard) // also before Run, and for a shard that another worker has now
+	handled, ended := make(chan string), make(chan error)
+	go func() {
+		ended <- c.Run(ctx, consumer.Each(func(_ context.Context, rec shardlog.Record) error {
+			handled <- string(rec.Data)
+			return nil
+		}))
+	}()
+	select {
+	case data := <-handled:
+		fmt.Println("delivered:", data)
+	case <-time.After(20 * time.Millisecond):
+		fmt.Println("nothing is delivered")
+	}
+	c.Resume(shard)
+	fmt.Println(<-handled, <-handled)
+	if err := c.Shutdown(ctx); err != nil {
+		panic(err)
+	}
+	fmt.Println(<-ended)
+	// Output:
+	// nothing is delivered
+	// order 0 order 1
+	// <nil>
+}

@@ -1,0 +1,28 @@
+package stream_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/stream"
+)
+
+// What would leave less than MinFreeBytes on the file system is refused with
+// ErrNoSpace, and accepted again as soon as there is room. That is so for each
+// write, and for opening a database, which writes too.
+func ExampleOptions_minFreeBytes() {
+	tmp, err := os.MkdirTemp("", "shardlog-")
+	check(err)
+	defer os.RemoveAll(tmp)
+	_, err = stream.Open(filepath.Join(tmp, "db"), &stream.Options{
+		MinFreeBytes: 1 << 60, // more than any disk has
+	})
+	fmt.Println("no space:", errors.Is(err, shardlog.ErrNoSpace))
+	fmt.Println("worth trying again:", shardlog.Retryable(err))
+	// Output:
+	// no space: true
+	// worth trying again: true
+}
