@@ -69,7 +69,7 @@ func (b *Batch) After(i int) shardlog.Position {
 // any batch of the shard, during its call, is given time to store what is done:
 // the shard is given back when checkpoints cover what was delivered, at the
 // latest after Options.HandOff or ShutdownTimeout. For a handler that never asks
-// the shard is given back at once, as it is without ExplicitCheckpoints. A
+// the shard is given back immediately, as it is without ExplicitCheckpoints. A
 // batch that a test made by hand has a nil channel.
 func (b *Batch) Leaving() <-chan struct{} {
 	if b.task == nil {

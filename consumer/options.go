@@ -336,7 +336,7 @@ func (o *Options) checkLimits(invalid func(field string, value any, limit string
 	o.checkIgnored(invalid)
 }
 
-// checkIgnored refuses what would have no effect beside another option.
+// checkIgnored refuses what would have no effect together with another option.
 func (o *Options) checkIgnored(invalid func(field string, value any, limit string)) {
 	if o.PerKey > 1 || o.Lanes > 1 {
 		if o.BatchWindow > 0 {
