@@ -69,24 +69,37 @@ type Error struct {
 	Err error
 }
 
-// Error describes e in one line.
+// Error describes e in one line. Where e wraps another Error, what both have in
+// common is said once.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("shardlog: ")
-	if e.Op != "" {
-		b.WriteString(e.Op + ": ")
-	}
-	if e.Stream != "" {
-		fmt.Fprintf(&b, "stream %q: ", e.Stream)
-	}
-	if e.Shard != "" {
-		b.WriteString(e.Shard + ": ")
-	}
-	b.WriteString(strings.ReplaceAll(e.Err.Error(), "\n", "; ")) // several faults are a line each
-	if e.RetryAfter > 0 {
-		fmt.Fprintf(&b, " (retry after %v)", e.RetryAfter)
+	if wait := e.describe(&b, Error{}); wait > 0 {
+		fmt.Fprintf(&b, " (retry after %v)", wait)
 	}
 	return b.String()
+}
+
+// describe writes what e says in addition to the errors around it, and returns
+// the longest time to wait.
+func (e *Error) describe(b *strings.Builder, around Error) (wait time.Duration) {
+	if e.Op != "" && e.Op != around.Op {
+		b.WriteString(e.Op + ": ")
+		around.Op = e.Op
+	}
+	if e.Stream != "" && e.Stream != around.Stream {
+		fmt.Fprintf(b, "stream %q: ", e.Stream)
+		around.Stream = e.Stream
+	}
+	if e.Shard != "" && e.Shard != around.Shard {
+		b.WriteString(e.Shard + ": ")
+		around.Shard = e.Shard
+	}
+	if inner, ok := e.Err.(*Error); ok {
+		return max(e.RetryAfter, inner.describe(b, around))
+	}
+	b.WriteString(strings.ReplaceAll(e.Err.Error(), "\n", "; ")) // several faults are a line each
+	return e.RetryAfter
 }
 
 // Unwrap returns the cause.

@@ -415,6 +415,19 @@ func TestErrorText(t *testing.T) {
 	assert.Equal(t, `shardlog: put: stream "orders": shardId-000000000000: throughput exceeded (retry after 1s)`,
 		(&shardlog.Error{Op: "put", Stream: "orders", Shard: "shardId-000000000000", RetryAfter: time.Second, Err: shardlog.ErrThroughputExceeded}).Error())
 	assert.Equal(t, "shardlog: EOF", (&shardlog.Error{Err: io.EOF}).Error())
+	inner := &shardlog.Error{Op: "put", Stream: "s", Shard: "shardId-000000000000", RetryAfter: time.Second, Err: shardlog.ErrThroughputExceeded}
+	for _, c := range []struct {
+		outer shardlog.Error
+		want  string
+	}{
+		{shardlog.Error{Op: "put"}, `shardlog: put: stream "s": shardId-000000000000: throughput exceeded (retry after 1s)`},
+		{shardlog.Error{Op: "commit", RetryAfter: time.Second}, `shardlog: commit: put: stream "s": shardId-000000000000: throughput exceeded (retry after 1s)`},
+		{shardlog.Error{Op: "consume", Stream: "s", Shard: inner.Shard}, `shardlog: consume: stream "s": shardId-000000000000: put: throughput exceeded (retry after 1s)`},
+		{shardlog.Error{Op: "put", Stream: "other"}, `shardlog: put: stream "other": stream "s": shardId-000000000000: throughput exceeded (retry after 1s)`},
+	} {
+		c.outer.Err = inner
+		assert.Equal(t, c.want, c.outer.Error(), "nothing is said twice")
+	}
 	assert.Equal(t, "shardlog: create: invalid A; invalid B", // several faults, which errors.Join writes in lines
 		(&shardlog.Error{Op: "create", Err: errors.Join(errors.New("invalid A"), errors.New("invalid B"))}).Error())
 	assert.Equal(t, `invalid Name "a\nb": must be printable`, (&shardlog.InvalidError{Field: "Name", Value: "a\nb", Limit: "printable"}).Error())

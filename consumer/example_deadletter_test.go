@@ -16,7 +16,7 @@ func ExampleDeadLettersTo() {
 	ctx := context.Background()
 	db, orders := openOrders(ctx, 1, 3)
 	defer db.Close()
-	failed, err := db.Create(ctx, "orders-failed", stream.Config{})
+	failed, err := db.Ensure(ctx, "orders-failed", stream.Config{})
 	if err != nil {
 		panic(err)
 	}

@@ -17,7 +17,7 @@ func ExampleCheckpointIn() {
 	ctx := context.Background()
 	db, orders := openOrders(ctx, 1, 2)
 	defer db.Close()
-	invoices, err := db.Create(ctx, "invoices", stream.Config{})
+	invoices, err := db.Ensure(ctx, "invoices", stream.Config{})
 	if err != nil {
 		panic(err)
 	}

@@ -17,7 +17,7 @@ func openOrders(ctx context.Context, shards, records int) (db *stream.DB, orders
 	if err != nil {
 		panic(err)
 	}
-	if orders, err = db.Create(ctx, "orders", stream.Config{Shards: shards}); err != nil {
+	if orders, err = db.Ensure(ctx, "orders", stream.Config{Shards: shards}); err != nil {
 		panic(err)
 	}
 	for i := range records {

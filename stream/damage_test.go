@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
@@ -214,13 +215,14 @@ func openDamaged(t *testing.T, cases []*damageCase) (left []*damageCase) {
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), envChild+"=damage")
 	cmd.Stdin = strings.NewReader(in.String())
+	cmd.Env = append(cmd.Env, "GOTRACEBACK=all")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	lines := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
 	for i, c := range cases {
 		if i >= len(lines) || lines[i] == "" {
-			t.Errorf("%s: the process ended: %v\n%.2000s", c.what, err, stderr.String())
+			t.Errorf("%s: the process ended: %v\n%.20000s", c.what, err, stderr.String())
 			return cases[i+1:]
 		}
 		c.judge(t, lines[i])
@@ -271,7 +273,9 @@ func runDamageChild() {
 		if _, err := fmt.Scanf("%t %s\n", &encrypted, &dir); err != nil {
 			return
 		}
+		hang := time.AfterFunc(time.Minute, func() { panic(dir + " takes longer than a minute") })
 		fmt.Println(strings.ReplaceAll(openOneDamaged(dir, encrypted), "\n", " | "))
+		hang.Stop()
 	}
 }
 
@@ -289,6 +293,9 @@ func openOneDamaged(dir string, encrypted bool) string {
 	case !errors.As(err, &damaged):
 		return "without the file: " + err.Error()
 	default:
+		if problem := repairOneDamaged(dir, encrypted); problem != "" {
+			return problem
+		}
 		return "refused " + err.Error()
 	}
 	defer db.Close()
@@ -306,7 +313,7 @@ func openOneDamaged(dir string, encrypted bool) string {
 	case counterOf(res.Sequence) < damageRecords:
 		return fmt.Sprintf("number %d is given out again, after %d records", counterOf(res.Sequence), found)
 	}
-	if err := db.Close(); err != nil {
+	if err := db.Close(); err != nil && !errors.Is(err, shardlog.ErrCorrupt) {
 		return "not closed: " + err.Error()
 	}
 	switch {
@@ -318,6 +325,44 @@ func openOneDamaged(dir string, encrypted bool) string {
 		return fmt.Sprintf("told that of %d records %d are there: %s %s", damageRecords, found, faults, said.String())
 	}
 	return fmt.Sprintf("silent: of %d records %d are there", damageRecords, found)
+}
+
+// repairOneDamaged checks and repairs a copy of a directory that was refused, and
+// returns what is wrong with that.
+func repairOneDamaged(dir string, encrypted bool) (problem string) {
+	dup := dir + ".copy"
+	defer os.RemoveAll(dup)
+	if err := os.CopyFS(dup, os.DirFS(dir)); err != nil {
+		return "copy: " + err.Error()
+	}
+	ctx, o := context.Background(), damageOptions(encrypted)
+	r, err := Check(ctx, dup, o)
+	if err != nil || r.Sound() {
+		return fmt.Sprintf("refused, and Check finds nothing: %v", err)
+	}
+	_, err = Repair(ctx, dup, o)
+	if errors.Is(err, shardlog.ErrCorrupt) {
+		return "" // nothing can be read
+	}
+	if err != nil {
+		return "not repaired: " + err.Error()
+	}
+	db, err := Open(dup, o)
+	if err != nil {
+		return "not opened after a repair: " + err.Error()
+	}
+	defer db.Close()
+	st, err := db.Stream(ctx, "s")
+	if errors.Is(err, shardlog.ErrNotFound) {
+		return "" // its metadata is lost
+	}
+	if err != nil {
+		return "no stream after a repair: " + err.Error()
+	}
+	if _, faults, _ := readDamaged(ctx, st); faults != "" && !strings.Contains(faults, "corrupt") {
+		return "wrong after a repair: " + faults
+	}
+	return ""
 }
 
 // readDamaged reads what can be read.

@@ -453,3 +453,10 @@ func FuzzJSON(f *testing.F) {
 		}
 	})
 }
+
+// TestLargestPageFitsIntoTheSmallestBudget has the least memory that an endpoint
+// may be given. A page that did not fit would wait for ever.
+func TestLargestPageFitsIntoTheSmallestBudget(t *testing.T) {
+	e := newEndpoint(t, &Options{MaxBodyBytes: 64 << 10, MaxBodiesBytes: 64 << 10})
+	require.GreaterOrEqual(t, e.h.FreeMemory().Answers, int64(largePage))
+}

@@ -39,6 +39,9 @@ type Log struct {
 	// does not explain it.
 	Stop  int64
 	Whole bool
+	// Short says that the file ends inside an entry. The file of a process that
+	// is killed does not: it is longer than what is written to it.
+	Short bool
 	// Written is how far the file has bytes that are not zero.
 	Written int64
 	// After counts what was found behind an entry that cannot be read.
@@ -60,7 +63,7 @@ func (l *Log) Torn() bool { return l.Written > l.Stop }
 // Cut reports whether what is behind the last whole transaction cannot be
 // explained by a write that a killed process did not finish.
 func (l *Log) Cut() bool {
-	return l.Torn() && (l.Whole || l.After.Entries > 0 || l.Stop < l.Size && l.Written >= l.Size)
+	return l.Torn() && (l.Whole || l.Short || l.After.Entries > 0 || l.Written >= l.Size)
 }
 
 // ReadLog reads a log file and calls each, unless it is nil, with the entries
@@ -195,6 +198,7 @@ func (r *logReader) run(salvage bool) {
 	raw, _, _, _, ok := r.parse(at)
 	// The checksum is the last that is written of an entry.
 	l.Whole = ok && !allZero(r.w.at(at+raw.size-crc32.Size, crc32.Size)) || r.flipped(at)
+	l.Short = r.short(at)
 	r.txn, r.version = nil, 0
 	if !salvage {
 		r.each = nil
@@ -246,6 +250,20 @@ func (r *logReader) emit(entries ...Entry) {
 	for _, e := range entries {
 		r.each(e)
 	}
+}
+
+// short reports whether the file ends inside the entry at an offset.
+func (r *logReader) short(at int64) bool {
+	h := r.w.at(at, maxEntryHeader)
+	if len(h) < maxEntryHeader {
+		return true
+	}
+	klen, n := binary.Uvarint(h[2:])
+	if n <= 0 || klen == 0 || klen > maxLogKey {
+		return false
+	}
+	vlen, m := binary.Uvarint(h[2+n:])
+	return m > 0 && at+int64(2+n+m)+int64(klen)+int64(min(vlen, 1<<40)) > r.w.size
 }
 
 // flipped reports whether the entry at an offset, whose header makes no sense,

@@ -42,7 +42,8 @@ type Store struct {
 	pins   map[uint64]int // versions that snapshots read; under txMu
 	gcMu   sync.Mutex     // held while value log GC may write; after txMu
 	closed atomic.Bool
-	pager  *pager // nil where there is none
+	jammed atomic.Bool // Badger panicked while it held the lock of a file, which its Close waits for
+	pager  *pager      // nil where there is none
 	// threshold is the size from which values go to the value log.
 	threshold int64
 

@@ -29,6 +29,9 @@ const (
 	// goneWait bounds how long Close waits for Badger when the directory is gone;
 	// Badger tries a flush again once a second.
 	goneWait = 10 * time.Second
+	// jamWait is how long Close waits for Badger where that may never end, to let
+	// it write what it has in memory.
+	jamWait = 3 * time.Second
 	// retryClose is how often a store that could not be closed is tried again.
 	retryClose = time.Second
 )
@@ -121,8 +124,14 @@ func (s *Store) closeBadger() error {
 	done := make(chan error, 1)
 	go func() { done <- s.db.Close() }()
 	var err error
+	var jam <-chan time.Time
+	if s.jammed.Load() {
+		jam = time.After(jamWait)
+	}
 	select {
 	case err = <-done:
+	case <-jam:
+		return fmt.Errorf("%w: the storage engine cannot be closed after it failed to read a damaged value; all that was written is on disk, and the directory stays locked until the process ends", shardlog.ErrCorrupt)
 	case <-s.log.flushFailed:
 		return fmt.Errorf("%w: not closed in order: %w; all that was written is in the write-ahead log", shardlog.ErrStorage, s.log.failure())
 	}

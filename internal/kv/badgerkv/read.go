@@ -46,7 +46,7 @@ func (s *Store) getAt(version uint64, key []byte) ([]byte, error) {
 }
 
 func (s *Store) tryGet(version uint64, key []byte) (value []byte, err error) {
-	defer recovered(&err)
+	defer s.recovered(&err)
 	txn := s.db.NewTransactionAt(version, false)
 	defer txn.Discard()
 	item, err := txn.Get(key)
@@ -87,7 +87,7 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
 		}
 		if !it.Valid() || !bytes.Equal(it.Item().Key(), k) {
 			more = f(i, nil)
-		} else if err := valueOf(it.Item(), func(v []byte) { more = f(i, v) }); err != nil {
+		} else if err := s.valueOf(it.Item(), func(v []byte) { more = f(i, v) }); err != nil {
 			return fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
 		}
 		if !more {
@@ -98,13 +98,14 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
 }
 
 // valueOf calls f with an item's value. A panic of f is not caught.
-func valueOf(item *badger.Item, f func([]byte)) (err error) {
+func (s *Store) valueOf(item *badger.Item, f func([]byte)) (err error) {
 	calling := false
 	defer func() {
 		if calling {
 			return
 		}
 		if p := recover(); p != nil {
+			s.jammed.Store(true)
 			err = fmt.Errorf("reading a value: %v", p)
 		}
 	}()
@@ -121,8 +122,9 @@ func valueOf(item *badger.Item, f func([]byte)) (err error) {
 
 // recovered makes an error of a panic of Badger's, which damaged bytes may cause
 // although the files were found sound when the store was opened.
-func recovered(err *error) {
+func (s *Store) recovered(err *error) {
 	if p := recover(); p != nil {
+		s.jammed.Store(true)
 		*err = fmt.Errorf("%w: reading: %v", shardlog.ErrCorrupt, p)
 	}
 }
