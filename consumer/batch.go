@@ -66,7 +66,7 @@ func (b *Batch) After(i int) shardlog.Position {
 // when it was lost, and when everything in a closed shard was delivered.
 //
 // With Options.ExplicitCheckpoints a handler that has asked for the channel of
-// any batch of the shard, during its call, is given time to store what is done:
+// any batch of the shard, before its call returned, is given time to store what is done:
 // the shard is given back when checkpoints cover what was delivered, at the
 // latest after Options.HandOff or ShutdownTimeout. For a handler that never asks
 // the shard is given back immediately, as it is without ExplicitCheckpoints. A
