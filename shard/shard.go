@@ -85,7 +85,7 @@ type Info struct {
 	// arrival in it is not known and is 0; PutIf does not look at that.
 	LastRecord shardlog.SequenceNumber
 	// Records can be read; Bytes are what they take as stored, in Blocks
-	// pieces.
+	// blocks.
 	Records, Bytes, Blocks int64
 	// Oldest and Newest are the arrivals of the first and of the last record
 	// that can be read; zero if there is none.

@@ -15,9 +15,9 @@ import (
 	"github.com/shardlog/shardlog/internal/kv/badgerkv"
 )
 
-// A backup is a header, the pairs of keys and values, and a trailer with
-// their number and a checksum, so that one that was cut short or damaged is
-// never taken for whole. docs/FORMAT.md has the bytes.
+// A backup is a header, the pairs of keys and values, and a trailer with their
+// number and a checksum, so that one that was cut short or damaged is
+// recognized. docs/FORMAT.md has the bytes.
 
 var backupMagic = [8]byte{'S', 'L', 'B', 'A', 'C', 'K', 'U', formatVersion}
 

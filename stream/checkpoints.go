@@ -30,12 +30,13 @@ var (
 	_ checkpoint.TxStore[*Tx] = checkpoints{}
 )
 
-// Rows are stored as checkpoint.StoredRow. A deleted one is only marked: not
-// only its version must not come back, but neither must the row, as a deleted
-// value can (docs/adr/0003).
+// Rows are stored as checkpoint.StoredRow. A deleted one is only marked,
+// because a value that was deleted can come back (docs/adr/0003), and neither
+// the row nor its version may.
 
-// rowKey begins with lengths so that no two keys are alike, and so that the
-// rows of a group, and of a stream in it, have a prefix in common.
+// rowKey begins with lengths so that different parts never make the same key,
+// and so that the rows of a group, and of a stream in it, have a prefix in
+// common.
 func rowKey(parts ...string) []byte {
 	k := []byte{prefixCheckpoint}
 	for _, p := range parts {

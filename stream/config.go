@@ -38,7 +38,8 @@ const (
 	// MD5 is Kinesis's own, so that a key lands on the shard where AWS would
 	// put it.
 	MD5 Hash = iota
-	// XXHash is several times faster, for those who need no parity.
+	// XXHash is several times faster, for streams that need not agree with
+	// Kinesis.
 	XXHash
 )
 
@@ -106,10 +107,11 @@ type Config struct {
 	// with it that comes within that time of the first one's arrival is not
 	// stored, and gets its result. 0 turns it off, and then records with a
 	// DedupID are refused. Defaults to 0; MinDedupWindow to MaxDedupWindow.
-	// Common are 2 min (the default of JetStream) and 5 min (that of SQS FIFO
-	// queues). It costs memory for each ID, see MaxDedupIDs, and opening the
-	// database reads the records of that time. Where retention is shorter, the IDs
-	// of removed records are forgotten when the database is opened again.
+	// Usual values are 2 min (the default of JetStream) and 5 min (that of SQS
+	// FIFO queues). It costs memory for each ID, see MaxDedupIDs, and opening
+	// the database reads the records of that time. Where retention is shorter,
+	// the IDs of removed records are forgotten when the database is opened
+	// again.
 	DedupWindow time.Duration
 	// Tags are labels for people and tools. At most MaxTags.
 	Tags map[string]string

@@ -43,8 +43,8 @@ func shardKey(id logstore.ID) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte(prefixShard), id.Stream), id.Shard)
 }
 
-// streamMeta is the stored form of a stream's configuration, apart from
-// Config so that a change of that cannot change what is stored unnoticed.
+// streamMeta is the stored form of a stream's configuration. It is a type of
+// its own so that a change of Config does not change what is stored unnoticed.
 type streamMeta struct {
 	Name           string            `json:"name"`
 	Created        int64             `json:"created"` // Unix milliseconds

@@ -6,7 +6,8 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// misrouted are the ranges of records that were refused because of them.
+// misrouted has the ranges of records that were refused because they are not
+// inside the record's shard.
 type misrouted struct{ ranges []shardlog.HashRange }
 
 // maxMisrouted is how many ranges are kept; those above are joined with the last.

@@ -20,11 +20,12 @@ func (st *Stream) newShard(s *logstore.Shard, m shardMeta) *streamShard {
 }
 
 // base returns the counter below those of a new shard. In a durable database
-// the second of the shard's creation, which is in each number, distinguishes them
-// from those of any other shard, unless a stream is deleted and recreated within
-// a second: so the nanosecond is in the upper half of the counter, above all that
-// is counted. A database in memory forgets what it gave out, so its numbers begin
-// at the nanosecond, and none is given out again when it is recreated.
+// the second of the shard's creation, which is in each number, distinguishes
+// them from those of any other shard, unless a stream is deleted and recreated
+// within a second: so the upper half of the counter has the nanosecond, which
+// is above every counter of the deleted stream. A database in memory forgets
+// what it gave out, so its numbers begin at the nanosecond, and none is given
+// out again when it is recreated.
 func (st *Stream) base(now time.Time) uint64 {
 	if st.db.opts.InMemory {
 		return uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)

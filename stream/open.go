@@ -217,10 +217,10 @@ func (db *DB) leave(store kv.Store) error {
 
 // RotateEncryptionKey replaces the encryption key of a closed database; a nil
 // old key encrypts one that was not, a nil new one stops encrypting. It
-// rewrites the registry of data keys, not the data: files written before keep
-// the data key, or the lack of one, that they have, until retention or
-// reclaiming rewrites them. The error matches shardlog.ErrInvalid if old is
-// not the key.
+// rewrites the registry of data keys, not the data: files written before stay
+// as they are, under their data key or unencrypted, until retention removes
+// them or reclaiming rewrites them. The error matches shardlog.ErrInvalid if
+// old is not the key.
 func RotateEncryptionKey(dir string, oldKey, newKey []byte) error {
 	if _, err := os.Stat(dir); err != nil {
 		return &shardlog.Error{Op: "rotate encryption key", Err: err}
@@ -248,8 +248,8 @@ func RotateEncryptionKey(dir string, oldKey, newKey []byte) error {
 	return nil
 }
 
-// loadProducers reads which identities there are, but not their numbers, and
-// returns the keys of streams that do not exist any more.
+// loadProducers reads the identities, without their numbers, and returns the
+// keys of streams that do not exist any more.
 func (db *DB) loadProducers(byID map[uint32]*Stream) (stale [][]byte, err error) {
 	keys, err := once.Keys(db.log, nil)
 	if err != nil {

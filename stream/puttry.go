@@ -78,7 +78,8 @@ func (t *putTry) try(ctx context.Context) (wait <-chan struct{}, err error) {
 	return nil, nil
 }
 
-// closedChan is to wait for where there is nothing to wait for.
+// closedChan is what to wait for before an attempt that may be made
+// immediately.
 var closedChan = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
 // finish puts together the results.

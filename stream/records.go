@@ -23,7 +23,8 @@ func (m *streamMeta) idRule() idRule {
 	return idsOff
 }
 
-// check returns why a call does not take an ID that is not empty and valid.
+// check returns why a call does not accept a valid ID that is not empty, or nil
+// if it does.
 func (rule idRule) check(id string) *shardlog.InvalidError {
 	switch rule {
 	case idsOff:

@@ -37,11 +37,11 @@ const (
 // Repair replaces a damaged database by one that holds all of it that can be
 // read, and keeps the old files in a directory below. A database that is sound
 // is left as it is. It needs room for a second copy of what is kept, and blocks
-// until it is done or ctx ends. Of opts the encryption key and the file size
-// matter.
+// until it is done or ctx ends. Of opts only the encryption key and the file
+// size matter.
 //
-// Until the new files are complete and on disk nothing is changed. A call whose
-// process was killed afterwards is carried on by the next; until then Open
+// Until the new files are complete and on disk nothing is changed. If the
+// process is killed after that, the next call continues; until then Open
 // refuses the directory. Sequence numbers continue far above those that are
 // there. The errors are those of Check.
 func Repair(ctx context.Context, dir string, opts *Options) (*RepairReport, error) {
@@ -72,10 +72,10 @@ func repair(ctx context.Context, dir string, opts *Options) (*RepairReport, erro
 	return p.report, nil
 }
 
-// fileSwap puts new files in the place of old ones. The file REPAIRING says
-// how far it is: "out DIR" while the old files are moved to DIR, "in DIR" while
-// the new ones are moved in. Each move is done or not, so that it can be carried
-// on after a kill.
+// fileSwap puts new files in the place of old ones. The file REPAIRING records
+// how far it has got: "out DIR" while the old files are moved to DIR, "in DIR"
+// while the new ones are moved in. Each move is done or not, so the swap can be
+// continued after the process was killed.
 type fileSwap struct {
 	dir    string
 	report *RepairReport
@@ -180,7 +180,7 @@ func (c *checker) copyInto(store kv.Store) (kept int, err error) {
 	return kept, w.flush()
 }
 
-// resume carries on what the marker says, if there is one.
+// resume continues the swap that the marker describes, if there is one.
 func (p *fileSwap) resume() error {
 	b, err := os.ReadFile(p.marker())
 	if errors.Is(err, fs.ErrNotExist) {

@@ -22,8 +22,8 @@ func (st *Stream) Capabilities() shardlog.Capabilities {
 	}
 }
 
-// PutRequest implements shardlog.RequestSink. What PutRecords says of blocking,
-// of transactions and of ctx goes for it too.
+// PutRequest implements shardlog.RequestSink. It blocks, uses transactions and
+// respects ctx as PutRecords does.
 //
 // A number is taken together with its record, in one transaction, and survives
 // restarts, reshards and retention. A request whose numbers are being stored by

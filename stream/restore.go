@@ -19,13 +19,13 @@ import (
 // Restore makes a database in dir from a backup. Dir must not exist, or be
 // empty; it may be a mount point or a link to a directory, nothing is written
 // outside of it, and the lost+found of a file system does not count. Opts are
-// those that the database will be opened with; what matters of them are the
-// encryption key and the file size. Restore blocks until the database is on
-// disk. Nothing is left in dir if it fails; if the process is killed, Open
-// refuses dir until another Restore into it, which starts over. The error
-// matches shardlog.ErrExists if dir is not empty, ErrLocked if another Restore
-// is at work there, ErrCorrupt if the backup is damaged or cut short, and
-// ErrVersion if a newer version wrote it.
+// those that the database will be opened with; only the encryption key and the
+// file size matter. Restore blocks until the database is on disk. Nothing is
+// left in dir if it fails; if the process is killed, Open refuses dir until
+// another Restore into it, which starts over. The error matches
+// shardlog.ErrExists if dir is not empty, ErrLocked if another Restore is at
+// work there, ErrCorrupt if the backup is damaged or cut short, and ErrVersion
+// if a newer version wrote it.
 //
 // Sequence numbers continue far above those in the backup, so none is given out
 // again that the database had given out after it.
@@ -66,7 +66,8 @@ func restore(ctx context.Context, dir string, r io.Reader, opts *Options) error 
 // restoreInto fills a directory that was prepared.
 func restoreInto(ctx context.Context, dir string, r io.Reader, o Options) error {
 	store, err := badgerkv.Open(badgerkv.Options{
-		// Each batch need not be synced: the whole is, before it can be opened.
+		// No batch is synced by itself: everything is, before the database can
+		// be opened.
 		Dir: dir, ValueLogFile: o.ValueLogFileBytes, EncryptionKey: o.EncryptionKey, MinFree: o.MinFreeBytes, Logger: o.Logger,
 		Restoring: true,
 	})
@@ -105,7 +106,7 @@ func (p *restorePlace) prepare() error {
 	return errors.Join(p.mark(), unlock())
 }
 
-// mkdirAll is os.MkdirAll that remembers what it made.
+// mkdirAll is os.MkdirAll, and remembers the directories that it made.
 func (p *restorePlace) mkdirAll(dir string) error {
 	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
 		return nil
@@ -122,8 +123,8 @@ func (p *restorePlace) mkdirAll(dir string) error {
 	return nil
 }
 
-// empty returns an error that matches shardlog.ErrExists if there is something
-// else in the directory than what an earlier restore left.
+// empty returns an error that matches shardlog.ErrExists if the directory has
+// anything that an earlier restore did not leave.
 func (p *restorePlace) empty() error {
 	entries, err := os.ReadDir(p.dir)
 	if err != nil {
@@ -172,7 +173,7 @@ func (p *restorePlace) removeFiles() error {
 	return errors.Join(errs...)
 }
 
-// clear takes everything back. The marker goes last.
+// clear removes everything that the restore has made. The marker goes last.
 func (p *restorePlace) clear() error {
 	if p.marked {
 		if err := p.removeFiles(); err != nil {
@@ -190,7 +191,7 @@ func (p *restorePlace) clear() error {
 	return nil
 }
 
-// finish takes the marker away when the files and their names are on disk.
+// finish removes the marker once the files and their names are on disk.
 func (p *restorePlace) finish() error {
 	if err := syncDir(p.dir); err != nil {
 		return err

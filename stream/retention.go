@@ -58,7 +58,7 @@ func (db *DB) reclaim() (more bool) {
 	more, err := db.log.Reclaim()
 	if err != nil {
 		db.warn("reclaiming disk space failed", err)
-		// There will be space again some time; a store that failed stays so.
+		// A full disk can have space again; a store that failed stays failed.
 		return errors.Is(err, shardlog.ErrNoSpace)
 	}
 	return more
@@ -161,7 +161,8 @@ func (st *Stream) dropExpired(ctx context.Context, age time.Duration) (next time
 	return next, nil
 }
 
-// grain is the least time between two looks at what an age has expired.
+// grain is the shortest time between two searches for records that have reached
+// the age.
 func grain(age time.Duration) time.Duration {
 	return min(max(age/expiryGrain, time.Millisecond), time.Second)
 }

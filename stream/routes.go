@@ -50,7 +50,8 @@ func (sh *streamShard) info() shardlog.ShardInfo {
 type routes struct {
 	all  []*streamShard // by index, which puts parents before children
 	open []*streamShard // by hash key range, without gaps or overlaps
-	// starts are the first hash keys of open[1:], as words: what route searches.
+	// starts are the first hash keys of open[1:], as pairs of 64-bit words, for
+	// the search in route.
 	starts [][2]uint64
 }
 

@@ -213,8 +213,8 @@ func (o *shardOwner) Append(ctx context.Context, records []shardlog.Record) ([]s
 	tx.Put(o.st, records...)
 	res, err := tx.commit(ctx)
 	if e, ok := err.(*shardlog.Error); ok {
-		// It says where a transaction over many shards failed; here that is
-		// known, and the operation is another.
+		// The error of a transaction names the shard that failed among many;
+		// here there is one, and the operation is append.
 		return nil, &shardlog.Error{Op: "append", Stream: o.st.name, Shard: o.s.Name(), RetryAfter: e.RetryAfter, Err: e.Err}
 	}
 	if err != nil {

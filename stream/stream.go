@@ -137,7 +137,8 @@ func (st *Stream) orDeleted(err error) error {
 	return err
 }
 
-// await waits for others, holding nothing.
+// await waits until c is closed, as when another call has its outcome. The
+// caller holds no lock.
 func (st *Stream) await(ctx context.Context, c <-chan struct{}) error {
 	select {
 	case <-c:

@@ -41,7 +41,7 @@ func (db *DB) Create(ctx context.Context, name string, cfg Config) (*Stream, err
 }
 
 // createLocked stores a stream that is not there and makes it visible, with
-// manage held. It does not respect ctx: half a stream is none.
+// manage held. It does not respect ctx, so that no half of a stream remains.
 func (db *DB) createLocked(ctx context.Context, name string, cfg Config) (*Stream, error) {
 	st, err := db.create(context.WithoutCancel(ctx), name, cfg)
 	if err != nil {
@@ -54,8 +54,8 @@ func (db *DB) createLocked(ctx context.Context, name string, cfg Config) (*Strea
 	return st, nil
 }
 
-// create stores a stream. Its shards come first and the stream last, so that
-// one that was interrupted is no stream.
+// create stores a stream. Its shards come first and the stream last, so an
+// interrupted creation leaves no stream.
 func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, error) {
 	now := time.Now()
 	id, err := db.nextStream(ctx)

@@ -26,7 +26,8 @@ type click struct {
 // gap ends a session: a click that comes later begins a new one, in seconds.
 const gap = 30 * 60
 
-// clicks are made up the same each time, so that a test knows the counts.
+// clicks returns made-up clicks, the same at each call, so that a test knows
+// the counts.
 func clicks(n int) []click {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	out := make([]click, n)

@@ -84,7 +84,7 @@ func countAll(ctx context.Context, st *stream.Stream, db *sql.DB) error {
 	c, err := consumer.New(st, &consumer.Options{
 		Group: "sessions",
 		// With a name that stays, a worker that is started again after a kill
-		// need not wait until its former life has expired.
+		// need not wait until its old leases have expired.
 		WorkerID:        "counter",
 		Store:           store,
 		MaxBatchRecords: 500,

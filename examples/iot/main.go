@@ -1,13 +1,13 @@
 // Command iot watches temperatures of devices and raises an alert when the mean
-// of a device's last readings is too high, and another one when it is well
+// of a device's last readings is too high, and another one when it is normal
 // again.
 //
 //	go run ./examples/iot                         # made-up readings of 50 devices
 //	go run ./examples/iot -devices 500 -readings 200
 //
 // A device's readings have one partition key, so they come in order; eight
-// devices of a shard are looked at at a time (PerKey). Readings that cannot be
-// decoded go to a stream of dead letters and hold nobody up.
+// devices of a shard are handled at a time (PerKey). Readings that cannot be
+// decoded go to a stream of dead letters and delay no others.
 package main
 
 import (
@@ -109,7 +109,7 @@ func putReadings(ctx context.Context, st *stream.Stream, devices, readings int, 
 	return total, nil
 }
 
-// watch consumes until everything was looked at.
+// watch consumes until every reading is handled.
 func watch(ctx context.Context, st, dead *stream.Stream, w *watcher, total int) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -131,14 +131,14 @@ func watch(ctx context.Context, st, dead *stream.Stream, w *watcher, total int) 
 	return c.Run(ctx, consumer.JSON(w.look))
 }
 
-// window is over how many readings the mean is taken, and limit when it is too
-// high.
+// window is how many readings the mean covers, and limit the mean that raises
+// an alert.
 const (
 	window = 5
 	limit  = 60.0
 )
 
-// watcher looks at readings and collects alerts.
+// watcher handles readings and collects alerts.
 type watcher struct {
 	mu     sync.Mutex
 	last   map[string][]float64
@@ -173,7 +173,7 @@ func (w *watcher) look(_ context.Context, r reading, rec shardlog.Record) error 
 	return nil
 }
 
-// finished counts a record that was looked at.
+// finished counts a record that was handled.
 func (w *watcher) finished() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

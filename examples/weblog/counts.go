@@ -74,9 +74,9 @@ func newTally() *tally {
 	return &tally{Status: map[string]int{}, Clients: map[string]int{}, Paths: map[string]int{}}
 }
 
-// Handle counts a batch; it implements consumer.Handler. The consumer calls
-// it for one batch of a shard at a time. An error ends the program: to try
-// again, as the consumer does by itself, is for faults that pass.
+// Handle counts a batch; it implements consumer.Handler. The consumer calls it
+// for one batch of a shard at a time. An error ends the program: the consumer
+// would try again, which does not help against a file that cannot be written.
 func (c *counts) Handle(_ context.Context, b *consumer.Batch) error {
 	err := c.count(b)
 	if err != nil {
@@ -107,7 +107,8 @@ func (c *counts) count(b *consumer.Batch) error {
 	if err != nil {
 		return err
 	}
-	// A file must not tell of records that a power loss can still take.
+	// The file must not count records that a power loss could still remove from
+	// the stream.
 	if err := c.sync(); err != nil {
 		return err
 	}
@@ -130,7 +131,8 @@ func (t *tally) add(r *shardlog.Record) error {
 	t.Records++
 	t.Status[strconv.Itoa(e.Status)]++
 	t.Clients[e.Client]++
-	// As JSON will have it; otherwise two paths could become one in the file.
+	// JSON replaces invalid UTF-8. If that were left to the encoder, two paths
+	// could become one in the file.
 	t.Paths[strings.ToValidUTF8(e.path(), "\uFFFD")]++
 	t.Bytes += e.Size
 	return nil
@@ -159,8 +161,8 @@ func replaceFile(name string, data []byte) error {
 }
 
 // check compares the tallies with the stream and with the progress of the
-// consumer, which are kept elsewhere: a directory that was put together from
-// parts would give wrong counts.
+// consumer, which are kept elsewhere: files of different runs in one directory
+// would give wrong counts.
 func (c *counts) check(ctx context.Context, st *stream.Stream, stored *index) error {
 	for id, t := range c.shards {
 		if t.Last.Compare(stored.last[id]) > 0 {
@@ -221,7 +223,8 @@ const group = "weblog"
 // which waits for the batches that are being counted.
 func startCounting(st *stream.Stream, c *counts) (stop func() error, err error) {
 	// Larger batches mean fewer files written. With a name that stays, a worker
-	// that is started again after a kill need not wait for its former life.
+	// that is started again after a kill need not wait until its old leases
+	// have expired.
 	cons, err := consumer.New(st, &consumer.Options{Group: group, WorkerID: "counter", MaxBatchRecords: 10_000, MaxBatchBytes: 4 << 20, ShutdownTimeout: 10 * time.Second})
 	if err != nil {
 		return nil, err

@@ -17,9 +17,9 @@ const lineHeader = "line"
 const maxLines = 1 << 32
 
 // index knows which lines of the input are in the stream. It is read from the
-// stream itself, whatever way the program ended before, and does not assume
-// that lines are stored in the order of the input: the producer keeps the order
-// of each client's lines only, and has several requests under way.
+// stream itself, however the program ended before, and does not assume that
+// lines are stored in the order of the input: the producer keeps the order of
+// each client's lines only, and has several requests under way.
 type index struct {
 	sums    []uint32 // by line number; 0 for a line that is not stored
 	records int

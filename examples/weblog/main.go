@@ -45,7 +45,7 @@ type config struct {
 }
 
 // mainWith is main for tests. It returns the exit code: 0, 1 for a failure, 2
-// for a command line that makes no sense.
+// for an invalid command line.
 func mainWith(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	cfg, err := parseArgs(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {

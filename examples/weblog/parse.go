@@ -26,7 +26,7 @@ type entry struct {
 // about the client, which becomes the partition key, and lenient about the
 // rest: the referer and the agent may be missing or cut off, as in the last
 // line of a log that was copied while it was written, and what follows them is
-// left alone.
+// ignored.
 func parse(line string) (entry, bool) {
 	var e entry
 	var ok bool
@@ -77,7 +77,7 @@ func validKey(s string) bool {
 
 // quoted splits s after the quoted field that it begins with; a quote that
 // belongs to the field is logged as \". Without the closing quote the field is
-// what is there, less half an escape at its end.
+// all that is there, without a half escape at its end.
 func quoted(s string) (field, rest string, closed bool) {
 	if !strings.HasPrefix(s, `"`) {
 		return "", s, false

@@ -124,8 +124,8 @@ func TestParseRefuses(t *testing.T) {
 	assert.Equal(t, long, e.Client)
 }
 
-// FuzzParse: no line makes parse panic, and what it understood it understands
-// again in the same way.
+// FuzzParse checks that no line makes parse panic, and that an entry that was
+// parsed is the same after printing and parsing it.
 func FuzzParse(f *testing.F) {
 	for _, line := range []string{
 		"", "-", `h - - [` + when + `] "GET / HTTP/1.1" 200 5 "-" "a"`,

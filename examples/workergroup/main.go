@@ -5,8 +5,9 @@
 //	go run .                                # SQLite in a temporary directory
 //
 // One worker begins, two more join and get their part of the shards, one leaves
-// in order, and one vanishes as if it had been killed: after the lease's time
-// the rest take its shards over. In the end every record was handled.
+// in order, and one vanishes as if it had been killed: when its leases have
+// expired, the others take its shards over. In the end every record was
+// handled.
 package main
 
 import (
@@ -61,7 +62,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	// A name of its own, because the store may have others' rows.
+	// The name is unique, because the store may have rows of other runs.
 	st, err := db.Ensure(ctx, fmt.Sprintf("group-%d", time.Now().UnixNano()), stream.Config{Shards: *shards})
 	if err != nil {
 		return err
@@ -134,7 +135,7 @@ func (g *group) join(ctx context.Context, name string) error {
 	return nil
 }
 
-// play lets the group change, with records all the while.
+// play changes the group while records keep coming.
 func (g *group) play(ctx context.Context, step time.Duration) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -165,7 +166,7 @@ func (g *group) play(ctx context.Context, step time.Duration) error {
 	if err := next("anna has left", 1); err != nil {
 		return err
 	}
-	if err := g.workers["boris"].Close(); err != nil { // says goodbye to nobody
+	if err := g.workers["boris"].Close(); err != nil { // as if killed: the others are not notified
 		return err
 	}
 	delete(g.workers, "boris")

@@ -24,9 +24,9 @@ const (
 	// may have some, which older programs do not know.
 	version    = 1
 	versionIDs = 2
-	// maxRaw bounds the uncompressed size that a reader believes, so that a
-	// damaged header cannot make it allocate without limit: the largest
-	// record with its key and headers, many times over.
+	// maxRaw is the largest uncompressed size that a reader accepts, so that a
+	// damaged header cannot make it allocate without limit: the largest record
+	// with its key and headers, many times over.
 	maxRaw = 1 << 28
 )
 

@@ -125,8 +125,8 @@ func uvarintLen(v uint64) int {
 }
 
 // AppendBlock adds the records of a whole block, whose first must follow the
-// last one here without a gap. Restart points are set at its beginning at the
-// finest, which is near enough because it is used to merge small blocks.
+// last one here without a gap. It gets no restart point other than one at its
+// beginning, which is enough because only small blocks are merged in this way.
 func (b *Builder) AppendBlock(o *Block) {
 	b.mark(o.FirstMs)
 	b.raw = append(b.raw, o.items()...)

@@ -53,8 +53,8 @@ func (it *Iter) Counter() uint64 { return it.next }
 // Done reports whether Next has nothing left.
 func (it *Iter) Done() bool { return it.next >= it.end }
 
-// Own makes the iterator stand over a private copy of the bytes that are left
-// up to, and without, those of stop, an iterator further on in the same block.
+// Own gives the iterator a private copy of the bytes that it has left, up to
+// but not including those of stop, an iterator further on in the same block.
 // What Next returns then belongs to the caller.
 func (it *Iter) Own(stop Iter) {
 	// A damaged table of restart points may put stop before it; then Next finds
@@ -63,8 +63,9 @@ func (it *Iter) Own(stop Iter) {
 	it.off, it.end = 0, stop.next
 }
 
-// Next decodes one record into item; ok is false at the end. A record that
-// makes no sense is a *DamageError, and the iterator must not be used after.
+// Next decodes one record into item; ok is false at the end. For a record that
+// cannot be decoded the error is a *DamageError, and the iterator must not be
+// used after it.
 func (it *Iter) Next(item *Item) (ok bool, err error) {
 	if it.next >= it.end {
 		return false, nil
@@ -111,10 +112,10 @@ func (it *Iter) Next(item *Item) (ok bool, err error) {
 	return true, nil
 }
 
-// Plain is Next and Item.Record in one for a record that has a short key, data
-// of less than 16 KiB, and nothing else, as nearly all have. It fills in the
-// key and the data of r, over the block's bytes, and leaves the rest alone. If
-// it returns false it has done nothing, and Next says more.
+// Plain does what Next and Item.Record do, for a record that has a short key,
+// less than 16 KiB of data and nothing else, as nearly all have. It sets the
+// key and the data of r, which point into the block, and no other fields. If it
+// returns false it has done nothing; Next then returns the record or the error.
 func (it *Iter) Plain(r *shardlog.Record) bool {
 	data, off := it.data, it.off
 	if it.next >= it.end || len(data)-off < 4 || data[off] != 0 {

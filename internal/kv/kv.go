@@ -1,7 +1,7 @@
-// Package kv is the narrow seam between the log and the storage engine: an
+// Package kv is the interface between the log and the storage engine: an
 // ordered store of small keys and values of any size with atomic batches. Its
-// implementations are package badgerkv and Memory; tests wrap either to make
-// the i-th operation fail.
+// implementations are package badgerkv and Memory; tests wrap either of them to
+// make the i-th operation fail.
 package kv
 
 import "time"

@@ -1,8 +1,8 @@
 // Package badgerfile reads the files of a Badger directory without Badger and
 // without writing to them. Badger trusts its files: of a damaged one it drops
-// what follows the damage, leaves out the table, or ends the process. So they
-// are looked at before Badger opens them, and where it cannot open them any
-// more.
+// what follows the damage, leaves out the table, or ends the process. So this
+// package examines them before Badger opens them, and reads them where Badger
+// cannot open them any more.
 //
 // The layouts are those of Badger 4 as manifest.go, key_registry.go,
 // memtable.go and table/builder.go of that module write them.

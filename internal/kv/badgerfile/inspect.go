@@ -97,7 +97,7 @@ func Inspect(path string, key []byte, full bool) (*Report, error) {
 func (in *inspection) damaged(d *shardlog.DamageError) { in.Damage = append(in.Damage, d) }
 func (in *inspection) warn(d *shardlog.DamageError)    { in.Warnings = append(in.Warnings, d) }
 
-// note passes damage on to what, and returns any other error.
+// note passes a *shardlog.DamageError to what, and returns any other error.
 func (in *inspection) note(err error, what func(*shardlog.DamageError)) error {
 	var d *shardlog.DamageError
 	if errors.As(err, &d) {
@@ -139,7 +139,7 @@ func (in *inspection) registry() error {
 	}
 	keys, err := ReadRegistry(path, in.key)
 	if errors.Is(err, ErrKey) && in.Inventory != nil && in.Inventory.Registry != 0 {
-		// If the header is what it was, the key is wrong.
+		// If the header has not changed, the key is wrong.
 		if sum, serr := registrySum(path); serr == nil && sum != in.Inventory.Registry {
 			err = damage(path, 0, "its header has changed since the database was opened last")
 		}
@@ -157,9 +157,9 @@ func (in *inspection) manifest() error {
 	return in.note(err, in.damaged)
 }
 
-// listed compares the files with those that there were when the store was
-// closed. Where others have come, or the manifest continues, another program has
-// had the directory open, and nothing is concluded.
+// listed compares the files with those that existed when the store was closed.
+// If there are new ones, or the manifest has grown, another program has opened
+// the directory since, and nothing can be concluded.
 func (in *inspection) listed() error {
 	inv, d := in.Inventory, in.Dir
 	if inv == nil || inv.State != StateClean {

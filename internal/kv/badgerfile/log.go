@@ -57,7 +57,8 @@ type After struct {
 	Versions int
 }
 
-// Torn reports whether the log does not simply end.
+// Torn reports whether something other than zeros follows the last entry that
+// can be read.
 func (l *Log) Torn() bool { return l.Written > l.Stop }
 
 // Cut reports whether what is behind the last whole transaction cannot be
@@ -293,7 +294,7 @@ const salvageBytes = 256 << 20
 func (r *logReader) salvage(at int64) {
 	l := r.log
 	versions := map[uint64]bool{}
-	// The length may be intact, and the next entry follows then.
+	// If the length is intact, the next entry follows.
 	if raw, _, _, _, ok := r.parse(at); ok {
 		if _, ok := r.entry(at + raw.size); ok {
 			at += raw.size - 1
@@ -338,7 +339,7 @@ type window struct {
 	buf  []byte
 	err  error
 
-	// patch stands in for the bytes at patchAt; see flipped.
+	// patch replaces the bytes at patchAt; see flipped.
 	patchAt int64
 	patch   []byte
 }

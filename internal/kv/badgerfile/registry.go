@@ -44,8 +44,8 @@ func ReadRegistry(path string, key []byte) (Keys, error) {
 		}
 	}
 	if string(text) != registryText {
-		// A wrong key makes noise of the text; a few wrong bits are damage,
-		// and so are zeros.
+		// With a wrong key the text is random; if only a few bits are wrong, or
+		// all are zero, it is damaged.
 		if differing(string(text)) <= 24 || allZero(b[16:registryHeader]) {
 			return nil, damage(path, 16, "its header is not %q", registryText)
 		}

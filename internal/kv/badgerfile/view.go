@@ -34,8 +34,8 @@ type valueFile struct {
 }
 
 // OpenView reads the tables and write-ahead logs of a report. If the manifest
-// cannot be read, or does not name all tables, all are read. Entries that follow
-// damage are taken up as well. If there is damage, keys for which inValues
+// cannot be read, or does not name all tables, all are read. Entries that
+// follow damage are included. If there is damage, keys for which inValues
 // returns true are also searched for in the value log, where they may stand
 // although the write-ahead log has lost them; one that was deleted may then be
 // there again.
@@ -80,7 +80,7 @@ func OpenView(r *Report, inValues func(key []byte) bool) (*View, error) {
 	return v, nil
 }
 
-// valueLog takes up keys that are in the value log alone.
+// valueLog adds keys that are only in the value log.
 func (v *View) valueLog(wanted func(key []byte) bool) error {
 	for _, f := range v.dir.Values {
 		if f.Size < LogHeader {
@@ -110,8 +110,8 @@ func (v *View) add(e Entry) {
 	v.entries[string(e.Key)] = e
 }
 
-// table takes up a table. If the manifest does not name it, its encryption is
-// found by trying.
+// table adds the keys of a table. If the manifest does not name it, its
+// encryption is found by trying.
 func (v *View) table(f File, t Table, named bool) error {
 	tries := []uint64{t.KeyID}
 	if !named {

@@ -1,6 +1,7 @@
-// Package badgerkv stores the log in Badger. It knows Badger's traps and keeps
-// them from the rest of the module: file names left by a crash, errors that
-// are only logged, a full disk, space that is never reclaimed.
+// Package badgerkv stores the log in Badger. It deals with Badger's pitfalls,
+// so that the rest of the module need not know them: file names left by a
+// crash, errors that are only logged, a full disk, space that is never
+// reclaimed.
 //
 // Badger is opened in managed mode: the one committer gives out the versions,
 // so that a commit does not pay for Badger's oracle.

@@ -144,8 +144,8 @@ func (s *Store) closeBadger() error {
 	return err
 }
 
-// closeLater closes a store once it can be, unless its directory has gone. It
-// ends with the process otherwise.
+// closeLater waits until the store can be closed, and closes it. It gives up
+// when the directory has gone.
 func (s *Store) closeLater() {
 	for {
 		time.Sleep(retryClose)

@@ -48,9 +48,10 @@ func (s *Store) Commit(b *kv.Batch) error {
 	return nil
 }
 
-// remaps reports whether a batch may be too large for the mapping of a value log
-// file, which is twice as long as the file. Badger maps the file elsewhere then
-// without a thought for those who read it, so nobody may.
+// remaps reports whether a batch may be too large for the mapping of a value
+// log file, which is twice as long as the file. Badger then maps the file at
+// another address without waiting for its readers, so nobody may read
+// meanwhile.
 func (s *Store) remaps(b *kv.Batch) bool {
 	return int64(b.Bytes)+int64(len(b.Ops)+1)*entryOverhead >= s.opts.ValueLogFile
 }

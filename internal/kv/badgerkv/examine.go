@@ -57,10 +57,11 @@ func (s *Store) examineLocked() error {
 // errKey says that the encryption key is not right.
 var errKey = &shardlog.InvalidError{Field: "EncryptionKey", Value: "(hidden)", Limit: "the 16, 24 or 32 bytes that the database was created with"}
 
-// tidy prepares a directory that is sound for Badger, which refuses one with
-// empty log files, such as a process leaves that is killed while it makes them;
-// ends the process over statistics that are cut short; and cuts off all that
-// follows damage in the newest value log file, so another is made the newest.
+// tidy prepares a sound directory for Badger. It removes empty log files, which
+// a process that was killed may leave and over which Badger refuses to open;
+// removes statistics that are cut short, over which Badger ends the process;
+// and makes a new newest value log file where the newest is damaged, because
+// Badger cuts off everything behind the damage.
 func tidy(dir string, r *badgerfile.Report) error {
 	var errs []error
 	for _, f := range r.Empty {

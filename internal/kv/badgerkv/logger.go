@@ -64,7 +64,8 @@ func (l *badgerLog) Warningf(format string, args ...any) {
 	}
 }
 
-// Infof implements badger.Logger. Badger is talkative at this level.
+// Infof implements badger.Logger. It drops the message: at this level Badger
+// logs too much.
 func (l *badgerLog) Infof(string, ...any) {}
 
 // Debugf implements badger.Logger.

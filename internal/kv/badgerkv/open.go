@@ -20,7 +20,8 @@ func Open(o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	// Badger opens files by name later, too, and the process may go elsewhere.
+	// Badger opens files by name later as well, and the process may change its
+	// working directory.
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
 		return nil, err
@@ -95,9 +96,9 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// checkKey reports whether files in dir are or will be encrypted. That also those
-// of a database without a key may be, from before the key was taken off, Badger
-// finds out by a panic in a goroutine of its own. And a wrong key is an error
+// checkKey reports whether files in dir are or will be encrypted. Files of a
+// database without a key may be encrypted from before the key was removed;
+// Badger would panic over them in a goroutine of its own. A wrong key is found
 // here because OpenManaged leaves goroutines behind when it fails on one.
 func checkKey(dir string, key []byte) (encrypted bool, err error) {
 	switch len(key) {
@@ -126,8 +127,8 @@ func keyError(err error) error {
 	return err
 }
 
-// openBadger turns what Badger says as text into our errors, and its panics
-// about options into errors too.
+// openBadger converts Badger's errors that are only text, and its panics about
+// options, into errors of this module.
 func openBadger(bo badger.Options) (db *badger.DB, err error) {
 	defer func() {
 		if p := recover(); p != nil {

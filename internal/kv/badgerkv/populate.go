@@ -6,8 +6,8 @@ import "github.com/shardlog/shardlog/internal/kv"
 // of a hole is a fault in which the file system allocates a block, and the
 // writer waits for it: that costs more than the copying. So a goroutine of its
 // own keeps the pages ahead of the writer populated, which is what the faults
-// would do, and no more: nobody's bytes change, so it needs no lock against
-// Badger, and where it lags behind or cannot work only speed is lost.
+// would do, and no more: no contents change, so it needs no lock against
+// Badger. Where it falls behind or fails, only speed is lost.
 //
 // Badger also syncs a value log file as a whole when it is full, and the writer
 // waits for that, too. So the goroutine asks the system to begin with it as

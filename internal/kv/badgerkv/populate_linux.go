@@ -42,7 +42,7 @@ type pagedFile struct {
 // newPager returns nil where nothing can be populated.
 func newPager(s *Store) *pager {
 	o := s.opts
-	// The call is refused as a whole by systems before Linux 5.14.
+	// Linux before 5.14 refuses this advice.
 	if err := (mapping{}).populate(0, 0); o.SyncWrites || err != nil {
 		return nil
 	}
@@ -79,7 +79,7 @@ func (p *pager) run() {
 		case <-p.quit:
 			return
 		case <-p.kick:
-			// An error costs speed, and that only until the next time.
+			// An error costs speed only, and only until the next attempt.
 			_ = p.advance(&p.f)
 		}
 	}
@@ -92,8 +92,8 @@ func (f *pagedFile) close() {
 	}
 }
 
-// advance sees to it that the writer finds its pages ready for a while, and
-// has those behind it brought to the disk.
+// advance populates the pages that the writer needs next, and asks the system
+// to write those behind it to the disk.
 func (p *pager) advance(f *pagedFile) error {
 	if err := f.follow(); err != nil {
 		return err
@@ -126,9 +126,9 @@ func (p *pager) advance(f *pagedFile) error {
 	return nil
 }
 
-// flush has the system begin to write the file up to an offset. Pages that are
-// mapped would be taken out of the mapping for that, one by one, and the other
-// processors told each time, which costs several times as much as all the
+// flush asks the system to begin writing the file up to an offset. For that the
+// system would take mapped pages out of the mapping one by one and interrupt
+// the other processors each time, which costs several times as much as all the
 // copying; so they are taken out together before. That would destroy memory
 // that is not a file's, so it must be certain what is mapped there: the newest
 // file is not unmapped, and is mapped elsewhere only by a write that makes it

@@ -120,8 +120,8 @@ func (s *Store) valueOf(item *badger.Item, f func([]byte)) (err error) {
 	})
 }
 
-// recovered makes an error of a panic of Badger's, which damaged bytes may cause
-// although the files were found sound when the store was opened.
+// recovered turns a panic of Badger into an error. Bytes that were damaged
+// after the store was opened can cause one.
 func (s *Store) recovered(err *error) {
 	if p := recover(); p != nil {
 		s.jammed.Store(true)

@@ -11,8 +11,8 @@ import (
 )
 
 // Badger reclaims a value log file when enough of it is known to be dead, and
-// it learns that only when a compaction meets the newer version or tombstone
-// of a key. With blocks as values a memtable of keys stands for hundreds of
+// it learns this only when a compaction meets the newer version or tombstone of
+// a key. With blocks as values a memtable of keys stands for hundreds of
 // megabytes of values, so nothing would be known for a long time, and nothing
 // at all in an idle database. Three measures bound the disk:
 //
@@ -39,8 +39,8 @@ const (
 	adviseEvery = 32 << 20
 )
 
-// maxIdle is how many calls without progress mean that nothing will come of
-// another: a compaction follows a rotation within some hundred milliseconds.
+// maxIdle is how many calls without progress show that another one would not
+// help: a compaction follows a rotation within some hundred milliseconds.
 const maxIdle = 8
 
 // Reclaim implements kv.Store.

@@ -14,8 +14,8 @@ import (
 // spaceGuard refuses commits before the disk is full. Badger writes through
 // mappings of sparse files, where a full disk is a SIGBUS that kills the
 // process, so the refusal must come while there is still room for everything
-// that may be written without asking: the background's flushes, compactions
-// and rewrites.
+// that is written without a check: flushes, compactions and rewrites in the
+// background.
 type spaceGuard struct {
 	opts    Options
 	allow   atomic.Int64 // bytes that may be committed before asking again
@@ -23,8 +23,8 @@ type spaceGuard struct {
 }
 
 const (
-	// askEvery bounds how long an answer of the file system is believed:
-	// others write to it too.
+	// askEvery bounds how long an answer of the file system is used: other
+	// programs write to it as well.
 	askEvery = 100 * time.Millisecond
 	// askBytes bounds how much is committed on one answer.
 	askBytes = 8 << 20

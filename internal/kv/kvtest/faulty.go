@@ -1,5 +1,5 @@
 // Package kvtest helps to test what is built on package kv: a Store whose
-// operations fail as told, and a suite that every Store has to pass.
+// operations fail on request, and a suite that every Store has to pass.
 package kvtest
 
 import (
@@ -51,7 +51,7 @@ const (
 	MaxTree = 1 << 20 * 15 / 100
 )
 
-// Faulty is a Store over another one that fails as told, and that can be used
+// Faulty is a Store over another one. It fails on request, and can be used
 // again after Close: reopening a log on it is like restarting the process. Its
 // methods are safe for concurrent use. Use New.
 type Faulty struct {
@@ -100,8 +100,8 @@ func (f *Faulty) Hit() bool {
 	return f.hit
 }
 
-// Revive takes back every failure, damage, drop and hook, as a new process
-// would find the store.
+// Revive removes every failure, damage, drop and hook, so that the store is as
+// a new process would find it.
 func (f *Faulty) Revive() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
