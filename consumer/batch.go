@@ -65,15 +65,17 @@ func (b *Batch) After(i int) shardlog.Position {
 // working on the shard: in a shutdown, when another worker is to have the shard,
 // when it was lost, and when everything in a closed shard was delivered.
 //
-// With Options.ExplicitCheckpoints the handler should then store what is done:
+// With Options.ExplicitCheckpoints a handler that has asked for the channel of
+// any batch of the shard, before its call returned, is given time to store what is done:
 // the shard is given back when checkpoints cover what was delivered, at the
-// latest after Options.HandOff or ShutdownTimeout; a closed shard waits until
-// then for its end. Other handlers may ignore it. A batch that a test made by
-// hand has a nil channel.
+// latest after Options.HandOff or ShutdownTimeout. For a handler that never asks
+// the shard is given back immediately, as it is without ExplicitCheckpoints. A
+// batch that a test made by hand has a nil channel.
 func (b *Batch) Leaving() <-chan struct{} {
 	if b.task == nil {
 		return nil
 	}
+	b.task.asked.Store(true)
 	return b.task.leaving
 }
 
@@ -144,7 +146,9 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 			}
 			return b.fault(op, err)
 		}
-		t.saved = time.Now()
+		if !t.r.o.ExplicitCheckpoints { // else the task may be reading it
+			t.saved = time.Now()
+		}
 	}
 	if done {
 		t.noteCovered(b, pos)
@@ -154,7 +158,7 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 
 // usable checks what does not depend on the state of the shard.
 func (b *Batch) usable(op string, pos shardlog.Position) error {
-	if pos.Kind() != shardlog.KindAfter || !pos.Sequence().IsSet() {
+	if !b.endsAt(pos) && (pos.Kind() != shardlog.KindAfter || !pos.Sequence().IsSet()) {
 		return &shardlog.InvalidError{Field: "Position", Value: pos, Limit: "after a record of the batch"}
 	}
 	if b.task == nil {
@@ -164,6 +168,12 @@ func (b *Batch) usable(op string, pos shardlog.Position) error {
 		return b.fault(op, fmt.Errorf("%w: several batches of the shard are under way", shardlog.ErrUnsupported))
 	}
 	return nil
+}
+
+// endsAt reports whether pos is the end of the batch, which may also be before a
+// record: the source says what follows the last one.
+func (b *Batch) endsAt(pos shardlog.Position) bool {
+	return b.piece != nil && rank(pos) > 0 && pos == b.piece.end
 }
 
 func (b *Batch) fault(op string, err error) error {
@@ -178,7 +188,7 @@ func (b *Batch) fault(op string, err error) error {
 func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	explicit := t.r.o.ExplicitCheckpoints
 	low, high := t.pos, b.piece.end
-	if explicit {
+	if explicit && !t.over { // from then on the row is the task's alone
 		low = t.lease.Row().Checkpoint
 	}
 	if explicit && (b.seeks != t.seeks || compare(t.pos, high) > 0) {

@@ -93,7 +93,7 @@ func (l *loop) handle(ctx context.Context, b *Batch) error {
 	o := offer{b: b, acknowledged: make(chan struct{})}
 	select {
 	case l.offers <- o:
-	case <-b.Leaving(): // nobody has seen it, so the shard need not wait
+	case <-b.task.leaving: // nobody has seen it, so the shard need not wait
 		return errNotAcknowledged
 	case <-l.ended:
 		return errNotAcknowledged

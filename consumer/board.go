@@ -15,7 +15,8 @@ type duty struct {
 	storing context.Context // of the lease: ends when the row is not to be written any more
 	// finish asks the task to finish the batch and give the shard back.
 	finish    func(cause error)
-	inHandler int // calls of the handler that are under way; guarded by board.mu
+	ended     chan struct{} // closed when the work has ended, although a parked shard is kept
+	inHandler int           // calls of the handler that are under way; guarded by board.mu
 }
 
 // working reports whether a duty is there and has its shard. One that has lost

@@ -15,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,7 +36,8 @@ var chaosFor = flag.Duration("chaos", 4*time.Second, "how long TestChaos disturb
 // TestMain lets the test binary be a worker, to be killed and stopped.
 func TestMain(m *testing.M) {
 	if url := os.Getenv("CONSUMER_CHAOS_URL"); url != "" {
-		if err := chaosWorker(url, os.Getenv("CONSUMER_CHAOS_EXACTLY") != ""); err != nil {
+		lanes, _ := strconv.Atoi(os.Getenv("CONSUMER_CHAOS_LANES"))
+		if err := chaosWorker(url, lanes, os.Getenv("CONSUMER_CHAOS_EXACTLY") != ""); err != nil {
 			fmt.Fprintln(os.Stderr, "worker:", err)
 			os.Exit(1)
 		}
@@ -136,10 +138,10 @@ func (r *remote) UpdateTx(ctx context.Context, tx *remoteTx, l checkpoint.Lease)
 
 // chaosWorker reports to the parent what it has handled, batch by batch; exactly
 // says that it does so in transactions.
-func chaosWorker(url string, exactly bool) error {
+func chaosWorker(url string, lanes int, exactly bool) error {
 	r := &remote{url}
 	c, err := consumer.New(r, &consumer.Options{
-		Store: r, MaxBatchRecords: 20, LeaseTTL: time.Second, HandOff: time.Second, DiscoverEvery: time.Second, PollWait: time.Second,
+		Store: r, MaxBatchRecords: 20, Lanes: lanes, LeaseTTL: time.Second, HandOff: time.Second, DiscoverEvery: time.Second, PollWait: time.Second,
 		Retry: consumer.Retry{Initial: 10 * time.Millisecond, Max: 200 * time.Millisecond},
 	})
 	if err != nil {
@@ -338,8 +340,8 @@ func (c *chaos) behind() int {
 }
 
 // TestChaos runs a group of processes over a stream that is resharded, while
-// workers are killed and suspended and the store fails: everything arrives, and
-// in the order of each key; with checkpoints in the transactions that count the
+// workers, with lanes and without, are killed and suspended and the store fails:
+// everything arrives, and in the order of each key; with checkpoints in the transactions that count the
 // records, of which some are rolled back and some committed with their answers
 // lost or late, everything counts once. It runs in real time, because processes
 // do.
@@ -359,11 +361,16 @@ func newChaos(t *testing.T, shards int, exactly bool) (c *chaos, spawn func() *e
 	c = &chaos{st: st, store: checkpoint.NewMemory(), put: map[string]int{}, delivered: map[string]int{}}
 	server := httptest.NewServer(c.handler())
 	t.Cleanup(server.Close)
+	spawned := 0
 	return c, func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "CONSUMER_CHAOS_URL="+server.URL)
 		if exactly {
 			cmd.Env = append(cmd.Env, "CONSUMER_CHAOS_EXACTLY=1")
+		} else {
+			// A shard goes from workers with lanes to others without, and back.
+			cmd.Env = append(cmd.Env, fmt.Sprintf("CONSUMER_CHAOS_LANES=%d", []int{4, 1, 8}[spawned%3]))
+			spawned++
 		}
 		cmd.Stderr = os.Stderr
 		require.NoError(t, cmd.Start())

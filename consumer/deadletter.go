@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/consumer/internal/lease"
+	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 // DeadLetter is a record that could not be handled.
@@ -43,18 +45,30 @@ const maxErrorHeader = 1000
 // before the checkpoint. Where the sink has the capability, the DedupID is the
 // origin, so that a stream with a window stores it once.
 //
+// A sink that stores headers only inside aggregates (Capabilities.KeyRanges and
+// not Headers) gets an aggregate of one record, from which a Consumer makes the
+// record with its headers, and other readers of aggregates the data. For a sink
+// that has neither capability the function returns an error that matches
+// shardlog.ErrUnsupported, because nothing would say why the record is there.
+//
 // A record that the sink refuses with shardlog.ErrInvalid, because these
 // headers make it too large or too many, is put without them; if it is refused
 // again, without its own headers; and then with only the beginning of its data
 // and HeaderTruncated. What is refused even so is an error, which
 // Options.OnRefused decides about.
 func DeadLettersTo(sink shardlog.Sink) func(ctx context.Context, d DeadLetter) error {
-	dedup := shardlog.CapabilitiesOf(sink).DedupID
+	caps := shardlog.CapabilitiesOf(sink)
 	return func(ctx context.Context, d DeadLetter) error {
 		origin := fmt.Sprintf("%s/%s/%s/%d", d.Stream, d.Record.ShardID, d.Record.Sequence, d.Record.SubSequence)
+		if !caps.Headers && !caps.KeyRanges {
+			return fmt.Errorf("%w: dead letters need a sink that stores headers (Headers, or KeyRanges for aggregates); this one is a %T", shardlog.ErrUnsupported, sink)
+		}
 		var first error
 		for rec := range d.forms(origin) {
-			if dedup && len(origin) <= shardlog.MaxDedupIDLength {
+			if !caps.Headers && len(rec.Headers) > 0 {
+				rec = wrapped(rec)
+			}
+			if caps.DedupID && len(origin) <= shardlog.MaxDedupIDLength {
 				rec.DedupID = origin
 			}
 			err := putOne(ctx, sink, rec)
@@ -67,6 +81,14 @@ func DeadLettersTo(sink shardlog.Sink) func(ctx context.Context, d DeadLetter) e
 		}
 		return first
 	}
+}
+
+// wrapped is an aggregate of one record, which has room for its headers.
+func wrapped(rec shardlog.Record) shardlog.Record {
+	var b kpl.Builder
+	b.Add(kpl.UserRecord{PartitionKey: rec.PartitionKey, HashKey: rec.ExplicitHashKey, Data: rec.Data, Headers: rec.Headers}, math.MaxInt)
+	rec.Data, rec.Headers = b.Append(nil), nil
+	return rec
 }
 
 func putOne(ctx context.Context, sink shardlog.Sink, rec shardlog.Record) error {

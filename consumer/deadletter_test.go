@@ -154,3 +154,60 @@ func TestDeadLetterThatIsRefusedForGood(t *testing.T) {
 		}
 	}
 }
+
+// bareSink is a stream that does not store headers, as those of Kinesis do not.
+type bareSink struct{ *stream.Stream }
+
+func (s bareSink) Capabilities() shardlog.Capabilities {
+	c := s.Stream.Capabilities()
+	c.Headers = false
+	return c
+}
+
+func (s bareSink) PutRecords(ctx context.Context, records []shardlog.Record) ([]shardlog.PutResult, error) {
+	if len(records[0].Headers) > 0 {
+		panic("headers that would be lost")
+	}
+	return s.Stream.PutRecords(ctx, records)
+}
+
+// Where the sink does not store headers, the error's text was lost with them.
+func TestDeadLettersToASinkWithoutHeaders(t *testing.T) {
+	ctx := t.Context()
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	dead, err := db.Create(ctx, "dead", stream.Config{Shards: 4})
+	require.NoError(t, err)
+	put := consumer.DeadLettersTo(bareSink{dead})
+	d := consumer.DeadLetter{
+		Record: shardlog.Record{PartitionKey: "k", ExplicitHashKey: shardlog.MaxHashKey, Data: []byte("d"), Headers: []shardlog.Header{{Key: "a", Value: "b"}}, ShardID: "s", Sequence: seq(0, 1)},
+		Err:    errBroken, Attempts: 4, Stream: "orders",
+	}
+	require.NoError(t, put(ctx, d))
+	d.Record.Data = bytes.Repeat([]byte("x"), shardlog.DefaultRecordSize-1) // as large as the stream takes
+	d.Record.Headers, d.Record.Sequence = nil, seq(0, 2)
+	require.NoError(t, put(ctx, d))
+	con, err := consumer.New(dead, nil)
+	require.NoError(t, err)
+	var got []shardlog.Record
+	for b, err := range con.Batches(ctx) {
+		require.NoError(t, err)
+		if got = append(got, b.Records...); len(got) == 2 {
+			break
+		}
+	}
+	require.Len(t, got, 2)
+	assert.Equal(t, "k", got[0].PartitionKey)
+	assert.Equal(t, shardlog.MaxHashKey, got[0].ExplicitHashKey)
+	assert.Equal(t, []byte("d"), got[0].Data)
+	assert.Equal(t, []shardlog.Header{
+		{Key: "a", Value: "b"}, {Key: consumer.HeaderError, Value: errBroken.Error()},
+		{Key: consumer.HeaderOrigin, Value: fmt.Sprintf("orders/s/%s/0", seq(0, 1))}, {Key: consumer.HeaderAttempts, Value: "4"},
+	}, got[0].Headers)
+	assert.Equal(t, d.Record.Data, got[1].Data)
+
+	p := &putter{bare: true}
+	require.ErrorIs(t, consumer.DeadLettersTo(p)(ctx, d), shardlog.ErrUnsupported)
+	assert.Empty(t, p.records)
+}

@@ -23,8 +23,9 @@ func ExampleBatch_Leaving() {
 	}
 	var flushing sync.WaitGroup
 	err = c.Run(ctx, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+		leaving := b.Leaving() // asked for during the call, so that the consumer waits
 		flushing.Go(func() {
-			<-b.Leaving() // or when enough is collected
+			<-leaving // or when enough is collected
 			fmt.Println("storing", len(b.Records), "records")
 			if err := b.Checkpoint(context.WithoutCancel(ctx), b.After(len(b.Records)-1)); err != nil {
 				fmt.Println(err)

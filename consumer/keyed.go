@@ -55,6 +55,7 @@ type keyed struct {
 type keyResult struct {
 	q     *keyQueue
 	n     int // records that are done
+	size  int // of the batch
 	pause time.Duration
 	halve bool
 	err   error // ends the task
@@ -68,12 +69,23 @@ func (t *task) workKeyed() (end *chunk, err error) {
 			k.lanes = append(k.lanes, fmt.Sprintf("lane %d", i))
 		}
 	}
-	defer k.finish()
+	defer func() {
+		if err != nil {
+			// What the calls wait for, such as dead letters that fail, must not
+			// keep the error from being reported.
+			t.stopReading(err)
+		}
+		k.finish()
+	}()
 	for t.reading.Err() == nil && k.err == nil {
 		t.change = t.r.pauses.changed()
-		if len(k.items) == 0 && k.running == 0 {
+		if k.running == 0 && (len(k.items) == 0 || t.r.pauses.seeking(t.duty)) {
+			before := t.seeks
 			if again, err := t.answerRequests(); err != nil || !again {
 				return nil, err
+			}
+			if t.seeks != before {
+				k.forget()
 			}
 		}
 		k.dispatch()
@@ -100,11 +112,18 @@ func (k *keyed) finish() {
 	}
 }
 
+// forget drops what waits for a call, after a Seek.
+func (k *keyed) forget() {
+	k.items, k.bytes, k.ready, k.last = nil, 0, nil, nil
+	clear(k.queues)
+	clear(k.waiting)
+}
+
 // full reports whether no more is to be read now. Neither is it while the shard
 // is paused, or when a Seek waits for everything to be done.
 func (k *keyed) full() bool {
 	o := k.t.r.o
-	return k.last != nil || len(k.items) >= window*o.MaxBatchRecords || k.bytes >= window*o.MaxBatchBytes || k.t.r.pauses.wants(k.t.id)
+	return k.last != nil || len(k.items) >= window*o.MaxBatchRecords || k.bytes >= window*o.MaxBatchBytes || k.t.r.pauses.wants(k.t.duty)
 }
 
 // wait waits for anything to happen.
@@ -213,7 +232,7 @@ func (k *keyed) dispatch() {
 			k.ready = append(k.ready, q)
 		}
 	}
-	for k.running < k.calls && len(k.ready) > 0 && !k.t.r.pauses.paused(k.t.id) && k.t.r.assigner.Valid() {
+	for k.running < k.calls && len(k.ready) > 0 && !k.t.r.pauses.wants(k.t.duty) && k.t.r.assigner.Valid() {
 		q := k.ready[0]
 		k.ready = k.ready[1:]
 		n := min(len(q.items), k.t.r.o.MaxBatchRecords)
@@ -237,7 +256,7 @@ func (k *keyed) dispatch() {
 func (k *keyed) call(q *keyQueue, b *Batch) {
 	t := k.t
 	defer t.r.goroutines.Leave(t.r.goroutines.Enter())
-	res := keyResult{q: q, err: errors.New("the handler ended its goroutine")}
+	res := keyResult{q: q, size: len(b.Records), err: errGoexit}
 	defer func() { k.results <- res }()
 	n, err := t.handle(b)
 	res.n, res.err = n, nil
@@ -287,7 +306,6 @@ func (k *keyed) recordResult(r keyResult) {
 	for _, it := range q.items[:r.n] {
 		it.done = true
 	}
-	size := len(q.items)
 	q.items = q.items[r.n:]
 	k.advanceDone()
 	switch {
@@ -295,10 +313,8 @@ func (k *keyed) recordResult(r keyResult) {
 		k.err = r.err
 		return
 	case r.halve:
-		if q.limit == 0 || q.limit > size {
-			q.limit = size
-		}
-		q.limit = max(1, q.limit/2)
+		// Half of the batch, which may be smaller than the queue and the limit.
+		q.limit = max(1, r.size/2)
 	case r.n == 0:
 		q.attempt++
 	default:

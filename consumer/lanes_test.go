@@ -188,3 +188,63 @@ func TestAfterInsideAnAggregate(t *testing.T) {
 		assert.Nil(t, b.Leaving())
 	})
 }
+
+// A division is of the batch, not of all that waits in its lane: otherwise the
+// same batch is tried again as often as the lane can be halved.
+func TestLanesDivideTheBatchThatFailed(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, l, k := newSource(1), &letters{}, &sink{}
+		src.putKeys(0, 64, 1)
+		rec := shardlog.Record{PartitionKey: "key-0", Data: []byte(name(0, 50))}
+		failed := map[string]int{}
+		h := consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			for _, r := range b.Records {
+				if string(r.Data) == name(0, 2) {
+					failed[fmt.Sprint(len(b.Records))]++
+					return errBroken
+				}
+			}
+			return k.Handle(ctx, b)
+		})
+		r := start(t, src, h, consumer.Options{
+			Store: newStore(), Lanes: 2, MaxBatchRecords: 64, MaxBatchBytes: 4*rec.Size() + 3, Bisect: true, MaxAttempts: 1, DeadLetter: l.put,
+		})
+		time.Sleep(time.Minute)
+		settle()
+		assert.Equal(t, []string{name(0, 2)}, l.names())
+		assert.Len(t, k.got(), 63)
+		for size, n := range failed {
+			assert.LessOrEqual(t, n, 2, "a batch of %s", size) // it grows again between
+		}
+		r.stop()
+	})
+}
+
+// The error of one lane ends the shard, although another waits for dead letters
+// that fail.
+func TestErrorOfALaneIsNotHeldUpByAnother(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src := newSource(1)
+		src.putKeys(0, 40, 40)
+		refuse := make(chan struct{})
+		first := true
+		var mu sync.Mutex
+		r := start(t, src, consumer.HandlerFunc(func(context.Context, *consumer.Batch) error { return errBroken }), consumer.Options{
+			Store: newStore(), Lanes: 4, MaxAttempts: 1,
+			DeadLetter: func(context.Context, consumer.DeadLetter) error {
+				mu.Lock()
+				mine := first
+				first = false
+				mu.Unlock()
+				if mine {
+					<-refuse
+					return shardlog.ErrInvalid
+				}
+				return errBroken
+			},
+		})
+		time.Sleep(time.Minute)
+		close(refuse)
+		require.ErrorIs(t, r.result(), shardlog.ErrInvalid)
+	})
+}

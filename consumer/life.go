@@ -6,14 +6,18 @@ import (
 	"fmt"
 
 	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/consumer/internal/lease"
 )
+
+// errGoexit: a handler has called runtime.Goexit, as t.FailNow does.
+var errGoexit = errors.New("the handler ended its goroutine")
 
 func (t *task) run() {
 	defer t.r.goroutines.Leave(t.r.goroutines.Enter())
 	exited := true // until shown otherwise
 	defer func() {
-		if exited { // a handler has called runtime.Goexit, as t.FailNow does
-			t.r.fail(t.id, errors.New("the handler ended its goroutine"))
+		if exited {
+			t.r.fail(t.id, errGoexit)
 			t.fetch.stop()
 		}
 		t.r.endTask(t.duty)
@@ -50,7 +54,10 @@ func (t *task) leave(err error) error {
 	if cause := context.Cause(t.storing); errors.Is(cause, ErrLeaseLost) {
 		err = cause
 	}
-	if t.started && !t.lease.Row().Ended && !errors.Is(err, ErrLeaseLost) && t.storing.Err() == nil {
+	if errors.Is(err, errGoexit) {
+		t.started = false // it gets no further call
+	}
+	if t.started && !t.closed && !errors.Is(err, ErrLeaseLost) && t.storing.Err() == nil {
 		t.stopHandler(t.stopCause(err))
 		if cause := context.Cause(t.storing); errors.Is(cause, ErrLeaseLost) {
 			err = cause
@@ -66,7 +73,7 @@ func (t *task) leave(err error) error {
 	case errors.Is(err, ErrLeaseLost):
 		t.recordLoss(err)
 		return err
-	case t.lease.Row().Ended:
+	case t.closed:
 		return err
 	case errors.Is(err, errGone):
 		t.r.emit(Event{Kind: EventShardGone, ShardID: t.id, Epoch: t.epoch, Position: t.pos})
@@ -88,10 +95,7 @@ func (t *task) leave(err error) error {
 		change = advance(t.pos)
 	}
 	if e := t.lease.Release(change); e != nil {
-		if errors.Is(e, ErrLeaseLost) {
-			t.recordLoss(e)
-		}
-		return errors.Join(err, e)
+		return t.notStored(err, e)
 	}
 	t.r.update(t.id, func(s *shard) {
 		if s.duty == t.duty {
@@ -100,6 +104,18 @@ func (t *task) leave(err error) error {
 	})
 	t.r.emit(Event{Kind: EventShardReleased, ShardID: t.id, Epoch: t.epoch, Position: t.lease.Row().Checkpoint})
 	return err
+}
+
+// notStored is what follows when the last write of the work was not made. Err is
+// why the work ended, if for an error.
+func (t *task) notStored(err, cause error) error {
+	switch {
+	case errors.Is(cause, ErrLeaseLost):
+		t.recordLoss(cause)
+	case errors.Is(cause, lease.ErrNotWritten) && t.started:
+		t.loseHandler(context.Cause(t.storing))
+	}
+	return errors.Join(err, cause)
 }
 
 // recordLoss records that the shard is another worker's.
@@ -131,7 +147,7 @@ func (t *task) stopCause(err error) error {
 // fails with it, but works no more on it.
 func (t *task) park(err error) error {
 	if e := t.save(); e != nil {
-		return errors.Join(err, e)
+		return t.notStored(err, e)
 	}
 	t.parked = true
 	t.lease.Park()
@@ -164,6 +180,7 @@ func (t *task) end(c *chunk) error {
 	if err != nil {
 		return err
 	}
+	t.closed = true
 	t.r.update(t.id, func(s *shard) {
 		s.stats.Ended = true
 		if s.duty == t.duty {

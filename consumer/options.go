@@ -73,10 +73,12 @@ type Options struct {
 	// most 10 MiB; a larger record comes alone. Defaults to 1 MiB.
 	MaxBatchBytes int
 	// BatchWindow is how long to wait for more records when a batch is not
-	// full. Defaults to 0: what is there is delivered immediately.
+	// full. It cannot be combined with PerKey or Lanes. Defaults to 0: what is
+	// there is delivered immediately.
 	BatchWindow time.Duration
 	// EmptyBatches asks for a call of the handler without records each time
-	// that a read of PollWait found none. Defaults to no such calls.
+	// that a read of PollWait found none. It cannot be combined with PerKey or
+	// Lanes. Defaults to no such calls.
 	EmptyBatches bool
 	// Filter selects the records that are wanted; the others are done without a
 	// call of the handler. It must not keep or change the record, and is
@@ -95,8 +97,8 @@ type Options struct {
 	// its lane alone. The other lanes continue until four batches' worth of
 	// records wait above the first one that is not done; order holds for each
 	// key, and the checkpoint stays below that record. It cannot be combined
-	// with PerKey or ExplicitCheckpoints, and BatchWindow does not apply. At
-	// most 1,000. Defaults to 1: whole batches, one after another.
+	// with PerKey, ExplicitCheckpoints, BatchWindow or EmptyBatches. At most
+	// 1,000. Defaults to 1: whole batches, one after another.
 	Lanes int
 	// PollWait is how long one read waits for records at the end of a shard.
 	// They are delivered as soon as they are there; the time only bounds how
@@ -121,7 +123,8 @@ type Options struct {
 	KeepAggregates bool
 	// WholeAggregates drops an aggregated record as a whole when one of its
 	// records is outside the shard's range of hash keys, as the Kinesis Client
-	// Library does. Defaults to dropping only that record.
+	// Library does. It cannot be combined with KeepAggregates. Defaults to
+	// dropping only that record.
 	WholeAggregates bool
 
 	// Failure: what follows an error.
@@ -154,7 +157,7 @@ type Options struct {
 	// heal. Nil means to continue without the record, which is lost then and
 	// counted in ShardStats.Dropped; an error stops the shard with that error,
 	// before the record, and the consumer too unless ParkFailed is set. It may
-	// block. Defaults to stopping with err.
+	// block. It needs a DeadLetter. Defaults to stopping with err.
 	OnRefused func(d DeadLetter, err error) error
 	// Drop gives up records without dead letters: they are counted, and told
 	// to OnEvent and Logger, but lost. It has to be set when attempts are
@@ -176,14 +179,15 @@ type Options struct {
 	// CheckpointEvery is the shortest time between two checkpoints of a shard.
 	// A longer time saves writes and makes a worker that follows a crash
 	// repeat more. What is done is written at the latest after that time, and
-	// at a shutdown. Defaults to 0: after each batch.
+	// at a shutdown. It cannot be combined with ExplicitCheckpoints. Defaults
+	// to 0: after each batch.
 	CheckpointEvery time.Duration
 	// ExplicitCheckpoints leaves all checkpoints to the handler, which calls
 	// Batch.Checkpoint, during the call or later. What it has not covered
-	// comes again to the next worker, so before the shard is given back, the
-	// consumer waits until everything delivered is covered, for at most HandOff
-	// or ShutdownTimeout (see Batch.Leaving). A closed shard ends only when its
-	// last record is covered. Defaults to a checkpoint after each batch.
+	// comes again to the next worker. A handler that wants time to cover it
+	// when the shard is given back asks for Batch.Leaving. A closed shard ends
+	// only when its last record is covered. It cannot be combined with PerKey or
+	// Lanes. Defaults to a checkpoint after each batch.
 	ExplicitCheckpoints bool
 	// ShutdownTimeout is how long handlers may continue after the context of Run
 	// has ended, before their own is cancelled. Defaults to 30 s.
@@ -328,6 +332,28 @@ func (o *Options) checkLimits(invalid func(field string, value any, limit string
 	}
 	if o.PerKey > 1 && o.Lanes > 1 {
 		invalid("Lanes", o.Lanes, "unset with PerKey")
+	}
+	o.checkIgnored(invalid)
+}
+
+// checkIgnored refuses what would have no effect together with another option.
+func (o *Options) checkIgnored(invalid func(field string, value any, limit string)) {
+	if o.PerKey > 1 || o.Lanes > 1 {
+		if o.BatchWindow > 0 {
+			invalid("BatchWindow", o.BatchWindow, "unset with PerKey and Lanes")
+		}
+		if o.EmptyBatches {
+			invalid("EmptyBatches", o.EmptyBatches, "unset with PerKey and Lanes")
+		}
+	}
+	if o.CheckpointEvery > 0 && o.ExplicitCheckpoints {
+		invalid("CheckpointEvery", o.CheckpointEvery, "unset with ExplicitCheckpoints")
+	}
+	if o.WholeAggregates && o.KeepAggregates {
+		invalid("WholeAggregates", o.WholeAggregates, "unset with KeepAggregates")
+	}
+	if o.OnRefused != nil && o.DeadLetter == nil {
+		invalid("OnRefused", "set", "unset without DeadLetter")
 	}
 }
 

@@ -43,10 +43,28 @@ func (p *pauses) update(f func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	f()
+	p.notify()
+}
+
+// notify lets the tasks look again. The caller holds mu.
+func (p *pauses) notify() {
 	if p.change != nil {
 		close(p.change)
 		p.change = nil
 	}
+}
+
+// waits is seeking for a caller that holds mu.
+func (p *pauses) waits(d *duty) bool {
+	s := p.seeks[d.id]
+	return s != nil && s.d == d
+}
+
+// seeking reports whether a seek waits for a task.
+func (p *pauses) seeking(d *duty) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.waits(d)
 }
 
 func (p *pauses) paused(id string) bool {
@@ -55,11 +73,11 @@ func (p *pauses) paused(id string) bool {
 	return p.all || p.shards[id]
 }
 
-// wants reports whether answerRequests has something to do for a shard.
-func (p *pauses) wants(id string) bool {
+// wants reports whether answerRequests has something to do for a task.
+func (p *pauses) wants(d *duty) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.all || p.shards[id] || p.seeks[id] != nil
+	return p.all || p.shards[d.id] || p.waits(d)
 }
 
 // take returns the seek that waits for a task, and removes it.
@@ -83,6 +101,7 @@ func (p *pauses) withdraw(s *seek) bool {
 		return false
 	}
 	delete(p.seeks, s.d.id)
+	p.notify() // a task may have stopped beginning anything because of it
 	return true
 }
 
@@ -101,6 +120,15 @@ func (p *pauses) await(ctx context.Context, s *seek) error {
 		default:
 			return fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, shardlog.ContextError(ctx))
 		}
+	case <-s.d.ended: // the shard may be parked, and its lease continue
+		if !p.withdraw(s) {
+			<-s.done
+			return s.err
+		}
+		if cause := context.Cause(s.d.storing); errors.Is(cause, ErrLeaseLost) {
+			return cause
+		}
+		return ErrLeaseNotHeld
 	case <-s.d.storing.Done():
 		if !p.withdraw(s) {
 			<-s.done // soon: the task writes no more

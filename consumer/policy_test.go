@@ -209,11 +209,12 @@ func TestPermanentErrors(t *testing.T) {
 type putter struct {
 	records []shardlog.Record
 	err     error
-	plain   bool // has no capabilities
+	plain   bool // cannot recognize a record
+	bare    bool // does not store headers
 }
 
 func (p *putter) Capabilities() shardlog.Capabilities {
-	return shardlog.Capabilities{DedupID: !p.plain}
+	return shardlog.Capabilities{DedupID: !p.plain, Headers: !p.bare}
 }
 
 func (p *putter) Shards(context.Context) ([]shardlog.ShardInfo, error) { return nil, nil }

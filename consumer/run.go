@@ -96,6 +96,7 @@ func (r *run) report(shardID string, err error) {
 // endTask records that the task of d has ended.
 func (r *run) endTask(d *duty) {
 	r.remove(d)
+	close(d.ended)
 	select {
 	case r.taskEnded <- struct{}{}:
 	default:

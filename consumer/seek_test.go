@@ -169,3 +169,64 @@ func TestSeekBackOutlivesLaterExplicitCheckpoints(t *testing.T) {
 		r.stop()
 	})
 }
+
+// A Seek that waits when the shard is parked ends then, and not with the consumer.
+func TestSeekOfAShardThatIsParked(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, g := newSource(1), newStore(), newGate()
+		src.put(0, 2)
+		src.readFault = func(req shardlog.ReadRequest) error {
+			if req.From.Kind() == shardlog.KindAfter {
+				return shardlog.ErrCorrupt
+			}
+			return nil
+		}
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			<-g.first
+			return consumer.Permanent(errBroken)
+		}), consumer.Options{Store: st, ParkFailed: true, MaxAttempts: 1, DeadLetter: func(context.Context, consumer.DeadLetter) error {
+			return shardlog.ErrClosed
+		}})
+		settle()
+		sought := make(chan error, 1)
+		go func() { sought <- r.Seek(context.Background(), shardID(0), shardlog.TrimHorizon()) }()
+		settle()
+		close(g.first)
+		settle()
+		select {
+		case err := <-sought:
+			require.ErrorIs(t, err, consumer.ErrLeaseNotHeld)
+		default:
+			t.Error("Seek waits for ever")
+		}
+		r.stop()
+	})
+}
+
+// A Seek does not wait for records that wait for a call: not when the shard is
+// paused, nor when their key fails again and again.
+func TestSeekPassesWhatWaitsInLanes(t *testing.T) {
+	for _, paused := range []bool{true, false} {
+		for _, o := range []consumer.Options{{PerKey: 4}, {Lanes: 4}} {
+			bubble(t, func(t *testing.T) {
+				src, k := newSource(1), &laneSink{keys: map[string][]string{}, pause: time.Second, fails: "key-1"}
+				src.putKeys(0, 40, 4)
+				o.Store, o.MaxBatchRecords = newStore(), 2
+				r := start(t, src, k, o)
+				time.Sleep(time.Minute + time.Second/2)
+				if paused {
+					r.Pause()
+				}
+				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+				defer cancel()
+				require.NoError(t, r.Seek(ctx, shardID(0), shardlog.After(seq(0, 37))))
+				require.Equal(t, shardlog.After(seq(0, 37)), o.Store.(*store).row(t, 0).Checkpoint)
+				r.Resume()
+				time.Sleep(time.Minute)
+				r.stop()
+				assert.Equal(t, shardlog.After(seq(0, 39)), o.Store.(*store).row(t, 0).Checkpoint)
+				assert.Equal(t, name(0, 39), k.keys["key-3"][len(k.keys["key-3"])-1])
+			})
+		}
+	}
+}

@@ -44,8 +44,10 @@ type StopHandler interface {
 
 // LoseHandler is a Handler that is called when the shard is no longer this
 // worker's, and when the consumer was closed: nothing can be stored any more.
-// It is called once, when no other call for the shard is under way, with a
-// context that has ended.
+// It is called once, when no other call of this taking of the shard is under
+// way, with a context that has ended. If the same worker takes the shard again
+// before a call of the earlier taking has returned, the calls of the two
+// takings overlap; their epochs differ.
 type LoseHandler interface {
 	Handler
 	LoseShard(ctx context.Context, l Lost)
@@ -122,7 +124,7 @@ func (t *task) lastBatch() *Batch {
 func (b *Batch) checkpointAtEnd(ctx context.Context, pos, end shardlog.Position) error {
 	if b == nil { // made by a test
 		b = &Batch{}
-	} else if pos == end && pos.Kind() != shardlog.KindAfter {
+	} else if pos == end && rank(pos) == 0 {
 		return nil // nothing was delivered
 	}
 	return b.Checkpoint(ctx, pos)
@@ -169,7 +171,8 @@ func (t *task) insist(what string, call func() error) bool {
 	return false
 }
 
-// stopHandler calls StopShard, and then waits for explicit checkpoints.
+// stopHandler calls StopShard, and then waits for the explicit checkpoints of a
+// handler that has asked for that.
 func (t *task) stopHandler(cause error) {
 	if h, ok := t.r.h.(StopHandler); ok {
 		s := &Stop{ShardID: t.id, Epoch: t.epoch, Position: t.pos, Cause: cause, b: t.lastBatch()}
@@ -179,7 +182,7 @@ func (t *task) stopHandler(cause error) {
 			t.r.emit(Event{Kind: EventHandlerFailed, ShardID: t.id, Epoch: t.epoch, Position: t.pos, Attempt: 1, Err: err})
 		}
 	}
-	if t.r.o.ExplicitCheckpoints {
+	if t.r.o.ExplicitCheckpoints && t.asked.Load() {
 		t.awaitCovered(cause)
 	}
 }

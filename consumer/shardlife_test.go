@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -416,7 +417,8 @@ func TestFailureInAShutdownDropsNothing(t *testing.T) {
 	})
 }
 
-// left behind as a handler is.
+// A StopShard that does not return after its context has ended is left behind
+// as a handler is.
 func TestStopShardThatDoesNotReturn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, l := newSource(1), newStore(), &life{}
@@ -438,5 +440,151 @@ func TestStopShardThatDoesNotReturn(t *testing.T) {
 		assert.Equal(t, began.Add(7*time.Second), ended)
 		close(release)
 		settle()
+	})
+}
+
+// A handler that never asks for Leaving does not make a shutdown wait, nor a
+// hand-over, although not everything is covered.
+func TestExplicitCheckpointsWithoutLeavingDoNotWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st := newSource(1), newStore()
+		src.put(0, 3)
+		r := start(t, src, &life{handle: func(ctx context.Context, b *consumer.Batch) error {
+			return b.Checkpoint(ctx, b.After(0))
+		}}, consumer.Options{Store: st, ExplicitCheckpoints: true})
+		settle()
+		began := time.Now()
+		r.stop()
+		assert.Equal(t, began, time.Now())
+		assert.Equal(t, shardlog.After(seq(0, 0)), st.row(t, 0).Checkpoint)
+
+		c := newConsumer(t, src, consumer.Options{Store: st, ExplicitCheckpoints: true})
+		for range c.Batches(t.Context()) {
+			break
+		}
+		assert.Equal(t, began, time.Now(), "nor does a loop")
+	})
+}
+
+// The handler's own goroutine stores checkpoints while the shard is given back.
+func TestExplicitCheckpointsDuringAShutdown(t *testing.T) {
+	src, st := newSource(1), newStore()
+	src.put(0, 1000)
+	var wg sync.WaitGroup
+	r := start(t, src, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
+		wg.Go(func() {
+			for i := range b.Records {
+				if b.Checkpoint(context.Background(), b.After(i)) != nil {
+					return
+				}
+			}
+		})
+		return nil
+	}), consumer.Options{Store: st, ExplicitCheckpoints: true})
+	for st.updateCount() < 50 {
+		time.Sleep(100 * time.Microsecond)
+	}
+	r.stop()
+	wg.Wait()
+}
+
+// The shard is lost, or the consumer closed, while the last write is made: a
+// shard that failed and was to be kept was not reported as lost.
+func TestLossDuringTheLastWriteCallsLoseShard(t *testing.T) {
+	for what, park := range map[string]bool{"kept": true, "given back": false} {
+		t.Run(what, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				src, st, l := newSource(1), newStore(), &life{}
+				src.put(0, 3)
+				src.readFault = func(req shardlog.ReadRequest) error {
+					if req.From.Kind() == shardlog.KindAfter {
+						return shardlog.ErrCorrupt
+					}
+					return nil
+				}
+				taken := false
+				l.stop = func(context.Context, *consumer.Stop) error {
+					st.onUpdate(nil)
+					if !taken {
+						taken = true
+						st.take(t, 0, "other")
+					}
+					return nil
+				}
+				r := start(t, src, l, consumer.Options{Store: st, ParkFailed: park, CheckpointEvery: time.Hour})
+				settle()
+				assert.Equal(t, []string{"start 0", "0: 3", "stop 0", "lose 0"}, l.calls()[:4])
+				require.NoError(t, r.Close())
+				require.Error(t, r.result())
+			})
+		})
+	}
+	t.Run("closed", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			src, st, l := newSource(1), newStore(), &life{}
+			src.put(0, 3)
+			r := start(t, src, l, consumer.Options{Store: st})
+			settle()
+			st.onUpdate(func(checkpoint.Lease) (bool, error) { return false, checkpoint.ErrUnavailable })
+			r.cancel()
+			settle()
+			assert.Equal(t, "stop 0", l.calls()[len(l.calls())-1])
+			r.kill()
+			assert.Equal(t, []string{"start 0", "0: 3", "stop 0", "lose 0"}, l.calls())
+		})
+	})
+}
+
+// A handler that ends its goroutine gets no further call, also in a lane.
+func TestHandlerThatEndsItsGoroutineIsNotCalledAgain(t *testing.T) {
+	for _, lanes := range []int{1, 4} {
+		bubble(t, func(t *testing.T) {
+			src, st, l := newSource(1), newStore(), &life{}
+			src.put(0, 3)
+			l.handle = func(context.Context, *consumer.Batch) error {
+				runtime.Goexit()
+				return nil
+			}
+			r := start(t, src, l, consumer.Options{Store: st, Lanes: lanes})
+			require.ErrorContains(t, r.result(), "ended its goroutine")
+			assert.Equal(t, []string{"start 0"}, l.calls())
+		})
+	}
+}
+
+// atNext is a source whose pages continue at the next record, as those of a log
+// with offsets do, and not after the last one.
+type atNext struct{ *source }
+
+func (s atNext) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
+	p, err := s.source.Read(ctx, req)
+	if n := len(p.Records); err == nil && n > 0 {
+		p.Next = shardlog.At(seq(0, int(counterOf(p.Records[n-1].Sequence))))
+	}
+	return p, err
+}
+
+// The end of such a page can be checkpointed: without that, a closed shard with
+// explicit checkpoints never ended.
+func TestCheckpointAtTheEndOfAPageThatNamesTheNextRecord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st := newSource(1), newStore()
+		src.put(0, 3)
+		var end error
+		l := &life{handle: func(ctx context.Context, b *consumer.Batch) error {
+			return b.Checkpoint(ctx, b.After(len(b.Records)-1))
+		}, end: func(ctx context.Context, e *consumer.End) error {
+			end = e.Checkpoint(ctx, e.Position)
+			return nil
+		}}
+		r := start(t, atNext{src}, l, consumer.Options{Store: st, ExplicitCheckpoints: true})
+		settle()
+		assert.Equal(t, shardlog.At(seq(0, 3)), st.row(t, 0).Checkpoint)
+		src.split(0)
+		time.Sleep(time.Second)
+		settle()
+		require.NoError(t, end)
+		assert.True(t, st.row(t, 0).Ended)
+		r.stop()
 	})
 }

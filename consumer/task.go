@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -29,7 +30,7 @@ type task struct {
 	fetch  *fetcher
 	rest   []shardlog.Record // of the chunk at hand, not yet in a batch
 	chunk  *chunk            // what rest comes from
-	saved  time.Time         // when the checkpoint was last written
+	saved  time.Time         // when the checkpoint was last written; unused if they are explicit
 	change <-chan struct{}   // closed when answerRequests has to look again
 
 	// lock has one token; who has it may use the fields below and the
@@ -43,17 +44,20 @@ type task struct {
 	seeks int               // how many were carried out
 	moved chan struct{}     // has a token when an explicit checkpoint was stored
 
-	started bool // StartShard has returned nil
+	started bool // StartShard has returned nil, and no call has ended its goroutine
+	closed  bool // the row shows the end of the shard
 	parked  bool // the shard is kept although the work has ended
 
 	// leaving is closed when the work is about to end, for Batch.Leaving.
 	leaving     chan struct{}
 	leavingOnce sync.Once
+	// asked is set when the handler has asked for leaving.
+	asked atomic.Bool
 }
 
 func newTask(r *run, l ownership) *task {
 	t := &task{
-		duty: &duty{id: l.Shard().ID, epoch: l.Epoch(), storing: l.Context()}, r: r, lease: l, info: l.Shard(),
+		duty: &duty{id: l.Shard().ID, epoch: l.Epoch(), storing: l.Context(), ended: make(chan struct{})}, r: r, lease: l, info: l.Shard(),
 		pos: l.Row().Checkpoint, saved: time.Now(),
 		lock: make(chan struct{}, 1), moved: make(chan struct{}, 1), leaving: make(chan struct{}),
 	}
