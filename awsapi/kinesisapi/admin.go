@@ -10,7 +10,7 @@ import (
 )
 
 // adminLimits sets the limits of one stream.
-func (s *service) adminLimits(ctx context.Context, env *awswire.Env, decode func(any) error) error {
+func (svc *service) adminLimits(ctx context.Context, env *awswire.Env, decode func(any) error) error {
 	var v struct {
 		Account, Region, Stream string
 		Limits                  stream.Limits
@@ -20,7 +20,7 @@ func (s *service) adminLimits(ctx context.Context, env *awswire.Env, decode func
 		return err
 	}
 	sc := awswire.Scope{Account: cmp.Or(v.Account, env.Scope.Account), Region: cmp.Or(v.Region, env.Scope.Region)}
-	found, err := s.streams.find(ctx, sc, v.Stream, env.Clock.Now())
+	found, err := svc.streams.find(ctx, sc, v.Stream, env.Clock.Now())
 	if isNotFound(err) {
 		return &shardlog.Error{Op: "limits", Stream: v.Stream, Err: shardlog.ErrNotFound}
 	}
