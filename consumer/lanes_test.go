@@ -23,7 +23,6 @@ func (s *source) putKeys(i, n, keys int) {
 
 // laneSink notes the records of each key, and what ran at the same time.
 type laneSink struct {
-	sink
 	mu      sync.Mutex
 	keys    map[string][]string
 	running int

@@ -19,7 +19,6 @@ import (
 
 // life is a handler that writes down its calls, and may fail.
 type life struct {
-	name    string
 	mu      sync.Mutex
 	log     []string
 	fail    func(call string) error
