@@ -201,7 +201,7 @@ func bodyDecoder(r *http.Request) func(any) error {
 		case errors.As(err, &invalid): // a member that says itself what is wrong
 			return invalid
 		case err != nil:
-			return &shardlog.InvalidError{Field: "body", Value: err.Error(), Limit: "the JSON that this path takes"}
+			return &shardlog.InvalidError{Field: "body", Value: err, Limit: "the JSON that this path takes"}
 		}
 		return nil
 	}
