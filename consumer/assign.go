@@ -34,6 +34,7 @@ type ownership interface {
 	Shard() shardlog.ShardInfo
 	Epoch() uint64
 	Row() checkpoint.Lease
+	Checkpoint() shardlog.Position
 	Context() context.Context
 	OnLost(f func(cause error))
 	Update(ctx context.Context, change func(*checkpoint.Lease)) error

@@ -50,15 +50,16 @@ type fakeOwnership struct {
 	finished int
 }
 
-func (o *fakeOwnership) Shard() shardlog.ShardInfo { return o.info }
-func (o *fakeOwnership) Epoch() uint64             { return o.Row().Epoch }
-func (o *fakeOwnership) Context() context.Context  { return o.ctx }
-func (o *fakeOwnership) OnLost(f func(error))      { o.onLost = f }
-func (o *fakeOwnership) Row() checkpoint.Lease     { o.mu.Lock(); defer o.mu.Unlock(); return o.row }
-func (o *fakeOwnership) Adopt(l checkpoint.Lease)  { o.mu.Lock(); defer o.mu.Unlock(); o.row = l }
-func (o *fakeOwnership) Park()                     {}
-func (o *fakeOwnership) Gone()                     {}
-func (o *fakeOwnership) Finish()                   { o.mu.Lock(); defer o.mu.Unlock(); o.finished++ }
+func (o *fakeOwnership) Shard() shardlog.ShardInfo     { return o.info }
+func (o *fakeOwnership) Epoch() uint64                 { return o.Row().Epoch }
+func (o *fakeOwnership) Context() context.Context      { return o.ctx }
+func (o *fakeOwnership) OnLost(f func(error))          { o.onLost = f }
+func (o *fakeOwnership) Row() checkpoint.Lease         { o.mu.Lock(); defer o.mu.Unlock(); return o.row }
+func (o *fakeOwnership) Checkpoint() shardlog.Position { return o.Row().Checkpoint }
+func (o *fakeOwnership) Adopt(l checkpoint.Lease)      { o.mu.Lock(); defer o.mu.Unlock(); o.row = l }
+func (o *fakeOwnership) Park()                         {}
+func (o *fakeOwnership) Gone()                         {}
+func (o *fakeOwnership) Finish()                       { o.mu.Lock(); defer o.mu.Unlock(); o.finished++ }
 
 func (o *fakeOwnership) Commit(change func(*checkpoint.Lease)) error {
 	if o.ctx.Err() != nil {

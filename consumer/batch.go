@@ -139,7 +139,7 @@ func (b *Batch) store(ctx context.Context, op string, pos shardlog.Position, cha
 	if ctx.Err() != nil {
 		return b.fault(op, shardlog.ContextError(ctx)) // before the store may have written
 	}
-	if !done || compare(pos, t.lease.Row().Checkpoint) != 0 {
+	if !done || compare(pos, t.lease.Checkpoint()) != 0 {
 		if err := t.lease.Update(ctx, change); err != nil {
 			if errors.Is(err, ErrLeaseLost) {
 				t.lost = err
@@ -189,7 +189,7 @@ func (t *task) admits(b *Batch, pos shardlog.Position) error {
 	explicit := t.r.o.ExplicitCheckpoints
 	low, high := t.pos, b.piece.end
 	if explicit && !t.over { // from then on the row is the task's alone
-		low = t.lease.Row().Checkpoint
+		low = t.lease.Checkpoint()
 	}
 	if explicit && (b.seeks != t.seeks || compare(t.pos, high) > 0) {
 		// Everything that was delivered. After a Seek back, what this batch had

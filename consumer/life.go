@@ -102,7 +102,7 @@ func (t *task) leave(err error) error {
 			s.stats.Owner = ""
 		}
 	})
-	t.r.emit(Event{Kind: EventShardReleased, ShardID: t.id, Epoch: t.epoch, Position: t.lease.Row().Checkpoint})
+	t.r.emit(Event{Kind: EventShardReleased, ShardID: t.id, Epoch: t.epoch, Position: t.lease.Checkpoint()})
 	return err
 }
 

@@ -58,7 +58,7 @@ type task struct {
 func newTask(r *run, l ownership) *task {
 	t := &task{
 		duty: &duty{id: l.Shard().ID, epoch: l.Epoch(), storing: l.Context(), ended: make(chan struct{})}, r: r, lease: l, info: l.Shard(),
-		pos: l.Row().Checkpoint, saved: time.Now(),
+		pos: l.Checkpoint(), saved: time.Now(),
 		lock: make(chan struct{}, 1), moved: make(chan struct{}, 1), leaving: make(chan struct{}),
 	}
 	var stopHandling context.CancelCauseFunc
@@ -82,7 +82,7 @@ func (t *task) startLeaving() { t.leavingOnce.Do(func() { close(t.leaving) }) }
 func (t *task) covers() (covered bool, lost error) {
 	<-t.lock
 	defer t.free()
-	return compare(t.lease.Row().Checkpoint, t.pos) >= 0 || rank(t.pos) == 0, t.lost
+	return compare(t.lease.Checkpoint(), t.pos) >= 0 || rank(t.pos) == 0, t.lost
 }
 
 // advance notes that everything before pos is done.
@@ -94,7 +94,7 @@ func (t *task) advance(pos shardlog.Position) {
 
 // dirty reports whether more is done than the store knows.
 func (t *task) dirty() bool {
-	return !t.r.o.ExplicitCheckpoints && compare(t.pos, t.lease.Row().Checkpoint) > 0
+	return !t.r.o.ExplicitCheckpoints && compare(t.pos, t.lease.Checkpoint()) > 0
 }
 
 // due is how long the checkpoint may still wait.

@@ -65,7 +65,7 @@ func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Pos
 			}
 			return b.fault(op, err)
 		}
-		if row.Checkpoint != t.lease.Row().Checkpoint {
+		if row.Checkpoint != t.lease.Checkpoint() {
 			// Nobody else writes it: a transaction whose commit was thought to
 			// have failed was on its way. What it covers is done.
 			b.inTx = &row

@@ -49,6 +49,9 @@ func (l *Lease) Epoch() uint64 { return l.epoch }
 // Row is the row as it was last written or read.
 func (l *Lease) Row() checkpoint.Lease { return l.row }
 
+// Checkpoint is that of Row, without a copy of all of it.
+func (l *Lease) Checkpoint() shardlog.Position { return l.row.Checkpoint }
+
 // Context ends when the row is not to be written any more: with ErrLost as its
 // cause when the shard was lost, else with that of the worker's end, or when
 // Finish was called.
