@@ -14,8 +14,8 @@ import (
 	"github.com/shardlog/shardlog/consumer"
 )
 
-// endless is a source of one shard that answers each read with a page of the
-// same size at once.
+// endless is a source of one shard that answers each read immediately, with a
+// page of the same size.
 type endless struct{ page []shardlog.Record }
 
 func newEndless(records int) *endless {
