@@ -43,8 +43,7 @@ type Store struct {
 	pins   map[uint64]int // versions that snapshots read; under txMu
 	gcMu   sync.Mutex     // held while value log GC may write; after txMu
 	closed atomic.Bool
-	jammed atomic.Bool // Badger panicked while it held the lock of a file, which its Close waits for
-	pager  *pager      // nil where there is none
+	pager  *pager // nil where there is none
 	// threshold is the size from which values go to the value log.
 	threshold int64
 

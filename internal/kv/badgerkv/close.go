@@ -125,7 +125,7 @@ func (s *Store) closeBadger() error {
 	go func() { done <- s.db.Close() }()
 	var err error
 	var jam <-chan time.Time
-	if s.jammed.Load() {
+	if s.log.jammed.Load() {
 		jam = time.After(jamWait)
 	}
 	select {

@@ -20,6 +20,9 @@ type badgerLog struct {
 	// which Badger tries again without end.
 	flushFailed chan struct{}
 	once        sync.Once
+	// jammed: Badger keeps the lock of a file that it failed to read a value
+	// from, by a panic or as Errorf says, and its Close waits for that lock.
+	jammed atomic.Bool
 }
 
 func newBadgerLog(log *slog.Logger) *badgerLog {
@@ -51,6 +54,11 @@ func (l *badgerLog) Errorf(format string, args ...any) {
 	if strings.Contains(msg, "error flushing memtable") {
 		l.fail(msg)
 		l.once.Do(func() { close(l.flushFailed) })
+	}
+	// valueLog.Read returns without releasing the file when a value's header
+	// says that it is longer than it is.
+	if strings.HasPrefix(msg, "Invalid read") {
+		l.jammed.Store(true)
 	}
 	if l.log != nil {
 		l.log.Error("badger: " + msg)

@@ -105,7 +105,7 @@ func (s *Store) valueOf(item *badger.Item, f func([]byte)) (err error) {
 			return
 		}
 		if p := recover(); p != nil {
-			s.jammed.Store(true)
+			s.log.jammed.Store(true)
 			err = fmt.Errorf("reading a value: %v", p)
 		}
 	}()
@@ -124,7 +124,7 @@ func (s *Store) valueOf(item *badger.Item, f func([]byte)) (err error) {
 // after the store was opened can cause one.
 func (s *Store) recovered(err *error) {
 	if p := recover(); p != nil {
-		s.jammed.Store(true)
+		s.log.jammed.Store(true)
 		*err = fmt.Errorf("%w: reading: %v", shardlog.ErrCorrupt, p)
 	}
 }
