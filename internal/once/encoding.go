@@ -66,8 +66,9 @@ func (s *storedState) encode() []byte {
 	b = le.AppendUint64(b, uint64(s.used))
 	b = le.AppendUint64(b, s.done)
 	var table placeTable
+	places := make([]int, len(s.stored)) // in table
 	for i := range s.stored {
-		table.of(&s.stored[i].seq)
+		places[i] = table.of(&s.stored[i].seq)
 	}
 	b = binary.AppendUvarint(b, uint64(len(table.list)))
 	for _, p := range table.list {
@@ -77,13 +78,13 @@ func (s *storedState) encode() []byte {
 	b = binary.AppendUvarint(b, uint64(len(s.stored)))
 	counters, number, arrival := make([]uint64, len(table.list)), s.done, int64(0)
 	for i := range s.stored {
-		e := &s.stored[i]
-		t := table.of(&e.seq)
+		e, t := &s.stored[i], places[i]
+		counter, arrived := counterOf(e.seq), arrivalOf(e.seq)
 		b = binary.AppendUvarint(b, e.number-number)
 		b = binary.AppendUvarint(b, uint64(t))
-		b = binary.AppendVarint(b, int64(counterOf(e.seq)-counters[t]))
-		b = binary.AppendVarint(b, arrivalOf(e.seq)-arrival)
-		number, counters[t], arrival = e.number, counterOf(e.seq), arrivalOf(e.seq)
+		b = binary.AppendVarint(b, int64(counter-counters[t]))
+		b = binary.AppendVarint(b, arrived-arrival)
+		number, counters[t], arrival = e.number, counter, arrived
 	}
 	le.PutUint64(b, xxhash.Sum64(b[8:]))
 	return b
