@@ -1,12 +1,8 @@
 package kinesistest_test
 
 import (
-	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,27 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
+	"github.com/shardlog/shardlog/internal/leaktest"
 	"github.com/shardlog/shardlog/kinesistest"
 	"github.com/shardlog/shardlog/stream"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	tick := time.NewTicker(5 * time.Millisecond)
-	for deadline := time.Now().Add(10 * time.Second); code == 0; <-tick.C {
-		buf := make([]byte, 4<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		left := slices.DeleteFunc(strings.Split(string(buf), "\n\n")[1:], func(g string) bool { return !strings.Contains(g, "shardlog/") })
-		if len(left) == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", strings.Join(left, "\n\n"))
-			code = 1
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // call makes a request as an SDK does.
 func call(t testing.TB, srv *kinesistest.Server, op, body string) string {

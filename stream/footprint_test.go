@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/leaktest"
 )
 
 func heapInUse() int64 {
@@ -32,7 +33,7 @@ func TestClosingLeavesNoGoroutine(t *testing.T) {
 			st := create(t, db, "s", Config{Shards: 3})
 			put(t, st, "a", "x")
 			require.NoError(t, db.Close())
-			require.Empty(t, leaked(10*time.Second))
+			require.Empty(t, leaktest.Left())
 		})
 	}
 }

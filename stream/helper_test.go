@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/kvtest"
+	"github.com/shardlog/shardlog/internal/leaktest"
 )
 
 // Environment variables of the tests:
@@ -45,36 +45,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	code := m.Run()
-	if left := leaked(10 * time.Second); code == 0 && left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaked waits until no goroutine of a database is left and returns the stacks
-// of those that stay.
-func leaked(patience time.Duration) string {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
-		buf := make([]byte, 4<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		var left []string
-		for i, g := range strings.Split(string(buf), "\n\n") {
-			own := strings.Contains(g, "internal/logstore.") || strings.Contains(g, "stream.(*DB)") || strings.Contains(g, "dgraph-io/")
-			if i > 0 && own && !strings.Contains(g, "testing.tRunner") {
-				left = append(left, g)
-			}
-		}
-		if len(left) == 0 {
-			return ""
-		}
-		if time.Now().After(deadline) {
-			return strings.Join(left, "\n\n")
-		}
-	}
+	leaktest.Main(m)
 }
 
 func envInt(name string, or int) int {

@@ -60,6 +60,7 @@ var layers = map[string][]string{
 	"internal/kv/badgerfile":      {"."},
 	"internal/kv/badgerkv":        {".", "internal/kv", "internal/kv/badgerfile"},
 	"internal/kv/kvtest":          {".", "internal/kv"},
+	"internal/leaktest":           {},
 	"internal/lint":               {},
 	"internal/reentry":            {},
 	"awsapi":                      {".", "internal/awswire"},

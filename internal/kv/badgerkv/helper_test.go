@@ -2,48 +2,17 @@ package badgerkv
 
 import (
 	"bytes"
-	"fmt"
 	"math/rand"
-	"os"
-	"runtime"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/leaktest"
 )
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leaked(10 * time.Second); code == 0 && left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaked waits until no goroutine of Badger is left and returns the stacks of
-// those that stay.
-func leaked(patience time.Duration) string {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); ; <-tick.C {
-		buf := make([]byte, 4<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		var left []string
-		for _, g := range strings.Split(string(buf), "\n\n")[1:] {
-			if strings.Contains(g, "dgraph-io/") || strings.Contains(g, "badgerkv") {
-				left = append(left, g)
-			}
-		}
-		if len(left) == 0 || time.Now().After(deadline) {
-			return strings.Join(left, "\n\n")
-		}
-	}
-}
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func small(dir string) Options { return Options{Dir: dir, ValueLogFile: 1 << 20, MinFree: 1 << 20} }
 

@@ -1,0 +1,64 @@
+// Package leaktest finds goroutines that tests leave behind.
+package leaktest
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// patience is how long a goroutine may take to end after what it belongs to was
+// closed. Only tests that fail wait for it.
+const patience = time.Minute
+
+// ours are what the stacks of goroutines contain that must not be left: those
+// of this module, whatever its packages are called, and of the storage engine.
+var ours = []string{"github.com/shardlog/shardlog", "github.com/dgraph-io/"}
+
+// Main runs the tests of a package and ends the process. It fails if the tests
+// pass and goroutines are left. It is called by TestMain.
+func Main(m *testing.M) {
+	code := m.Run()
+	if code == 0 {
+		if left := Left(); left != "" {
+			fmt.Fprintf(os.Stderr, "goroutines are left:\n%s\n", left)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// Left blocks until no goroutine of this module or of the storage engine is left
+// in the process, other than the caller and those that run tests, and returns "".
+// If some do not end within a minute it returns their stacks.
+func Left() string {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); ; <-tick.C {
+		left := running()
+		if len(left) == 0 || time.Now().After(deadline) {
+			return strings.Join(left, "\n\n")
+		}
+	}
+}
+
+// running returns the stacks of the goroutines that Left waits for.
+func running() (left []string) {
+	buf := make([]byte, 4<<20)
+	buf = buf[:runtime.Stack(buf, true)]
+	for _, stack := range strings.Split(string(buf), "\n\n")[1:] { // the first is the caller's
+		if strings.Contains(stack, "testing.tRunner") {
+			continue
+		}
+		for _, name := range ours {
+			if strings.Contains(stack, name) {
+				left = append(left, stack)
+				break
+			}
+		}
+	}
+	return left
+}
