@@ -3,7 +3,6 @@ package consumer_test
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/consumer"
@@ -16,25 +15,26 @@ func ExampleConsumer_Pause() {
 	db, orders := openOrders(ctx, 1, 2)
 	defer db.Close()
 
-	c, err := consumer.New(orders, nil)
+	started := make(chan struct{})
+	c, err := consumer.New(orders, &consumer.Options{OnEvent: func(e consumer.Event) {
+		if e.Kind == consumer.EventShardStarted {
+			close(started)
+		}
+	}})
 	if err != nil {
 		panic(err)
 	}
 	shard := shardlog.ShardID(0)
 	c.Pause(shard) // also before Run, and for a shard that another worker has now
-	handled, ended := make(chan string), make(chan error)
+	handled, ended := make(chan string, 2), make(chan error)
 	go func() {
 		ended <- c.Run(ctx, consumer.Each(func(_ context.Context, rec shardlog.Record) error {
 			handled <- string(rec.Data)
 			return nil
 		}))
 	}()
-	select {
-	case data := <-handled:
-		fmt.Println("delivered:", data)
-	case <-time.After(20 * time.Millisecond):
-		fmt.Println("nothing is delivered")
-	}
+	<-started // the worker has the shard, and reads ahead
+	fmt.Println("delivered while it is paused:", len(handled))
 	c.Resume(shard)
 	fmt.Println(<-handled, <-handled)
 	if err := c.Shutdown(ctx); err != nil {
@@ -42,7 +42,7 @@ func ExampleConsumer_Pause() {
 	}
 	fmt.Println(<-ended)
 	// Output:
-	// nothing is delivered
+	// delivered while it is paused: 0
 	// order 0 order 1
 	// <nil>
 }
