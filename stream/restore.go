@@ -54,13 +54,13 @@ func restore(ctx context.Context, dir string, r io.Reader, opts *Options) error 
 		return &shardlog.InvalidError{Field: "Options.InMemory", Value: true, Limit: "false for Restore"}
 	}
 	p := restorePlace{dir: dir}
-	if err := p.prepare(); err != nil {
-		return errors.Join(err, p.clear())
+	if err = p.prepare(); err == nil {
+		err = restoreInto(ctx, dir, r, o)
 	}
-	if err := restoreInto(ctx, dir, r, o); err != nil {
-		return errors.Join(err, p.clear())
+	if err != nil {
+		return errors.Join(err, p.clear(), p.end())
 	}
-	return p.finish()
+	return errors.Join(p.finish(), p.end())
 }
 
 // restoreInto fills a directory that was prepared.
@@ -88,6 +88,9 @@ type restorePlace struct {
 	dir     string
 	created []string // directories, the outermost first
 	marked  bool     // the files in it are ours
+	// unlock ends the lock of the marker, which one Restore has from prepare to
+	// its end. The lock of the directory is the store's while that is open.
+	unlock func() error
 }
 
 // prepare makes the directory, empties it of what an earlier restore left, and
@@ -104,6 +107,14 @@ func (p *restorePlace) prepare() error {
 		return err
 	}
 	return errors.Join(p.mark(), unlock())
+}
+
+// end lets another Restore into the directory. The marker is removed by then.
+func (p *restorePlace) end() error {
+	if p.unlock == nil {
+		return nil
+	}
+	return p.unlock()
 }
 
 // mkdirAll is os.MkdirAll, and remembers the directories that it made.
@@ -139,21 +150,37 @@ func (p *restorePlace) empty() error {
 	return nil
 }
 
+// mark makes the marker and takes its lock, and removes what a restore that was
+// killed has left. The caller has the lock of the directory, so that nobody else
+// makes a marker; one that is at its end may remove its own.
 func (p *restorePlace) mark() error {
 	marker := filepath.Join(p.dir, badgerkv.RestoreMarker)
-	if _, err := os.Stat(marker); err == nil {
-		p.marked = true
+	_, err := os.Stat(marker)
+	killed := err == nil
+	if !killed {
+		if err := p.empty(); err != nil {
+			return err
+		}
+		if err := os.WriteFile(marker, []byte("A database is being restored into this directory.\n"), 0o644); err != nil {
+			return errors.Join(err, os.RemoveAll(marker))
+		}
+	}
+	unlock, err := badgerkv.Lock(marker)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(marker); err != nil {
+		return errors.Join(fmt.Errorf("%w: %s: another Restore has just ended", shardlog.ErrLocked, p.dir), unlock())
+	}
+	p.unlock, p.marked = unlock, true
+	if killed {
+		if err := p.empty(); err != nil {
+			p.marked = false // not all of it is ours
+			return err
+		}
 		if err := p.removeFiles(); err != nil {
 			return err
 		}
-		p.marked = false
-	}
-	if err := p.empty(); err != nil {
-		return err
-	}
-	p.marked = true
-	if err := os.WriteFile(marker, []byte("A database is being restored into this directory.\n"), 0o644); err != nil {
-		return err
 	}
 	return syncDir(p.dir)
 }

@@ -114,3 +114,25 @@ func TestRestoreAfterOneThatWasKilled(t *testing.T) {
 	require.ErrorIs(t, Restore(t.Context(), dir, bytes.NewReader(data), smallOptions()), shardlog.ErrExists)
 	require.FileExists(t, filepath.Join(dir, "mine"))
 }
+
+// Between making the marker and opening the store the directory is not locked by
+// the store, and again between closing it and removing the marker. Another Restore
+// must not take the files for those of one that was killed.
+func TestOneRestoreAtATime(t *testing.T) {
+	data, dir := smallBackup(t), filepath.Join(t.TempDir(), "log")
+	o, err := smallOptions().withDefaults(dir)
+	require.NoError(t, err)
+	other := func() {
+		t.Helper()
+		require.ErrorIs(t, Restore(t.Context(), dir, bytes.NewReader(data), smallOptions()), shardlog.ErrLocked)
+	}
+	first := restorePlace{dir: dir}
+	require.NoError(t, first.prepare())
+	other()
+	require.NoError(t, restoreInto(t.Context(), dir, bytes.NewReader(data), o))
+	other()
+	require.NoError(t, first.finish())
+	require.NoError(t, first.end())
+	require.ErrorIs(t, Restore(t.Context(), dir, bytes.NewReader(data), smallOptions()), shardlog.ErrExists)
+	requireRestored(t, dir)
+}
