@@ -185,9 +185,8 @@ func (c *Call) tokenFits(key string, query url.Values) bool {
 	return true
 }
 
-// single are the headers that a request has once. What a second one means is
-// understood differently by whoever reads it, and one of the readers would not
-// be the one that checks the signature.
+// single are the headers that a request has once. Two readers of a request with
+// two may each take another, and one of them would not be what was checked.
 var single = []string{"Authorization", "X-Amz-Date", "X-Amz-Target", "X-Amz-Security-Token", "X-Amz-Content-Sha256", "Content-Type"}
 
 // checkSigned checks what a right signature does not show: the client has signed
