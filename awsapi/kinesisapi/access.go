@@ -57,7 +57,7 @@ func (c *call) enter(sc awswire.Scope, stream string) error {
 // openPage opens the token with which a list continues. One of another account
 // or region is none.
 func (c *call) openPage(token, kind string) (pageToken, error) {
-	p, err := c.svc.tokens.openPage(token, kind, c.Now())
+	p, err := c.svc.tokens.openPage(token, kind, c.Clock())
 	if err == nil && !c.MayUse(awswire.Scope{Account: p.account, Region: p.region}) {
 		return pageToken{}, invalid("NextToken is invalid.")
 	}
