@@ -76,7 +76,7 @@ func samples(account, consumer string) obj {
 }
 
 // TestARNsOfOtherAccounts goes through the operations of the model and their
-// members, so that it has new ones without being told of them.
+// members, so that it covers new ones as well.
 func TestARNsOfOtherAccounts(t *testing.T) {
 	e, consumer := newVerified(t)
 	shapes := map[*awswire.Shape]bool{shapeStreamARN: true, shapeResourceARN: true, shapeConsumerARN: true}
