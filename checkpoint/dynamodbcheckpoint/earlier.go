@@ -23,7 +23,7 @@ import (
 // their group and stream.
 type earlier struct {
 	left atomic.Bool   // rows of others were found, and not yet all moved
-	turn chan struct{} // its token is held by whoever moves or reads of
+	turn chan struct{} // has a token while somebody moves rows or reads of
 	of   map[scope]bool
 }
 

@@ -241,7 +241,7 @@ func TestMovingMayFailAnywhere(t *testing.T) {
 	}
 }
 
-// The rows of others are moved by whoever asks first, and failures are told.
+// The rows of others are moved by the first call that asks for them; its error is that of the move.
 func TestMovingWhenAskedMayFail(t *testing.T) {
 	m := newMemory()
 	c := dynamodb.New(newClient("http://127.0.0.1", m).Options(), func(o *dynamodb.Options) { o.RetryMaxAttempts = 1 })
