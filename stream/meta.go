@@ -47,7 +47,8 @@ func shardKey(id logstore.ID) []byte {
 // its own so that a change of Config does not change what is stored unnoticed.
 type streamMeta struct {
 	Name           string            `json:"name"`
-	Created        int64             `json:"created"` // Unix milliseconds
+	ID             string            `json:"id,omitempty"` // see Stream.StreamID; "" in those of earlier versions
+	Created        int64             `json:"created"`      // Unix milliseconds
 	Deleting       bool              `json:"deleting,omitempty"`
 	Retention      time.Duration     `json:"retention"`
 	RetentionBytes int64             `json:"retentionBytes,omitempty"`
