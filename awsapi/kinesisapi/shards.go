@@ -64,7 +64,7 @@ func readShardFilter(c *call) (f shardFilter, err error) {
 		err = invalid("ShardId must be specified when ShardFilter's type is %s.", f.kind)
 	case f.kind != "AFTER_SHARD_ID" && f.after != "":
 		err = invalid("ShardId must not be specified when ShardFilter's type is %s.", f.kind)
-	case timed && f.at.After(c.Now()):
+	case timed && f.at.After(c.Clock().Latest()):
 		err = invalid("The timestamp of ShardFilter cannot be in the future.")
 	}
 	return f, err
@@ -107,7 +107,7 @@ func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time
 		return all
 	}
 	// Shards that were gone before the horizon have no records, so an earlier
-	// time means the horizon.
+	// time means the horizon. Retention follows the machine's clock.
 	horizon := info.Created
 	if h := now.Add(-info.Retention); info.Retention != stream.Forever && h.After(horizon) {
 		horizon = h
@@ -134,7 +134,7 @@ func listShards(c *call) error {
 		return invalid("NextToken cannot be provided together with ExclusiveStartShardId, StreamCreationTimestamp or ShardFilter.")
 	case token != "":
 		var err error
-		if p, err = c.svc.tokens.openPage(token, pageShards, c.Now()); err != nil {
+		if p, err = c.svc.tokens.openPage(token, pageShards, c.Clock()); err != nil {
 			return err
 		}
 		c.Scope = awswire.Scope{Account: p.account, Region: p.region}
@@ -156,14 +156,14 @@ func listShards(c *call) error {
 	if t := awswire.Get[time.Time](c.In, "StreamCreationTimestamp"); !t.IsZero() && t.Unix() != info.Created.Unix() {
 		return noStream(c.Scope, c.name)
 	}
-	if s.status(c.Now()) == statusCreating {
+	if s.status(c.Clock()) == statusCreating {
 		return notActive(c.Scope, c.name, statusCreating)
 	}
 	all, err := s.st.Shards(c.Ctx)
 	if err != nil {
 		return err
 	}
-	all = parseFilter(p.filter).apply(all, &info, c.Now())
+	all = parseFilter(p.filter).apply(all, &info, time.Now())
 	if p.after != "" {
 		id, _, err := resolveShard(c.Scope, p.after, c.name)
 		if err != nil {
@@ -178,7 +178,7 @@ func listShards(c *call) error {
 	next := ""
 	if len(all) > limit {
 		all = all[:limit]
-		next = c.svc.tokens.sealPage(pageToken{made: c.Now(), kind: pageShards, account: c.Scope.Account, region: c.Scope.Region, stream: c.name,
+		next = c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageShards, account: c.Scope.Account, region: c.Scope.Region, stream: c.name,
 			after: all[limit-1].ID, filter: p.filter})
 	}
 	c.Out.Open()
@@ -244,7 +244,7 @@ func splitShard(c *call) error {
 	if _, err := s.st.Split(c.Ctx, id, key); err != nil {
 		return err
 	}
-	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Now())
+	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
 	return nil
 }
 
@@ -308,7 +308,7 @@ func mergeShards(c *call) error {
 	if _, err := s.st.Merge(c.Ctx, a.ID, b.ID); err != nil {
 		return err
 	}
-	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Now())
+	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
 	return nil
 }
 
@@ -346,8 +346,7 @@ func updateShardCount(c *call) error {
 			return err
 		}
 	}
-	now := c.Now()
-	recent := lastDay(set.Scalings, now)
+	recent := lastDay(set.Scalings, c.Clock())
 	if c.svc.opts.ControlLimits && len(recent) >= scalingsPerDay {
 		return awswire.Errorf(codeLimit, "UpdateShardCount cannot be called more than %d times per stream in 24 hours.", scalingsPerDay)
 	}
@@ -356,7 +355,7 @@ func updateShardCount(c *call) error {
 	if n := len(recent); n >= scalingsPerDay {
 		recent = recent[n-scalingsPerDay+1:]
 	}
-	if err := s.updateSettings(c.Ctx, func(next *settings) { next.Scalings = append(recent, now.UnixMilli()) }); err != nil {
+	if err := s.updateSettings(c.Ctx, func(next *settings) { next.Scalings = append(recent, c.Clock().Moment()) }); err != nil {
 		return err
 	}
 	// A client that goes away must not leave the stream between two numbers of
@@ -364,7 +363,7 @@ func updateShardCount(c *call) error {
 	if err := s.st.Reshard(context.WithoutCancel(c.Ctx), target); err != nil && !errors.Is(err, shardlog.ErrInvalid) {
 		return err
 	}
-	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Now())
+	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
 	e := &c.Out
 	e.Open()
 	e.TextField("StreamName", c.name)
@@ -406,7 +405,7 @@ func changeRetention(c *call, longer bool) error {
 	if err := s.st.SetRetention(c.Ctx, time.Duration(want)*time.Hour, info.RetentionBytes); err != nil {
 		return err
 	}
-	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Now())
+	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
 	return nil
 }
 

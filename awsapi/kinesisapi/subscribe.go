@@ -26,11 +26,11 @@ func subscribeToShard(c *call) error {
 	if err != nil {
 		return err
 	}
-	con := s.consumers.findSuffix(p.consumer, c.Now())
+	con := s.consumers.findSuffix(p.consumer, c.Clock())
 	if con == nil {
 		return noConsumer(arn)
 	}
-	if status := con.status(c.Now()); status != statusActive {
+	if status := con.status(c.Clock()); status != statusActive {
 		return awswire.Errorf(codeInUse, "Consumer %s is not ACTIVE, instead in state %s", arn, status)
 	}
 	at := awswire.Get[awswire.Params](c.In, "StartingPosition")
@@ -49,11 +49,11 @@ func subscribeToShard(c *call) error {
 	ctx, cancel := context.WithCancelCause(c.Ctx)
 	defer cancel(nil)
 	key := subscriptionKey{p.consumer, index}
-	sub, ok := s.subscriptions.enter(key, c.Now(), cancel)
+	sub, ok := s.subscriptions.enter(key, c.Clock(), cancel)
 	if !ok {
 		return awswire.Errorf(codeInUse, "Another active subscription exists for this consumer: %s:%s:%s:%s", c.Scope.Account, c.name, id, con.Name)
 	}
-	defer func() { s.subscriptions.leave(key, sub, c.Now()) }()
+	defer func() { s.subscriptions.leave(key, sub, c.Clock()) }()
 	if !c.Env.Lifetime.Enter() {
 		return awswire.Unavailable()
 	}
