@@ -19,24 +19,25 @@ import (
 //
 // One of another stream, of which no row of a shard is left, is replaced.
 func (g *Group) begin(ctx context.Context, v *snapshot) error {
-	row := checkpoint.Lease{
+	want := checkpoint.Lease{
 		Key:      checkpoint.Key{Group: g.c.Group, Stream: g.c.Stream + WorkersSuffix, Shard: groupRow},
 		StreamID: g.streamID(), Checkpoint: g.c.Start,
 		Ended: len(v.rows) > 0, // it began without such a row
 	}
+	var row checkpoint.Lease
 	var err error
 	switch old := g.peers.groupRow; {
 	case old == nil:
-		row, err = g.c.Store.Create(ctx, row)
-	case foreign(old, row.StreamID) && len(v.rows) == 0:
-		row.Version = old.Version
-		row, err = g.c.Store.Update(ctx, row)
+		row, err = g.c.Store.Create(ctx, want)
+	case foreign(old, want.StreamID) && len(v.rows) == 0:
+		want.Version = old.Version
+		row, err = g.c.Store.Update(ctx, want)
 	default:
 		row = *old
 	}
 	if errors.Is(err, shardlog.ErrExists) || errors.Is(err, shardlog.ErrConflict) || errors.Is(err, shardlog.ErrNotFound) {
 		// Another worker has begun the group.
-		if row, err = g.c.Store.Get(ctx, row.Key); errors.Is(err, shardlog.ErrNotFound) {
+		if row, err = g.c.Store.Get(ctx, want.Key); errors.Is(err, shardlog.ErrNotFound) {
 			err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
 		}
 	}
