@@ -84,12 +84,20 @@ func parseFilter(s string) (f shardFilter) {
 }
 
 // apply returns the shards that the filter lets pass. A shard is open from its
-// creation until that of its children.
+// creation until that of its children; now is the machine's time.
 func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time.Time) []shardlog.ShardInfo {
+	// A date that is still to come was given when the machine's clock was ahead.
+	// What has it is there now, and its parents are closed.
+	created := func(s *shardlog.ShardInfo) time.Time {
+		if s.Created.After(now) {
+			return time.Time{}
+		}
+		return s.Created
+	}
 	closed := map[string]time.Time{}
 	for i := range all {
 		for _, p := range all[i].Parents {
-			closed[p] = all[i].Created
+			closed[p] = created(&all[i])
 		}
 	}
 	at, onwards := f.at, strings.HasPrefix(f.kind, "FROM_")
@@ -115,10 +123,9 @@ func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time
 	if at.Before(horizon) {
 		at = horizon
 	}
-	at = at.Truncate(time.Second) // creations are in whole seconds
 	return slices.DeleteFunc(slices.Clone(all), func(s shardlog.ShardInfo) bool {
 		end, over := closed[s.ID]
-		return over && !end.After(at) || !onwards && s.Created.After(at)
+		return over && !end.After(at) || !onwards && created(&s).After(at)
 	})
 }
 
