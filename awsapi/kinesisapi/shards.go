@@ -48,10 +48,12 @@ func listShards(c *call) error {
 		return invalid("NextToken cannot be provided together with ExclusiveStartShardId, StreamCreationTimestamp or ShardFilter.")
 	case token != "":
 		var err error
-		if p, err = c.svc.tokens.openPage(token, pageShards, c.Clock()); err != nil {
+		if p, err = c.openPage(token, pageShards); err != nil {
 			return err
 		}
-		c.Scope = awswire.Scope{Account: p.account, Region: p.region}
+		if err := c.enter(awswire.Scope{Account: p.account, Region: p.region}, p.stream); err != nil {
+			return err
+		}
 	case !c.In.Has("StreamName") && !c.In.Has("StreamARN"):
 		return invalid("Either NextToken or StreamName should be provided.")
 	default:
