@@ -93,7 +93,9 @@ func (e *Endpoint) Close() error {
 
 // SetClockOffset moves the clock of the endpoint: the life of iterators and
 // subscriptions, states of streams, and the dates of signatures. The clock by
-// which records arrive and expire is the machine's.
+// which records arrive and expire is the machine's. What was given out or begun
+// before stays good: it is over as soon as its time has passed on the clock of
+// the endpoint or on that of the machine.
 func (e *Endpoint) SetClockOffset(d time.Duration) { e.env.Clock.SetOffset(d) }
 
 // ClockOffset returns what SetClockOffset has set.

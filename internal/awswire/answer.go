@@ -18,6 +18,10 @@ func (c *Call) Reply(status int) {
 	h := c.W.Header()
 	h["Content-Type"] = []string{c.Protocol.Media}
 	h["Content-Length"] = []string{strconv.Itoa(len(c.Out.Buf))}
+	if c.Env.Clock.Offset() != 0 {
+		// SDKs whose signature is too old or too new set their clock by this.
+		h["Date"] = []string{c.Now().UTC().Format(http.TimeFormat)}
+	}
 	if len(c.Out.Buf) > largeAnswer {
 		// A client that does not read would keep the memory for ever. Not every
 		// ResponseWriter has deadlines; then the server's own hold.
