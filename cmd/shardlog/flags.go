@@ -65,6 +65,8 @@ func durationFlag(f *flagSet, v *time.Duration, name string, def, lo, hi time.Du
 	f.Var(&ranged[time.Duration]{v, time.ParseDuration, lo, hi, "a duration such as 500ms,"}, name, usage)
 }
 
+var errEmpty = errors.New("must not be empty")
+
 // text is the value of a flag that must not be empty where it is given: an
 // empty one is as a rule a variable of a script that is not set.
 type text struct {
@@ -83,7 +85,7 @@ func (t *text) String() string {
 // Set implements flag.Value.
 func (t *text) Set(s string) error {
 	if s == "" {
-		return errors.New("must not be empty")
+		return errEmpty
 	}
 	if t.check != nil {
 		if err := t.check(s); err != nil {

@@ -29,6 +29,9 @@ key of 12 digits is used as the account ID. The certificate that -tls and
 -tls-addr make is new at each start; -save-cert writes it to a file for clients
 to trust.
 
+Without -credentials any program may do everything, but no web page of another
+origin may, unless -allow-origin names it.
+
 GET /_shardlog/health and /_shardlog/ready return 200 when it is up.`,
 	run: func(e *env, args []string) error { return serve(e, args) },
 }
@@ -44,6 +47,7 @@ type serveFlags struct {
 	createTime, update, deleteFor  time.Duration
 	drain                          time.Duration
 	connections                    int
+	allowOrigins                   []string
 }
 
 // Bounds of flags.
@@ -65,6 +69,13 @@ func (s *serveFlags) register(f *flagSet) {
 	textFlag(f, &s.saveCert, "save-cert", "", "write the self-signed certificate to this PEM `file`, for clients (-cacert, AWS_CA_BUNDLE)", nil)
 	f.BoolVar(&s.limits, "limits", false, "apply the limits of Kinesis to shards of new streams and to operations")
 	textFlag(f, &s.credentials, "credentials", "", `JSON `+"`file`"+` with access keys and secrets, {"KEY":"SECRET"}; turns on the verification of signatures`, nil)
+	f.Func("allow-origin", "web page to answer without -credentials, such as http://localhost:3000, or * for all; may be given more than once", func(text string) error {
+		if text == "" {
+			return errEmpty
+		}
+		s.allowOrigins = append(s.allowOrigins, text)
+		return nil
+	})
 	textFlag(f, &s.account, "account", "000000000000", "account `ID` for access keys that are not 12 digits", nil)
 	textFlag(f, &s.region, "region", "us-east-1", "`region` of requests that do not name one", nil)
 	intFlag(f, &s.shardsPerStream, "shards-per-stream", 4, 1, stream.MaxShards, "`number` of shards of a stream that is created without a shard count")
@@ -147,7 +158,7 @@ func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
 	o := &kinesisapi.Options{
 		Account: s.account, Region: s.region, DefaultShards: s.shardsPerStream, ShardLimit: s.shardLimit,
 		CreateTime: s.createTime, UpdateTime: s.update, DeleteTime: s.deleteFor,
-		Admin: s.admin, AdminRemote: s.adminRemote, Logger: logger,
+		AllowOrigins: s.allowOrigins, Admin: s.admin, AdminRemote: s.adminRemote, Logger: logger,
 	}
 	if s.limits {
 		o.Limits, o.ControlLimits = stream.KinesisLimits(), true
