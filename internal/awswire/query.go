@@ -1,7 +1,6 @@
 package awswire
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -163,8 +162,6 @@ func newFormReader(body []byte) Reader {
 	return r
 }
 
-var errForm = errors.Join(ErrSyntax)
-
 // Value implements Reader.
 func (r *formReader) Value() (Token, error) {
 	if r.err != nil || r.at == nil {
@@ -172,9 +169,13 @@ func (r *formReader) Value() (Token, error) {
 	}
 	n := r.at
 	r.at = nil
-	switch elements := n.list(); {
+	elements := n.list()
+	if n == r.root {
+		elements = nil // the form itself is a structure, whatever its members are called
+	}
+	switch {
 	case n.leaf && len(n.members) > 0:
-		return Token{}, errForm // a value and members of it
+		return Token{}, ErrSyntax // a value and members of it
 	case n.leaf:
 		return Token{Kind: TokenString, Text: []byte(n.text)}, nil
 	case elements != nil:

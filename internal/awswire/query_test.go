@@ -24,6 +24,7 @@ func TestForms(t *testing.T) {
 		"&&Name=a&":                  {"Name": "a"},
 		"Tags.member.1.Key=a&Tags.member.2.Key=b&Tags.member.1.Value=c": {"Tags": []any{Params{"Key": "a", "Value": "c"}, Params{"Key": "b"}}},
 		"Keys.member.1=a&Keys.member.2=b":                               {"Keys": []any{"a", "b"}},
+		"member.1=a":                                                    {},
 		"Tag.Key=a":                                                     {"Tag": Params{"Key": "a"}},
 	} {
 		require.NoError(t, WellFormed(Query.Reader([]byte(form))), form)
