@@ -17,7 +17,10 @@ func subscribeToShard(c *call) error {
 	if !ok || p.consumer == "" {
 		return invalid("The ARN %s is not that of a consumer.", arn)
 	}
-	c.Scope, c.name = p.scope, p.stream
+	if err := c.enter(p.scope, p.stream); err != nil {
+		return err
+	}
+	c.name = p.stream
 	id, index, err := resolveShard(c.Scope, c.In.Text("ShardId"), c.name)
 	if err != nil {
 		return err

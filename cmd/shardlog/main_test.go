@@ -296,14 +296,32 @@ func TestServeWithTLSAndCredentials(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	mustCLI(t, "", "stream", "create", "s", "-endpoint", s.url)
 	t.Setenv("AWS_SESSION_TOKEN", "token")
-	mustCLI(t, "", "stream", "list", "-endpoint", s.url)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
 	_, _, errs := cli(t, "", "stream", "list", "-endpoint", s.url)
+	require.Contains(t, errs, "UnrecognizedClientException", "the keys of the file are not those of sessions")
+	t.Setenv("AWS_SESSION_TOKEN", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+	_, _, errs = cli(t, "", "stream", "list", "-endpoint", s.url)
 	require.Contains(t, errs, "InvalidSignatureException")
 	require.NoError(t, os.WriteFile(file, []byte(`[]`), 0o600))
 	code, _, _ := cli(t, "", "serve", "-credentials", file)
 	require.Equal(t, exitFail, code)
 	require.Contains(t, startServe(t, "-tls").url, "https://")
+}
+
+// TestServeAnswersPagesThatAreAllowed asks as a page in a browser would.
+func TestServeAnswersPagesThatAreAllowed(t *testing.T) {
+	s := startServe(t, "-allow-origin", "http://localhost:3000", "-allow-origin", "https://app.example")
+	for origin, want := range map[string]int{"http://localhost:3000": 200, "https://app.example": 200, "http://localhost:3001": 403} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, s.url, nil)
+		require.NoError(t, err)
+		r.Header.Set("Origin", origin)
+		res, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, want, res.StatusCode, origin)
+	}
+	code, _, _ := cli(t, "", "serve", "-allow-origin", "localhost:3000")
+	require.Equal(t, exitUsage, code)
 }
 
 func TestConnectionsAreBounded(t *testing.T) {

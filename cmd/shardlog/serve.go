@@ -36,6 +36,9 @@ stop it: it answers the requests that are in progress and closes the log.
 Clients need the URL as their endpoint, a region and any credentials. An access
 key of 12 digits is used as the account ID.
 
+Without -credentials any program may do everything, but no web page of another
+origin may, unless -allow-origin names it.
+
 GET /_shardlog/health and /_shardlog/ready return 200 when it is up.`,
 	run: func(e *env, args []string) error { return serve(e, args) },
 }
@@ -51,6 +54,7 @@ type serveFlags struct {
 	createTime, update, deleteFor time.Duration
 	drain                         time.Duration
 	connections                   int
+	allowOrigins                  []string
 }
 
 func (s *serveFlags) register(f *flag.FlagSet) {
@@ -63,6 +67,10 @@ func (s *serveFlags) register(f *flag.FlagSet) {
 	f.StringVar(&s.key, "key", "", "PEM file with the certificate's private key")
 	f.BoolVar(&s.limits, "limits", false, "apply the limits of Kinesis to shards of new streams and to operations")
 	f.StringVar(&s.credentials, "credentials", "", `JSON file with access keys and secrets, {"KEY":"SECRET"}; turns on the verification of signatures`)
+	f.Func("allow-origin", `web page to answer without -credentials, such as http://localhost:3000, or * for all; may be given more than once`, func(text string) error {
+		s.allowOrigins = append(s.allowOrigins, text)
+		return nil
+	})
 	f.StringVar(&s.account, "account", "000000000000", "account ID for access keys that are not 12 digits")
 	f.StringVar(&s.region, "region", "us-east-1", "region of requests that do not name one")
 	f.IntVar(&s.shardsPerStream, "shards-per-stream", 4, "shards of a stream that is created without a shard count")
@@ -130,7 +138,7 @@ func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
 	o := &kinesisapi.Options{
 		Account: s.account, Region: s.region, DefaultShards: s.shardsPerStream,
 		CreateTime: s.createTime, UpdateTime: s.update, DeleteTime: s.deleteFor,
-		Admin: s.admin, AdminRemote: s.adminRemote, Logger: logger,
+		AllowOrigins: s.allowOrigins, Admin: s.admin, AdminRemote: s.adminRemote, Logger: logger,
 	}
 	if s.limits {
 		o.Limits, o.ControlLimits = stream.KinesisLimits(), true
