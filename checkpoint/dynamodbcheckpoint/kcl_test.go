@@ -34,7 +34,7 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// TestKCL runs the real KCL over the endpoint, and in turn with a group of Go on
+// TestKCL runs the real KCL over the endpoint, and in turn with a consumer group on
 // one table. SHARDLOG is the path of the command, SHARDLOG_KCL the classpath of
 // sdktest/kcl, and SHARDLOG_MOTO the path of the command moto_server, the
 // DynamoDB: dynalite refuses the index that KCL 3 adds to its table.
@@ -417,7 +417,7 @@ func reshards(t *testing.T, dynamoDB string) {
 	t.Logf("%d records, %d deliveries", len(put), len(k.delivered()))
 }
 
-// takesOver: a group of Go, KCL, and the group again work on one stream, each from where
+// takesOver: a consumer group, KCL, and the group again work on one stream, each from where
 // the other has stopped: inside of aggregates, and with shards that the other
 // has ended. Every stop is in order, so no record is delivered twice.
 func takesOver(t *testing.T, dynamoDB string) {
