@@ -132,12 +132,12 @@ func TestCommandLines(t *testing.T) {
 		{[]string{"put"}, exitUsage, "expected NAME"},
 		{[]string{"serve", "-memory", "-dir", "x"}, exitUsage, "exclude each other"},
 		{[]string{"serve", "-account", "1", "-dir", untouched}, exitUsage, "invalid Options.Account"},
-		{[]string{"serve", "-shards-per-stream", "-1", "-dir", untouched}, exitUsage, "invalid Options.DefaultShards"},
-		{[]string{"serve", "-create-time", "-1s", "-dir", untouched}, exitUsage, "invalid Options.CreateTime"},
+		{[]string{"serve", "-shards-per-stream", "-1", "-dir", untouched}, exitUsage, "flag -shards-per-stream: must be a whole number from 1 to 10000"},
+		{[]string{"serve", "-create-time", "-1s", "-dir", untouched}, exitUsage, "flag -create-time: must be a duration such as 500ms, from 0s to 24h0m0s"},
 		{[]string{"serve", "-durability", "x", "-dir", untouched}, exitUsage, "must be always, interval or never"},
 		{[]string{"serve", "-durability", "x"}, exitUsage, "must be always, interval or never"},
-		{[]string{"serve", "-max-connections", "0", "-dir", untouched}, exitUsage, "-max-connections must be 1 or more"},
-		{[]string{"serve", "-drain", "-1s", "-dir", untouched}, exitUsage, "-drain must be 0 or more"},
+		{[]string{"serve", "-max-connections", "0", "-dir", untouched}, exitUsage, "flag -max-connections: must be a whole number from 1 to 1048576"},
+		{[]string{"serve", "-drain", "-1s", "-dir", untouched}, exitUsage, "flag -drain: must be a duration such as 500ms, from 0s to 24h0m0s"},
 		{[]string{"serve", "-key", "k.pem", "-dir", untouched}, exitUsage, "-cert and -key go together"},
 		{[]string{"serve", "-cert", "c.pem", "-dir", untouched}, exitUsage, "-cert and -key go together"},
 		{[]string{"serve", "-credentials", filepath.Join(untouched, "none"), "-dir", untouched}, exitFail, "no such file"},
@@ -180,7 +180,7 @@ func TestVersion(t *testing.T) {
 func TestTailFollows(t *testing.T) {
 	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
 	r, w := io.Pipe()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan int)
 	go func() {
 		done <- run(&env{ctx: ctx, stdout: w, stderr: os.Stderr}, []string{"tail", "s", "-f", "-poll", "1ms", "-endpoint", srv.URL})
@@ -195,7 +195,7 @@ func TestTailFollows(t *testing.T) {
 		require.True(t, lines.Scan())
 		require.Equal(t, fmt.Sprint("line ", i), lines.Text())
 	}
-	cancel()
+	cancel(&interrupted{syscall.SIGINT})
 	require.Equal(t, exitOK, <-done)
 }
 
