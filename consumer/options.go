@@ -119,7 +119,9 @@ type Options struct {
 	// Defaults to 0: no bound; Kinesis has 2 MiB.
 	FanOutRate int64
 	// KeepAggregates delivers aggregated records, which producers make of
-	// several, as they are stored. Defaults to de-aggregating them.
+	// several, as they are stored. Where a worker without this option has done a
+	// part of one, the whole record comes again. Defaults to de-aggregating
+	// them.
 	KeepAggregates bool
 	// WholeAggregates drops an aggregated record as a whole when one of its
 	// records is outside the shard's range of hash keys, as the Kinesis Client

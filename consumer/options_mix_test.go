@@ -1,0 +1,194 @@
+package consumer_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/consumer"
+)
+
+// Workers of one group may have different options, as while a new version is
+// rolled out. What one of them left half done is done by the other, at worst
+// twice.
+
+// mixed is a shard with a plain record, an aggregate of five, and another one.
+func mixed() (src *source, packed string) {
+	src = newSource(1)
+	data := aggregate("a", same(5, "k")...)
+	src.putData(0, []byte("before"), data, []byte("behind"))
+	return src, string(data)
+}
+
+// A worker that keeps aggregates cannot begin inside of one, so the whole of it
+// comes again, unless all of it is done.
+func TestPositionInsideAnAggregateThatIsKept(t *testing.T) {
+	inside := shardlog.AfterSub(seq(0, 1), 2)
+	for name, o := range map[string]consumer.Options{
+		"":                {},
+		"one at a time":   {MaxBatchRecords: 1},
+		"per key":         {PerKey: 3},
+		"lanes":           {Lanes: 3},
+		"batch window":    {BatchWindow: time.Second},
+		"own throughput":  {FanOut: true},
+		"explicit":        {ExplicitCheckpoints: true},
+		"empty batches":   {EmptyBatches: true},
+		"every minute":    {CheckpointEvery: time.Minute},
+		"with a filter":   {Filter: func(*shardlog.Record) bool { return true }},
+		"start elsewhere": {Start: shardlog.Latest()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for at, want := range map[shardlog.Position]int{
+				inside: 1, shardlog.AfterSub(seq(0, 1), 4): 1, shardlog.At(seq(0, 1)): 1, shardlog.After(seq(0, 1)): 2,
+				shardlog.AfterSub(seq(0, 0), 0): 1, // of a plain record nothing is left
+			} {
+				bubble(t, func(t *testing.T) {
+					src, packed := mixed()
+					st, k := newStore(), &sink{}
+					_, err := st.Memory.Create(context.Background(), checkpoint.Lease{Key: rowKey(0), Checkpoint: at})
+					require.NoError(t, err)
+					o.KeepAggregates, o.Store = true, st
+					var from shardlog.Source = src
+					if o.FanOut {
+						from = dedicated{src}
+					}
+					r := start(t, from, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+						if len(b.Records) == 0 {
+							return nil
+						}
+						if o.ExplicitCheckpoints {
+							require.NoError(t, b.Checkpoint(ctx, b.After(len(b.Records)-1)))
+						}
+						return k.Handle(ctx, b)
+					}), o)
+					time.Sleep(2 * time.Second)
+					assert.ElementsMatch(t, []string{"before", packed, "behind"}[want:], k.got(), "from %v", at)
+					r.stop()
+					assert.Equal(t, shardlog.After(seq(0, 2)), st.row(t, 0).Checkpoint)
+				})
+			}
+		})
+	}
+}
+
+// A shard goes back and forth between workers that keep aggregates and others.
+func TestHandOverBetweenWorkersThatKeepAggregatesAndOthers(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, packed := mixed()
+		st := newStore()
+		// One record of the aggregate, then a failure until the end.
+		take := func(n int, o consumer.Options) []string {
+			k := &sink{}
+			o.Store, o.MaxBatchRecords, o.MaxAttempts = st, 1, 0
+			r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+				if len(k.got()) == n {
+					return errBroken
+				}
+				return k.Handle(ctx, b)
+			}), o)
+			settle()
+			r.stop()
+			return k.got()
+		}
+		keep := consumer.Options{KeepAggregates: true}
+		assert.Equal(t, []string{"before", "a/0"}, take(2, consumer.Options{}))
+		assert.Equal(t, shardlog.AfterSub(seq(0, 1), 0), st.row(t, 0).Checkpoint)
+		assert.Empty(t, take(0, keep), "it failed, and what is done stays done")
+		assert.Equal(t, shardlog.AfterSub(seq(0, 1), 0), st.row(t, 0).Checkpoint)
+		assert.Equal(t, []string{"a/1", "a/2"}, take(2, consumer.Options{}))
+		assert.Equal(t, []string{packed}, take(1, keep))
+		assert.Equal(t, shardlog.After(seq(0, 1)), st.row(t, 0).Checkpoint)
+		assert.Equal(t, []string{"behind"}, take(9, consumer.Options{}))
+	})
+}
+
+// A handler that takes aggregates apart itself may store where it is.
+func TestKeptAggregateIsCheckpointedInside(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, packed := mixed()
+		st, k := newStore(), &sink{}
+		a := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			if string(b.Records[0].Data) != packed {
+				return nil
+			}
+			require.NoError(t, b.Checkpoint(ctx, shardlog.AfterSub(b.Records[0].Sequence, 2)))
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}), consumer.Options{Store: st, KeepAggregates: true, MaxBatchRecords: 1})
+		settle()
+		a.kill()
+		assert.Equal(t, shardlog.AfterSub(seq(0, 1), 2), st.row(t, 0).Checkpoint)
+		a = start(t, src, k, consumer.Options{Store: st, KeepAggregates: true})
+		settle()
+		assert.Equal(t, []string{packed, "behind"}, k.got())
+		a.stop()
+	})
+}
+
+func TestSeekInsideAnAggregate(t *testing.T) {
+	for _, keep := range []bool{true, false} {
+		bubble(t, func(t *testing.T) {
+			src, packed := mixed()
+			st, k := newStore(), &sink{}
+			r := start(t, src, k, consumer.Options{Store: st, KeepAggregates: keep})
+			settle()
+			before := len(k.got())
+			require.NoError(t, r.Seek(context.Background(), shardID(0), shardlog.AfterSub(seq(0, 1), 3)))
+			settle()
+			want := []string{"a/4", "behind"}
+			if keep {
+				want = []string{packed, "behind"}
+			}
+			assert.Equal(t, want, k.got()[before:])
+			r.stop()
+		})
+	}
+}
+
+// An aggregate whose copy is damaged now was taken apart before: it is delivered
+// as it is, and what was not done is in it.
+func TestPositionInsideADamagedAggregate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		data := aggregate("a", same(5, "k")...)
+		data[len(data)-1] ^= 1
+		src.putData(0, data, []byte("behind"))
+		_, err := st.Memory.Create(context.Background(), checkpoint.Lease{Key: rowKey(0), Checkpoint: shardlog.AfterSub(seq(0, 0), 2)})
+		require.NoError(t, err)
+		r := start(t, src, k, consumer.Options{Store: st})
+		settle()
+		assert.Equal(t, []string{string(data), "behind"}, k.got())
+		r.stop()
+	})
+}
+
+// The intention of a worker that took aggregates apart comes to one that does not,
+// with the whole aggregate.
+func TestPreparedInsideAnAggregateThatIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, packed := mixed()
+		st := newStore()
+		to := shardlog.AfterSub(seq(0, 1), 3)
+		_, err := st.Memory.Create(context.Background(), checkpoint.Lease{
+			Key: rowKey(0), Checkpoint: shardlog.AfterSub(seq(0, 1), 1), Prepared: &to, PreparedState: []byte("x"),
+		})
+		require.NoError(t, err)
+		var first *consumer.Batch
+		r := start(t, src, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
+			if first == nil {
+				first = b
+			}
+			return nil
+		}), consumer.Options{Store: st, KeepAggregates: true})
+		settle()
+		r.stop()
+		require.NotNil(t, first.Prepared)
+		assert.Equal(t, to, first.Prepared.Position)
+		assert.Equal(t, packed, string(first.Records[0].Data))
+	})
+}
