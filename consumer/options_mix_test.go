@@ -150,7 +150,7 @@ func TestSeekInsideAnAggregate(t *testing.T) {
 	}
 }
 
-// An aggregate whose copy is damaged now was taken apart before: it is delivered
+// An aggregate whose copy is damaged now was de-aggregated before: it is delivered
 // as it is, and what was not done is in it.
 func TestPositionInsideADamagedAggregate(t *testing.T) {
 	bubble(t, func(t *testing.T) {

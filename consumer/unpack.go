@@ -51,8 +51,8 @@ func (f *fetcher) isUndone(r *shardlog.Record) bool {
 
 // isUndoneWhole is isUndone for a record that is delivered as it is stored. An
 // aggregated one, which is kept or damaged, is undone unless all of it is done:
-// the reading began inside it because whoever did the part before could take it
-// apart, with other options or a whole copy.
+// the reading began inside it because an earlier worker could de-aggregate it,
+// with other options or a sound copy.
 func (f *fetcher) isUndoneWhole(r *shardlog.Record) bool {
 	return f.isUndone(r) || f.skip.SubSequence() != shardlog.WholeRecord && r.SubSequence == 0 && kpl.HasMagic(r.Data)
 }
