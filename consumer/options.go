@@ -47,10 +47,11 @@ type Options struct {
 	// KindAt and KindAfter are refused, because they name a place in one
 	// shard only. Defaults to TrimHorizon.
 	Start shardlog.Position
-	// LeaseTTL is how long a worker that gives no heartbeat is taken for
-	// alive, by the clock of the one who watches it: a worker that was killed
+	// LeaseTTL is how long this worker is taken for alive when it gives no
+	// heartbeat, by the clock of the one who watches it: a worker that was killed
 	// is replaced after this time and up to a second. A worker that cannot
-	// reach the store for nine tenths of it stops by itself. Defaults to 10 s.
+	// reach the store for nine tenths of it stops by itself. Workers of a group
+	// may have different times. Defaults to 10 s.
 	LeaseTTL time.Duration
 	// HandOff is how long another worker waits for a batch to be finished when
 	// it is its turn to have the shard; then it takes the shard, and the batch

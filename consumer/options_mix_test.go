@@ -192,3 +192,68 @@ func TestPreparedInsideAnAggregateThatIsKept(t *testing.T) {
 		assert.Equal(t, packed, string(first.Records[0].Data))
 	})
 }
+
+// A worker is taken for dead by its own LeaseTTL, not by that of another one,
+// which may be shorter than the time between two of its heartbeats, or so long
+// that its shards would wait.
+func TestWorkersWithDifferentLeaseTTLs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, slow, quick := newSource(2), newStore(), &sink{}, &sink{}
+		recA, recB := &recorder{}, &recorder{}
+		a := start(t, src, slow, consumer.Options{Store: st, WorkerID: "a", LeaseTTL: time.Minute, OnEvent: recA.note})
+		settle()
+		b := start(t, src, quick, consumer.Options{Store: st, WorkerID: "b", LeaseTTL: time.Second, OnEvent: recB.note})
+		time.Sleep(5 * time.Minute)
+		assert.Empty(t, recA.of(consumer.EventLeaseLost))
+		assert.Empty(t, recB.of(consumer.EventLeaseLost))
+		assert.Equal(t, map[string]int{"a": 1, "b": 1}, st.owners(t))
+		b.kill()
+		time.Sleep(4 * time.Second)
+		assert.Equal(t, map[string]int{"a": 2}, st.owners(t), "b said that it stops after a second")
+		a.stop()
+	})
+}
+
+// A group that has partly begun begins the rest as it began, whatever the worker
+// that completes it would have chosen.
+func TestGroupIsBegunByWorkersWithDifferentStarts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(2), newStore(), &sink{}
+		src.put(0, 2)
+		src.put(1, 2)
+		ctx := context.Background()
+		for _, l := range []checkpoint.Lease{{Key: groupKey}, {Key: rowKey(0)}} {
+			_, err := st.Memory.Create(ctx, l)
+			require.NoError(t, err)
+		}
+		r := start(t, src, k, consumer.Options{Store: st, Start: shardlog.Latest()})
+		settle()
+		r.stop()
+		assert.ElementsMatch(t, append(names(0, 0, 2), names(1, 0, 2)...), k.got())
+	})
+}
+
+// beaten is a store in which another worker makes the row of the group first.
+type beaten struct{ *checkpoint.Memory }
+
+func (s beaten) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
+	if l.Key == groupKey {
+		other := l
+		other.Owner = "another"
+		if _, err := s.Memory.Create(ctx, other); err != nil {
+			return checkpoint.Lease{}, err
+		}
+	}
+	return s.Memory.Create(ctx, l)
+}
+
+func TestAnotherWorkerBeginsTheGroupFirst(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, k := newSource(1), &sink{}
+		src.put(0, 2)
+		r := start(t, src, k, consumer.Options{Store: beaten{checkpoint.NewMemory()}})
+		settle()
+		r.stop()
+		assert.Equal(t, names(0, 0, 2), k.got())
+	})
+}
