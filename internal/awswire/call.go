@@ -122,8 +122,8 @@ type Call struct {
 	// AccessKey is that of the credential. It was verified if the endpoint has
 	// credentials.
 	AccessKey string
-	// Body may be referred to by the input, and is valid until the answer was
-	// sent or ReleaseBody was called.
+	// Body may be referred to by the input, and is valid until Reply or
+	// ReleaseBody was called.
 	Body []byte
 	// In is the input, unless Fast has read it.
 	In Params
