@@ -97,6 +97,18 @@ type Named interface {
 	Name() string
 }
 
+// Identified is implemented by sinks and sources that know a stream from one
+// that is created under its name after it was deleted. A consumer stores the
+// ID with its progress, and does not continue in another stream.
+type Identified interface {
+	// StreamID returns a text of up to 255 bytes of valid UTF-8 that belongs to
+	// one stream for ever: an ID that is never given out twice, or the full name
+	// together with the time of creation. "" means that it is not known, now or
+	// at all. It may block, and is asked every few seconds; a source that finds
+	// its stream by name answers for the one that has the name by then.
+	StreamID(ctx context.Context) (string, error)
+}
+
 // DedicatedReader is implemented by a Source that has, for each reader that asks
 // for it, a throughput apart from the limits that its readers share, such as the
 // enhanced fan-out of Kinesis. A consumer uses it for its option FanOut.

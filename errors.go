@@ -164,6 +164,8 @@ type CorruptError struct {
 	Reason string
 	// Next is where the readable records continue.
 	Next Position
+	// Damage is the file, where that is known; else nil.
+	Damage *DamageError
 }
 
 // Error describes e in one line.
@@ -171,8 +173,13 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("corrupt block in %s, records %v to %v, offset %d: %s", e.Shard, e.First, e.Last, e.Offset, e.Reason)
 }
 
-// Unwrap returns ErrCorrupt.
-func (e *CorruptError) Unwrap() error { return ErrCorrupt }
+// Unwrap returns ErrCorrupt, and Damage where there is one.
+func (e *CorruptError) Unwrap() []error {
+	if e.Damage != nil {
+		return []error{ErrCorrupt, e.Damage}
+	}
+	return []error{ErrCorrupt}
+}
 
 // ConflictError says that a shard's last record is not the expected one. It
 // matches ErrConflict.

@@ -58,6 +58,11 @@ func (k Key) Compare(o Key) int {
 // clock times, so a clock that jumps cannot change who owns a shard.
 type Lease struct {
 	Key
+	// StreamID is the stream that the row is about, as its shardlog.Identified
+	// says, because a stream that is deleted may leave its name, and its
+	// shards' IDs, to another one. "" if that is not known: the source does not
+	// say, or the row is older than this field. Up to MaxNameLength bytes.
+	StreamID string
 	// Version is given by the Store and is greater after each Update. A value
 	// is never used twice for a key, also not after Delete and Create. Create
 	// ignores it; Update and Delete ask for the version that the row has.

@@ -22,7 +22,7 @@ var testKey = checkpoint.Key{Group: "g", Stream: "s", Shard: "shardId-0000000000
 func fullLease() checkpoint.Lease {
 	p := shardlog.AfterSub(shardlog.NewSequenceNumber(1, 2, 3, 4), 5)
 	return checkpoint.Lease{
-		Key: testKey, Version: math.MaxUint64, Epoch: 1<<63 + 1, Owner: "w1", Next: "w2", Beat: 7,
+		Key: testKey, StreamID: "arn:stream/s", Version: math.MaxUint64, Epoch: 1<<63 + 1, Owner: "w1", Next: "w2", Beat: 7,
 		Checkpoint: shardlog.After(shardlog.NewSequenceNumber(1, 2, 3, 4)), Ended: true,
 		Prepared: &p, PreparedState: []byte{0, 0xff}, Parents: []string{"p"}, Children: []string{"c1", "c2"},
 		HashStart: shardlog.NewHashKey(0, 0), HashEnd: shardlog.MaxHashKey, Switches: 1,
@@ -33,7 +33,7 @@ func fullLease() checkpoint.Lease {
 func TestRowFormat(t *testing.T) {
 	const (
 		small = `{"v":1,"group":"g","stream":"s","shard":"shardId-000000000000","version":0,"checkpoint":"TRIM_HORIZON","hashStart":"","hashEnd":""}`
-		full  = `{"v":1,"group":"g","stream":"s","shard":"shardId-000000000000","version":18446744073709551615,"epoch":9223372036854775809,"owner":"w1","next":"w2","beat":7,` +
+		full  = `{"v":2,"group":"g","stream":"s","shard":"shardId-000000000000","streamId":"arn:stream/s","version":18446744073709551615,"epoch":9223372036854775809,"owner":"w1","next":"w2","beat":7,` +
 			`"checkpoint":"AFTER_SEQUENCE_NUMBER:%[1]s","ended":true,"prepared":"AFTER_SEQUENCE_NUMBER:%[1]s:5","state":"AP8=","parents":["p"],"children":["c1","c2"],` +
 			`"hashStart":"0","hashEnd":"340282366920938463463374607431768211455","switches":1}`
 	)
@@ -69,7 +69,7 @@ func TestUnmarshalErrors(t *testing.T) {
 		require.ErrorIs(t, err, shardlog.ErrCorrupt, "%s", bad)
 		require.NotErrorIs(t, err, shardlog.ErrInvalid, "%s", bad)
 	}
-	_, err = checkpoint.Unmarshal([]byte(`{"v":2,"something":"new"}`))
+	_, err = checkpoint.Unmarshal([]byte(`{"v":3,"something":"new"}`))
 	require.ErrorIs(t, err, shardlog.ErrVersion)
 }
 
@@ -98,6 +98,7 @@ func TestValidate(t *testing.T) {
 		"Group":         func(l *checkpoint.Lease) { l.Group = "" },
 		"Stream":        func(l *checkpoint.Lease) { l.Stream = "\xff" },
 		"Shard":         func(l *checkpoint.Lease) { l.Shard = long },
+		"StreamID":      func(l *checkpoint.Lease) { l.StreamID = long },
 		"Owner":         func(l *checkpoint.Lease) { l.Owner = long },
 		"Next":          func(l *checkpoint.Lease) { l.Next = "\xff" },
 		"Checkpoint":    func(l *checkpoint.Lease) { l.Checkpoint = unset },
@@ -169,6 +170,7 @@ func FuzzUnmarshal(f *testing.F) {
 		f.Add(b)
 	}
 	f.Add([]byte(`{"v":2}`))
+	f.Add([]byte(`{"v":3}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := checkpoint.Unmarshal(data)
 		if err != nil {

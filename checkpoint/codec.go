@@ -9,10 +9,13 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// rowFormat is the format that Marshal writes. A field that is added needs a
-// new number: an older program would otherwise drop the field when it rewrites
-// the row.
-const rowFormat = 1
+// The formats of a row. A field that is added needs a new number: an older
+// program would otherwise drop the field when it rewrites the row.
+const (
+	formatFirst    = 1 // that of rows without a StreamID, also today
+	formatStreamID = 2
+	formatLatest   = formatStreamID
+)
 
 // row is the stored form of a Lease. It is a type of its own so that a change
 // of Lease cannot change stored bytes unnoticed.
@@ -21,6 +24,7 @@ type row struct {
 	Group         string             `json:"group"`
 	Stream        string             `json:"stream"`
 	Shard         string             `json:"shard"`
+	StreamID      string             `json:"streamId,omitempty"`
 	Version       uint64             `json:"version"`
 	Epoch         uint64             `json:"epoch,omitempty"`
 	Owner         string             `json:"owner,omitempty"`
@@ -44,9 +48,13 @@ func Marshal(l Lease) ([]byte, error) {
 	if err := l.Validate(); err != nil {
 		return nil, err
 	}
+	format := formatFirst
+	if l.StreamID != "" {
+		format = formatStreamID
+	}
 	b, err := json.Marshal(row{
-		Format: rowFormat,
-		Group:  l.Group, Stream: l.Stream, Shard: l.Shard,
+		Format: format,
+		Group:  l.Group, Stream: l.Stream, Shard: l.Shard, StreamID: l.StreamID,
 		Version: l.Version, Epoch: l.Epoch, Owner: l.Owner, Next: l.Next, Beat: l.Beat,
 		Checkpoint: l.Checkpoint, Ended: l.Ended,
 		Prepared: l.Prepared, PreparedState: l.PreparedState,
@@ -73,8 +81,8 @@ func Unmarshal(data []byte) (Lease, error) {
 	if err := json.Unmarshal(data, &head); err != nil {
 		return Lease{}, fmt.Errorf("checkpoint: %w row: %v", shardlog.ErrCorrupt, err)
 	}
-	if head.Format > rowFormat {
-		return Lease{}, fmt.Errorf("checkpoint: row: %w: found %d, known up to %d", shardlog.ErrVersion, head.Format, rowFormat)
+	if head.Format > formatLatest {
+		return Lease{}, fmt.Errorf("checkpoint: row: %w: found %d, known up to %d", shardlog.ErrVersion, head.Format, formatLatest)
 	}
 	var r row
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -82,11 +90,11 @@ func Unmarshal(data []byte) (Lease, error) {
 	if err := dec.Decode(&r); err != nil {
 		return Lease{}, fmt.Errorf("checkpoint: %w row: %v", shardlog.ErrCorrupt, err)
 	}
-	if _, err := dec.Token(); err != io.EOF || r.Format != rowFormat {
+	if _, err := dec.Token(); err != io.EOF || r.Format < formatFirst {
 		return Lease{}, fmt.Errorf("checkpoint: %w row: bad format number or trailing bytes", shardlog.ErrCorrupt)
 	}
 	l := Lease{
-		Key:     Key{Group: r.Group, Stream: r.Stream, Shard: r.Shard},
+		Key: Key{Group: r.Group, Stream: r.Stream, Shard: r.Shard}, StreamID: r.StreamID,
 		Version: r.Version, Epoch: r.Epoch, Owner: r.Owner, Next: r.Next, Beat: r.Beat,
 		Checkpoint: r.Checkpoint, Ended: r.Ended,
 		Prepared: r.Prepared, PreparedState: r.PreparedState,

@@ -70,6 +70,6 @@ func TestStoredRowFormat(t *testing.T) {
 		_, err := checkpoint.DecodeStored([]byte(bad))
 		require.ErrorIs(t, err, shardlog.ErrCorrupt, "%q", bad)
 	}
-	_, err = checkpoint.DecodeStored([]byte("\x01" + `{"v":2}`))
+	_, err = checkpoint.DecodeStored([]byte("\x01" + `{"v":3}`))
 	require.ErrorIs(t, err, shardlog.ErrVersion)
 }

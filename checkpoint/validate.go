@@ -24,6 +24,7 @@ func (k Key) Validate() error {
 func (l Lease) Validate() error {
 	errs := []error{
 		l.Key.Validate(),
+		checkName("StreamID", l.StreamID, true),
 		checkName("Owner", l.Owner, true),
 		checkName("Next", l.Next, true),
 		checkPosition("Checkpoint", l.Checkpoint),

@@ -32,7 +32,11 @@ import (
 //	go test -run TestDamage ./stream -damage.full
 //
 // tries all combinations.
-var damageFull = flag.Bool("damage.full", false, "damage each file in each way, instead of a sample")
+var (
+	damageFull  = flag.Bool("damage.full", false, "damage each file in each way, instead of a sample")
+	damageWay   = flag.String("damage.way", "", "with -damage.full: damage files in this way only")
+	damageTimes = flag.Int("damage.times", 1, "with -damage.full: how often each file is damaged in each way")
+)
 
 const (
 	damageRecords = 300
@@ -180,13 +184,25 @@ func TestDamage(t *testing.T) {
 			}
 		}
 	}
-	if !*damageFull {
-		r.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
-		cases = cases[:min(len(cases), 40)]
+	if *damageFull {
+		cases = slices.DeleteFunc(cases, func(c *damageCase) bool { return *damageWay != "" && !strings.HasSuffix(c.what, " "+*damageWay) })
+		for range *damageTimes {
+			runDamage(t, r, cases)
+		}
+		return
 	}
+	r.Shuffle(len(cases), func(i, j int) { cases[i], cases[j] = cases[j], cases[i] })
+	cases = cases[:min(len(cases), 40)]
+	runDamage(t, r, cases)
+}
+
+// runDamage damages a copy of the template of each case and opens it.
+func runDamage(t *testing.T, r *rand.Rand, cases []*damageCase) {
+	t.Helper()
 	root := t.TempDir()
 	var ready []*damageCase
 	for i, c := range cases {
+		c = &damageCase{what: c.what, file: c.file, dir: c.dir, encrypted: c.encrypted}
 		dir := filepath.Join(root, fmt.Sprint(i))
 		require.NoError(t, os.CopyFS(dir, os.DirFS(c.dir)))
 		way := c.what[strings.Index(c.what, c.file)+len(c.file)+1:]

@@ -41,7 +41,7 @@ func (st *Stream) firstShards(n int, now time.Time) []shardMeta {
 		if i+1 < n {
 			end, _ = starts[i+1].Prev()
 		}
-		metas[i] = shardMeta{Start: starts[i], End: end, Created: now.Unix(), Base: st.base(now)}
+		metas[i] = shardMeta{Start: starts[i], End: end, Created: now.Unix(), CreatedAt: now.UnixMilli(), Base: st.base(now)}
 	}
 	return metas
 }
@@ -57,12 +57,19 @@ func (st *Stream) describeChange(first uint32, metas []shardMeta, closing []*str
 		c.Close = append(c.Close, sh.s)
 	}
 	c.Apply = func(tx *logstore.Tx) error {
+		// Children begin when their parents end, so that at any time the shards
+		// that were open had all hash keys, each once. No record of a parent
+		// arrives later than now.
+		now := time.Now().UnixMilli()
 		for i := range metas {
+			if len(metas[i].Parents) > 0 {
+				metas[i].CreatedAt = now
+			}
 			tx.Set(shardKey(c.Create[i].ID), mustJSON(&metas[i]))
 		}
 		for i, sh := range closing {
 			closed[i] = sh.meta
-			closed[i].Closed, closed[i].ClosedAt, closed[i].Last = true, time.Now().UnixMilli(), sh.s.LastCounter()
+			closed[i].Closed, closed[i].ClosedAt, closed[i].Last = true, now, sh.s.LastCounter()
 			tx.Set(shardKey(sh.s.ID()), mustJSON(&closed[i]))
 		}
 		return nil

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,7 @@ var (
 	_ shardlog.Source          = (*Stream)(nil)
 	_ shardlog.Capable         = (*Stream)(nil)
 	_ shardlog.Named           = (*Stream)(nil)
+	_ shardlog.Identified      = (*Stream)(nil)
 	_ shardlog.DedicatedReader = (*Stream)(nil)
 	_ checkpoint.Provider      = (*Stream)(nil)
 )
@@ -59,9 +61,32 @@ func newStream(db *DB, id uint32, meta streamMeta) *Stream {
 // Name returns the stream's name.
 func (st *Stream) Name() string { return st.name }
 
+// StreamID implements shardlog.Identified. The text is the same as long as the
+// stream exists, in all processes and in databases restored from its backups,
+// and no other stream ever has it. It does not block. Errors match
+// shardlog.ErrNotFound once the stream was deleted, ErrClosed, or are that of ctx.
+func (st *Stream) StreamID(ctx context.Context) (string, error) {
+	if err := st.enter(ctx, "stream ID"); err != nil {
+		return "", err
+	}
+	return st.streamID(), nil
+}
+
+func (st *Stream) streamID() string {
+	m := st.meta.Load()
+	if m.ID == "" {
+		// The stream is older than its random ID. Within a database the number
+		// would do; the time is for another one in its directory.
+		return fmt.Sprintf("%d-%d", st.id, m.Created)
+	}
+	return m.ID
+}
+
 // Info describes a stream.
 type Info struct {
-	Name    string
+	Name string
+	// ID is Stream.StreamID.
+	ID      string
 	Created time.Time
 	// OpenShards counts those that take records, Shards all that can be read.
 	OpenShards, Shards int
@@ -79,7 +104,7 @@ type Info struct {
 func (st *Stream) Info() Info {
 	m, r := st.meta.Load(), st.routes.Load()
 	return Info{
-		Name: st.name, Created: time.UnixMilli(m.Created), OpenShards: len(r.open), Shards: len(r.all),
+		Name: st.name, ID: st.streamID(), Created: time.UnixMilli(m.Created), OpenShards: len(r.open), Shards: len(r.all),
 		Retention: m.Retention, RetentionBytes: m.RetentionBytes, MaxRecordSize: m.MaxRecordSize,
 		Compression: m.Compression, Hash: m.Hash, Limits: m.Limits, DedupWindow: m.DedupWindow, Tags: maps.Clone(m.Tags),
 	}

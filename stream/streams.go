@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -63,7 +64,7 @@ func (db *DB) create(ctx context.Context, name string, cfg Config) (*Stream, err
 		return nil, err
 	}
 	st := newStream(db, id, streamMeta{
-		Name: name, Created: now.UnixMilli(), Retention: cfg.Retention, RetentionBytes: cfg.RetentionBytes,
+		Name: name, ID: rand.Text(), Created: now.UnixMilli(), Retention: cfg.Retention, RetentionBytes: cfg.RetentionBytes,
 		MaxRecordSize: cfg.MaxRecordSize, Compression: cfg.Compression, Hash: cfg.Hash, Limits: cfg.Limits, DedupWindow: cfg.DedupWindow, Tags: cfg.Tags,
 		Attributes: cfg.Attributes,
 	})

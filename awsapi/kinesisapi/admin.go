@@ -20,7 +20,7 @@ func (svc *service) adminLimits(ctx context.Context, env *awswire.Env, decode fu
 		return err
 	}
 	sc := awswire.Scope{Account: cmp.Or(v.Account, env.Scope.Account), Region: cmp.Or(v.Region, env.Scope.Region)}
-	found, err := svc.streams.find(ctx, sc, v.Stream, env.Clock.Now())
+	found, err := svc.streams.find(ctx, sc, v.Stream, &env.Clock)
 	if isNotFound(err) {
 		return &shardlog.Error{Op: "limits", Stream: v.Stream, Err: shardlog.ErrNotFound}
 	}

@@ -90,13 +90,16 @@ func (c *call) streamBy(name, arn string) (*streamState, error) {
 		if name != "" && name != p.stream {
 			return nil, invalid("StreamName %s does not match the StreamARN %s.", name, arn)
 		}
-		c.Scope, name = p.scope, p.stream
+		if err := c.enter(p.scope, p.stream); err != nil {
+			return nil, err
+		}
+		name = p.stream
 	}
 	if name == "" {
 		return nil, invalid("Either StreamName or StreamARN must be provided.")
 	}
 	c.name = name
-	return c.svc.streams.find(c.Ctx, c.Scope, name, c.Now())
+	return c.svc.streams.find(c.Ctx, c.Scope, name, c.Clock())
 }
 
 // lockActive finds the stream and checks that it is ACTIVE. Its control is
@@ -109,7 +112,7 @@ func (c *call) lockActive() (*streamState, error) {
 	if err := s.control.Lock(c.Ctx); err != nil {
 		return nil, err
 	}
-	if status := s.status(c.Now()); status != statusActive {
+	if status := s.status(c.Clock()); status != statusActive {
 		s.control.Unlock()
 		return nil, notActive(c.Scope, c.name, status)
 	}
@@ -125,7 +128,7 @@ func (c *call) readable(name, arn string) (*streamState, error) {
 		return nil, err
 	}
 	if t := s.change.Load(); t != nil {
-		if status := s.status(c.Now()); status == statusCreating || status == statusDeleting {
+		if status := s.status(c.Clock()); status == statusCreating || status == statusDeleting {
 			return nil, noStream(c.Scope, c.name)
 		}
 	}
@@ -141,15 +144,18 @@ func (c *call) lockResource() (s *streamState, con *consumer, err error) {
 	if !ok {
 		return nil, nil, invalid("The ARN %s is not that of a stream or of a consumer.", arn)
 	}
-	c.Scope, c.name = p.scope, p.stream
-	if s, err = c.svc.streams.find(c.Ctx, c.Scope, c.name, c.Now()); err != nil {
+	if err := c.enter(p.scope, p.stream); err != nil {
+		return nil, nil, err
+	}
+	c.name = p.stream
+	if s, err = c.svc.streams.find(c.Ctx, c.Scope, c.name, c.Clock()); err != nil {
 		return nil, nil, err
 	}
 	if err := s.control.Lock(c.Ctx); err != nil {
 		return nil, nil, err
 	}
 	if p.consumer != "" {
-		if con = s.consumers.findSuffix(p.consumer, c.Now()); con == nil {
+		if con = s.consumers.findSuffix(p.consumer, c.Clock()); con == nil {
 			s.control.Unlock()
 			return nil, nil, noConsumer(arn)
 		}

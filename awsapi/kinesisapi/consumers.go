@@ -35,7 +35,7 @@ func writeConsumer(c *call, con *consumer, withStream bool) {
 	e.Open()
 	e.TextField("ConsumerName", con.Name)
 	e.TextField("ConsumerARN", consumerARN(c.Scope, c.name, con))
-	e.TextField("ConsumerStatus", con.status(c.Now()))
+	e.TextField("ConsumerStatus", con.status(c.Clock()))
 	e.TimeField("ConsumerCreationTimestamp", time.UnixMilli(con.Created).Truncate(time.Second))
 	if withStream {
 		e.TextField("StreamARN", streamARN(c.Scope, c.name))
@@ -56,10 +56,10 @@ func registerStreamConsumer(c *call) error {
 	if err != nil {
 		return err
 	}
-	if s.consumers.find(name, now) != nil {
+	if s.consumers.find(name, c.Clock()) != nil {
 		return awswire.Errorf(codeInUse, "Consumer %s under stream %s already exists for account %s.", name, c.name, c.Scope.Account)
 	}
-	if len(s.consumers.list(now)) >= maxConsumers {
+	if len(s.consumers.list(c.Clock())) >= maxConsumers {
 		return awswire.Errorf(codeLimit, "Stream %s under account %s already has %d consumers, which is the limit.", c.name, c.Scope.Account, maxConsumers)
 	}
 	con := &consumer{Name: name, Created: now.UnixMilli()}
@@ -70,13 +70,13 @@ func registerStreamConsumer(c *call) error {
 	}
 	shown := *con
 	if lasts := c.svc.opts.CreateTime; lasts > 0 {
-		con.change = &transition{statusCreating, now.Add(lasts)}
+		con.change = &transition{status: statusCreating, began: c.Clock().Moment(), lasts: lasts}
 	}
 	if err := replaceConsumer(c.Ctx, s, con, func(next *consumer) { next.Tags = tags }); err != nil {
 		return err
 	}
 	// AWS answers with CREATING, even if the consumer is ACTIVE right away.
-	shown.change = &transition{statusCreating, now.Add(time.Hour)}
+	shown.change = &transition{status: statusCreating, began: c.Clock().Moment(), lasts: time.Hour}
 	c.Out.Open()
 	c.Out.Key("Consumer")
 	writeConsumer(c, &shown, false)
@@ -106,10 +106,10 @@ func findConsumer(c *call) (*streamState, *consumer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	con := s.consumers.findSuffix(p.consumer, c.Now())
+	con := s.consumers.findSuffix(p.consumer, c.Clock())
 	what := arn
 	if arn == "" {
-		con = s.consumers.find(name, c.Now())
+		con = s.consumers.find(name, c.Clock())
 		what = name + " under stream " + c.name
 	}
 	if con == nil {
@@ -130,8 +130,7 @@ func deregisterStreamConsumer(c *call) error {
 		return err
 	}
 	defer s.control.Unlock()
-	now := c.Now()
-	if con = s.consumers.find(con.Name, now); con == nil || con.status(now) == statusDeleting {
+	if con = s.consumers.find(con.Name, c.Clock()); con == nil || con.status(c.Clock()) == statusDeleting {
 		return awswire.Errorf(codeInUse, "The consumer is being deleted.")
 	}
 	// It is stored as gone from now on: DELETING is only shown, and does not
@@ -140,7 +139,7 @@ func deregisterStreamConsumer(c *call) error {
 		return err
 	}
 	next := *con
-	next.change = &transition{statusDeleting, now.Add(c.svc.opts.DeleteTime)}
+	next.change = &transition{status: statusDeleting, began: c.Clock().Moment(), lasts: c.svc.opts.DeleteTime}
 	s.consumers.put(&next)
 	s.subscriptions.endConsumer(con.suffix())
 	return nil
@@ -168,7 +167,7 @@ func listStreamConsumers(c *call) error {
 	}
 	after := ""
 	if t := c.In.Text("NextToken"); t != "" {
-		p, err := c.svc.tokens.openPage(t, pageConsumers, c.Now())
+		p, err := c.openPage(t, pageConsumers)
 		if err != nil {
 			return err
 		}
@@ -180,7 +179,7 @@ func listStreamConsumers(c *call) error {
 	if t := awswire.Get[time.Time](c.In, "StreamCreationTimestamp"); !t.IsZero() && t.Unix() != s.st.Info().Created.Unix() {
 		return noStream(c.Scope, c.name)
 	}
-	all := slices.DeleteFunc(s.consumers.list(c.Now()), func(con *consumer) bool { return con.Name <= after })
+	all := slices.DeleteFunc(s.consumers.list(c.Clock()), func(con *consumer) bool { return con.Name <= after })
 	limit := int(c.In.Int("MaxResults"))
 	if limit == 0 {
 		limit = 100
@@ -188,7 +187,7 @@ func listStreamConsumers(c *call) error {
 	next := ""
 	if len(all) > limit {
 		all = all[:limit]
-		next = c.svc.tokens.sealPage(pageToken{made: c.Now(), kind: pageConsumers, stream: c.name, after: all[limit-1].Name})
+		next = c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageConsumers, account: c.Scope.Account, region: c.Scope.Region, stream: c.name, after: all[limit-1].Name})
 	}
 	c.Out.Open()
 	c.Out.Key("Consumers")

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
+
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
 // attrConsumer begins the attributes in which a stream's consumers are stored;
@@ -22,12 +23,12 @@ type consumer struct {
 	change *transition // nil for ACTIVE
 }
 
-// status returns the state at a time.
-func (con *consumer) status(now time.Time) string { return con.change.statusAt(now) }
+// status returns the present state.
+func (con *consumer) status(clock *awswire.Clock) string { return con.change.statusAt(clock) }
 
 // gone reports whether the consumer was deregistered and that is complete.
-func (con *consumer) gone(now time.Time) bool {
-	return con.status(now) == statusDeleting && !now.Before(con.change.until)
+func (con *consumer) gone(clock *awswire.Clock) bool {
+	return con.status(clock) == statusDeleting && con.change.over(clock)
 }
 
 // suffix is how the ARN of the consumer ends.
@@ -53,12 +54,12 @@ func loadConsumers(attributes map[string]string) map[string]*consumer {
 }
 
 // list returns the consumers that are not gone, by name.
-func (cs *consumerSet) list(now time.Time) []*consumer {
+func (cs *consumerSet) list(clock *awswire.Clock) []*consumer {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	var all []*consumer
 	for _, con := range cs.byName {
-		if !con.gone(now) {
+		if !con.gone(clock) {
 			all = append(all, con)
 		}
 	}
@@ -67,9 +68,9 @@ func (cs *consumerSet) list(now time.Time) []*consumer {
 }
 
 // find returns the consumer with a name, or nil.
-func (cs *consumerSet) find(name string, now time.Time) *consumer {
+func (cs *consumerSet) find(name string, clock *awswire.Clock) *consumer {
 	con := cs.last(name)
-	if con != nil && con.gone(now) {
+	if con != nil && con.gone(clock) {
 		return nil
 	}
 	return con
@@ -77,9 +78,9 @@ func (cs *consumerSet) find(name string, now time.Time) *consumer {
 
 // findSuffix returns the consumer whose ARN ends so, or nil. The suffix has the
 // creation in it, so one that was registered again is not found.
-func (cs *consumerSet) findSuffix(suffix string, now time.Time) *consumer {
+func (cs *consumerSet) findSuffix(suffix string, clock *awswire.Clock) *consumer {
 	name, _, _ := strings.Cut(suffix, ":")
-	if con := cs.find(name, now); con != nil && con.suffix() == suffix {
+	if con := cs.find(name, clock); con != nil && con.suffix() == suffix {
 		return con
 	}
 	return nil

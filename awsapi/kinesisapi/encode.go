@@ -85,7 +85,7 @@ func writeShard(e *awswire.Encoder, s *shardlog.ShardInfo) {
 // that it could have given.
 func lastNumber(s *shardlog.ShardInfo) shardlog.SequenceNumber {
 	index, _ := s.First.Shard()
-	return shardlog.NewSequenceNumber(s.Created.Unix(), index, shardlog.MaxCounter, arrivalOf(s.Last))
+	return shardlog.NewSequenceNumber(createdOf(s.First), index, shardlog.MaxCounter, arrivalOf(s.Last))
 }
 
 // writeChildren writes the member ChildShards.

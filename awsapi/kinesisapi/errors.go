@@ -66,6 +66,15 @@ func callThrottled(sc awswire.Scope, stream string) *awswire.Error {
 	return awswire.Errorf(codeLimit, "Rate exceeded for account %s.", sc.Account)
 }
 
+// denied is for what is another account's. Resource policies are kept and not
+// evaluated, so none allows it. Keys of the endpoint are those of the owners of
+// accounts, which AWS calls root.
+func denied(caller awswire.Scope, operation, arn string) *awswire.Error {
+	action := serviceName + ":" + operation
+	return awswire.Errorf("AccessDeniedException", "User: arn:%s:iam::%s:root is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action",
+		caller.Partition(), caller.Account, action, arn, action)
+}
+
 // isNotFound reports whether an error says that something is not there.
 func isNotFound(err error) bool {
 	var e *awswire.Error

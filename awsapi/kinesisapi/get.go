@@ -36,7 +36,7 @@ func getShardIterator(c *call) error {
 // sealNext returns a new iterator. Each answer has one, also without records:
 // the old one expires.
 func sealNext(c *call, s *streamState, index uint32, from shardlog.Position) string {
-	return c.svc.tokens.sealIterator(&iterator{made: c.Now(), account: c.Scope.Account, region: c.Scope.Region, stream: c.name,
+	return c.svc.tokens.sealIterator(&iterator{made: c.Clock().Moment(), account: c.Scope.Account, region: c.Scope.Region, stream: c.name,
 		created: s.st.Info().Created.UnixMilli(), shard: index, from: from})
 }
 
@@ -47,15 +47,21 @@ const javaDate = "Mon Jan 02 15:04:05 UTC 2006"
 // stream, and what the request says of them does not count.
 func getRecords(c *call) error {
 	it, ok := c.svc.tokens.openIterator(c.In.Text("ShardIterator"))
-	now := c.Now()
-	if !ok || it.made.After(now.Add(time.Second)) {
+	if !ok {
 		return invalid("Invalid ShardIterator.")
 	}
-	if life := c.svc.opts.IteratorLife; now.Sub(it.made) > life {
+	if age, life := c.Clock().Since(it.made), c.svc.opts.IteratorLife; age > life {
+		now := c.Now()
 		return awswire.Errorf("ExpiredIteratorException", "Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the "+
-			"tolerated delay of %d milliseconds.", it.made.UTC().Format(javaDate), now.UTC().Format(javaDate), life.Milliseconds())
+			"tolerated delay of %d milliseconds.", now.Add(-age).UTC().Format(javaDate), now.UTC().Format(javaDate), life.Milliseconds())
 	}
-	c.Scope = awswire.Scope{Account: it.account, Region: it.region}
+	sc := awswire.Scope{Account: it.account, Region: it.region}
+	if sc.Region != c.Caller.Region && !c.MayUse(sc) {
+		return invalid("Invalid ShardIterator.") // each region of AWS opens its own
+	}
+	if err := c.enter(sc, it.stream); err != nil {
+		return err
+	}
 	id := shardID(it.shard)
 	s, err := c.readable(it.stream, "")
 	if isNotFound(err) {

@@ -116,6 +116,7 @@ func (svc *service) describe() *awsapi.Service {
 			c.Session = c
 			return &c.Call
 		},
+		Authorize: func(c *awswire.Call) error { return c.Session.(*call).authorize() },
 		Resource:  func(c *awswire.Call) string { return c.Session.(*call).requestedStream() },
 		Throttled: func(c *awswire.Call) error { return throttled(c.Session.(*call), "") },
 		Explain:   func(c *awswire.Call, err error) *awswire.Error { return c.Session.(*call).explain(err) },

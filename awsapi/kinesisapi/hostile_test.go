@@ -41,9 +41,9 @@ func TestScopeIsThatOfTheVerifiedCredential(t *testing.T) {
 		auth := strings.ReplaceAll(r.Header.Get("Authorization"), signKey, ours)
 		r.Header.Set("Authorization", strings.Replace(auth, " Credential", " "+extra+"Credential", 1))
 		require.Equal(t, 200, e.do(r).Code)
-		_, err := e.h.svc.streams.find(t.Context(), awswire.Scope{Account: theirs, Region: "eu-west-1"}, name, time.Now())
+		_, err := e.h.svc.streams.find(t.Context(), awswire.Scope{Account: theirs, Region: "eu-west-1"}, name, &awswire.Clock{})
 		require.True(t, isNotFound(err), "made in another's account")
-		_, err = e.h.svc.streams.find(t.Context(), awswire.Scope{Account: ours, Region: "eu-west-1"}, name, time.Now())
+		_, err = e.h.svc.streams.find(t.Context(), awswire.Scope{Account: ours, Region: "eu-west-1"}, name, &awswire.Clock{})
 		require.NoError(t, err)
 	}
 }
@@ -219,20 +219,6 @@ func TestOnDemandStreams(t *testing.T) {
 	e.ok("MergeShards", obj{"StreamName": "s", "ShardToMerge": "0", "AdjacentShardToMerge": "1"})
 }
 
-func TestSubscriptionsAfterTheClockWasSetBack(t *testing.T) {
-	e := newEndpoint(t, nil)
-	e.create("s", 1)
-	s, err := e.h.svc.streams.find(t.Context(), awswire.Scope{Account: testAccount, Region: "eu-west-1"}, "s", time.Now())
-	require.NoError(t, err)
-	key, now, stop := subscriptionKey{"c:1", 0}, time.Now(), func(error) {}
-	_, ok := s.subscriptions.enter(key, now.Add(time.Hour), stop)
-	require.True(t, ok)
-	_, ok = s.subscriptions.enter(key, now, stop)
-	require.True(t, ok)
-	_, ok = s.subscriptions.enter(key, now.Add(resubscribe-1), stop)
-	require.False(t, ok)
-}
-
 func TestIteratorsOfAShardAreCountedTogether(t *testing.T) {
 	e := newEndpoint(t, &Options{ControlLimits: true})
 	e.create("s", 2)
@@ -266,7 +252,7 @@ func TestEnormousTexts(t *testing.T) {
 	require.Contains(t, out["message"], "2 validation errors detected: ")
 	require.Less(t, len(out["message"].(string)), 200<<10)
 	deep := `{"Statement":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + "}"
-	e.fails("PutResourcePolicy", obj{"ResourceARN": testARN + "s", "Policy": deep}, codeInvalid, "Policy is larger than 20480 bytes.")
+	e.fails("PutResourcePolicy", obj{"ResourceARN": testARN + "s", "Policy": deep}, codeInvalid, "Policy is not valid: the policy is larger than 20480 bytes.")
 }
 
 // Operations of all kinds at the same time, on streams that are split, deleted

@@ -23,7 +23,7 @@ func TestWaitsForLocksEndWithTheRequest(t *testing.T) {
 		e.create("gone", 1)
 		e.ok("RegisterStreamConsumer", obj{"StreamARN": testARN + "s", "ConsumerName": "c"})
 		find := func(name string) *streamState {
-			s, err := e.h.svc.streams.find(t.Context(), awswire.Scope{Account: testAccount, Region: "eu-west-1"}, name, time.Now())
+			s, err := e.h.svc.streams.find(t.Context(), awswire.Scope{Account: testAccount, Region: "eu-west-1"}, name, &awswire.Clock{})
 			require.NoError(t, err)
 			return s
 		}
@@ -57,7 +57,7 @@ func TestWaitsForLocksEndWithTheRequest(t *testing.T) {
 			}
 			held.lock.Unlock()
 		}
-		require.Equal(t, statusActive, s.status(time.Now()))
+		require.Equal(t, statusActive, s.status(&awswire.Clock{}))
 
 		// A request that finds a deletion due waits for one that is under way.
 		e.ok("DeleteStream", obj{"StreamName": "gone"})

@@ -57,8 +57,7 @@ func (p *pusher) run(ctx context.Context) {
 	}
 	first := true
 	for {
-		now := c.Now()
-		left := c.svc.opts.SubscriptionLife - now.Sub(p.sub.began)
+		left := c.svc.opts.SubscriptionLife - c.Clock().Since(p.sub.began)
 		if left <= 0 {
 			return
 		}
@@ -114,14 +113,15 @@ func (p *pusher) event(ctx context.Context, page *shardlog.Page) error {
 }
 
 // continuation returns a number after which reading continues where the page
-// ended. Its arrival is the present, so that it grows while nothing arrives.
+// ended. Its arrival is the present, so that it grows while nothing arrives, on the
+// machine's clock like the arrivals of records.
 func (p *pusher) continuation(page *shardlog.Page) shardlog.SequenceNumber {
 	next := page.Next.Sequence()
 	counter := counterOf(next)
 	if page.Next.Kind() == shardlog.KindAt {
 		counter-- // the one before the record that is next
 	}
-	arrival := max(p.c.Now().Unix(), arrivalOf(p.last))
+	arrival := max(time.Now().Unix(), arrivalOf(p.last))
 	if counterOf(p.last) == counter && arrival <= arrivalOf(p.last) && p.last.IsSet() {
 		arrival = arrivalOf(p.last) + 1
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
@@ -24,10 +23,10 @@ type registry struct {
 
 // find returns the stream with a name in a scope. The error is noStream or that
 // of the database.
-func (r *registry) find(ctx context.Context, sc awswire.Scope, name string, now time.Time) (*streamState, error) {
-	s, err := r.findStored(ctx, sc, name, name, now)
+func (r *registry) find(ctx context.Context, sc awswire.Scope, name string, clock *awswire.Clock) (*streamState, error) {
+	s, err := r.findStored(ctx, sc, name, name, clock)
 	if s == nil && err == nil {
-		s, err = r.findStored(ctx, sc, name, qualifiedName(sc, name), now)
+		s, err = r.findStored(ctx, sc, name, qualifiedName(sc, name), clock)
 	}
 	if s == nil && err == nil {
 		err = noStream(sc, name)
@@ -37,7 +36,7 @@ func (r *registry) find(ctx context.Context, sc awswire.Scope, name string, now 
 
 // findStored returns the stream with a name in the database if it has the name
 // in the scope, or nil.
-func (r *registry) findStored(ctx context.Context, sc awswire.Scope, name, stored string, now time.Time) (*streamState, error) {
+func (r *registry) findStored(ctx context.Context, sc awswire.Scope, name, stored string, clock *awswire.Clock) (*streamState, error) {
 	st, err := r.db.Stream(ctx, stored)
 	if errors.Is(err, shardlog.ErrNotFound) {
 		return nil, nil
@@ -45,7 +44,7 @@ func (r *registry) findStored(ctx context.Context, sc awswire.Scope, name, store
 	if err != nil {
 		return nil, err
 	}
-	if s := r.stateOf(st); s.visible(sc, name) && !r.finishDeletion(ctx, s, now) {
+	if s := r.stateOf(st); s.visible(sc, name) && !r.finishDeletion(ctx, s, clock) {
 		return s, nil
 	}
 	return nil, nil
@@ -71,7 +70,7 @@ func (r *registry) stateOf(st *stream.Stream) *streamState {
 }
 
 // owned returns the streams of a scope, by name.
-func (r *registry) owned(ctx context.Context, sc awswire.Scope, now time.Time) ([]*streamState, error) {
+func (r *registry) owned(ctx context.Context, sc awswire.Scope, clock *awswire.Clock) ([]*streamState, error) {
 	streams, err := r.db.Streams(ctx)
 	if err != nil {
 		return nil, err
@@ -79,7 +78,7 @@ func (r *registry) owned(ctx context.Context, sc awswire.Scope, now time.Time) (
 	var all []*streamState
 	for _, st := range streams {
 		s := r.stateOf(st)
-		if s.visible(sc, s.id.Name) && !r.finishDeletion(ctx, s, now) {
+		if s.visible(sc, s.id.Name) && !r.finishDeletion(ctx, s, clock) {
 			all = append(all, s)
 		}
 	}
@@ -114,9 +113,9 @@ func (r *registry) create(ctx context.Context, sc awswire.Scope, name string, cf
 
 // finishDeletion carries out a deletion whose time has come, and reports whether
 // the stream is gone. Where the database fails, the stream is still there.
-func (r *registry) finishDeletion(ctx context.Context, s *streamState, now time.Time) (gone bool) {
+func (r *registry) finishDeletion(ctx context.Context, s *streamState, clock *awswire.Clock) (gone bool) {
 	t := s.change.Load()
-	if t == nil || t.status != statusDeleting || now.Before(t.until) {
+	if t == nil || t.status != statusDeleting || !t.over(clock) {
 		return false
 	}
 	return r.remove(ctx, s) == nil

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shardlog/shardlog/awsapi/iam"
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
@@ -48,7 +49,7 @@ func changeSettings(c *call, change func(*streamState, *settings) error) error {
 	if err := s.updateSettings(c.Ctx, func(set *settings) { *set = next }); err != nil {
 		return err
 	}
-	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Now())
+	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
 	return nil
 }
 
@@ -103,10 +104,9 @@ func disableEnhancedMonitoring(c *call) error { return changeMonitoring(c, false
 // reference, UpdateStreamMode). It holds with Options.ControlLimits.
 const switchesPerDay = 2
 
-// lastDay returns those of times, Unix milliseconds, that are less than 24
-// hours ago.
-func lastDay(times []int64, now time.Time) []int64 {
-	return slices.DeleteFunc(slices.Clone(times), func(ms int64) bool { return now.Sub(time.UnixMilli(ms)) >= 24*time.Hour })
+// lastDay returns those moments that are less than 24 hours ago.
+func lastDay(all []awswire.Moment, clock *awswire.Clock) []awswire.Moment {
+	return slices.DeleteFunc(slices.Clone(all), func(m awswire.Moment) bool { return clock.Since(m) >= 24*time.Hour })
 }
 
 // updateStreamMode carries out UpdateStreamMode. To set the mode that the stream
@@ -119,11 +119,11 @@ func updateStreamMode(c *call) error {
 			return invalid("WarmThroughputMiBps can only be specified for streams in %s mode.", modeOnDemand)
 		}
 		if mode != set.mode() {
-			recent := lastDay(set.Switches, c.Now())
+			recent := lastDay(set.Switches, c.Clock())
 			if c.svc.opts.ControlLimits && len(recent) >= switchesPerDay {
 				return awswire.Errorf(codeLimit, "Stream %s under account %s has switched its mode %d times in the last 24 hours, which is the limit.", c.name, c.Scope.Account, len(recent))
 			}
-			set.Switches = append(recent, c.Now().UnixMilli())
+			set.Switches = append(recent, c.Clock().Moment())
 		}
 		if set.Mode, set.Warm = mode, warm; mode == modeProvisioned {
 			set.Mode = ""
@@ -181,8 +181,8 @@ func policyName(con *consumer) string {
 	return attrPolicy + con.suffix()
 }
 
-// putResourcePolicy stores a policy. The document is checked for its size before
-// it is parsed, because one that nests deeply is slow to parse.
+// putResourcePolicy stores a policy, which has to be one that a resource of
+// Kinesis can have.
 func putResourcePolicy(c *call) error {
 	s, con, err := c.lockResource()
 	if err != nil {
@@ -190,11 +190,8 @@ func putResourcePolicy(c *call) error {
 	}
 	defer s.control.Unlock()
 	policy := c.In.Text("Policy")
-	switch doc := map[string]any{}; {
-	case len(policy) > maxPolicy:
-		return invalid("Policy is larger than %d bytes.", maxPolicy)
-	case json.Unmarshal([]byte(policy), &doc) != nil || doc["Statement"] == nil:
-		return invalid("Policy is not a valid policy document.")
+	if _, err := iam.ParseResourcePolicy(policy, iam.Rules{Service: serviceName, Resource: c.In.Text("ResourceARN"), MaxBytes: maxPolicy}); err != nil {
+		return invalid("Policy is not valid: %v.", err)
 	}
 	return s.st.SetAttributes(c.Ctx, map[string]string{policyName(con): policy})
 }
@@ -249,9 +246,9 @@ func describeLimits(c *call) error {
 
 // account are the settings of an account in a region.
 type account struct {
-	Status  string `json:"status,omitempty"`  // DISABLED if empty
-	Started int64  `json:"started,omitempty"` // Unix milliseconds
-	Ended   int64  `json:"ended,omitempty"`
+	Status  string         `json:"status,omitempty"` // DISABLED if empty
+	Started awswire.Moment `json:"started,omitzero"`
+	Ended   int64          `json:"ended,omitempty"` // Unix milliseconds
 }
 
 // commitment is how long a minimum throughput billing commitment lasts at
@@ -274,7 +271,7 @@ func loadAccount(c *call) (a account, err error) {
 	if a.Status == "" {
 		a.Status = "DISABLED"
 	}
-	if strings.HasPrefix(a.Status, "ENABLED_") && c.Now().UnixMilli() >= a.Ended {
+	if strings.HasPrefix(a.Status, "ENABLED_") && c.Clock().Since(a.Started) >= commitment {
 		a.Status = "DISABLED"
 	}
 	return a, err
@@ -287,8 +284,8 @@ func writeAccount(c *call, a account) {
 	e.Key("MinimumThroughputBillingCommitment")
 	e.Open()
 	e.TextField("Status", a.Status)
-	if a.Started != 0 {
-		started := time.UnixMilli(a.Started)
+	if !a.Started.IsZero() {
+		started := a.Started.Time()
 		e.TimeField("StartedAt", started)
 		if a.Ended != 0 {
 			e.TimeField("EndedAt", time.UnixMilli(a.Ended))
@@ -321,14 +318,12 @@ func updateAccountSettings(c *call) error {
 	if err != nil {
 		return err
 	}
-	now := c.Now()
 	switch want := awswire.Get[awswire.Params](c.In, "MinimumThroughputBillingCommitment").Text("Status"); {
 	case want == "ENABLED" && a.Status != "ENABLED":
-		a = account{Status: "ENABLED", Started: now.UnixMilli()}
+		a = account{Status: "ENABLED", Started: c.Clock().Moment()}
 	case want == "DISABLED" && a.Status == "ENABLED":
-		earliest := time.UnixMilli(a.Started).Add(commitment)
-		if a.Status, a.Ended = "DISABLED", now.UnixMilli(); now.Before(earliest) {
-			a.Status, a.Ended = "ENABLED_UNTIL_EARLIEST_ALLOWED_END", earliest.UnixMilli()
+		if a.Status, a.Ended = "DISABLED", c.Now().UnixMilli(); c.Clock().Since(a.Started) < commitment {
+			a.Status, a.Ended = "ENABLED_UNTIL_EARLIEST_ALLOWED_END", a.Started.Time().Add(commitment).UnixMilli()
 		}
 	}
 	text, err := json.Marshal(&a)

@@ -19,11 +19,10 @@ type settings struct {
 	KeyID      string   `json:"keyId,omitempty"`
 	Metrics    []string `json:"metrics,omitempty"`
 	Warm       int64    `json:"warm,omitempty"`
-	// Scalings are when UpdateShardCount was called in the last day, Unix
-	// milliseconds.
-	Scalings []int64 `json:"scalings,omitempty"`
+	// Scalings are when UpdateShardCount was called in the last day.
+	Scalings []awswire.Moment `json:"scalings,omitempty"`
 	// Switches are when the mode was changed in the last day.
-	Switches []int64 `json:"switches,omitempty"`
+	Switches []awswire.Moment `json:"switches,omitempty"`
 }
 
 const (
@@ -91,13 +90,13 @@ func newState(st *stream.Stream) *streamState {
 	return s
 }
 
-// status returns the state at a time.
-func (s *streamState) status(now time.Time) string { return s.change.Load().statusAt(now) }
+// status returns the present state.
+func (s *streamState) status(clock *awswire.Clock) string { return s.change.Load().statusAt(clock) }
 
 // begin enters a state that lasts for some time.
-func (s *streamState) begin(status string, lasts time.Duration, now time.Time) {
+func (s *streamState) begin(status string, lasts time.Duration, clock *awswire.Clock) {
 	if lasts > 0 {
-		s.change.Store(&transition{status, now.Add(lasts)})
+		s.change.Store(&transition{status: status, began: clock.Moment(), lasts: lasts})
 	}
 }
 

@@ -37,7 +37,7 @@ func createStream(c *call) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.svc.streams.find(c.Ctx, c.Scope, name, c.Now()); !isNotFound(err) {
+	if _, err := c.svc.streams.find(c.Ctx, c.Scope, name, c.Clock()); !isNotFound(err) {
 		if err == nil {
 			err = streamExists(c.Scope, name)
 		}
@@ -57,7 +57,7 @@ func createStream(c *call) error {
 	cfg.Attributes = map[string]string{attrIdentity: string(id), attrSettings: string(text)}
 	s, err := c.svc.streams.create(c.Ctx, c.Scope, name, cfg)
 	if err == nil {
-		s.begin(statusCreating, c.svc.opts.CreateTime, c.Now())
+		s.begin(statusCreating, c.svc.opts.CreateTime, c.Clock())
 	}
 	return err
 }
@@ -65,7 +65,7 @@ func createStream(c *call) error {
 // countOpenShards counts the open shards of the account in the region, and its
 // on-demand streams.
 func countOpenShards(c *call) (n, onDemand int, err error) {
-	all, err := c.svc.streams.owned(c.Ctx, c.Scope, c.Now())
+	all, err := c.svc.streams.owned(c.Ctx, c.Scope, c.Clock())
 	for _, s := range all {
 		n += s.st.Info().OpenShards
 		if s.settings.Load().Mode == modeOnDemand {
@@ -97,17 +97,16 @@ func deleteStream(c *call) error {
 		return err
 	}
 	defer s.control.Unlock()
-	now := c.Now()
-	if s.status(now) == statusDeleting {
+	if s.status(c.Clock()) == statusDeleting {
 		return notActive(c.Scope, c.name, statusDeleting)
 	}
-	if len(s.consumers.list(now)) > 0 && !awswire.Get[bool](c.In, "EnforceConsumerDeletion") {
+	if len(s.consumers.list(c.Clock())) > 0 && !awswire.Get[bool](c.In, "EnforceConsumerDeletion") {
 		return awswire.Errorf(codeInUse, "Stream %s under account %s has active consumers. Deregister them or set EnforceConsumerDeletion.", c.name, c.Scope.Account)
 	}
 	// The state is set first, so that requests that come meanwhile find the
 	// stream being deleted.
 	lasts, before := c.svc.opts.DeleteTime, s.change.Load()
-	s.change.Store(&transition{statusDeleting, now.Add(lasts)})
+	s.change.Store(&transition{status: statusDeleting, began: c.Clock().Moment(), lasts: lasts})
 	s.subscriptions.endAll()
 	// Where the endpoint was closed meanwhile, nothing would carry the deletion
 	// out later, and the client has to be able to rely on it.
@@ -135,7 +134,7 @@ func writeDescription(c *call, s *streamState, info *stream.Info, set *settings)
 	e := &c.Out
 	e.TextField("StreamName", c.name)
 	e.TextField("StreamARN", streamARN(c.Scope, c.name))
-	e.TextField("StreamStatus", s.status(c.Now()))
+	e.TextField("StreamStatus", s.status(c.Clock()))
 	e.Key("StreamModeDetails")
 	e.Open()
 	e.TextField("StreamMode", set.mode())
@@ -167,7 +166,7 @@ func describeStream(c *call) error {
 	if limit == 0 || limit > 100 {
 		limit = 100
 	}
-	if s.status(c.Now()) == statusCreating {
+	if s.status(c.Clock()) == statusCreating {
 		shards = nil
 	}
 	more := len(shards) > limit
@@ -198,7 +197,7 @@ func describeStreamSummary(c *call) error {
 	e.Open()
 	writeDescription(c, s, &info, set)
 	e.IntField("OpenShardCount", int64(info.OpenShards))
-	e.IntField("ConsumerCount", int64(len(s.consumers.list(c.Now()))))
+	e.IntField("ConsumerCount", int64(len(s.consumers.list(c.Clock()))))
 	e.IntField("MaxRecordSizeInKiB", int64(info.MaxRecordSize>>10))
 	if set.Mode == modeOnDemand {
 		writeWarmThroughput(c, set)
@@ -223,13 +222,13 @@ func writeWarmThroughput(c *call, set *settings) {
 func listStreams(c *call) error {
 	after := c.In.Text("ExclusiveStartStreamName")
 	if t := c.In.Text("NextToken"); t != "" {
-		tok, err := c.svc.tokens.openPage(t, pageStreams, c.Now())
+		tok, err := c.openPage(t, pageStreams)
 		if err != nil {
 			return err
 		}
 		after = tok.after
 	}
-	all, err := c.svc.streams.owned(c.Ctx, c.Scope, c.Now())
+	all, err := c.svc.streams.owned(c.Ctx, c.Scope, c.Clock())
 	if err != nil {
 		return err
 	}
@@ -256,7 +255,7 @@ func listStreams(c *call) error {
 	e.EndList()
 	e.BoolField("HasMoreStreams", more)
 	if more {
-		e.TextField("NextToken", c.svc.tokens.sealPage(pageToken{made: c.Now(), kind: pageStreams, after: all[len(all)-1].id.Name}))
+		e.TextField("NextToken", c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageStreams, account: c.Scope.Account, region: c.Scope.Region, after: all[len(all)-1].id.Name}))
 	}
 	e.Key("StreamSummaries")
 	e.List()
@@ -264,7 +263,7 @@ func listStreams(c *call) error {
 		e.Open()
 		e.TextField("StreamName", s.id.Name)
 		e.TextField("StreamARN", streamARN(c.Scope, s.id.Name))
-		e.TextField("StreamStatus", s.status(c.Now()))
+		e.TextField("StreamStatus", s.status(c.Clock()))
 		e.Key("StreamModeDetails")
 		e.Open()
 		e.TextField("StreamMode", s.settings.Load().mode())

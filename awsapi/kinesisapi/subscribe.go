@@ -17,7 +17,10 @@ func subscribeToShard(c *call) error {
 	if !ok || p.consumer == "" {
 		return invalid("The ARN %s is not that of a consumer.", arn)
 	}
-	c.Scope, c.name = p.scope, p.stream
+	if err := c.enter(p.scope, p.stream); err != nil {
+		return err
+	}
+	c.name = p.stream
 	id, index, err := resolveShard(c.Scope, c.In.Text("ShardId"), c.name)
 	if err != nil {
 		return err
@@ -26,11 +29,11 @@ func subscribeToShard(c *call) error {
 	if err != nil {
 		return err
 	}
-	con := s.consumers.findSuffix(p.consumer, c.Now())
+	con := s.consumers.findSuffix(p.consumer, c.Clock())
 	if con == nil {
 		return noConsumer(arn)
 	}
-	if status := con.status(c.Now()); status != statusActive {
+	if status := con.status(c.Clock()); status != statusActive {
 		return awswire.Errorf(codeInUse, "Consumer %s is not ACTIVE, instead in state %s", arn, status)
 	}
 	at := awswire.Get[awswire.Params](c.In, "StartingPosition")
@@ -49,11 +52,11 @@ func subscribeToShard(c *call) error {
 	ctx, cancel := context.WithCancelCause(c.Ctx)
 	defer cancel(nil)
 	key := subscriptionKey{p.consumer, index}
-	sub, ok := s.subscriptions.enter(key, c.Now(), cancel)
+	sub, ok := s.subscriptions.enter(key, c.Clock(), cancel)
 	if !ok {
 		return awswire.Errorf(codeInUse, "Another active subscription exists for this consumer: %s:%s:%s:%s", c.Scope.Account, c.name, id, con.Name)
 	}
-	defer func() { s.subscriptions.leave(key, sub, c.Now()) }()
+	defer func() { s.subscriptions.leave(key, sub, c.Clock()) }()
 	if !c.Env.Lifetime.Enter() {
 		return awswire.Unavailable()
 	}

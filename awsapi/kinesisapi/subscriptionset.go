@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
 // resubscribe is how long after its beginning a subscription cannot be taken
@@ -19,7 +21,7 @@ type subscriptionKey struct {
 
 // subscription is one that is open, or was opened within the last five seconds.
 type subscription struct {
-	began  time.Time
+	began  awswire.Moment
 	cancel context.CancelCauseFunc
 }
 
@@ -37,17 +39,16 @@ type subscriptionSet struct {
 }
 
 // enter registers a subscription, and ends the one that it takes over.
-func (ss *subscriptionSet) enter(key subscriptionKey, now time.Time, cancel context.CancelCauseFunc) (*subscription, bool) {
+func (ss *subscriptionSet) enter(key subscriptionKey, clock *awswire.Clock, cancel context.CancelCauseFunc) (*subscription, bool) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if old := ss.open[key]; old != nil {
-		// A negative age means that the clock was set back since.
-		if age := now.Sub(old.began); age >= 0 && age < resubscribe {
+		if clock.Since(old.began) < resubscribe {
 			return nil, false
 		}
 		old.cancel(errTakenOver)
 	}
-	sub := &subscription{now, cancel}
+	sub := &subscription{clock.Moment(), cancel}
 	ss.open[key] = sub
 	return sub, true
 }
@@ -55,10 +56,10 @@ func (ss *subscriptionSet) enter(key subscriptionKey, now time.Time, cancel cont
 // leave forgets a subscription that is over. One that its client has ended keeps
 // its place until it could be taken over: AWS does not notice immediately that
 // a client is gone.
-func (ss *subscriptionSet) leave(key subscriptionKey, sub *subscription, now time.Time) {
+func (ss *subscriptionSet) leave(key subscriptionKey, sub *subscription, clock *awswire.Clock) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if ss.open[key] == sub && now.Sub(sub.began) >= resubscribe {
+	if ss.open[key] == sub && clock.Since(sub.began) >= resubscribe {
 		delete(ss.open, key)
 	}
 }

@@ -48,7 +48,7 @@ func openTokens(ctx context.Context, db *stream.DB) (tokens, error) {
 
 // iterator is the content of a shard iterator.
 type iterator struct {
-	made    time.Time // in milliseconds
+	made    awswire.Moment
 	account string
 	region  string
 	stream  string
@@ -70,7 +70,7 @@ const (
 func (t tokens) sealIterator(it *iterator) string {
 	b := make([]byte, 0, 256)
 	b = append(b, tokenIterator, byte(it.from.Kind()))
-	b = binary.AppendVarint(b, it.made.UnixMilli())
+	b = awswire.AppendMoment(b, it.made)
 	b = awswire.AppendText(b, it.account)
 	b = awswire.AppendText(b, it.region)
 	b = awswire.AppendText(b, it.stream)
@@ -98,7 +98,7 @@ func (t tokens) openIterator(token string) (it iterator, ok bool) {
 		return it, false
 	}
 	kind := shardlog.PositionKind(r.Byte())
-	it.made = time.UnixMilli(r.Varint())
+	it.made = r.Moment()
 	it.account, it.region, it.stream = r.Text(), r.Text(), r.Text()
 	it.created, it.shard = r.Varint(), uint32(r.Uvarint())
 	switch kind {
@@ -129,7 +129,7 @@ type pageToken struct {
 	stream  string
 	after   string
 	filter  string // from shardFilter.String
-	made    time.Time
+	made    awswire.Moment
 }
 
 // pageLife is how long a page token is valid (API reference, ListShards).
@@ -137,7 +137,7 @@ const pageLife = 300 * time.Second
 
 // sealPage returns a page token.
 func (t tokens) sealPage(p pageToken) string {
-	b := binary.AppendVarint([]byte{tokenPage}, p.made.UnixMilli())
+	b := awswire.AppendMoment([]byte{tokenPage}, p.made)
 	for _, s := range []string{p.kind, p.account, p.region, p.stream, p.after, p.filter} {
 		b = awswire.AppendText(b, s)
 	}
@@ -145,15 +145,15 @@ func (t tokens) sealPage(p pageToken) string {
 }
 
 // openPage opens a page token of a list.
-func (t tokens) openPage(token, kind string, now time.Time) (p pageToken, err error) {
+func (t tokens) openPage(token, kind string, clock *awswire.Clock) (p pageToken, err error) {
 	r := t.OpenPayload(strings.TrimSpace(token))
 	isPage := r.Byte() == tokenPage
-	p.made = time.UnixMilli(r.Varint())
+	p.made = r.Moment()
 	p.kind, p.account, p.region, p.stream, p.after, p.filter = r.Text(), r.Text(), r.Text(), r.Text(), r.Text(), r.Text()
 	if !isPage || !r.OK() || p.kind != kind {
 		return pageToken{}, invalid("NextToken is invalid.")
 	}
-	if now.Sub(p.made) > pageLife {
+	if clock.Since(p.made) > pageLife {
 		return pageToken{}, awswire.Errorf("ExpiredNextTokenException", "NextToken has expired.")
 	}
 	return p, nil

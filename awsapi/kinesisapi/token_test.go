@@ -3,10 +3,10 @@ package kinesisapi
 import (
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -30,9 +30,10 @@ func TestHandlersAtTheSameTimeShareAKey(t *testing.T) {
 		for _, h := range handlers {
 			require.NotNil(t, h)
 		}
-		token := handlers[0].svc.tokens.sealPage(pageToken{kind: pageStreams, after: "s", made: time.Now()})
+		clock := &awswire.Clock{}
+		token := handlers[0].svc.tokens.sealPage(pageToken{kind: pageStreams, after: "s", made: clock.Moment()})
 		for _, h := range handlers {
-			_, err := h.svc.tokens.openPage(token, pageStreams, time.Now())
+			_, err := h.svc.tokens.openPage(token, pageStreams, clock)
 			require.NoError(t, err)
 			require.NoError(t, h.Close())
 		}

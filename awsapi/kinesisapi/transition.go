@@ -1,6 +1,11 @@
 package kinesisapi
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/shardlog/shardlog/internal/awswire"
+)
 
 // States of streams and consumers.
 const (
@@ -10,17 +15,33 @@ const (
 	statusDeleting = "DELETING"
 )
 
-// transition is a state that ends at some time. Nobody has to end it: what the
+// transition is a state that lasts for some time. Nobody has to end it: what the
 // state is follows from the time.
 type transition struct {
 	status string
-	until  time.Time
+	began  awswire.Moment
+	lasts  time.Duration
+	// ended is set once somebody has seen that the time is over. A clock that is
+	// moved back does not begin it again.
+	ended atomic.Bool
 }
 
-// statusAt returns the state at a time. Nil is ACTIVE. DELETING lasts until
-// what is deleted is gone, however late that is.
-func (t *transition) statusAt(now time.Time) string {
-	if t != nil && (t.status == statusDeleting || now.Before(t.until)) {
+// over reports whether the time of a transition is over.
+func (t *transition) over(clock *awswire.Clock) bool {
+	if t.ended.Load() {
+		return true
+	}
+	if clock.Since(t.began) < t.lasts {
+		return false
+	}
+	t.ended.Store(true)
+	return true
+}
+
+// statusAt returns the present state. Nil is ACTIVE. DELETING lasts until what is
+// deleted is gone, however late that is.
+func (t *transition) statusAt(clock *awswire.Clock) string {
+	if t != nil && (t.status == statusDeleting || !t.over(clock)) {
 		return t.status
 	}
 	return statusActive

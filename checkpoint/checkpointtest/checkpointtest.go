@@ -69,6 +69,7 @@ func (r Rule) run(s checkpoint.Store) error {
 func Rules() []Rule {
 	return []Rule{
 		{"every field survives", everyField},
+		{"a row keeps its stream", sameKeyOtherStream},
 		{"create finds an existing row", createTwice},
 		{"missing rows are not found", missingRows},
 		{"a stale update is refused", staleUpdate},

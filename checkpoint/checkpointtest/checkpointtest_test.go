@@ -54,6 +54,7 @@ func TestPlantedDefectsAreFound(t *testing.T) {
 		{"case is lost", "awkward names are kept apart", func() checkpoint.Store { return foldedKeys{newMem()} }},
 		{"blind delete", "a stale delete is refused", func() checkpoint.Store { return blindDelete{newMem()} }},
 		{"float64 counters", "counters above 2^53 survive", func() checkpoint.Store { return floats{newMem()} }},
+		{"the stream of a row is lost", "a row keeps its stream", func() checkpoint.Store { return streamless{newMem()} }},
 		{"merging update", "cleared fields are cleared", func() checkpoint.Store { return merging{newMem()} }},
 		{"check, then write", "one of many concurrent updates wins", func() checkpoint.Store { return &checkThenWrite{mem: newMem()} }},
 		{"versions restart", "a version is not used again after delete and create", func() checkpoint.Store { return &restarting{mem: newMem(), base: map[checkpoint.Key]uint64{}} }},
@@ -103,6 +104,17 @@ type firstPage struct{ *mem }
 func (s firstPage) List(c ctx, group, stream string) ([]lease, error) {
 	rows, err := s.mem.List(c, group, stream)
 	return rows[:min(len(rows), 1000)], err
+}
+
+type streamless struct{ *mem }
+
+func (s streamless) Update(c ctx, l lease) (lease, error) {
+	cur, err := s.Get(c, l.Key)
+	if err != nil {
+		return lease{}, err
+	}
+	l.StreamID = cur.StreamID
+	return s.mem.Update(c, l)
 }
 
 type unsorted struct{ *mem }

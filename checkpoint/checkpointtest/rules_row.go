@@ -16,7 +16,7 @@ import (
 func full() checkpoint.Lease {
 	prepared := shardlog.AfterSub(seq(7), 3)
 	return checkpoint.Lease{
-		Key: key("shardId-000000000000"), Epoch: 7, Owner: "worker 1", Next: "worker 2", Beat: 3,
+		Key: key("shardId-000000000000"), StreamID: "arn:aws:kinesis:eu-west-1:123456789012:stream/s 2026-07-01T12:00:00.125Z", Epoch: 7, Owner: "worker 1", Next: "worker 2", Beat: 3,
 		Checkpoint: shardlog.After(seq(5)), Ended: true,
 		Prepared: &prepared, PreparedState: []byte{0, 1, 0xff},
 		Parents: []string{"shardId-000000000001", "shardId-000000000002"}, Children: []string{"shardId-000000000003"},
@@ -38,6 +38,7 @@ func differ(a, b checkpoint.Lease) string {
 		same bool
 	}{
 		{"Key", a.Key == b.Key},
+		{"StreamID", a.StreamID == b.StreamID},
 		{"Epoch", a.Epoch == b.Epoch},
 		{"Owner", a.Owner == b.Owner},
 		{"Next", a.Next == b.Next},
@@ -135,6 +136,34 @@ func everyField(ctx context.Context, s checkpoint.Store) error {
 		}
 	}
 	return stored(ctx, s, got)
+}
+
+// sameKeyOtherStream: a row keeps the stream that it was last written with, and
+// one that is deleted and created again does not have that of the earlier one.
+func sameKeyOtherStream(ctx context.Context, s checkpoint.Store) error {
+	want := checkpoint.Lease{Key: key("s"), StreamID: "é 日本/'\"\\\n", Checkpoint: shardlog.After(seq(1))}
+	for _, id := range []string{want.StreamID, "2", ""} {
+		want.StreamID = id
+		got, err := s.Create(ctx, want)
+		if err != nil {
+			return fmt.Errorf("create: %w", err)
+		}
+		if err := stored(ctx, s, want); err != nil {
+			return fmt.Errorf("of stream %q: %w", id, err)
+		}
+		another := got
+		another.StreamID = id + "another"
+		if got, err = s.Update(ctx, another); err != nil {
+			return fmt.Errorf("update: %w", err)
+		}
+		if err := stored(ctx, s, another); err != nil {
+			return fmt.Errorf("of stream %q: %w", another.StreamID, err)
+		}
+		if err := s.Delete(ctx, got); err != nil {
+			return fmt.Errorf("delete: %w", err)
+		}
+	}
+	return nil
 }
 
 func noAliasing(ctx context.Context, s checkpoint.Store) error {
@@ -284,6 +313,7 @@ func invalidRows(ctx context.Context, s checkpoint.Store) error {
 		func(l *checkpoint.Lease) { l.PreparedState = make([]byte, checkpoint.MaxPreparedState+1) },
 		func(l *checkpoint.Lease) { l.Checkpoint = shardlog.After(shardlog.SequenceNumber{}) },
 		func(l *checkpoint.Lease) { l.Owner = long },
+		func(l *checkpoint.Lease) { l.StreamID = long },
 	} {
 		bad := l.Clone()
 		change(&bad)

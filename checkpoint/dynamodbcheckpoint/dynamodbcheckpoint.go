@@ -11,14 +11,34 @@
 //
 // # KCL's layout
 //
-// Of the rows of Options.Group and Options.Stream the leaseKey is the shard, as
-// in KCL's table of an application with one stream; leaseOwner, leaseCounter,
-// checkpoint and the other attributes have KCL's meaning, and attributes that
-// are not ours stay. What KCL does not know, such as the epoch, is in one more
-// attribute. So a group can continue where a KCL application has stopped, and the
-// other way round; what KCL changed is what counts. They cannot share the
-// shards at the same time: KCL deletes rows without looking at the version, and
-// takes for dead whom it does not see renewing each lease.
+// The rows of the shards of Options.Group and Options.Stream are leases of KCL:
+// the leaseKey is the shard, as in the table of an application with one stream;
+// leaseOwner, leaseCounter, checkpoint and the other attributes have KCL's
+// meaning, and attributes that are not ours stay. What KCL does not know, such
+// as the epoch, is in one more attribute. So a group can continue where a KCL
+// application has stopped, and the other way round; what KCL changed is what
+// counts. Where the row of a shard that was not begun says AT_TIMESTAMP, KCL
+// takes the time from its own settings. They cannot share the shards at the
+// same time: KCL deletes rows without looking at the version, and takes for
+// dead whom it does not see renewing each lease.
+//
+// KCL takes every row with a leaseKey for a lease, so all other rows, those of
+// the group's workers among them, are in a second table, Options.WorkersTable.
+// The rows that KCL 3.5 keeps in the first table with another entityType than
+// LEASE (its leader, workers' metrics, streams, migrations) are left alone. KCL
+// adds the index LeaseOwnerToLeaseKeyIndex to the first table itself.
+//
+// Before there was a second table, its rows were in the first. Open moves those
+// of its group's stream; those of other groups and streams are moved when a
+// Store of this layout is first asked for them. Stop all workers of the earlier
+// version before: it does not find the workers of this one, so both would take
+// the shards from each other. Nothing would be lost then, but records come more
+// than once.
+//
+// # Permissions
+//
+// For both tables: dynamodb:DescribeTable, GetItem, UpdateItem, DeleteItem, Scan
+// and, to move rows, PutItem; CreateTable where they are not there.
 package dynamodbcheckpoint
 
 import (
@@ -29,7 +49,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -45,31 +64,37 @@ type Options struct {
 	// minus and dot. KCL's is that of its application. Defaults to
 	// "shardlog-checkpoints".
 	Table string
-	// Group and Stream are those whose rows are named as KCL names them.
-	// Defaults to none: every row's name has the group, the stream and the
-	// shard in it.
+	// Group and Stream are those whose shards are leases of KCL in Table.
+	// Defaults to none: every row is in Table, and its name has the group, the
+	// stream and the shard in it.
 	Group, Stream string
+	// WorkersTable is the name of the table of all rows that are no leases of
+	// KCL, those of the group's workers among them. It can only be set with
+	// Group and Stream, and is another one than Table. Defaults to Table and
+	// "-workers".
+	WorkersTable string
 }
 
 // Store is a checkpoint.Store. Its methods are safe for concurrent use, also by
-// other processes. List reads the whole table, as KCL does, so it is best to
-// have a table for each group.
+// other processes. List reads a whole table, as KCL does, so it is best to have
+// a table for each group.
 type Store struct {
 	client *dynamodb.Client
-	o      Options
+	// leases has the rows of the shards of KCL's layout, others all the rest.
+	// Without that layout both are the same.
+	leases, others table
+	earlier        *earlier
 }
 
 var _ checkpoint.Store = (*Store)(nil)
 
 var tableName = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
 
-// created is how long Open waits for a table that it has made.
-const created = 2 * time.Minute
-
-// Open returns a store in a table, and makes the table, paid by the request,
-// when there is none. It blocks for DynamoDB. Opts may be nil. The error
-// matches shardlog.ErrInvalid for a bad argument, and checkpoint.ErrUnavailable
-// when DynamoDB fails.
+// Open returns a store in a table, with KCL's layout in two, and makes those,
+// paid by the request, that are not there. It moves rows of an earlier version,
+// see the package. It blocks for DynamoDB. Opts may be nil. The error matches
+// shardlog.ErrInvalid for a bad argument, and checkpoint.ErrUnavailable when
+// DynamoDB fails.
 func Open(ctx context.Context, client *dynamodb.Client, opts *Options) (*Store, error) {
 	var o Options
 	if opts != nil {
@@ -78,50 +103,50 @@ func Open(ctx context.Context, client *dynamodb.Client, opts *Options) (*Store, 
 	if o.Table == "" {
 		o.Table = "shardlog-checkpoints"
 	}
+	kcl := o.Group != "" || o.Stream != ""
+	if o.WorkersTable == "" && kcl {
+		o.WorkersTable = o.Table + "-workers"
+	}
+	if err := o.validate(client, kcl); err != nil {
+		return nil, err
+	}
+	s := &Store{client: client, leases: table{name: o.Table}, others: table{name: o.Table}}
+	if kcl {
+		s.leases.group, s.leases.stream, s.others.name = o.Group, o.Stream, o.WorkersTable
+		if err := s.makeTable(ctx, s.others.name); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.makeTable(ctx, s.leases.name); err != nil {
+		return nil, err
+	}
+	if kcl {
+		if err := s.takeOver(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (o *Options) validate(client *dynamodb.Client, kcl bool) error {
+	const name = "3 to 255 of letters, digits, underscore, minus and dot"
 	var errs []error
 	if client == nil {
 		errs = append(errs, &shardlog.InvalidError{Field: "Client", Value: nil, Limit: "set"})
 	}
 	if !tableName.MatchString(o.Table) {
-		errs = append(errs, &shardlog.InvalidError{Field: "Table", Value: o.Table, Limit: "3 to 255 of letters, digits, underscore, minus and dot"})
+		errs = append(errs, &shardlog.InvalidError{Field: "Table", Value: o.Table, Limit: name})
 	}
 	if (o.Group == "") != (o.Stream == "") {
 		errs = append(errs, &shardlog.InvalidError{Field: "Stream", Value: o.Stream, Limit: "set together with Group"})
 	}
-	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+	switch {
+	case !kcl && o.WorkersTable != "":
+		errs = append(errs, &shardlog.InvalidError{Field: "WorkersTable", Value: o.WorkersTable, Limit: "set only with Group and Stream"})
+	case kcl && (o.WorkersTable == o.Table || !tableName.MatchString(o.WorkersTable)):
+		errs = append(errs, &shardlog.InvalidError{Field: "WorkersTable", Value: o.WorkersTable, Limit: name + ", and not Table"})
 	}
-	s := &Store{client: client, o: o}
-	if err := s.makeTable(ctx); err != nil {
-		return nil, fmt.Errorf("checkpoint: table %s: %w", o.Table, unavailable(ctx, err))
-	}
-	return s, nil
-}
-
-func (s *Store) makeTable(ctx context.Context) error {
-	describe := &dynamodb.DescribeTableInput{TableName: &s.o.Table}
-	out, err := s.client.DescribeTable(ctx, describe)
-	var missing *types.ResourceNotFoundException
-	if err == nil && out.Table.TableStatus == types.TableStatusActive {
-		return nil
-	}
-	if errors.As(err, &missing) {
-		_, err = s.client.CreateTable(ctx, &dynamodb.CreateTableInput{
-			TableName:            &s.o.Table,
-			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String(leaseKey), AttributeType: types.ScalarAttributeTypeS}},
-			KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String(leaseKey), KeyType: types.KeyTypeHash}},
-			BillingMode:          types.BillingModePayPerRequest,
-		})
-		var inUse *types.ResourceInUseException
-		if errors.As(err, &inUse) {
-			err = nil // another worker has just made it
-		}
-	}
-	if err != nil {
-		return err
-	}
-	w := dynamodb.NewTableExistsWaiter(s.client, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay = 50 * time.Millisecond })
-	return w.Wait(ctx, describe, created)
+	return errors.Join(errs...)
 }
 
 // once keeps the client from repeating a write: its answer would be about the
@@ -147,7 +172,7 @@ func fault(op string, k checkpoint.Key, err error) error {
 func (s *Store) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	err := l.Validate()
 	if err == nil {
-		err = shardlog.ContextError(ctx)
+		err = s.ready(ctx, l.Key)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault("create", l.Key, err)
@@ -172,7 +197,7 @@ const isVersion = leaseCounter + " = :is"
 func (s *Store) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	err := l.Validate()
 	if err == nil {
-		err = shardlog.ContextError(ctx)
+		err = s.ready(ctx, l.Key)
 	}
 	if err != nil {
 		return checkpoint.Lease{}, fault("update", l.Key, err)
@@ -191,13 +216,14 @@ func (s *Store) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Leas
 func (s *Store) Delete(ctx context.Context, l checkpoint.Lease) error {
 	err := l.Key.Validate()
 	if err == nil {
-		err = shardlog.ContextError(ctx)
+		err = s.ready(ctx, l.Key)
 	}
 	if err != nil {
 		return fault("delete", l.Key, err)
 	}
+	t := s.of(l.Key)
 	_, err = s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-		TableName: &s.o.Table, Key: s.itemKey(l.Key),
+		TableName: &t.name, Key: t.itemKey(l.Key),
 		ConditionExpression: aws.String(isVersion), ExpressionAttributeValues: item{":is": number(l.Version)},
 	}, once)
 	if err != nil {
@@ -227,7 +253,7 @@ func (s *Store) refused(ctx context.Context, l checkpoint.Lease, err error) erro
 func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
 	err := k.Validate()
 	if err == nil {
-		err = shardlog.ContextError(ctx)
+		err = s.ready(ctx, k)
 	}
 	var l checkpoint.Lease
 	if err == nil {
@@ -240,14 +266,15 @@ func (s *Store) Get(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, er
 }
 
 func (s *Store) read(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, error) {
-	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.o.Table, Key: s.itemKey(k), ConsistentRead: aws.Bool(true)})
+	t := s.of(k)
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &t.name, Key: t.itemKey(k), ConsistentRead: aws.Bool(true)})
 	if err != nil {
 		return checkpoint.Lease{}, unavailable(ctx, err)
 	}
-	if len(out.Item) == 0 {
+	l, ours, err := t.lease(out.Item)
+	if !ours { // none, or one that KCL keeps for itself
 		return checkpoint.Lease{}, shardlog.ErrNotFound
 	}
-	l, _, err := s.lease(out.Item)
 	return l, err
 }
 
@@ -255,25 +282,27 @@ func (s *Store) read(ctx context.Context, k checkpoint.Key) (checkpoint.Lease, e
 // changes while the table is read is seen as it was before or after.
 func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Lease, error) {
 	k := checkpoint.Key{Group: group, Stream: stream}
-	if err := shardlog.ContextError(ctx); err != nil {
+	if err := s.ready(ctx, k); err != nil {
 		return nil, fault("list", k, err)
 	}
 	var out []checkpoint.Lease
-	pages := dynamodb.NewScanPaginator(s.client, &dynamodb.ScanInput{TableName: &s.o.Table, ConsistentRead: aws.Bool(true)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return nil, fault("list", k, unavailable(ctx, err))
-		}
-		for _, i := range page.Items {
-			l, ours, err := s.lease(i)
-			if !ours || l.Group != group || (stream != "" && l.Stream != stream) {
-				continue
-			}
+	for _, t := range s.tables(group, stream) {
+		pages := dynamodb.NewScanPaginator(s.client, &dynamodb.ScanInput{TableName: &t.name, ConsistentRead: aws.Bool(true)})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
 			if err != nil {
-				return nil, fault("list", l.Key, err)
+				return nil, fault("list", k, unavailable(ctx, err))
 			}
-			out = append(out, l)
+			for _, i := range page.Items {
+				l, ours, err := t.lease(i)
+				if !ours || l.Group != group || (stream != "" && l.Stream != stream) {
+					continue
+				}
+				if err != nil {
+					return nil, fault("list", l.Key, err)
+				}
+				out = append(out, l)
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b checkpoint.Lease) int { return a.Key.Compare(b.Key) })
@@ -283,7 +312,8 @@ func (s *Store) List(ctx context.Context, group, stream string) ([]checkpoint.Le
 // updateItem writes all attributes of a row, and removes those that it does
 // not have; those of others stay.
 func (s *Store) updateItem(l checkpoint.Lease, condition string, is types.AttributeValue) *dynamodb.UpdateItemInput {
-	attrs := attributes(l)
+	t := s.of(l.Key)
+	attrs := t.attributes(l)
 	var set, remove []string
 	values := item{}
 	if is != nil {
@@ -302,7 +332,7 @@ func (s *Store) updateItem(l checkpoint.Lease, condition string, is types.Attrib
 		expr += " REMOVE " + strings.Join(remove, ", ")
 	}
 	return &dynamodb.UpdateItemInput{
-		TableName: &s.o.Table, Key: s.itemKey(l.Key), ConditionExpression: &condition,
+		TableName: &t.name, Key: t.itemKey(l.Key), ConditionExpression: &condition,
 		UpdateExpression: &expr, ExpressionAttributeValues: values,
 	}
 }

@@ -92,7 +92,7 @@ func TestWithAServer(t *testing.T) {
 		return s
 	}
 	table := func() string { return fmt.Sprintf("test-%d-%d", os.Getpid(), tables.Add(1)) }
-	open := func(t *testing.T, o dynamodbcheckpoint.Options) *dynamodbcheckpoint.Store {
+	openNew := func(t *testing.T, o dynamodbcheckpoint.Options) *dynamodbcheckpoint.Store {
 		o.Table = table()
 		return openWith(t, newClient(url, nil), o)
 	}
@@ -100,7 +100,7 @@ func TestWithAServer(t *testing.T) {
 		o := dynamodbcheckpoint.Options{Table: table()}
 		return openWith(t, newClient(url, nil), o), openWith(t, newClient(url, nil), o)
 	})
-	checkpointtest.RunMany(t, func(t *testing.T) checkpoint.Store { return open(t, dynamodbcheckpoint.Options{}) })
+	checkpointtest.RunMany(t, func(t *testing.T) checkpoint.Store { return openNew(t, dynamodbcheckpoint.Options{}) })
 	t.Run("faults", func(t *testing.T) {
 		checkpointtest.RunFaults(t, func(t *testing.T) checkpointtest.Faulty {
 			n := &network{}
@@ -111,13 +111,15 @@ func TestWithAServer(t *testing.T) {
 		})
 	})
 	t.Run("conforms", func(t *testing.T) {
-		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store { return open(t, dynamodbcheckpoint.Options{}) })
+		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store { return openNew(t, dynamodbcheckpoint.Options{}) })
 	})
 	t.Run("conforms with the names of KCL", func(t *testing.T) {
 		checkpointtest.Run(t, func(t *testing.T) checkpoint.Store {
-			return open(t, dynamodbcheckpoint.Options{Group: "group", Stream: "stream"})
+			return openNew(t, dynamodbcheckpoint.Options{Group: "group", Stream: "stream"})
 		})
 	})
+	t.Run("has nothing else in KCL's table", func(t *testing.T) { kclsTable(t, newClient(url, nil), table()) })
+	t.Run("moves the rows of an earlier version", func(t *testing.T) { earlierVersion(t, newClient(url, nil), table()) })
 	t.Run("leaves the attributes of others", func(t *testing.T) {
 		ctx := t.Context()
 		o := dynamodbcheckpoint.Options{Group: "g", Stream: "s", Table: fmt.Sprintf("test-%d-others", os.Getpid())}
@@ -272,7 +274,18 @@ func TestTheTableIsMade(t *testing.T) {
 func TestBadArguments(t *testing.T) {
 	_, err := dynamodbcheckpoint.Open(t.Context(), nil, &dynamodbcheckpoint.Options{Table: "a b", Group: "g"})
 	require.ErrorIs(t, err, shardlog.ErrInvalid)
-	for _, field := range []string{"Client", "Table", "Stream"} {
+	for _, field := range []string{"Client", "Table", "Stream", "WorkersTable"} {
 		require.ErrorContains(t, err, "invalid "+field)
+	}
+	c := newClient("http://127.0.0.1", answers{})
+	for name, o := range map[string]dynamodbcheckpoint.Options{
+		"without KCL's layout": {WorkersTable: "workers"},
+		"the same table":       {Table: "app", Group: "g", Stream: "s", WorkersTable: "app"},
+		"a bad name":           {Group: "g", Stream: "s", WorkersTable: "a b"},
+		"no room for a suffix": {Table: strings.Repeat("a", 250), Group: "g", Stream: "s"},
+	} {
+		_, err := dynamodbcheckpoint.Open(t.Context(), c, &o)
+		require.ErrorIs(t, err, shardlog.ErrInvalid, name)
+		require.ErrorContains(t, err, "invalid WorkersTable", name)
 	}
 }

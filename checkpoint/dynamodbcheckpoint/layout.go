@@ -36,6 +36,8 @@ const (
 	children        = "childShardIds"
 	hashStart       = "startingHashKey"
 	hashEnd         = "endingHashKey"
+	// entityType says since KCL 3.5 what a row of the table is.
+	entityType = "entityType"
 	// row has what KCL's attributes cannot say, in checkpoint.Marshal's form.
 	row = "shardlogRow"
 )
@@ -43,8 +45,11 @@ const (
 // names are those that a write sets or removes.
 var names = []string{
 	leaseOwner, leaseCounter, checkpointOwner, checkpointSeq, checkpointSub, pendingSeq, pendingSub, pendingState,
-	switches, parents, children, hashStart, hashEnd, row,
+	switches, parents, children, hashStart, hashEnd, entityType, row,
 }
+
+// entityLease is the entityType of a lease; one without is a lease too.
+const entityLease = "LEASE"
 
 // KCL's names of positions.
 const (
@@ -73,41 +78,19 @@ func unpart(s string) (string, bool) {
 	return string(b), err == nil
 }
 
-func (s *Store) keyName(k checkpoint.Key) string {
-	if s.o.Group != "" && k.Group == s.o.Group && k.Stream == s.o.Stream {
-		return part(k.Shard)
-	}
-	return part(k.Group) + "/" + part(k.Stream) + "/" + part(k.Shard)
-}
-
-// parseKey is the reverse; ok is false for items that are no row of ours.
-func (s *Store) parseKey(name string) (k checkpoint.Key, ok bool) {
-	parts := strings.Split(name, "/")
-	for i, p := range parts {
-		if parts[i], ok = unpart(p); !ok {
-			return k, false
-		}
-	}
-	switch {
-	case len(parts) == 1 && s.o.Group != "":
-		return checkpoint.Key{Group: s.o.Group, Stream: s.o.Stream, Shard: parts[0]}, true
-	case len(parts) == 3:
-		return checkpoint.Key{Group: parts[0], Stream: parts[1], Shard: parts[2]}, true
-	}
-	return k, false
-}
-
-func (s *Store) itemKey(k checkpoint.Key) item { return item{leaseKey: text(s.keyName(k))} }
-
 func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
 
 func number(n uint64) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatUint(n, 10)}
 }
 
-// attributes is a row as it is stored.
+// attributes is a row as it is stored in any table.
 func attributes(l checkpoint.Lease) item {
-	a := item{leaseCounter: number(l.Version), switches: number(l.Switches), hashStart: text(l.HashStart.String()), hashEnd: text(l.HashEnd.String())}
+	a := item{leaseCounter: number(l.Version), switches: number(l.Switches)}
+	// KCL cannot read a lease with another range than one of several keys.
+	if l.HashStart.Compare(l.HashEnd) < 0 {
+		a[hashStart], a[hashEnd] = text(l.HashStart.String()), text(l.HashEnd.String())
+	}
 	// During a hand-over leaseOwner is already the next one.
 	switch {
 	case l.Next != "":
@@ -191,9 +174,12 @@ func parsePosition(seq string, sub uint64) (shardlog.Position, error) {
 // lease reads an item. Ours is false for one that is no row; with an error the
 // key is set. What KCL's attributes say counts where they are not what the row
 // that is stored with them would have given: then KCL has changed them.
-func (s *Store) lease(i item) (l checkpoint.Lease, ours bool, err error) {
-	k, ok := s.parseKey(str(i, leaseKey))
+func (t table) lease(i item) (l checkpoint.Lease, ours bool, err error) {
+	k, ok := t.parseKey(str(i, leaseKey))
 	if _, counted := i[leaseCounter]; !ok || !counted || k.Validate() != nil {
+		return l, false, nil
+	}
+	if _, typed := i[entityType]; typed && str(i, entityType) != entityLease {
 		return l, false, nil
 	}
 	damaged := func(err error) (checkpoint.Lease, bool, error) {
@@ -216,7 +202,7 @@ func (s *Store) lease(i item) (l checkpoint.Lease, ours bool, err error) {
 	}
 	err = l.Validate()
 	if err == nil {
-		err = s.adopt(&l, i)
+		err = adopt(&l, i)
 	}
 	if err == nil {
 		err = l.Validate()
@@ -228,7 +214,7 @@ func (s *Store) lease(i item) (l checkpoint.Lease, ours bool, err error) {
 }
 
 // adopt takes over what KCL has changed, attribute by attribute.
-func (s *Store) adopt(l *checkpoint.Lease, i item) error {
+func adopt(l *checkpoint.Lease, i item) error {
 	was := attributes(*l)
 	changed := func(names ...string) bool {
 		return slices.ContainsFunc(names, func(n string) bool { return !equal(was[n], i[n]) })
@@ -271,10 +257,10 @@ func (s *Store) adopt(l *checkpoint.Lease, i item) error {
 	if changed(children) {
 		l.Children = strs(i, children)
 	}
-	return s.adoptNumbers(l, i, changed)
+	return adoptNumbers(l, i, changed)
 }
 
-func (s *Store) adoptNumbers(l *checkpoint.Lease, i item, changed func(...string) bool) (err error) {
+func adoptNumbers(l *checkpoint.Lease, i item, changed func(...string) bool) (err error) {
 	if changed(switches) {
 		if l.Switches, err = num(i, switches); err != nil {
 			return err

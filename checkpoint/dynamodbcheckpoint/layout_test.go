@@ -15,12 +15,14 @@ import (
 
 var seq = shardlog.NewSequenceNumber(1_700_000_000, 3, 77, 1_700_000_100)
 
-func kclStore() *Store { return &Store{o: Options{Group: "app", Stream: "orders"}} }
+func kclStore() *Store { return &Store{leases: kclTable(), others: table{name: "app-workers"}} }
+
+func kclTable() table { return table{name: "app", group: "app", stream: "orders"} }
 
 // whole is an item with its key, as DynamoDB gives it back.
-func whole(s *Store, l checkpoint.Lease) item {
-	i := attributes(l)
-	i[leaseKey] = text(s.keyName(l.Key))
+func whole(t table, l checkpoint.Lease) item {
+	i := t.attributes(l)
+	i[leaseKey] = text(t.keyName(l.Key))
 	return i
 }
 
@@ -53,7 +55,8 @@ func TestRowsSurviveTheLayout(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			l := full()
 			change(&l)
-			got, ours, err := s.lease(whole(s, l))
+			at := s.of(l.Key)
+			got, ours, err := at.lease(whole(at, l))
 			require.NoError(t, err)
 			require.True(t, ours)
 			require.Equal(t, l, got)
@@ -61,10 +64,74 @@ func TestRowsSurviveTheLayout(t *testing.T) {
 	}
 }
 
+// Only shards of the group's stream are leases of KCL.
+func TestTheTableOfARow(t *testing.T) {
+	s, l := kclStore(), full()
+	require.Equal(t, s.leases, s.of(l.Key))
+	require.Equal(t, text("LEASE"), s.leases.attributes(l)[entityType])
+	for _, k := range []checkpoint.Key{
+		{Group: "app", Stream: "orders/workers", Shard: "worker/w1"},
+		{Group: "app", Stream: "orders/workers", Shard: "group"},
+		{Group: "app", Stream: "other", Shard: l.Shard},
+		{Group: "other", Stream: "orders", Shard: l.Shard},
+	} {
+		require.Equal(t, s.others, s.of(k), "%v", k)
+		l.Key = k
+		require.NotContains(t, s.others.attributes(l), entityType)
+		_, ours, err := s.leases.lease(whole(s.others, l))
+		require.NoError(t, err)
+		require.False(t, ours, "%v is no row of KCL's table", k)
+	}
+	require.Equal(t, []table{s.leases, s.others}, s.tables("app", ""))
+	require.Equal(t, []table{s.leases}, s.tables("app", "orders"))
+	require.Equal(t, []table{s.others}, s.tables("app", "orders/workers"))
+	require.Equal(t, []table{s.others}, s.tables("other", ""))
+	plain := &Store{leases: table{name: "t"}, others: table{name: "t"}}
+	require.Equal(t, []table{{name: "t"}}, plain.tables("app", ""))
+}
+
+// KCL cannot read a lease whose range has less than two keys.
+func TestRangesThatKCLCannotRead(t *testing.T) {
+	for _, at := range []shardlog.HashKey{{}, shardlog.NewHashKey(1, 2)} {
+		l := full()
+		l.HashStart, l.HashEnd = at, at
+		i := whole(kclTable(), l)
+		require.NotContains(t, i, hashStart)
+		require.NotContains(t, i, hashEnd)
+		got, _, err := kclTable().lease(i)
+		require.NoError(t, err)
+		require.Equal(t, l, got)
+	}
+}
+
+// KCL 3.5 keeps more than leases in the table, see EntityType in its source.
+func TestEntitiesOfKCL(t *testing.T) {
+	for _, e := range []string{"WORKER_METRIC_STATS", "LEADER", "STREAM", "CLIENT_VERSION_MIGRATION", "TABLE_MIGRATION", "ONE_OF_A_LATER_VERSION", ""} {
+		for _, at := range []table{kclTable(), {name: "t"}} {
+			i := whole(at, full())
+			i[entityType] = text(e)
+			_, ours, err := at.lease(i)
+			require.NoError(t, err, e)
+			require.False(t, ours, e)
+		}
+	}
+	i := whole(kclTable(), full())
+	for _, e := range []types.AttributeValue{nil, text("LEASE")} {
+		delete(i, entityType)
+		if e != nil {
+			i[entityType] = e
+		}
+		l, ours, err := kclTable().lease(i)
+		require.NoError(t, err)
+		require.True(t, ours)
+		require.Equal(t, full(), l)
+	}
+}
+
 // What KCL 3 writes for a shard that it works on (the attributes and their
 // types are those of its serializer).
 func TestRowsOfKCL(t *testing.T) {
-	s := kclStore()
+	s := kclTable()
 	i := item{
 		leaseKey: text("shardId-000000000003"), leaseOwner: text("worker"), leaseCounter: number(41),
 		checkpointSeq: text(seq.String()), checkpointSub: number(2), switches: number(1),
@@ -102,7 +169,7 @@ func TestRowsOfKCL(t *testing.T) {
 // KCL changes attributes of rows that this store wrote: they are what counts,
 // and what KCL does not know stays.
 func TestWhatKCLChangedCounts(t *testing.T) {
-	s, l := kclStore(), full()
+	s, l := kclTable(), full()
 	i := whole(s, l)
 	later := shardlog.NewSequenceNumber(1_700_000_000, 3, 99, 1_700_000_200)
 	i[leaseOwner], i[leaseCounter] = text("kcl"), number(l.Version+1)
@@ -131,7 +198,7 @@ func TestWhatKCLSees(t *testing.T) {
 	require.Equal(t, text("w1"), a[checkpointOwner])
 	require.Equal(t, text(seq.String()), a[checkpointSeq])
 	require.Equal(t, number(math.MaxInt64), a[checkpointSub], "nothing of the record is left")
-	require.Equal(t, "shardId-000000000003", kclStore().keyName(l.Key))
+	require.Equal(t, "shardId-000000000003", kclTable().keyName(l.Key))
 	l.Checkpoint = shardlog.At(seq)
 	n, _ := new(big.Int).SetString(seq.String(), 10)
 	require.Equal(t, text(n.Sub(n, big.NewInt(1)).String()), attributes(l)[checkpointSeq], "the record itself is still to come")
@@ -142,10 +209,11 @@ func TestWhatKCLSees(t *testing.T) {
 }
 
 func TestItemsThatAreNoRows(t *testing.T) {
-	s := kclStore()
+	s := kclTable()
 	for name, i := range map[string]item{
 		"no key":            {leaseCounter: number(1)},
-		"worker metrics":    {leaseKey: text("x"), "entityType": text("WORKER_METRICS")},
+		"no counter":        {leaseKey: text("x")},
+		"three parts":       {leaseKey: text("a/b/c"), leaseCounter: number(1)},
 		"two parts":         {leaseKey: text("a/b"), leaseCounter: number(1)},
 		"bad coding":        {leaseKey: text("%!"), leaseCounter: number(1)},
 		"key of other type": {leaseKey: number(3), leaseCounter: number(1)},
@@ -170,7 +238,7 @@ func TestItemsThatAreNoRows(t *testing.T) {
 func FuzzItems(f *testing.F) {
 	f.Add("shardId-000000000003", seq.String(), uint64(3), "w", "5", "")
 	f.Add("%YQ/b/c", "SHARD_END", uint64(0), "", "", `{"v":1}`)
-	s := kclStore()
+	s := kclTable()
 	f.Fuzz(func(t *testing.T, key, at string, sub uint64, owner, hash, data string) {
 		i := item{leaseKey: text(key), leaseCounter: number(1), checkpointSeq: text(at), checkpointSub: number(sub), leaseOwner: text(owner), hashStart: text(hash), row: text(data)}
 		l, ours, err := s.lease(i)

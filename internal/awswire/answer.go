@@ -20,6 +20,10 @@ func (c *Call) Reply(status int) {
 	h := c.W.Header()
 	h["Content-Type"] = []string{c.Protocol.Media}
 	h["Content-Length"] = []string{strconv.Itoa(len(c.Out.Buf))}
+	if c.Env.Clock.Offset() != 0 {
+		// SDKs whose signature is too old or too new set their clock by this.
+		h["Date"] = []string{c.Now().UTC().Format(http.TimeFormat)}
+	}
 	if len(c.Out.Buf) > largeAnswer {
 		// A client that does not read would keep the memory for ever. Not every
 		// ResponseWriter has deadlines; then the server's own hold.
@@ -105,7 +109,9 @@ func (c *Call) Preflight() (done bool) {
 		h["x-amz-id-2"] = []string{extendedID()}
 	}
 	if origin != "" {
-		h.Set("Access-Control-Allow-Origin", "*")
+		if h.Set("Access-Control-Allow-Origin", c.Origin); c.Origin != "*" {
+			h.Set("Vary", "Origin")
+		}
 		if options {
 			for from, to := range map[string]string{"Access-Control-Request-Headers": "Access-Control-Allow-Headers",
 				"Access-Control-Request-Method": "Access-Control-Allow-Methods"} {

@@ -32,6 +32,10 @@ type Env struct {
 	rates Rates
 }
 
+// Verifies reports whether signatures are verified, so that the caller of a
+// request is who it says.
+func (e *Env) Verifies() bool { return len(e.Credentials) > 0 }
+
 // Operation is one of a service model.
 type Operation struct {
 	// Name is what clients call it, such as "PutRecords".
@@ -111,13 +115,17 @@ type Call struct {
 	W       http.ResponseWriter
 	R       *http.Request
 	Service *Service
+	// Origin is what a page is answered with as the one that may read the answer.
+	Origin string
 	// Op is nil until the operation is known.
 	Op *Operation
 	// Protocol is that of the request; before it is known, the one in which an
 	// error is answered.
 	Protocol *Protocol
-	// Scope is that of the credential, until the service finds that the request
-	// names another.
+	// Caller is the scope of the credential. It does not change.
+	Caller Scope
+	// Scope is what the request works in: that of the credential, until the
+	// service finds that the request names another, which MayUse has to allow.
 	Scope Scope
 	// AccessKey is that of the credential. It was verified if the endpoint has
 	// credentials.
@@ -137,6 +145,12 @@ type Call struct {
 	releaseBody func()
 	loseAnswer  bool // by a fault: the operation is done, the answer is not sent
 }
+
+// MayUse reports whether the caller may work in the account and the region of a
+// scope, which a name or a token in the request has said. Where signatures are
+// verified, a caller has its own account only, and a region is reached by
+// signing for it.
+func (c *Call) MayUse(s Scope) bool { return !c.Env.Verifies() || s == c.Caller }
 
 // Now returns the time of the endpoint.
 func (c *Call) Now() time.Time { return c.Env.Clock.Now() }

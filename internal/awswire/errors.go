@@ -39,6 +39,7 @@ const (
 	CodeSerialization = "SerializationException"
 	CodeUnknownOp     = "UnknownOperationException"
 	CodeValidation    = "ValidationException"
+	codeDenied        = "AccessDeniedException"
 	codeSignature     = "InvalidSignatureException"
 	codeIncomplete    = "IncompleteSignatureException"
 )

@@ -2,9 +2,6 @@ package awswire
 
 import (
 	"sync"
-	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Rate is how often AWS lets an account call an operation.
@@ -23,12 +20,18 @@ type Rate struct {
 // concurrent use.
 type Rates struct {
 	mu      sync.Mutex
-	buckets map[bucketKey]*rate.Limiter
+	buckets map[bucketKey]*bucket
 }
 
 type bucketKey struct {
 	scope            Scope
 	service, op, key string
+}
+
+// bucket is what is left of a rate.
+type bucket struct {
+	left float64
+	at   Moment // when it was that much
 }
 
 // maxBuckets bounds what is remembered, because clients choose the keys. Beyond
@@ -45,22 +48,31 @@ func (l *Rates) admit(c *Call) error {
 	if r.Key != nil {
 		key.key = r.Key(c)
 	}
-	if l.allow(key, r.PerSecond, c.Now()) {
+	if l.allow(key, r.PerSecond, c.Clock()) {
 		return nil
 	}
 	return r.Exceeded(c, key.key)
 }
 
-func (l *Rates) allow(key bucketKey, perSecond float64, now time.Time) bool {
+// allow takes a call from its bucket, which fills by what Clock.Since says: the
+// clock may be ahead at one call and right at the next.
+func (l *Rates) allow(key bucketKey, perSecond float64, clock *Clock) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	most := max(1, float64(int(perSecond)))
 	b := l.buckets[key]
 	if b == nil {
 		if l.buckets == nil || len(l.buckets) >= maxBuckets {
-			l.buckets = map[bucketKey]*rate.Limiter{}
+			l.buckets = map[bucketKey]*bucket{}
 		}
-		b = rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond)))
+		b = &bucket{left: most, at: clock.Moment()}
 		l.buckets[key] = b
 	}
-	return b.AllowN(now, 1)
+	b.left = min(most, b.left+perSecond*clock.Since(b.at).Seconds())
+	b.at = clock.Moment()
+	if b.left < 1 {
+		return false
+	}
+	b.left--
+	return true
 }

@@ -29,7 +29,7 @@ func (s *Shard) load(e blockRef, m *memBlock, shared bool) (block.Block, error) 
 		}
 		return block.Block{}, s.corrupt(e.first, e.end(), &block.DamageError{Offset: -1, Reason: "the block is missing"})
 	case errors.Is(err, shardlog.ErrCorrupt):
-		return block.Block{}, s.corrupt(e.first, e.end(), &block.DamageError{Offset: -1, Reason: err.Error()})
+		return block.Block{}, s.corrupt(e.first, e.end(), err)
 	case err != nil:
 		return block.Block{}, err
 	}
@@ -58,6 +58,7 @@ func (s *Shard) corrupt(first, end uint64, err error) error {
 	if errors.As(err, &d) {
 		c.Offset, c.Reason = d.Offset, d.Reason
 	}
+	errors.As(err, &c.Damage)
 	return c
 }
 

@@ -337,6 +337,7 @@ type window struct {
 	size int64
 	from int64
 	buf  []byte
+	step int64 // how much is read together; windowBytes if 0
 	err  error
 
 	// patch replaces the bytes at patchAt; see flipped.
@@ -354,7 +355,11 @@ func (w *window) at(off, n int64) []byte {
 		return nil
 	}
 	if off < w.from || off+n > w.from+int64(len(w.buf)) {
-		want := min(max(n, windowBytes), w.size-off)
+		step := w.step
+		if step == 0 {
+			step = windowBytes
+		}
+		want := min(max(n, step), w.size-off)
 		if int64(cap(w.buf)) < want {
 			w.buf = make([]byte, want)
 		}

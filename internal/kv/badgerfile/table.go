@@ -48,12 +48,11 @@ func newEntry(key []byte, meta byte, value []byte) (e Entry, ok bool) {
 	case meta&metaDelete != 0:
 		e.Deleted, e.Value = true, nil
 	case meta&metaPointer != 0:
-		if len(value) != 12 {
+		p, ok := ParsePointer(value)
+		if !ok {
 			return e, false
 		}
-		// Badger writes the struct as it is in memory.
-		ne := binary.NativeEndian
-		e.Pointer, e.Value = &Pointer{ne.Uint32(value), ne.Uint32(value[4:]), ne.Uint32(value[8:])}, nil
+		e.Pointer, e.Value = &p, nil
 	}
 	return e, true
 }

@@ -9,6 +9,7 @@ package badgerkv
 
 import (
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -44,6 +45,7 @@ type Store struct {
 	gcMu   sync.Mutex     // held while value log GC may write; after txMu
 	closed atomic.Bool
 	pager  *pager // nil where there is none
+	places *places
 	// threshold is the size from which values go to the value log.
 	threshold int64
 
@@ -60,6 +62,15 @@ func (s *Store) usable() error {
 		return shardlog.ErrClosed
 	}
 	return s.log.failure()
+}
+
+// path returns the path of a file of the store.
+func (s *Store) path(name string) string { return filepath.Join(s.opts.Dir, name) }
+
+func (s *Store) warn(msg string, args ...any) {
+	if s.opts.Logger != nil {
+		s.opts.Logger.Warn("shardlog: "+msg, args...)
+	}
 }
 
 // gcState is what Reclaim remembers between calls.

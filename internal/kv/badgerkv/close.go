@@ -55,6 +55,7 @@ func (s *Store) Close() error {
 	s.mapMu.Lock()
 	defer s.mapMu.Unlock()
 	err := s.flushable()
+	defer s.places.close()
 	switch {
 	case err == nil:
 		return s.closeBadger()

@@ -44,9 +44,7 @@ func (s *Store) examineLocked() error {
 		return err
 	}
 	for _, w := range report.Warnings {
-		if o.Logger != nil {
-			o.Logger.Warn("shardlog: damage that does not keep the database from being opened", "file", w.Path, "offset", w.Offset, "reason", w.Reason, "lost", w.Lost)
-		}
+		s.warn("damage that does not keep the database from being opened", "file", w.Path, "offset", w.Offset, "reason", w.Reason, "lost", w.Lost)
 	}
 	if err := tidy(o.Dir, report); err != nil {
 		return err

@@ -23,6 +23,22 @@ type badgerLog struct {
 	// jammed: Badger keeps the lock of a file that it failed to read a value
 	// from, by a panic or as Errorf says, and its Close waits for that lock.
 	jammed atomic.Bool
+
+	gcMu sync.Mutex
+	gc   rewrittenFile
+}
+
+// rewrittenFile is what Badger says about the last file that value log GC has
+// rewritten. Entries is -1 when it has not said so.
+type rewrittenFile struct {
+	file    uint32
+	entries int // how many it has read
+}
+
+func (l *badgerLog) rewritten() rewrittenFile {
+	l.gcMu.Lock()
+	defer l.gcMu.Unlock()
+	return l.gc
 }
 
 func newBadgerLog(log *slog.Logger) *badgerLog {
@@ -73,8 +89,21 @@ func (l *badgerLog) Warningf(format string, args ...any) {
 }
 
 // Infof implements badger.Logger. It drops the message: at this level Badger
-// logs too much.
-func (l *badgerLog) Infof(string, ...any) {}
+// logs too much. Two of valueLog.rewrite are the only way to learn which file it
+// took and how far it read.
+func (l *badgerLog) Infof(format string, args ...any) {
+	l.gcMu.Lock()
+	defer l.gcMu.Unlock()
+	switch {
+	case strings.HasPrefix(format, "Rewriting fid: %d") && len(args) == 1:
+		l.gc = rewrittenFile{entries: -1}
+		l.gc.file, _ = args[0].(uint32)
+	case strings.HasPrefix(format, "Total entries: %d") && len(args) > 0:
+		if n, ok := args[0].(int); ok {
+			l.gc.entries = n
+		}
+	}
+}
 
 // Debugf implements badger.Logger.
 func (l *badgerLog) Debugf(string, ...any) {}

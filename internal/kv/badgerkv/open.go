@@ -49,24 +49,7 @@ func Open(o Options) (*Store, error) {
 		// commits here, so the tree has the capacity for them.
 		s.threshold = kv.InlineValue
 	}
-	bo := badger.DefaultOptions(o.Dir).
-		WithLogger(s.log).
-		WithSyncWrites(o.SyncWrites).
-		WithValueLogFileSize(o.ValueLogFile).
-		WithValueThreshold(s.threshold).
-		WithMemTableSize(memTableSize).
-		WithNumMemtables(4).
-		WithNumLevelZeroTables(1).
-		WithNumLevelZeroTablesStall(12).
-		WithNumCompactors(2).
-		WithBaseTableSize(2 << 20).
-		WithBaseLevelSize(10 << 20).
-		WithCompression(options.None).
-		WithBlockCacheSize(0).
-		WithIndexCacheSize(0).
-		WithMetricsEnabled(false).
-		WithDetectConflicts(false).
-		WithNumVersionsToKeep(1)
+	bo := s.badgerOptions()
 	encrypted, err := checkKey(o.Dir, o.EncryptionKey)
 	if err != nil {
 		return nil, err
@@ -76,6 +59,7 @@ func Open(o Options) (*Store, error) {
 		// saves decrypting a table's index at each access.
 		bo = bo.WithEncryptionKey(o.EncryptionKey).WithBlockCacheSize(8 << 20).WithIndexCacheSize(8 << 20)
 	}
+	s.places = newPlaces(o, encrypted)
 	db, err := openBadger(bo)
 	if err != nil {
 		return nil, err
@@ -94,6 +78,28 @@ func Open(o Options) (*Store, error) {
 	s.pager = newPager(s)
 	s.ts.Store(db.MaxVersion())
 	return s, nil
+}
+
+func (s *Store) badgerOptions() badger.Options {
+	return badger.DefaultOptions(s.opts.Dir).
+		WithLogger(s.log).
+		WithSyncWrites(s.opts.SyncWrites).
+		WithValueLogFileSize(s.opts.ValueLogFile).
+		WithValueThreshold(s.threshold).
+		WithMemTableSize(memTableSize).
+		WithNumMemtables(4).
+		WithNumLevelZeroTables(1).
+		WithNumLevelZeroTablesStall(12).
+		WithNumCompactors(2).
+		WithBaseTableSize(2 << 20).
+		WithBaseLevelSize(10 << 20).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithMetricsEnabled(false).
+		WithDetectConflicts(false).
+		WithNumVersionsToKeep(1).
+		WithVerifyValueChecksum(verifyByBadger)
 }
 
 // checkKey reports whether files in dir are or will be encrypted. Files of a

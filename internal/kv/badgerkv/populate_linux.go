@@ -189,11 +189,6 @@ func (f *pagedFile) path(fid uint32) string {
 	return filepath.Join(f.dir, fmt.Sprintf("%06d.vlog", fid))
 }
 
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 // find returns the highest number of a file.
 func (f *pagedFile) find() (uint32, error) {
 	files, err := numbered(f.dir, ".vlog")

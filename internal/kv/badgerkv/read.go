@@ -42,10 +42,19 @@ func (s *Store) getAt(version uint64, key []byte) ([]byte, error) {
 			return nil, shardlog.ErrNotFound
 		}
 	}
-	return nil, fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
+	return nil, corrupt(err)
+}
+
+// corrupt makes an error of Badger match shardlog.ErrCorrupt.
+func corrupt(err error) error {
+	if errors.Is(err, shardlog.ErrCorrupt) {
+		return err
+	}
+	return fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
 }
 
 func (s *Store) tryGet(version uint64, key []byte) (value []byte, err error) {
+	defer faults()()
 	defer s.recovered(&err)
 	txn := s.db.NewTransactionAt(version, false)
 	defer txn.Discard()
@@ -53,14 +62,19 @@ func (s *Store) tryGet(version uint64, key []byte) (value []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.places.check(item); err != nil {
+		return nil, err
+	}
 	return item.ValueCopy(nil)
 }
 
 // GetMany implements kv.Store.
-func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
+func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) (err error) {
 	if len(keys) == 0 {
 		return nil
 	}
+	defer faults()()
+	defer s.faulted(&err)
 	s.mapMu.RLock()
 	defer s.mapMu.RUnlock()
 	if s.closed.Load() {
@@ -88,7 +102,7 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
 		if !it.Valid() || !bytes.Equal(it.Item().Key(), k) {
 			more = f(i, nil)
 		} else if err := s.valueOf(it.Item(), func(v []byte) { more = f(i, v) }); err != nil {
-			return fmt.Errorf("%w: %v", shardlog.ErrCorrupt, err)
+			return corrupt(err)
 		}
 		if !more {
 			break
@@ -97,8 +111,12 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) error {
 	return nil
 }
 
-// valueOf calls f with an item's value. A panic of f is not caught.
+// valueOf calls f with an item's value. A panic of f is not caught, unless it
+// is a page that cannot be read.
 func (s *Store) valueOf(item *badger.Item, f func([]byte)) (err error) {
+	if err := s.places.check(item); err != nil {
+		return err
+	}
 	calling := false
 	defer func() {
 		if calling {
@@ -120,6 +138,18 @@ func (s *Store) valueOf(item *badger.Item, f func([]byte)) (err error) {
 	})
 }
 
+// faulted turns the panic of a page that cannot be read into an error.
+func (s *Store) faulted(err *error) {
+	p := recover()
+	switch {
+	case p == nil:
+	case isFault(p):
+		*err = fmt.Errorf("%w: reading: %v", shardlog.ErrCorrupt, p)
+	default:
+		panic(p)
+	}
+}
+
 // recovered turns a panic of Badger into an error. Bytes that were damaged
 // after the store was opened can cause one.
 func (s *Store) recovered(err *error) {
@@ -130,6 +160,13 @@ func (s *Store) recovered(err *error) {
 }
 
 func (s *Store) scanAt(version uint64, prefix []byte, f func(key []byte, size int64) bool) error {
+	return s.scanItems(version, prefix, func(item *badger.Item) bool { return f(item.Key(), item.ValueSize()) })
+}
+
+// scanItems calls f for the items with the prefix until it returns false.
+func (s *Store) scanItems(version uint64, prefix []byte, f func(*badger.Item) bool) (err error) {
+	defer faults()()
+	defer s.faulted(&err)
 	s.mapMu.RLock()
 	defer s.mapMu.RUnlock()
 	if s.closed.Load() {
@@ -143,8 +180,7 @@ func (s *Store) scanAt(version uint64, prefix []byte, f func(key []byte, size in
 	it := txn.NewIterator(io)
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
-		item := it.Item()
-		if !f(item.Key(), item.ValueSize()) {
+		if !f(it.Item()) {
 			break
 		}
 	}

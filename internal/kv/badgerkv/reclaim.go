@@ -114,8 +114,9 @@ func (s *Store) advise() {
 //
 // Badger removes the file once the values that live have been copied. What it
 // held may have been synced: so must the copies be, and the deletions of what
-// was not copied, before the file goes. Badger waits with that for iterators
-// that are open. If the sync fails the iterator stays open, and the file.
+// was not copied, before the file goes. Badger waits with that for iterators that
+// are open. If the sync fails, or values that Badger has left in the file cannot
+// be copied, the iterator stays open, and the file.
 //
 // No other sync runs meanwhile: one that makes the copy of a value's place
 // durable but not yet the copy would hide the original.
@@ -127,6 +128,9 @@ func (s *Store) collect(ratio float64) (ok bool, err error) {
 	err = s.rewrite(ratio)
 	took := err == nil
 	if took {
+		if err := s.rescue(); err != nil {
+			return false, err
+		}
 		if err := s.syncLocked(); err != nil {
 			return false, err
 		}
@@ -135,7 +139,7 @@ func (s *Store) collect(ratio float64) (ok bool, err error) {
 	txn.Discard()
 	switch {
 	case took:
-		return true, nil
+		return true, s.places.forget()
 	case errors.Is(err, badger.ErrNoRewrite), errors.Is(err, badger.ErrRejected):
 		return false, nil
 	}
