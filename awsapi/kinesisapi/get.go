@@ -50,17 +50,17 @@ func getRecords(c *call) error {
 	if !ok {
 		return invalid("Invalid ShardIterator.")
 	}
-	if age, life := c.Clock().Since(it.made), c.svc.opts.IteratorLife; age > life {
-		now := c.Now()
-		return awswire.Errorf("ExpiredIteratorException", "Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the "+
-			"tolerated delay of %d milliseconds.", now.Add(-age).UTC().Format(javaDate), now.UTC().Format(javaDate), life.Milliseconds())
-	}
 	sc := awswire.Scope{Account: it.account, Region: it.region}
 	if sc.Region != c.Caller.Region && !c.MayUse(sc) {
 		return invalid("Invalid ShardIterator.") // each region of AWS opens its own
 	}
 	if err := c.enter(sc, it.stream); err != nil {
 		return err
+	}
+	if age, life := c.Clock().Since(it.made), c.svc.opts.IteratorLife; age > life {
+		now := c.Now()
+		return awswire.Errorf("ExpiredIteratorException", "Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the "+
+			"tolerated delay of %d milliseconds.", now.Add(-age).UTC().Format(javaDate), now.UTC().Format(javaDate), life.Milliseconds())
 	}
 	id := shardID(it.shard)
 	s, err := c.readable(it.stream, "")
