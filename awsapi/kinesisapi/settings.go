@@ -178,7 +178,7 @@ func policyName(con *consumer) string {
 // putResourcePolicy stores a policy, which has to be one that a resource of
 // Kinesis can have.
 func putResourcePolicy(c *call) error {
-	s, con, err := c.lockResource()
+	s, con, err := c.lockActiveResource()
 	if err != nil {
 		return err
 	}
@@ -210,7 +210,7 @@ func getResourcePolicy(c *call) error {
 
 // deleteResourcePolicy carries out DeleteResourcePolicy, also if there is none.
 func deleteResourcePolicy(c *call) error {
-	s, con, err := c.lockResource()
+	s, con, err := c.lockActiveResource()
 	if err != nil {
 		return err
 	}
