@@ -48,6 +48,19 @@ type encryptionHistory struct {
 	changes []encryptionChange
 }
 
+// encryptionNow returns the history for records that were written or read before
+// the call. Those behind a change that is being stored were written after it had
+// begun, so their readers wait for it: what is said of a record stays.
+func (s *streamState) encryptionNow(ctx context.Context) *encryptionHistory {
+	if done := s.changing.Load(); done != nil {
+		select {
+		case <-*done:
+		case <-ctx.Done(): // nobody reads the answer
+		}
+	}
+	return s.encryption.Load()
+}
+
 // shardEncryption is the history of one shard. It is for reading records in
 // their order.
 type shardEncryption struct {
@@ -202,8 +215,8 @@ func decodeEncryption(attrs map[string]string, kms bool) *encryptionHistory {
 }
 
 // changeEncryption returns the history of a stream with a change that holds from
-// now on; control is held. Records that are put meanwhile are on one side of the
-// change or the other, and stay there.
+// now on; control is held and changing is set. Records that are put meanwhile are
+// on one side of the change or the other.
 func changeEncryption(ctx context.Context, s *streamState, kms bool) (*encryptionHistory, error) {
 	all, err := s.st.Shards(ctx)
 	if err != nil {
@@ -244,6 +257,12 @@ func setEncryption(c *call, kms bool) error {
 	if next.Encryption, next.KeyID = "", ""; kms {
 		next.Encryption, next.KeyID = encryptionKMS, c.In.Text("KeyId")
 	}
+	done := make(chan struct{})
+	s.changing.Store(&done)
+	defer func() {
+		s.changing.Store(nil)
+		close(done)
+	}()
 	history, err := changeEncryption(c.Ctx, s, kms)
 	if err != nil {
 		return err

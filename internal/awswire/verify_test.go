@@ -93,7 +93,16 @@ func TestWhatASignatureCovers(t *testing.T) {
 		"a scope that is longer":     {set("Test-Scope", "DATE/eu-west-1/words/aws4_request/aws4_request"), usual, "exactly 5"},
 		"white space in a value":     {set("X-Amz-New", " a  b\tc "), with("x-amz-new"), ""},
 		"PHP":                        {set("User-Agent", "aws-sdk-php/3.300.0 ua/2.0"), []string{"host", "x-amz-date", "x-amz-target"}, ""},
-		"PHP without a target":       {set("User-Agent", "aws-sdk-php/3.300.0 ua/2.0"), []string{"host", "x-amz-date"}, "not signed: x-amz-target"},
+		"a Date in place of X-Amz-Date": {func(r *http.Request) {
+			r.Header.Del("X-Amz-Date")
+			r.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+		}, []string{"content-type", "date", "host", "x-amz-target"}, ""},
+		"a Date of another day": {func(r *http.Request) {
+			r.Header.Del("X-Amz-Date")
+			r.Header.Set("Date", "Sat, 01 Aug 2020 00:00:00 GMT")
+		}, []string{"content-type", "date", "host", "x-amz-target"}, "does not match YYYYMMDD"},
+		"no date at all":       {func(r *http.Request) { r.Header.Del("X-Amz-Date") }, []string{"content-type", "host", "x-amz-target"}, "existence of either a 'X-Amz-Date' or a 'Date' header"},
+		"PHP without a target": {set("User-Agent", "aws-sdk-php/3.300.0 ua/2.0"), []string{"host", "x-amz-date"}, "not signed: x-amz-target"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			call := signedCall(c.change, c.signed...)
