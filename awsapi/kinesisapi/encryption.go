@@ -74,8 +74,8 @@ type shardChange struct {
 }
 
 // inShard returns the history of the shard with an index.
-func (h *encryptionHistory) inShard(index uint32) *shardEncryption {
-	in := &shardEncryption{kms: h.base}
+func (h *encryptionHistory) inShard(index uint32) shardEncryption {
+	in := shardEncryption{kms: h.base}
 	for i := range h.changes {
 		if from, ok := h.changes[i].since(index); ok {
 			in.changes = append(in.changes, shardChange{from, h.changes[i].kms})
@@ -99,7 +99,8 @@ func (in *shardEncryption) next(n shardlog.SequenceNumber) string {
 // ofNumber returns EncryptionType of the record with a number.
 func (h *encryptionHistory) ofNumber(n shardlog.SequenceNumber) string {
 	shard, _ := n.Shard()
-	return h.inShard(shard).next(n)
+	in := h.inShard(shard)
+	return in.next(n)
 }
 
 // ofFirst is EncryptionType of a PutRecords, which has one for all records: that
