@@ -235,9 +235,8 @@ func changeEncryption(ctx context.Context, s *streamState, kms bool) (*encryptio
 			}
 		}
 		if len(history.changes) > 0 {
-			if first[index], err = nextCounter(ctx, s, all[i].ID, shardlog.TrimHorizon()); err != nil {
-				return nil, err
-			}
+			// Where the beginning of a shard is damaged, nothing is trimmed.
+			first[index], _ = nextCounter(ctx, s, all[i].ID, shardlog.TrimHorizon())
 		}
 	}
 	if len(history.changes) > 0 {

@@ -163,3 +163,23 @@ func TestWithoutCredentialsNothingIsVerified(t *testing.T) {
 	require.NoError(t, call.Authenticate())
 	require.True(t, call.MayUse(Scope{"111111111111", "us-east-1"}))
 }
+
+// FuzzAuthenticate makes requests of any header and query. None of them knows
+// the secret, so none is let in.
+func FuzzAuthenticate(f *testing.F) {
+	f.Add("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260101/eu-west-1/words/aws4_request, SignedHeaders=host, Signature=00", "", "20260101T000000Z")
+	f.Add("", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F20260101%2Feu-west-1%2Fwords%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=00", "")
+	f.Add("AWS4-HMAC-SHA256\tCredential=/////,,Signature=,SignedHeaders=;;", "%zz&a;b", "x")
+	f.Fuzz(func(t *testing.T, header, query, date string) {
+		c := signedCall(nil, usual...)
+		c.R.Header.Del("Authorization")
+		if header != "" {
+			c.R.Header["Authorization"] = []string{header}
+		}
+		c.R.Header["X-Amz-Date"] = []string{date}
+		c.R.URL.RawQuery = query
+		var e *Error
+		require.ErrorAs(t, c.Authenticate(), &e)
+		SignedService(c.R) // it must not panic
+	})
+}
