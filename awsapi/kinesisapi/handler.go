@@ -97,8 +97,12 @@ func newService(db *stream.DB, opts Options) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
+	stamps, err := openStamps(context.Background(), db)
+	if err != nil {
+		return nil, err
+	}
 	return &service{
-		db: db, opts: opts, tokens: tokens, streams: registry{db: db, states: map[string]*streamState{}},
+		db: db, opts: opts, tokens: tokens, streams: registry{db: db, stamps: stamps, states: map[string]*streamState{}},
 		accounts: ctxsync.NewMutex(), growth: ctxsync.NewMutex(),
 	}, nil
 }

@@ -148,7 +148,7 @@ func TestConstraints(t *testing.T) {
 		{"CreateStream", obj{"StreamName": "", "ShardCount": 0}, "3 validation errors detected: Value '0' at 'shardCount' failed to satisfy constraint: Member must have value greater than or equal to 1; " +
 			"Value '' at 'streamName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+; " +
 			"Value '' at 'streamName' failed to satisfy constraint: Member must have length greater than or equal to 1"},
-		{"CreateStream", obj{"StreamName": "s", "StreamModeDetails": obj{"StreamMode": "x"}}, one + "Value 'x' at 'streamModeDetails.streamMode' failed to satisfy constraint: Member must satisfy enum value set: [PROVISIONED, ON_DEMAND]"},
+		{"CreateStream", obj{"StreamName": "s", "StreamModeDetails": obj{"StreamMode": "x"}}, one + "Value 'x' at 'streamModeDetails.streamMode' failed to satisfy constraint: Member must satisfy enum value set: [ON_DEMAND, PROVISIONED]"},
 		{"PutRecords", obj{"Records": []obj{}}, one + "Value '[]' at 'records' failed to satisfy constraint: Member must have length greater than or equal to 1"},
 		{"PutRecords", obj{"Records": []obj{{"Data": "", "PartitionKey": ""}}}, one + "Value '' at 'records.1.member.partitionKey' failed to satisfy constraint: Member must have length greater than or equal to 1"},
 		{"PutRecords", obj{"Records": []any{nil}}, one + "Value null at 'records.1.member' failed to satisfy constraint: Member must not be null"},

@@ -80,10 +80,9 @@ func putRecord(c *call) error {
 		return err
 	}
 	if given := c.In.Text("SequenceNumberForOrdering"); given != "" {
-		seq, err := shardlog.ParseSequenceNumber(given)
-		arrival, ours := seq.Arrival()
-		if err != nil || !ours || arrival.After(c.Now()) {
-			return invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", given, c.name, c.Scope.Account)
+		if !orderingFits(c.Ctx, s, given, c.Clock().Latest()) {
+			n, _ := readNumber(given)
+			return invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", n.text, c.name, c.Scope.Account)
 		}
 	}
 	if e := injectRecord(c, s, p, 0); e != nil {
