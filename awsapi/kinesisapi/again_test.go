@@ -133,9 +133,8 @@ func TestBelongingsOfAStreamThatWasMadeAgain(t *testing.T) {
 		arns := []string{register(e)}
 		e.ok("DeregisterStreamConsumer", obj{"ConsumerARN": arns[0]})
 		arns = append(arns, register(e))
-		policy := `{"Statement":[]}`
 		for _, arn := range []string{testARN + "s", arns[1]} {
-			e.ok("PutResourcePolicy", obj{"ResourceARN": arn, "Policy": policy})
+			e.ok("PutResourcePolicy", obj{"ResourceARN": arn, "Policy": `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kinesis:DescribeStreamSummary","Resource":"` + arn + `"}]}`})
 		}
 		e.ok("AddTagsToStream", obj{"StreamName": "s", "Tags": obj{"old": "1"}})
 		e.ok("StartStreamEncryption", obj{"StreamName": "s", "EncryptionType": "KMS", "KeyId": "k"})

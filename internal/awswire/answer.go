@@ -107,7 +107,9 @@ func (c *Call) Preflight() (done bool) {
 		h["x-amz-id-2"] = []string{extendedID()}
 	}
 	if origin != "" {
-		h.Set("Access-Control-Allow-Origin", "*")
+		if h.Set("Access-Control-Allow-Origin", c.Origin); c.Origin != "*" {
+			h.Set("Vary", "Origin")
+		}
 		if options {
 			for from, to := range map[string]string{"Access-Control-Request-Headers": "Access-Control-Allow-Headers",
 				"Access-Control-Request-Method": "Access-Control-Allow-Methods"} {

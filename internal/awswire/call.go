@@ -115,6 +115,8 @@ type Call struct {
 	W       http.ResponseWriter
 	R       *http.Request
 	Service *Service
+	// Origin is what a page is answered with as the one that may read the answer.
+	Origin string
 	// Op is nil until the operation is known.
 	Op *Operation
 	// Protocol is that of the request; before it is known, the one in which an

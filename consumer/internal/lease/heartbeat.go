@@ -54,7 +54,7 @@ func (h *heartbeat) info() workerInfo {
 
 // fill sets what the row says now.
 func (h *heartbeat) fill(l checkpoint.Lease) checkpoint.Lease {
-	l.Key, l.Owner = h.key, h.token
+	l.Key, l.StreamID, l.Owner = h.key, h.g.streamID(), h.token
 	l.Beat++
 	l.PreparedState, _ = json.Marshal(h.info()) // numbers and a bool always encode
 	return l

@@ -56,7 +56,10 @@ type peer struct {
 type peers struct {
 	ttl  time.Duration
 	self string
-	all  map[string]*peer
+	// stream is the ID of the stream. A worker whose row has another one works
+	// on an earlier stream, or on another one of the same name.
+	stream string
+	all    map[string]*peer
 	// dead has those that count as dead, to notice when that changes.
 	dead map[string]bool
 	// begun: the row of the group says that it has begun.
@@ -106,13 +109,14 @@ func (p *peers) observe(rows []checkpoint.Lease, now time.Time) (changed bool) {
 	return changed
 }
 
-// live reports whether a worker counts as alive. The worker itself does.
+// live reports whether a worker of this stream counts as alive. The worker
+// itself does.
 func (p *peers) live(id string, now time.Time) bool {
 	if id == p.self {
 		return true
 	}
 	o := p.all[id]
-	return o != nil && now.Sub(o.seen) < p.ttl
+	return o != nil && now.Sub(o.seen) < p.ttl && !foreign(&o.row, p.stream)
 }
 
 // first reports whether this worker comes before all others that are alive.
