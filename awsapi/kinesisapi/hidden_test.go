@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What becomes of the shards of a stream is shown when it is ACTIVE again.
+// New shards are shown when the stream is ACTIVE again.
 func TestChildrenAreHiddenUntilTheStreamIsActive(t *testing.T) {
 	for op, in := range map[string]obj{
 		"SplitShard":       {"ShardToSplit": "0", "NewStartingHashKey": "1000"},

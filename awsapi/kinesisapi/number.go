@@ -83,7 +83,12 @@ func digits(hex string) (n int64) {
 }
 
 // shardName returns the ID of the shard of a number, also if there can be none.
-func (n *awsNumber) shardName() string { return fmt.Sprintf("shardId-%012d", n.shard) }
+func (n *awsNumber) shardName() string {
+	if n.shard >= 0 {
+		return shardID(uint32(n.shard))
+	}
+	return fmt.Sprintf("%s%012d", strings.TrimRight(shardID(0), "0"), n.shard)
+}
 
 // orderingFits reports whether a SequenceNumberForOrdering is one that can have
 // been given out by now. What the stream itself has given out is, even if the

@@ -17,8 +17,8 @@ const attrStamps = "kinesis.consumers"
 // stampSet has the stamps of consumers that are gone. A stamp is what an ARN of
 // a consumer ends with: the second of its creation, or a later one if that was
 // the stamp of an earlier consumer, so that an ARN never names another consumer
-// than the one that it was given out for. That holds for streams that are made
-// again within the second too, and after the clock was ahead. It is safe for
+// than the one that it was given out for. That holds for streams that are recreated
+// within the second too, and after the clock was ahead. It is safe for
 // concurrent use.
 type stampSet struct {
 	db *stream.DB

@@ -141,8 +141,8 @@ func (s *streamState) openShards(ctx context.Context, clock *awswire.Clock) (n i
 	return n, err
 }
 
-// reshape changes the shards, which were these. What becomes of them is shown
-// when the stream is ACTIVE again, as on AWS. Control is held.
+// reshape changes the shards, which were these. The new ones are shown when the
+// stream is ACTIVE again, as on AWS. Control is held.
 func (s *streamState) reshape(c *call, before []shardlog.ShardInfo, do func() error) error {
 	last := s.change.Load()
 	index, _ := shardIndex(before[len(before)-1].ID)
