@@ -35,7 +35,9 @@ func writeRecords(e *awswire.Encoder, list []shardlog.Record, encryption string)
 		e.TimeField("ApproximateArrivalTimestamp", r.Arrival)
 		e.Key("Data")
 		e.Blob(r.Data)
-		e.TextField("PartitionKey", r.PartitionKey)
+		if !isKeyless(r) {
+			e.TextField("PartitionKey", r.PartitionKey)
+		}
 		e.OptionalText("EncryptionType", encryption)
 		e.Close()
 	}

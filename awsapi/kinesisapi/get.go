@@ -27,6 +27,9 @@ func getShardIterator(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := dryRun(c); err != nil {
+		return err
+	}
 	c.Out.Open()
 	c.Out.TextField("ShardIterator", sealNext(c, s, index, from))
 	c.Out.Close()
@@ -76,6 +79,12 @@ func getRecords(c *call) error {
 		it.from = shardlog.TrimHorizon()
 	}
 	if err := injectShard(c, s, id); err != nil {
+		return err
+	}
+	if _, err := s.st.Shard(id); errors.Is(err, shardlog.ErrNotFound) {
+		return missingShard(c.Scope, id, it.stream)
+	}
+	if err := dryRun(c); err != nil {
 		return err
 	}
 	req := shardlog.ReadRequest{ShardID: id, From: it.from, MaxRecords: int(c.In.Int("Limit"))}

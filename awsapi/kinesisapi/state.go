@@ -24,6 +24,7 @@ type settings struct {
 	KeyID      string   `json:"keyId,omitempty"`
 	Metrics    []string `json:"metrics,omitempty"`
 	Warm       int64    `json:"warm,omitempty"`
+	Strategy   string   `json:"strategy,omitempty"` // USER_PARTITION_KEY if empty
 	// Scalings are when UpdateShardCount was called in the last day.
 	Scalings []awswire.Moment `json:"scalings,omitempty"`
 	// Switches are when the mode was changed in the last day.
@@ -80,6 +81,10 @@ type streamState struct {
 
 	consumers     consumerSet
 	subscriptions subscriptionSet
+
+	// turn is whose turn it is of the open shards, where the stream distributes
+	// records by itself.
+	turn atomic.Uint64
 }
 
 // newState reads what the attributes of a stream say.

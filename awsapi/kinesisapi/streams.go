@@ -1,6 +1,7 @@
 package kinesisapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"math"
@@ -33,6 +34,11 @@ func createStream(c *call) error {
 	}
 	if set.Warm > 0 && mode != modeOnDemand {
 		return invalid("WarmThroughputMiBps can only be specified for streams in %s mode.", modeOnDemand)
+	}
+	if set.Strategy = c.In.Text("RecordDistributionStrategy"); set.Strategy != strategyAuto {
+		set.Strategy = ""
+	} else if mode != modeOnDemand {
+		return strategyNeedsOnDemand()
 	}
 	tags, err := mergeTags(c, nil, "create stream")
 	if err != nil {
@@ -203,7 +209,11 @@ func describeStreamSummary(c *call) error {
 	writeDescription(c, s, &info, set)
 	e.IntField("OpenShardCount", int64(open))
 	e.IntField("ConsumerCount", int64(len(s.consumers.list(c.Clock()))))
+	e.IntField("ChannelCount", 0)
 	e.IntField("MaxRecordSizeInKiB", int64(info.MaxRecordSize>>10))
+	// AWS has it for on-demand streams only. The Kinesis Producer Library asks for
+	// it, and waits and warns where it is not there.
+	e.TextField("RecordDistributionStrategy", cmp.Or(set.Strategy, strategyUserKey))
 	if set.Mode == modeOnDemand {
 		writeWarmThroughput(c, set)
 	}
