@@ -46,7 +46,7 @@ func (c *call) distributes() bool {
 }
 
 // Records that were put without a partition key have this one, because the log
-// demands one, and a header that tells them from others with the key.
+// demands one, and a header that others with the key have not.
 const (
 	keylessKey    = "-"
 	keylessHeader = "kinesis.keyless"
