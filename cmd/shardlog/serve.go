@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
+	"github.com/shardlog/shardlog/awsapi/stsapi"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -180,7 +181,7 @@ func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
 const releaseAfter = 200 * time.Millisecond
 
 func (s *serveFlags) serve(e *env, db *stream.DB, opts *kinesisapi.Options, doors doors) error {
-	h, err := kinesisapi.NewHandler(db, opts)
+	h, err := kinesisapi.NewHandler(db, opts, stsapi.Service())
 	if err != nil {
 		return err
 	}
