@@ -185,6 +185,8 @@ func TestStampsOfConsumers(t *testing.T) {
 			require.EqualValues(t, time.Now().Add(offset).Unix(), con["ConsumerCreationTimestamp"])
 			e.ok("DeregisterStreamConsumer", obj{"ConsumerARN": con["ConsumerARN"]})
 		}
+		other := e.ok("RegisterStreamConsumer", obj{"StreamARN": testARN + "s", "ConsumerName": "d"})["Consumer"].(obj)["ConsumerARN"]
+		require.Equal(t, testARN+"s/consumer/"+consumerSuffix("d", time.Now().Unix()), other, "that of another consumer is its own")
 		time.Sleep(2 * time.Hour)
 		e.ok("RegisterStreamConsumer", obj{"StreamARN": testARN + "s", "ConsumerName": "c"})
 		e.ok("DeregisterStreamConsumer", obj{"StreamARN": testARN + "s", "ConsumerName": "c"})

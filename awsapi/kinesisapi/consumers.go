@@ -133,7 +133,7 @@ func deregisterStreamConsumer(c *call) error {
 	}
 	stamps := c.svc.streams.stamps
 	stamps.retire(s, con)
-	if err := stamps.save(c.Ctx, c.Now()); err != nil {
+	if err := stamps.save(c.Ctx); err != nil {
 		return err
 	}
 	// It is stored as gone from now on: DELETING is only shown, and does not

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
@@ -142,7 +141,7 @@ func (r *registry) remove(ctx context.Context, s *streamState) error {
 	}
 	if all := s.consumers.all(); len(all) > 0 {
 		r.stamps.retire(s, all...)
-		if err := r.stamps.save(ctx, time.Now()); err != nil {
+		if err := r.stamps.save(ctx); err != nil {
 			return err
 		}
 	}

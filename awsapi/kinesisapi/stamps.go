@@ -78,14 +78,16 @@ func (ss *stampSet) retire(s *streamState, gone ...*consumer) {
 	}
 }
 
-// save stores what was retired. Stamps of seconds that are over are forgotten one
-// by one, so that there are few.
-func (ss *stampSet) save(ctx context.Context, now time.Time) error {
+// save stores what was retired. Stamps of seconds that are over, on the machine's
+// clock, are forgotten one by one, so that there are few. Those of a clock that is
+// ahead are kept: as the floor they would be in the ARNs of all consumers that
+// come once it is right again.
+func (ss *stampSet) save(ctx context.Context) error {
 	if err := ss.saving.Lock(ctx); err != nil {
 		return err
 	}
 	defer ss.saving.Unlock()
-	text, err := ss.prune(now)
+	text, err := ss.prune(time.Now())
 	if err != nil {
 		return err
 	}
