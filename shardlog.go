@@ -93,7 +93,10 @@ type ShardInfo struct {
 	// Closed is set once the shard was split or merged: it takes no more
 	// records, and can be read until its last record expires.
 	Closed bool
-	// Created is when the shard was created, in whole seconds.
+	// Created is when the shard was created, and its parents were closed, in
+	// whole milliseconds. The second in its sequence numbers may be a later
+	// one: it is at least one above that of its parents, also if one reshard
+	// follows another immediately.
 	Created time.Time
 }
 

@@ -22,6 +22,7 @@ type Service = awswire.Service
 type Endpoint struct {
 	env      awswire.Env
 	opts     Options
+	origins  origins
 	services []*Service
 }
 
@@ -41,6 +42,10 @@ func New(opts *Options, services ...*Service) (*Endpoint, error) {
 	if err != nil {
 		return nil, &shardlog.Error{Op: "new endpoint", Err: err}
 	}
+	allowed, err := newOrigins(o.AllowOrigins)
+	if err != nil {
+		return nil, &shardlog.Error{Op: "new endpoint", Err: err}
+	}
 	return &Endpoint{
 		env: awswire.Env{
 			Scope:       awswire.Scope{Account: o.Account, Region: o.Region},
@@ -50,7 +55,7 @@ func New(opts *Options, services ...*Service) (*Endpoint, error) {
 			Lifetime:    awswire.NewLifetime(),
 			Logger:      o.Logger,
 		},
-		opts: o, services: services,
+		opts: o, origins: allowed, services: services,
 	}, nil
 }
 
@@ -140,6 +145,14 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.serveAdmin(w, r)
 		return
 	}
+	origin, ok := anyOrigin, true
+	if !e.env.Verifies() {
+		origin, ok = e.origins.permits(r)
+	}
+	if !ok {
+		refuseOrigin(w)
+		return
+	}
 	s, op := e.route(r)
 	var c *awswire.Call
 	if s.Begin != nil {
@@ -147,7 +160,7 @@ func (e *Endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		c = &awswire.Call{}
 	}
-	c.Env, c.Ctx, c.W, c.R, c.Service, c.Op = &e.env, r.Context(), w, r, s, op
+	c.Env, c.Ctx, c.W, c.R, c.Service, c.Op, c.Origin = &e.env, r.Context(), w, r, s, op, origin
 	if status := c.ReadBody(); status != 0 {
 		w.Header().Set("Connection", "close")
 		w.WriteHeader(status)

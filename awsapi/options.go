@@ -25,6 +25,13 @@ type Options struct {
 	// every signature is accepted.
 	Credentials map[string]string
 
+	// AllowOrigins are the pages whose requests are answered where signatures are
+	// not verified: origins such as "http://localhost:3000", or "*" for all.
+	// Without credentials a page that somebody visits could otherwise do
+	// everything. Defaults to none. With Credentials all pages are answered, as
+	// AWS does: they need a key.
+	AllowOrigins []string
+
 	// Admin serves the admin paths below /_shardlog/, except health and
 	// readiness, which are always served. Anyone who can reach the endpoint can
 	// then delete everything. Defaults to off.
@@ -77,5 +84,8 @@ func (o *Options) withDefaults() (Options, error) {
 	check(c.MaxBodyBytes >= 64<<10 && c.MaxBodyBytes <= 1<<30, "MaxBodyBytes", c.MaxBodyBytes, "64 KiB to 1 GiB")
 	check(c.MaxBodiesBytes >= c.MaxBodyBytes, "MaxBodiesBytes", c.MaxBodiesBytes, "MaxBodyBytes or more")
 	check(c.BodyTimeout > 0, "BodyTimeout", c.BodyTimeout, "above 0")
+	if _, err := newOrigins(c.AllowOrigins); err != nil {
+		errs = append(errs, err)
+	}
 	return c, errors.Join(errs...)
 }

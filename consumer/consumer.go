@@ -66,8 +66,9 @@ func New(src shardlog.Source, opts *Options) (*Consumer, error) {
 // other shards, with an *shardlog.Error that names the shard: retention that
 // has overtaken the checkpoint (shardlog.ErrExpired, see Options.OnTrimmed) and
 // damaged records (shardlog.ErrCorrupt), both unless Options.ParkFailed is set;
-// a stream that was deleted (shardlog.ErrNotFound), or was deleted and created
-// again (shardlog.ErrConflict); another worker that uses the same WorkerID
+// a stream that was deleted (shardlog.ErrNotFound); one that was deleted and
+// created again, so that the group's progress is of another stream
+// (shardlog.ErrConflict, see Forget and shardlog.Identified); another worker that uses the same WorkerID
 // (ErrLeaseLost); and a source or store that is closed or refuses what it is
 // given.
 //

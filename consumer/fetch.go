@@ -199,6 +199,11 @@ func (f *fetcher) idle(took, wait time.Duration) {
 // handleReadError waits after an error that may heal, and returns the others.
 func (f *fetcher) handleReadError(err error, failures int) error {
 	t, kind := f.t, EventReadFailed
+	if lease.Permanent(err) {
+		if e := f.checkStream(err); e != nil {
+			return e
+		}
+	}
 	switch {
 	case errors.Is(err, shardlog.ErrThroughputExceeded):
 		kind = EventThrottled
@@ -224,6 +229,22 @@ func (f *fetcher) handleReadError(err error, failures int) error {
 	})
 	lease.Sleep(f.ctx, pause)
 	return nil
+}
+
+// checkStream returns an error that matches shardlog.ErrConflict if a read
+// failed because the source finds its stream by name, and another one has that
+// name now: to it, the position means nothing, or something else.
+func (f *fetcher) checkStream(cause error) error {
+	src, ok := f.t.r.src.(shardlog.Identified)
+	if !ok || f.t.streamID == "" {
+		return nil
+	}
+	id, err := src.StreamID(f.ctx)
+	if err != nil || id == "" || id == f.t.streamID {
+		return nil
+	}
+	return fmt.Errorf("%w: the stream was deleted and created again: it has the ID %q, and the checkpoint is of %q: %v",
+		shardlog.ErrConflict, id, f.t.streamID, cause)
 }
 
 func b2u(b bool) uint64 {

@@ -23,6 +23,9 @@ type source struct {
 	// returned instead of an answer.
 	readFault func(req shardlog.ReadRequest) error
 	listFault func() error
+	// id is what StreamID answers, and idFault is asked before.
+	id      string
+	idFault func() error
 	// neverWait makes it a source that cannot long poll.
 	neverWait bool
 }
@@ -43,6 +46,25 @@ func newSource(shards int) *source {
 }
 
 func (s *source) Name() string { return "orders" }
+
+func (s *source) StreamID(context.Context) (string, error) {
+	s.mu.Lock()
+	id, fault := s.id, s.idFault
+	s.mu.Unlock()
+	if fault != nil {
+		if err := fault(); err != nil {
+			return "", err
+		}
+	}
+	return id, nil
+}
+
+// becomes makes it another stream, as far as its ID goes.
+func (s *source) becomes(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.id = id
+}
 
 func (s *source) Capabilities() shardlog.Capabilities {
 	return shardlog.Capabilities{Pushes: !s.neverWait, KeyRanges: true, Lineage: true, TimeSeek: shardlog.TimeSeekArrival}
@@ -233,7 +255,7 @@ func (sh *memShard) index(i int, pos shardlog.Position) (int, error) {
 		return len(sh.records), nil
 	}
 	n := int(counterOf(pos.Sequence())) - 1
-	inside := pos.SubSequence() != shardlog.WholeRecord && n < len(sh.records) && kpl.IsAggregate(sh.records[n].Data)
+	inside := pos.SubSequence() != shardlog.WholeRecord && n < len(sh.records) && kpl.HasMagic(sh.records[n].Data)
 	if pos.Kind() == shardlog.KindAfter && !inside {
 		n++
 	}

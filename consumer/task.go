@@ -22,6 +22,7 @@ type task struct {
 	r           *run
 	lease       ownership
 	info        shardlog.ShardInfo
+	streamID    string          // the stream that the row is about; "" if that is not known
 	reading     context.Context // ends when nothing new is to be begun
 	handling    context.Context // for the handler
 	stopReading context.CancelCauseFunc
@@ -57,7 +58,7 @@ type task struct {
 
 func newTask(r *run, l ownership) *task {
 	t := &task{
-		duty: &duty{id: l.Shard().ID, epoch: l.Epoch(), storing: l.Context(), ended: make(chan struct{})}, r: r, lease: l, info: l.Shard(),
+		duty: &duty{id: l.Shard().ID, epoch: l.Epoch(), storing: l.Context(), ended: make(chan struct{})}, r: r, lease: l, info: l.Shard(), streamID: l.Row().StreamID,
 		pos: l.Checkpoint(), saved: time.Now(),
 		lock: make(chan struct{}, 1), moved: make(chan struct{}, 1), leaving: make(chan struct{}),
 	}

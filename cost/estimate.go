@@ -171,11 +171,11 @@ func (o *Options) withDefaults() (Options, error) {
 	switch {
 	case !(c.Headroom >= 0 && c.Headroom <= 0.95):
 		return c, &shardlog.InvalidError{Field: "Headroom", Value: c.Headroom, Limit: "above 0 up to 0.95, or NoHeadroom"}
-	case c.Shards < 0 || c.Shards > maxShards:
+	case c.Shards < 0 || c.Shards > MaxShards:
 		return c, &shardlog.InvalidError{Field: "Shards", Value: c.Shards, Limit: "0 to 100000"}
-	case c.Readers < 0 || c.Readers > 1000:
+	case c.Readers < 0 || c.Readers > MaxReaders:
 		return c, &shardlog.InvalidError{Field: "Readers", Value: c.Readers, Limit: "0 to 1000"}
-	case c.FanOut < 0 || c.FanOut > 1000:
+	case c.FanOut < 0 || c.FanOut > MaxReaders:
 		return c, &shardlog.InvalidError{Field: "FanOut", Value: c.FanOut, Limit: "0 to 1000"}
 	case c.RetentionHours < 24 || c.RetentionHours > 8760:
 		return c, &shardlog.InvalidError{Field: "RetentionHours", Value: c.RetentionHours, Limit: "24 to 8760"}
@@ -198,7 +198,7 @@ func need(p *Pattern, o Options) Need {
 func shardsFor(p *Pattern, o Options) int {
 	room := 1 - o.Headroom
 	total := math.Max(fill(p.PeakRecords, p.PeakBytes), p.PeakBytes*float64(o.Readers)/ShardReadBytes) / room
-	from := min(maxShards, max(1, int(math.Ceil(total-1e-9))))
+	from := min(MaxShards, max(1, int(math.Ceil(total-1e-9))))
 	_, r, b := p.hottest()
 	hot := fits(r, b, o)
 	if !hot {
@@ -206,9 +206,9 @@ func shardsFor(p *Pattern, o Options) int {
 	}
 	// Keys are placed by a hash, so more shards are a new draw and not always
 	// better; four times the even spread, and some, is far enough.
-	to := min(maxShards, 4*from+64)
+	to := min(MaxShards, 4*from+64)
 	if p.trace == nil {
-		to = maxShards
+		to = MaxShards
 	}
 	best, least := from, math.Inf(1)
 	for n := from; n <= to; n++ {

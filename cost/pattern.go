@@ -20,8 +20,14 @@ const (
 	unitBytes = 25 * kb
 	// maxRate bounds rates, so that sums stay exact enough.
 	maxRate = 1e12
-	// maxShards bounds how many shards are looked at.
-	maxShards = 100_000
+)
+
+// Bounds of Options.
+const (
+	// MaxShards is the largest number of shards that an estimate looks at.
+	MaxShards = 100_000
+	// MaxReaders is the largest number of consumers of each type.
+	MaxReaders = 1000
 )
 
 // PutUnits returns how many PUT payload units a record of so many bytes is:

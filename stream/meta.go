@@ -63,15 +63,27 @@ type streamMeta struct {
 
 // shardMeta is the stored form of a shard.
 type shardMeta struct {
-	Parents  []uint32         `json:"parents,omitempty"`
-	Start    shardlog.HashKey `json:"start"`
-	End      shardlog.HashKey `json:"end"`
-	Created  int64            `json:"created"` // Unix seconds, as in sequence numbers
-	Base     uint64           `json:"base"`
-	Closed   bool             `json:"closed,omitempty"`
-	ClosedAt int64            `json:"closedAt,omitempty"` // Unix milliseconds
-	Last     uint64           `json:"last,omitempty"`
-	Floor    uint64           `json:"floor,omitempty"` // counters up to it may have been used
+	Parents []uint32         `json:"parents,omitempty"`
+	Start   shardlog.HashKey `json:"start"`
+	End     shardlog.HashKey `json:"end"`
+	// Created is that in sequence numbers, in Unix seconds, and CreatedAt when the
+	// shard was really created, in Unix milliseconds.
+	Created   int64  `json:"created"`
+	CreatedAt int64  `json:"createdAt,omitempty"`
+	Base      uint64 `json:"base"`
+	Closed    bool   `json:"closed,omitempty"`
+	ClosedAt  int64  `json:"closedAt,omitempty"` // Unix milliseconds
+	Last      uint64 `json:"last,omitempty"`
+	Floor     uint64 `json:"floor,omitempty"` // counters up to it may have been used
+}
+
+// createdAt returns when the shard was created. Those of earlier versions know the
+// second only.
+func (m *shardMeta) createdAt() time.Time {
+	if m.CreatedAt == 0 {
+		return time.Unix(m.Created, 0)
+	}
+	return time.UnixMilli(m.CreatedAt)
 }
 
 func mustJSON(v any) []byte {

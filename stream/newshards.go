@@ -25,12 +25,26 @@ func (st *Stream) newShard(s *logstore.Shard, m shardMeta) *streamShard {
 // within a second: so the upper half of the counter has the nanosecond, which
 // is above every counter of the deleted stream. A database in memory forgets
 // what it gave out, so its numbers begin at the nanosecond, and none is given
-// out again when it is recreated.
+// out again when it is recreated. What this process saw deleted counts in
+// addition, because a clock may stand still or step back.
 func (st *Stream) base(now time.Time) uint64 {
+	base := uint64(now.Nanosecond()) << 32
 	if st.db.opts.InMemory {
-		return uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)
+		base = uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)
 	}
-	return uint64(now.Nanosecond()) << 32
+	return max(base, st.db.deletedTo.Load())
+}
+
+// noteCounters records the counters of a stream that is deleted.
+func (db *DB) noteCounters(st *Stream) {
+	for _, sh := range st.routes.Load().all {
+		for last := sh.s.LastCounter(); ; {
+			to := db.deletedTo.Load()
+			if last <= to || db.deletedTo.CompareAndSwap(to, last) {
+				break
+			}
+		}
+	}
 }
 
 func (st *Stream) firstShards(n int, now time.Time) []shardMeta {
@@ -41,7 +55,7 @@ func (st *Stream) firstShards(n int, now time.Time) []shardMeta {
 		if i+1 < n {
 			end, _ = starts[i+1].Prev()
 		}
-		metas[i] = shardMeta{Start: starts[i], End: end, Created: now.Unix(), Base: st.base(now)}
+		metas[i] = shardMeta{Start: starts[i], End: end, Created: now.Unix(), CreatedAt: now.UnixMilli(), Base: st.base(now)}
 	}
 	return metas
 }
@@ -57,12 +71,19 @@ func (st *Stream) describeChange(first uint32, metas []shardMeta, closing []*str
 		c.Close = append(c.Close, sh.s)
 	}
 	c.Apply = func(tx *logstore.Tx) error {
+		// Children begin when their parents end, so that at any time the shards
+		// that were open had all hash keys, each once. No record of a parent
+		// arrives later than now.
+		now := time.Now().UnixMilli()
 		for i := range metas {
+			if len(metas[i].Parents) > 0 {
+				metas[i].CreatedAt = now
+			}
 			tx.Set(shardKey(c.Create[i].ID), mustJSON(&metas[i]))
 		}
 		for i, sh := range closing {
 			closed[i] = sh.meta
-			closed[i].Closed, closed[i].ClosedAt, closed[i].Last = true, time.Now().UnixMilli(), sh.s.LastCounter()
+			closed[i].Closed, closed[i].ClosedAt, closed[i].Last = true, now, sh.s.LastCounter()
 			tx.Set(shardKey(sh.s.ID()), mustJSON(&closed[i]))
 		}
 		return nil

@@ -302,3 +302,32 @@ func TestSplitAndMergeRaceWithEachOther(t *testing.T) {
 		seen[r.PartitionKey] = true
 	}
 }
+
+// Each generation has numbers of a later second than the one before, but shards
+// say when they were really created.
+func TestCreationOfShardsIsNotMadeUp(t *testing.T) {
+	dir := t.TempDir()
+	clockAt(t, year, func(t *testing.T) {
+		check := func(st *Stream, at time.Time) {
+			infos, err := st.Shards(t.Context())
+			require.NoError(t, err)
+			requireCovered(t, infos)
+			require.Len(t, infos, 31)
+			for _, s := range infos {
+				require.True(t, s.Created.Equal(at), "%s was created at %v", s.ID, s.Created)
+			}
+			second, _ := infos[30].First.Created()
+			require.Equal(t, at.Unix()+20, second.Unix(), "and the last generation has the numbers of 20 s later")
+		}
+		var began time.Time
+		clocked(t, dir, Config{Shards: 1}, nil, func(st *Stream) {
+			began = time.Now().Truncate(time.Millisecond)
+			for range 10 {
+				require.NoError(t, st.Reshard(t.Context(), 2))
+				require.NoError(t, st.Reshard(t.Context(), 1))
+			}
+			check(st, began)
+		})
+		clocked(t, dir, Config{Shards: 1}, nil, func(st *Stream) { check(st, began) })
+	})
+}

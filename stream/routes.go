@@ -6,7 +6,6 @@ import (
 	"math/bits"
 	"sort"
 	"sync/atomic"
-	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -32,7 +31,7 @@ func (sh *streamShard) info() shardlog.ShardInfo {
 	i := sh.s.Info()
 	info := shardlog.ShardInfo{
 		ID: sh.s.Name(), HashStart: sh.meta.Start, HashEnd: sh.meta.End,
-		First: i.First, Closed: sh.meta.Closed, Created: time.Unix(sh.meta.Created, 0),
+		First: i.First, Closed: sh.meta.Closed, Created: sh.meta.createdAt(),
 	}
 	if sh.meta.Closed {
 		if info.Last = i.Last; i.Last == i.First {

@@ -265,26 +265,28 @@ func TestSignatures(t *testing.T) {
 	require.Equal(t, ": ", request(now.Add(10*time.Minute), signSecret, nil))
 }
 
-// TestPresigned signs in the query, as presigned URLs are.
+// presigned returns a request that was signed in its query, as presigned URLs
+// are. More is added to the query before it is signed.
+func presigned(op string, at time.Time, secret, more string) *http.Request {
+	body := []byte("{}")
+	date := at.UTC().Format("20060102T150405Z")
+	scope := date[:8] + "/eu-west-1/kinesis/aws4_request"
+	query := "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + strings.ReplaceAll(signKey+"/"+scope, "/", "%2F") + "&X-Amz-Date=" + date +
+		more + "&X-Amz-SignedHeaders=content-type%3Bhost%3Bx-amz-target&note=a%20b"
+	sum := sha256.Sum256(body)
+	text := "POST\n/\n" + query + "\ncontent-type:" + typeJSON + "\nhost:example.com\nx-amz-target:" + targetPrefix + op + "\n\ncontent-type;host;x-amz-target\n" + hex.EncodeToString(sum[:])
+	sum = sha256.Sum256([]byte(text))
+	k := mac(mac(mac(mac([]byte("AWS4"+secret), date[:8]), "eu-west-1"), "kinesis"), "aws4_request")
+	query += "&X-Amz-Signature=" + hex.EncodeToString(mac(k, "AWS4-HMAC-SHA256\n"+date+"\n"+scope+"\n"+hex.EncodeToString(sum[:])))
+	r := httptest.NewRequest("POST", "http://example.com/?"+query, bytes.NewReader(body))
+	r.Header.Set("Content-Type", typeJSON)
+	r.Header.Set("X-Amz-Target", targetPrefix+op)
+	return r
+}
+
 func TestPresigned(t *testing.T) {
 	e := newEndpoint(t, &Options{Credentials: map[string]string{signKey: signSecret}})
-	send := func(at time.Time, expires, secret string, tamper bool) string {
-		body := []byte("{}")
-		date := at.UTC().Format("20060102T150405Z")
-		scope := date[:8] + "/eu-west-1/kinesis/aws4_request"
-		query := "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + strings.ReplaceAll(signKey+"/"+scope, "/", "%2F") + "&X-Amz-Date=" + date +
-			"&X-Amz-Expires=" + expires + "&X-Amz-SignedHeaders=host&note=a%20b"
-		sum := sha256.Sum256(body)
-		text := "POST\n/\n" + query + "\nhost:example.com\n\nhost\n" + hex.EncodeToString(sum[:])
-		sum = sha256.Sum256([]byte(text))
-		k := mac(mac(mac(mac([]byte("AWS4"+secret), date[:8]), "eu-west-1"), "kinesis"), "aws4_request")
-		query += "&X-Amz-Signature=" + hex.EncodeToString(mac(k, "AWS4-HMAC-SHA256\n"+date+"\n"+scope+"\n"+hex.EncodeToString(sum[:])))
-		if tamper {
-			query = strings.Replace(query, "a%20b", "a%20c", 1)
-		}
-		r := httptest.NewRequest("POST", "http://example.com/?"+query, bytes.NewReader(body))
-		r.Header.Set("Content-Type", typeJSON)
-		r.Header.Set("X-Amz-Target", targetPrefix+"DescribeLimits")
+	send := func(r *http.Request) string {
 		w := e.do(r)
 		out := obj{}
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &out))
@@ -293,11 +295,32 @@ func TestPresigned(t *testing.T) {
 		}
 		return out["__type"].(string) + ": " + out["message"].(string)
 	}
+	made := func(at time.Time, expires string) string {
+		return send(presigned("DescribeLimits", at, signSecret, "&X-Amz-Expires="+expires))
+	}
 	now := time.Now()
-	require.Equal(t, "ok", send(now, "60", signSecret, false))
-	require.Equal(t, "ok", send(now.Add(-50*time.Minute), "3600", signSecret, false), "it says itself how long it is good for")
-	require.Contains(t, send(now.Add(-70*time.Minute), "3600", signSecret, false), "Signature expired")
-	require.Contains(t, send(now, "60", "wrong", false), "does not match")
-	require.Contains(t, send(now, "60", signSecret, true), "does not match")
-	require.Contains(t, send(now, "soon", signSecret, false), "X-Amz-Expires must be a number")
+	require.Equal(t, "ok", made(now, "60"))
+	require.Equal(t, "ok", made(now.Add(-50*time.Minute), "3600"), "it says itself how long it is good for")
+	require.Contains(t, made(now.Add(-70*time.Minute), "3600"), "Signature expired")
+	require.Contains(t, made(now.Add(-3*time.Second), "1"), "Signature expired", "a short life is short")
+	require.Contains(t, made(now.Add(6*time.Minute), "60"), "Signature not yet current")
+	for _, bad := range []string{"soon", "0", "-1", "%2B60", "1.5", "604801", "4294967297", "3600&X-Amz-Expires=60"} {
+		require.Contains(t, made(now, bad), "X-Amz-Expires", bad)
+	}
+	require.Equal(t, "ok", made(now, "604800"))
+	require.Contains(t, send(presigned("DescribeLimits", now, signSecret, "")), "must include 'X-Amz-Expires'")
+	require.Contains(t, send(presigned("DescribeLimits", now, "wrong", "&X-Amz-Expires=60")), "does not match")
+	r := presigned("DescribeLimits", now, signSecret, "&X-Amz-Expires=60")
+	r.URL.RawQuery = strings.Replace(r.URL.RawQuery, "a%20b", "a%20c", 1)
+	require.Contains(t, send(r), "does not match")
+	r = presigned("DescribeLimits", now, signSecret, "&X-Amz-Expires=60")
+	r.Header.Set("X-Amz-Target", targetPrefix+"ListStreams")
+	require.Contains(t, send(r), "does not match", "it is good for one operation")
+	require.Contains(t, send(presigned("DescribeLimits", now, signSecret, "&X-Amz-Expires=60&X-Amz-Security-Token=x")), "UnrecognizedClientException")
+
+	at := now.Truncate(time.Second)
+	e.h.SetClockOffset(at.Add(59*time.Second + 500*time.Millisecond).Sub(now))
+	require.Equal(t, "ok", made(at, "61"), "the clock is that of the endpoint")
+	e.h.SetClockOffset(at.Add(62 * time.Second).Sub(now))
+	require.Contains(t, made(at, "61"), "Signature expired")
 }

@@ -90,7 +90,10 @@ func (c *call) streamBy(name, arn string) (*streamState, error) {
 		if name != "" && name != p.stream {
 			return nil, invalid("StreamName %s does not match the StreamARN %s.", name, arn)
 		}
-		c.Scope, name = p.scope, p.stream
+		if err := c.enter(p.scope, p.stream); err != nil {
+			return nil, err
+		}
+		name = p.stream
 	}
 	if name == "" {
 		return nil, invalid("Either StreamName or StreamARN must be provided.")
@@ -141,7 +144,10 @@ func (c *call) lockResource() (s *streamState, con *consumer, err error) {
 	if !ok {
 		return nil, nil, invalid("The ARN %s is not that of a stream or of a consumer.", arn)
 	}
-	c.Scope, c.name = p.scope, p.stream
+	if err := c.enter(p.scope, p.stream); err != nil {
+		return nil, nil, err
+	}
+	c.name = p.stream
 	if s, err = c.svc.streams.find(c.Ctx, c.Scope, c.name, c.Clock()); err != nil {
 		return nil, nil, err
 	}
@@ -153,6 +159,26 @@ func (c *call) lockResource() (s *streamState, con *consumer, err error) {
 			s.control.Unlock()
 			return nil, nil, noConsumer(arn)
 		}
+	}
+	return s, con, nil
+}
+
+// lockActiveResource is lockResource for operations that change the tags or the
+// policy of a stream or of a consumer, which has to be ACTIVE.
+func (c *call) lockActiveResource() (s *streamState, con *consumer, err error) {
+	if s, con, err = c.lockResource(); err != nil {
+		return nil, nil, err
+	}
+	if con != nil {
+		if con.status(c.Clock()) != statusActive {
+			err = consumerNotActive(c.Scope, c.name, con)
+		}
+	} else if status := s.status(c.Clock()); status != statusActive {
+		err = notActive(c.Scope, c.name, status)
+	}
+	if err != nil {
+		s.control.Unlock()
+		return nil, nil, err
 	}
 	return s, con, nil
 }

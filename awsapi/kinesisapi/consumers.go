@@ -167,7 +167,7 @@ func listStreamConsumers(c *call) error {
 	}
 	after := ""
 	if t := c.In.Text("NextToken"); t != "" {
-		p, err := c.svc.tokens.openPage(t, pageConsumers, c.Clock())
+		p, err := c.openPage(t, pageConsumers)
 		if err != nil {
 			return err
 		}
@@ -187,7 +187,7 @@ func listStreamConsumers(c *call) error {
 	next := ""
 	if len(all) > limit {
 		all = all[:limit]
-		next = c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageConsumers, stream: c.name, after: all[limit-1].Name})
+		next = c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageConsumers, account: c.Scope.Account, region: c.Scope.Region, stream: c.name, after: all[limit-1].Name})
 	}
 	c.Out.Open()
 	c.Out.Key("Consumers")

@@ -38,6 +38,11 @@ func notActive(sc awswire.Scope, name, status string) *awswire.Error {
 	return awswire.Errorf(codeInUse, "Stream %s under account %s not ACTIVE, instead in state %s", name, sc.Account, status)
 }
 
+// consumerNotActive is for operations that need an ACTIVE consumer.
+func consumerNotActive(sc awswire.Scope, stream string, con *consumer) *awswire.Error {
+	return awswire.Errorf(codeInUse, "Consumer %s with creation timestamp %d under stream %s and account %s is not in ACTIVE status.", con.Name, con.Created/1000, stream, sc.Account)
+}
+
 // noShard is for operations that change shards, and for IDs that cannot be one.
 func noShard(sc awswire.Scope, shardID, stream string) *awswire.Error {
 	return awswire.Errorf(codeNotFound, "Could not find shard %s in stream %s under account %s.", shardID, stream, sc.Account)
@@ -64,6 +69,15 @@ func callThrottled(sc awswire.Scope, stream string) *awswire.Error {
 		return awswire.Errorf(codeLimit, "Rate exceeded for stream %s under account %s.", stream, sc.Account)
 	}
 	return awswire.Errorf(codeLimit, "Rate exceeded for account %s.", sc.Account)
+}
+
+// denied is for what is another account's. Resource policies are kept and not
+// evaluated, so none allows it. Keys of the endpoint are those of the owners of
+// accounts, which AWS calls root.
+func denied(caller awswire.Scope, operation, arn string) *awswire.Error {
+	action := serviceName + ":" + operation
+	return awswire.Errorf("AccessDeniedException", "User: arn:%s:iam::%s:root is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action",
+		caller.Partition(), caller.Account, action, arn, action)
 }
 
 // isNotFound reports whether an error says that something is not there.

@@ -55,6 +55,13 @@ type Options struct {
 	// every signature is accepted.
 	Credentials map[string]string
 
+	// AllowOrigins are the pages whose requests are answered where signatures are
+	// not verified: origins such as "http://localhost:3000", or "*" for all.
+	// Without credentials a page that somebody visits could otherwise do
+	// everything. Defaults to none. With Credentials all pages are answered, as
+	// AWS does: they need a key.
+	AllowOrigins []string
+
 	// Admin serves the admin paths below /_shardlog/, except health and
 	// readiness, which are always served. Anyone who can reach the endpoint can
 	// then delete everything. Defaults to off.
@@ -91,14 +98,14 @@ func (o *Options) endpoint() *awsapi.Options {
 		return nil
 	}
 	return &awsapi.Options{
-		Account: o.Account, Region: o.Region, Credentials: o.Credentials, Admin: o.Admin, AdminRemote: o.AdminRemote,
+		Account: o.Account, Region: o.Region, Credentials: o.Credentials, AllowOrigins: o.AllowOrigins, Admin: o.Admin, AdminRemote: o.AdminRemote,
 		MaxBodyBytes: o.MaxBodyBytes, MaxBodiesBytes: o.MaxBodiesBytes, BodyTimeout: o.BodyTimeout, Logger: o.Logger,
 	}
 }
 
 // forEndpoint reports whether any option is about the endpoint.
 func (o *Options) forEndpoint() bool {
-	return o.Account != "" || o.Region != "" || len(o.Credentials) > 0 || o.Admin || o.AdminRemote ||
+	return o.Account != "" || o.Region != "" || len(o.Credentials) > 0 || len(o.AllowOrigins) > 0 || o.Admin || o.AdminRemote ||
 		o.MaxBodyBytes != 0 || o.MaxBodiesBytes != 0 || o.BodyTimeout != 0 || o.Logger != nil
 }
 

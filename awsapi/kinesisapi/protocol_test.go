@@ -67,6 +67,7 @@ func TestHeadersOfAnswers(t *testing.T) {
 	require.Equal(t, typeJSON, h.Get("Content-Type"))
 	require.Empty(t, h.Get("Access-Control-Allow-Origin"))
 
+	e = newEndpoint(t, &Options{AllowOrigins: []string{"*"}})
 	r := newRequest("CreateStream", typeJSON, []byte(`{"StreamName":"s"}`))
 	r.Header.Set("Origin", "http://example.com")
 	w = e.do(r)

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shardlog/shardlog/awsapi/iam"
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
@@ -15,10 +16,7 @@ func startStreamEncryption(c *call) error {
 	if c.In.Text("EncryptionType") != "KMS" {
 		return invalid("EncryptionType must be KMS to start encryption.")
 	}
-	return changeSettings(c, func(_ *streamState, set *settings) error {
-		set.Encryption, set.KeyID = "KMS", c.In.Text("KeyId")
-		return nil
-	})
+	return setEncryption(c, true)
 }
 
 // stopStreamEncryption carries out StopStreamEncryption.
@@ -26,10 +24,7 @@ func stopStreamEncryption(c *call) error {
 	if c.In.Text("EncryptionType") != "KMS" {
 		return invalid("EncryptionType must be KMS to stop encryption.")
 	}
-	return changeSettings(c, func(_ *streamState, set *settings) error {
-		set.Encryption, set.KeyID = "", ""
-		return nil
-	})
+	return setEncryption(c, false)
 }
 
 // changeSettings changes the settings of an ACTIVE stream, which is UPDATING
@@ -180,20 +175,17 @@ func policyName(con *consumer) string {
 	return attrPolicy + con.suffix()
 }
 
-// putResourcePolicy stores a policy. The document is checked for its size before
-// it is parsed, because one that nests deeply is slow to parse.
+// putResourcePolicy stores a policy, which has to be one that a resource of
+// Kinesis can have.
 func putResourcePolicy(c *call) error {
-	s, con, err := c.lockResource()
+	s, con, err := c.lockActiveResource()
 	if err != nil {
 		return err
 	}
 	defer s.control.Unlock()
 	policy := c.In.Text("Policy")
-	switch doc := map[string]any{}; {
-	case len(policy) > maxPolicy:
-		return invalid("Policy is larger than %d bytes.", maxPolicy)
-	case json.Unmarshal([]byte(policy), &doc) != nil || doc["Statement"] == nil:
-		return invalid("Policy is not a valid policy document.")
+	if _, err := iam.ParseResourcePolicy(policy, iam.Rules{Service: serviceName, Resource: c.In.Text("ResourceARN"), MaxBytes: maxPolicy}); err != nil {
+		return invalid("Policy is not valid: %v.", err)
 	}
 	return s.st.SetAttributes(c.Ctx, map[string]string{policyName(con): policy})
 }
@@ -218,7 +210,7 @@ func getResourcePolicy(c *call) error {
 
 // deleteResourcePolicy carries out DeleteResourcePolicy, also if there is none.
 func deleteResourcePolicy(c *call) error {
-	s, con, err := c.lockResource()
+	s, con, err := c.lockActiveResource()
 	if err != nil {
 		return err
 	}

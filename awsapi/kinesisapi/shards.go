@@ -3,11 +3,7 @@ package kinesisapi
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
 	"sort"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -40,88 +36,6 @@ func shardsAfter(c *call, s *streamState, after string) ([]shardlog.ShardInfo, e
 	return all[from:], nil
 }
 
-// shardFilter chooses shards by when they were open.
-type shardFilter struct {
-	kind  string
-	at    time.Time
-	after string
-}
-
-// readShardFilter reads ShardFilter, and checks which members go together: the
-// model does not say.
-func readShardFilter(c *call) (f shardFilter, err error) {
-	p := awswire.Get[awswire.Params](c.In, "ShardFilter")
-	if p == nil {
-		return f, nil
-	}
-	f = shardFilter{kind: p.Text("Type"), at: awswire.Get[time.Time](p, "Timestamp"), after: p.Text("ShardId")}
-	switch timed := strings.HasSuffix(f.kind, "_TIMESTAMP"); {
-	case timed && f.at.IsZero():
-		err = invalid("Timestamp must be specified when ShardFilter's type is %s.", f.kind)
-	case !timed && p.Has("Timestamp"):
-		err = invalid("Timestamp must not be specified when ShardFilter's type is %s.", f.kind)
-	case f.kind == "AFTER_SHARD_ID" && f.after == "":
-		err = invalid("ShardId must be specified when ShardFilter's type is %s.", f.kind)
-	case f.kind != "AFTER_SHARD_ID" && f.after != "":
-		err = invalid("ShardId must not be specified when ShardFilter's type is %s.", f.kind)
-	case timed && f.at.After(c.Clock().Latest()):
-		err = invalid("The timestamp of ShardFilter cannot be in the future.")
-	}
-	return f, err
-}
-
-// String returns the form that page tokens have: the pages of a list have to be
-// filtered alike.
-func (f shardFilter) String() string {
-	return fmt.Sprintf("%s/%d/%s", f.kind, f.at.UnixMicro(), f.after)
-}
-
-// parseFilter is the inverse of String.
-func parseFilter(s string) (f shardFilter) {
-	parts := strings.SplitN(s, "/", 3)
-	us, _ := strconv.ParseInt(parts[1], 10, 64) // our own text
-	return shardFilter{kind: parts[0], at: time.UnixMicro(us), after: parts[2]}
-}
-
-// apply returns the shards that the filter lets pass. A shard is open from its
-// creation until that of its children.
-func (f shardFilter) apply(all []shardlog.ShardInfo, info *stream.Info, now time.Time) []shardlog.ShardInfo {
-	closed := map[string]time.Time{}
-	for i := range all {
-		for _, p := range all[i].Parents {
-			closed[p] = all[i].Created
-		}
-	}
-	at, onwards := f.at, strings.HasPrefix(f.kind, "FROM_")
-	switch f.kind {
-	case "AFTER_SHARD_ID":
-		index, _ := shardIndex(f.after)
-		from := sort.Search(len(all), func(i int) bool { return all[i].ID > shardID(index) })
-		return all[from:]
-	case "AT_LATEST":
-		return slices.DeleteFunc(slices.Clone(all), func(s shardlog.ShardInfo) bool { return s.Closed })
-	case "AT_TRIM_HORIZON", "FROM_TRIM_HORIZON":
-		at = time.Time{}
-	case "AT_TIMESTAMP", "FROM_TIMESTAMP":
-	default:
-		return all
-	}
-	// Shards that were gone before the horizon have no records, so an earlier
-	// time means the horizon. Retention follows the machine's clock.
-	horizon := info.Created
-	if h := now.Add(-info.Retention); info.Retention != stream.Forever && h.After(horizon) {
-		horizon = h
-	}
-	if at.Before(horizon) {
-		at = horizon
-	}
-	at = at.Truncate(time.Second) // creations are in whole seconds
-	return slices.DeleteFunc(slices.Clone(all), func(s shardlog.ShardInfo) bool {
-		end, over := closed[s.ID]
-		return over && !end.After(at) || !onwards && s.Created.After(at)
-	})
-}
-
 // listShards carries out ListShards. A token stands for all members but the
 // limit, so that the pages of a list are of one stream and filtered alike.
 func listShards(c *call) error {
@@ -134,10 +48,12 @@ func listShards(c *call) error {
 		return invalid("NextToken cannot be provided together with ExclusiveStartShardId, StreamCreationTimestamp or ShardFilter.")
 	case token != "":
 		var err error
-		if p, err = c.svc.tokens.openPage(token, pageShards, c.Clock()); err != nil {
+		if p, err = c.openPage(token, pageShards); err != nil {
 			return err
 		}
-		c.Scope = awswire.Scope{Account: p.account, Region: p.region}
+		if err := c.enter(awswire.Scope{Account: p.account, Region: p.region}, p.stream); err != nil {
+			return err
+		}
 	case !c.In.Has("StreamName") && !c.In.Has("StreamARN"):
 		return invalid("Either NextToken or StreamName should be provided.")
 	default:

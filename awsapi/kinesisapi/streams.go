@@ -222,7 +222,7 @@ func writeWarmThroughput(c *call, set *settings) {
 func listStreams(c *call) error {
 	after := c.In.Text("ExclusiveStartStreamName")
 	if t := c.In.Text("NextToken"); t != "" {
-		tok, err := c.svc.tokens.openPage(t, pageStreams, c.Clock())
+		tok, err := c.openPage(t, pageStreams)
 		if err != nil {
 			return err
 		}
@@ -255,7 +255,7 @@ func listStreams(c *call) error {
 	e.EndList()
 	e.BoolField("HasMoreStreams", more)
 	if more {
-		e.TextField("NextToken", c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageStreams, after: all[len(all)-1].id.Name}))
+		e.TextField("NextToken", c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageStreams, account: c.Scope.Account, region: c.Scope.Region, after: all[len(all)-1].id.Name}))
 	}
 	e.Key("StreamSummaries")
 	e.List()

@@ -17,6 +17,15 @@ const (
 	maxConsumers = 1000
 )
 
+// Bounds of a workload's figures that others check before they make one.
+const (
+	// MaxSize is the largest size of a record's data, in bytes: a record of
+	// Kinesis's default limit with the longest key.
+	MaxSize = maxData
+	// MaxShards is the largest number of shards.
+	MaxShards = stream.MaxShards
+)
+
 // checker collects the faults of a workload.
 type checker struct{ errs []error }
 

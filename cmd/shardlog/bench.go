@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/shardlog/shardlog"
@@ -49,12 +50,13 @@ Run each side with -count 6 or more, in turn if you can.`,
 	run: func(e *env, args []string) error {
 		f := e.flags()
 		asJSON := f.Bool("json", false, "print JSON")
-		html := f.String("html", "", "write an HTML page with charts side by side to this `file`; one report is enough")
+		var html string
+		textFlag(f, &html, "html", "", "write an HTML page with charts side by side to this `file`; one report is enough", nil)
 		rest, err := e.parse(f, args, -1)
 		if err != nil {
 			return err
 		}
-		return e.misusedIfInvalid(benchcmd.Compare(rest, *asJSON, *html, e.stdout))
+		return e.misusedIfInvalid(benchcmd.Compare(rest, *asJSON, html, e.stdout))
 	},
 }, {
 	words: "bench", args: "[WORKLOAD ...]", short: "run workloads and measure them",
@@ -69,17 +71,23 @@ func bench(e *env, args []string) error {
 	f := e.flags()
 	b := benchcmd.Register(f)
 	target := &patterns.InProcess{}
-	f.StringVar(&target.Dir, "dir", "", "directory in which the log is created; a temporary one by default")
+	textFlag(f, &target.Dir, "dir", "", "`directory` in which the log is created; a temporary one by default", nil)
 	names, err := e.parse(f, args, -1)
 	if err != nil {
 		return err
 	}
-	return e.misusedIfInvalid(b.Run(e.ctx, target, names, e.stdout, e.stderr))
+	err = b.Run(e.ctx, target, names, e.stdout, e.stderr)
+	if err == nil {
+		err = context.Cause(e.ctx) // which left the report with what was run before
+	}
+	return e.misusedIfInvalid(err)
 }
 
-// misusedIfInvalid reports an invalid argument as a misuse of the command line.
+// misusedIfInvalid reports an invalid argument as a misuse of the command line;
+// what a file holds is none.
 func (e *env) misusedIfInvalid(err error) error {
-	if errors.Is(err, shardlog.ErrInvalid) {
+	var file *benchcmd.FileError
+	if errors.Is(err, shardlog.ErrInvalid) && !errors.As(err, &file) {
 		return e.misused("%v", err)
 	}
 	return err

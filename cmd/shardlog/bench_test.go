@@ -46,17 +46,19 @@ func TestBench(t *testing.T) {
 		want string
 	}{
 		{[]string{"bench", "no-such"}, exitUsage, "must be one of"},
-		{[]string{"bench", "-shards", "-1"}, exitUsage, "invalid shards -1"},
+		{[]string{"bench", "-shards", "-1"}, exitUsage, "flag -shards: must be a whole number from 1 to 10000"},
 		{[]string{"bench", "-keys", "odd"}, exitUsage, "invalid keys.kind"},
-		{[]string{"bench", "-rate", "x"}, exitUsage, "not a number"},
+		{[]string{"bench", "-rate", "x"}, exitUsage, "flag -rate: must be a number from 0 to 1e9"},
 		{[]string{"bench", "show"}, exitUsage, "expected 1 arguments"},
 		{[]string{"bench", "show", "x"}, exitUsage, "must be one of"},
 		{[]string{"bench", "list", "x"}, exitUsage, "expected 0 arguments"},
 		{[]string{"bench", "merge", a}, exitUsage, "one or more reports"},
-		{[]string{"bench", "merge", filepath.Join(dir, "x"), page}, exitUsage, "invalid argument: report"},
+		{[]string{"bench", "merge", filepath.Join(dir, "x"), page}, exitFail, "page.html: invalid argument: report"},
 		{[]string{"bench", "compare", a}, exitUsage, "two or more reports"},
 		{[]string{"bench", "compare", a, filepath.Join(dir, "none")}, exitFail, "no such file"},
 		{[]string{"bench", "-records", "1", "-dir", filepath.Join(dir, "none")}, exitFail, "no such file"},
+		{[]string{"bench", "-records", "1", "-dir", ""}, exitUsage, "flag -dir: must not be empty"},
+		{[]string{"bench", "-records", "1", "-json", filepath.Join(dir, "none", "a.json")}, exitFail, "no such file"},
 	} {
 		code, _, errs := cli(t, "", c.args...)
 		require.Equal(t, c.code, code, "%v: %s", c.args, errs)

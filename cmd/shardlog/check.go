@@ -30,15 +30,19 @@ func init() { checkCommand.run = runCheck }
 func runCheck(e *env, args []string) error {
 	f := e.flags()
 	repair := f.Bool("repair", false, "keep what can be read")
-	keyFile := f.String("key-file", "", "file with the encryption key in hexadecimal")
+	var keyFile string
+	textFlag(f, &keyFile, "key-file", "", "`file` with the encryption key in hexadecimal", nil)
 	rest, err := e.parse(f, args, 1)
 	if err != nil {
 		return err
 	}
 	dir := rest[0]
+	if err := wantDatabase(dir); err != nil {
+		return err
+	}
 	o := &stream.Options{}
-	if *keyFile != "" {
-		key, err := readKeyFile(*keyFile)
+	if keyFile != "" {
+		key, err := readKeyFile(keyFile)
 		if err != nil {
 			return err
 		}

@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
-	"flag"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
@@ -19,16 +23,53 @@ import (
 // target is the log that a command works on: a directory or an endpoint.
 type target struct {
 	dir, endpoint, region string
+	caFile                string
+	insecure              bool
 	json                  bool
+	makes                 bool // the command makes a database in the directory
 }
 
-func (t *target) register(f *flag.FlagSet) {
-	f.StringVar(&t.dir, "dir", "", "directory of the log; no other process may have it open")
-	f.StringVar(&t.endpoint, "endpoint", firstEnv("", "AWS_ENDPOINT_URL_KINESIS", "AWS_ENDPOINT_URL"),
-		"URL of a Kinesis endpoint; http://127.0.0.1:4567 if there is no -dir either. Credentials are those of AWS_ACCESS_KEY_ID and its like")
-	f.StringVar(&t.region, "region", firstEnv("us-east-1", "AWS_REGION", "AWS_DEFAULT_REGION"), "region")
+// defaultEndpoint is where "shardlog serve" listens.
+const defaultEndpoint = "http://127.0.0.1:4567"
+
+func (t *target) register(f *flagSet) {
+	textFlag(f, &t.dir, "dir", "", "`directory` of the log; no other process may have it open", nil)
+	textFlag(f, &t.endpoint, "endpoint", firstEnv("", "AWS_ENDPOINT_URL_KINESIS", "AWS_ENDPOINT_URL"),
+		"`URL` of a Kinesis endpoint; "+defaultEndpoint+" if there is no -dir either. Credentials are those of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", nil)
+	textFlag(f, &t.region, "region", firstEnv("us-east-1", "AWS_REGION", "AWS_DEFAULT_REGION"), "`region`", nil)
+	textFlag(f, &t.caFile, "cacert", os.Getenv("AWS_CA_BUNDLE"), "PEM `file` with the certificates to trust at an https endpoint, in place of the system's", nil)
+	f.BoolVar(&t.insecure, "insecure", false, "trust any certificate of an https endpoint, such as the self-made one of serve -tls")
 	f.BoolVar(&t.json, "json", false, "print JSON")
 }
+
+// check returns what is wrong with the flags, "" if nothing is.
+func (t *target) check(f *flagSet) string {
+	if t.dir != "" {
+		for _, name := range []string{"endpoint", "cacert", "insecure"} {
+			if given(f, name) {
+				return "-dir and -" + name + " exclude each other"
+			}
+		}
+		if err := t.options().Validate(); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+	if t.endpoint == "" {
+		t.endpoint = defaultEndpoint
+	}
+	u, err := url.Parse(t.endpoint)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Sprintf("-endpoint %q: must be a URL such as %s", t.endpoint, defaultEndpoint)
+	}
+	t.endpoint = strings.TrimRight(t.endpoint, "/")
+	if t.insecure && given(f, "cacert") {
+		return "-insecure and -cacert exclude each other"
+	}
+	return ""
+}
+
+func (t *target) options() *kinesisapi.Options { return &kinesisapi.Options{Region: t.region} }
 
 func firstEnv(def string, names ...string) string {
 	for _, n := range names {
@@ -45,37 +86,71 @@ type client struct {
 	url, region string
 	credentials awswire.Credentials
 	close       func() error
+	// keyRanges reports whether records of a stream are placed by the MD5 of
+	// their keys. Endpoints of Kinesis have no others; a directory may.
+	keyRanges func(stream string) bool
 }
 
 // open returns a client of the target. The caller closes it.
 func (t *target) open() (*client, error) {
 	c := &client{
-		http: http.DefaultClient, url: t.endpoint, region: t.region, close: func() error { return nil },
+		http: http.DefaultClient, url: t.endpoint, region: t.region, close: func() error { return nil }, keyRanges: func(string) bool { return true },
 		credentials: awswire.Credentials{
 			AccessKey: firstEnv("000000000000", "AWS_ACCESS_KEY_ID"), Secret: firstEnv("none", "AWS_SECRET_ACCESS_KEY"), Token: os.Getenv("AWS_SESSION_TOKEN"),
 		},
 	}
 	if t.dir == "" {
-		if c.url == "" {
-			c.url = "http://127.0.0.1:4567"
-		}
-		return c, nil
+		return c, t.trust(c)
 	}
-	if _, err := os.Stat(t.dir); err != nil {
+	look := wantDatabase
+	if t.makes {
+		look = wantRoom
+	}
+	if err := look(t.dir); err != nil {
 		return nil, err
 	}
 	db, err := stream.Open(t.dir, nil)
 	if err != nil {
 		return nil, err
 	}
-	h, err := kinesisapi.NewHandler(db, &kinesisapi.Options{Region: t.region})
+	h, err := kinesisapi.NewHandler(db, t.options())
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	c.url, c.credentials = "http://localhost", awswire.Credentials{AccessKey: "000000000000", Secret: "none"}
 	c.http = &http.Client{Transport: handlerTransport{h}}
 	c.close = func() error { return errors.Join(h.Close(), db.Close()) }
+	c.keyRanges = func(name string) bool {
+		st, err := db.Stream(context.Background(), name)
+		return err != nil || st.Capabilities().KeyRanges
+	}
 	return c, nil
+}
+
+// trust makes the client trust the certificates that the flags name.
+func (t *target) trust(c *client) error {
+	if !t.insecure && t.caFile == "" || !strings.HasPrefix(t.endpoint, "https:") {
+		return nil
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: t.insecure}
+	if !t.insecure {
+		b, err := os.ReadFile(t.caFile)
+		if err != nil {
+			return err
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(b) {
+			return fmt.Errorf("%s holds no certificate in PEM", t.caFile)
+		}
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = cfg
+	c.http = &http.Client{Transport: transport}
+	c.close = func() error {
+		transport.CloseIdleConnections()
+		return nil
+	}
+	return nil
 }
 
 // handlerTransport sends requests to a handler without a network.
@@ -193,11 +268,15 @@ func (c *client) once(ctx context.Context, op string, in, out any) error {
 	return &serviceError{e.Type, e.Message, res.StatusCode}
 }
 
-// with runs f with a client of the target.
-func (t *target) with(f func(*client) error) error {
+// with runs f with a client of the target. A signal that came while the target
+// was opened ends it here.
+func (t *target) with(ctx context.Context, f func(*client) error) error {
 	c, err := t.open()
 	if err != nil {
 		return err
 	}
-	return errors.Join(f(c), c.close())
+	if err = context.Cause(ctx); err == nil {
+		err = f(c)
+	}
+	return errors.Join(err, c.close())
 }

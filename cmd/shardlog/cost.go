@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"strings"
-	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/benchmarks/patterns"
@@ -29,8 +25,11 @@ The load is one of
     -records access.log [-key FIELD]                  real records, one a line
 
 The time of a record is in brackets, as in access logs, or an RFC 3339 time in
-any field of the line; its key is the field -key. Prices come from a dated file:
--print-prices prints the built-in one, -prices reads another.`,
+any field of the line; its key is the field -key. Lines that are not of this form
+are malformed: they are left out, counted and reported at the end, as in a log
+that is cut off in its last line. It is an error if no line is well-formed.
+Prices come from a dated file: -print-prices prints the built-in one, -prices
+reads another.`,
 }
 
 func init() { costCommand.run = runCost }
@@ -49,33 +48,31 @@ func runCost(e *env, args []string) error {
 	var c costFlags
 	var o cost.Options
 	f := e.flags()
-	f.Float64Var(&c.d.Records, "rate", 0, "records a second on average")
-	f.Int64Var(&c.d.Size, "size", 0, "bytes of a record, data and key")
-	f.Float64Var(&c.d.Peak, "peak", 1, "load of the busiest second, as a multiple of the average")
-	f.Float64Var(&c.d.HotShare, "hot", 0, "share of the records that have the most frequent key, 0 to 1")
-	f.StringVar(&c.from, "from", "", "JSON report of a benchmark")
-	f.StringVar(&c.result, "run", "", "workload in the report; required if it has several")
-	f.StringVar(&c.records, "records", "", "file with one record on each line; - for standard input")
-	f.IntVar(&c.key, "key", 1, "number of the field of a line that is the partition key; 0 for the whole line")
-	f.StringVar(&c.prices, "prices", "", "JSON file with prices; the built-in ones by default")
+	floatFlag(f, &c.d.Records, "rate", 0, 1e-6, 1e12, "records a second on average, a `number` above 0")
+	int64Flag(f, &c.d.Size, "size", 0, 1, shardlog.MaxRecordSize, "`bytes` of a record, data and key, 1 to 10485760")
+	floatFlag(f, &c.d.Peak, "peak", 1, 1, 1e6, "load of the busiest second, as a `multiple` of the average, 1 to 1e6")
+	floatFlag(f, &c.d.HotShare, "hot", 0, 0, 1, "`share` of the records that have the most frequent key, 0 to 1")
+	textFlag(f, &c.from, "from", "", "JSON `file` with the report of a benchmark", nil)
+	textFlag(f, &c.result, "run", "", "`workload` in the report; required if it has several", nil)
+	textFlag(f, &c.records, "records", "", "`file` with one record on each line; - for standard input", nil)
+	intFlag(f, &c.key, "key", 1, 0, maxField, "`number` of the field of a line that is the partition key; 0 for the whole line")
+	textFlag(f, &c.prices, "prices", "", "JSON `file` with prices; the built-in ones by default", nil)
 	f.BoolVar(&c.print, "print-prices", false, "print the built-in prices as JSON, to be edited, and exit")
 	f.BoolVar(&c.json, "json", false, "print JSON")
-	f.Float64Var(&o.Headroom, "headroom", cost.DefaultHeadroom, "part of a shard's capacity to leave free in the busiest second; 0 for none")
-	f.IntVar(&o.Shards, "shards", 0, "number of shards; by default as many as are needed")
-	f.IntVar(&o.Readers, "readers", 1, "consumers that share the throughput of the shards")
-	f.IntVar(&o.FanOut, "fanout", 0, "consumers with enhanced fan-out")
-	f.IntVar(&o.RetentionHours, "retention", 24, "hours that records are kept, 24 to 8760")
+	floatFlag(f, &o.Headroom, "headroom", cost.DefaultHeadroom, 0, 0.95, "`part` of a shard's capacity to leave free in the busiest second, up to 0.95; 0 for none")
+	intFlag(f, &o.Shards, "shards", 0, 1, cost.MaxShards, "`number` of shards, 1 to 100000; by default as many as are needed")
+	intFlag(f, &o.Readers, "readers", 1, 0, cost.MaxReaders, "`number` of consumers that share the throughput of the shards, 0 to 1000")
+	intFlag(f, &o.FanOut, "fanout", 0, 0, cost.MaxReaders, "`number` of consumers with enhanced fan-out, 0 to 1000")
+	intFlag(f, &o.RetentionHours, "retention", minRetention, minRetention, maxRetention, "`hours` that records are kept, 24 to 8760")
 	if _, err := e.parse(f, args, 0); err != nil {
 		return err
+	}
+	if wrong := c.check(f); wrong != "" {
+		return e.misused("%s", wrong)
 	}
 	// In cost.Options, 0 means the default; on the command line it means none.
 	if o.Headroom == 0 {
 		o.Headroom = cost.NoHeadroom
-	} else if o.Headroom < 0 {
-		return &shardlog.InvalidError{Field: "headroom", Value: o.Headroom, Limit: "0 to 0.95"}
-	}
-	if o.RetentionHours == 0 {
-		return &shardlog.InvalidError{Field: "retention", Value: 0, Limit: "24 to 8760 hours"}
 	}
 	var err error
 	if o.Prices, err = c.readPrices(); err != nil {
@@ -84,13 +81,17 @@ func runCost(e *env, args []string) error {
 	if c.print {
 		return writeJSON(e.stdout, o.Prices)
 	}
-	p, err := c.pattern(e)
+	p, malformed, err := c.pattern(e)
 	if err != nil {
 		return err
 	}
 	est, err := cost.Make(p, &o)
 	if err != nil {
 		return err
+	}
+	if malformed.count > 0 {
+		est.Notes = append(est.Notes, malformed.String())
+		fmt.Fprintln(e.stderr, "shardlog cost:", malformed)
 	}
 	if c.json {
 		return writeJSON(e.stdout, est)
@@ -120,35 +121,49 @@ func (c *costFlags) readPrices() (*cost.Prices, error) {
 	return p, nil
 }
 
-// pattern returns the load: described, measured or recorded, as the flags say.
-func (c *costFlags) pattern(e *env) (cost.Pattern, error) {
+// maxField is the largest number of a field.
+const maxField = 1_000_000
+
+// check returns what is wrong with the flags together, "" if nothing is.
+func (c *costFlags) check(f *flagSet) string {
+	described := given(f, "rate") || given(f, "size")
 	ways := 0
-	for _, given := range []bool{c.d.Records != 0 || c.d.Size != 0, c.from != "", c.records != ""} {
-		if given {
+	for _, way := range []bool{described, c.from != "", c.records != ""} {
+		if way {
 			ways++
 		}
 	}
-	if ways != 1 {
-		return cost.Pattern{}, e.misused("say one of -rate and -size, -from, -records")
+	switch {
+	case c.print:
+		return ""
+	case ways != 1:
+		return "say one of -rate and -size, -from, -records"
+	case described && (c.d.Records == 0 || c.d.Size == 0):
+		return "-rate and -size go together"
 	}
+	for name, fits := range map[string]bool{"peak": described, "hot": described, "run": c.from != "", "key": c.records != ""} {
+		if given(f, name) && !fits {
+			return "-" + name + " does not go with the way in which the load is given"
+		}
+	}
+	return ""
+}
+
+// pattern returns the load: described, measured or recorded, as the flags say.
+func (c *costFlags) pattern(e *env) (p cost.Pattern, bad malformed, err error) {
 	switch {
 	case c.from != "":
 		b, err := os.ReadFile(c.from)
 		if err != nil {
-			return cost.Pattern{}, err
+			return p, bad, err
 		}
-		return reportPattern(b, c.result)
-	case c.records == "-":
-		return recordsPattern(e.stdin, c.key)
+		p, err = reportPattern(b, c.result)
+		return p, bad, err
 	case c.records != "":
-		f, err := os.Open(c.records)
-		if err != nil {
-			return cost.Pattern{}, err
-		}
-		defer f.Close()
-		return recordsPattern(f, c.key)
+		return recordsPattern(e.ctx, e.input(c.records), c.key)
 	}
-	return cost.Describe(c.d)
+	p, err = cost.Describe(c.d)
+	return p, bad, err
 }
 
 // reportPattern returns the load that a benchmark's report describes. Of several
@@ -210,56 +225,4 @@ func hotShare(res *patterns.Result) float64 {
 		}
 	}
 	return min(1, max(0, h))
-}
-
-// recordsPattern reads a record from each line.
-func recordsPattern(r io.Reader, key int) (cost.Pattern, error) {
-	if key < 0 {
-		return cost.Pattern{}, &shardlog.InvalidError{Field: "key", Value: key, Limit: "a field's number from 1 on, or 0"}
-	}
-	var t cost.Trace
-	in := bufio.NewScanner(r)
-	in.Buffer(nil, 11<<20)
-	for n := 1; in.Scan(); n++ {
-		line := bytes.TrimRight(in.Bytes(), "\r")
-		if len(line) == 0 {
-			continue
-		}
-		at, ok := lineTime(string(line))
-		if !ok {
-			return cost.Pattern{}, &shardlog.InvalidError{Field: fmt.Sprintf("line %d", n), Value: string(line), Limit: "a line with a time, as [02/Jan/2006:15:04:05 -0700] or RFC 3339"}
-		}
-		k := string(line)
-		if key > 0 {
-			fields := strings.Fields(k)
-			if key > len(fields) {
-				return cost.Pattern{}, &shardlog.InvalidError{Field: fmt.Sprintf("line %d", n), Value: k, Limit: fmt.Sprintf("a line with %d fields", key)}
-			}
-			k = fields[key-1]
-		}
-		if err := t.Add(at, k, int64(len(line)+len(k))); err != nil {
-			return cost.Pattern{}, fmt.Errorf("line %d: %w", n, err)
-		}
-	}
-	if err := in.Err(); err != nil {
-		return cost.Pattern{}, err
-	}
-	return t.Pattern()
-}
-
-// lineTime finds the time in a line.
-func lineTime(line string) (time.Time, bool) {
-	if _, rest, ok := strings.Cut(line, "["); ok {
-		if s, _, ok := strings.Cut(rest, "]"); ok {
-			if t, err := time.Parse("02/Jan/2006:15:04:05 -0700", s); err == nil {
-				return t, true
-			}
-		}
-	}
-	for s := range strings.FieldsSeq(line) {
-		if t, err := time.Parse(time.RFC3339, strings.Trim(s, `"[],`)); err == nil {
-			return t, true
-		}
-	}
-	return time.Time{}, false
 }

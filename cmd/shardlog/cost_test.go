@@ -95,14 +95,17 @@ func must[T any](v T, err error) T {
 }
 
 func TestCostMisused(t *testing.T) {
-	for _, args := range [][]string{{}, {"-rate", "1", "-size", "1", "-records", "x"}, {"-nonsense"}} {
-		code, _, _ := cli(t, "", append([]string{"cost"}, args...)...)
-		require.Equal(t, exitUsage, code)
-	}
-	for _, args := range [][]string{{"-rate", "1"}, {"-size", "1"}, {"-rate", "1", "-size", "1", "-headroom", "-1"}, {"-rate", "1", "-size", "1", "-retention", "0"}, {"-records", "/nonexistent"}, {"-from", "/nonexistent"}, {"-rate", "1", "-size", "1", "-prices", "/nonexistent"}} {
+	described := []string{"-rate", "1", "-size", "1"}
+	for _, args := range [][]string{{}, append(described, "-records", "x"), {"-nonsense"}, {"-rate", "1"}, {"-size", "1"}, append(described, "-run", "x"), {"-records", "-", "-peak", "2"}} {
 		code, out, errs := cli(t, "", append([]string{"cost"}, args...)...)
-		require.Equal(t, exitFail, code)
+		require.Equal(t, exitUsage, code, args)
 		require.Empty(t, out)
 		require.NotEmpty(t, errs)
+	}
+	for _, args := range [][]string{{"-records", "/nonexistent"}, {"-from", "/nonexistent"}, append(described, "-prices", "/nonexistent")} {
+		code, out, errs := cli(t, "", append([]string{"cost"}, args...)...)
+		require.Equal(t, exitFail, code, args)
+		require.Empty(t, out)
+		require.Contains(t, errs, "no such file")
 	}
 }

@@ -9,12 +9,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 )
 
-// Exit codes.
+// Exit codes. A command that a signal has ended before its work was done returns
+// 128 and the signal's number, see interrupted.
 const (
 	exitOK    = 0
 	exitFail  = 1 // the command failed
@@ -33,6 +32,9 @@ type command struct {
 	long  string
 	run   func(*env, []string) error
 }
+
+// flagSet is the set that commands add their flags to.
+type flagSet = flag.FlagSet
 
 // env is the environment of a command: its context and its standard streams.
 // Tests replace them.
@@ -55,7 +57,7 @@ func init() {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilInterrupted(os.Stderr, os.Exit)
 	code := run(&env{ctx: ctx, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}, os.Args[1:])
 	stop()
 	os.Exit(code)
@@ -83,6 +85,17 @@ func run(e *env, args []string) int {
 		return exitOK
 	case errors.Is(err, errUsage):
 		return exitUsage
+	}
+	if i := interruption(e.ctx); i != nil && errors.Is(err, context.Canceled) {
+		// Other errors say only which wait has ended.
+		var p *partial
+		if errors.As(err, &p) {
+			err = &partial{i, p.done}
+		} else {
+			err = i
+		}
+		fmt.Fprintln(e.stderr, "shardlog:", err)
+		return i.exitCode()
 	}
 	fmt.Fprintln(e.stderr, "shardlog:", strings.TrimPrefix(err.Error(), "shardlog: "))
 	return exitFail
@@ -116,7 +129,10 @@ Commands:
 "shardlog help COMMAND" describes a command. Commands on streams work on a directory
 (-dir) or on any Kinesis endpoint (-endpoint).
 
-Exit codes: 0 success, 1 failure, 2 the command line was not understood.
+Results are on standard output, errors on standard error. Exit codes: 0 success,
+1 failure, 2 the command line was not understood, 130 or 143 ended by SIGINT or
+SIGTERM before the work was done. The first signal ends a command in order, a
+second one immediately.
 `)
 }
 
@@ -134,27 +150,32 @@ func help(e *env, args []string) int {
 	return run(e, append(strings.Fields(cmd.words), "-h"))
 }
 
-// flags returns the command's flag set, which prints the command's help.
-func (e *env) flags() *flag.FlagSet {
+// flags returns an empty flag set for the command, to be parsed with parse.
+func (e *env) flags() *flagSet {
 	f := flag.NewFlagSet(e.cmd.words, flag.ContinueOnError)
-	f.SetOutput(e.stderr)
-	f.Usage = func() {
-		fmt.Fprintf(e.stderr, "Usage: shardlog %s [flags] %s\n\n%s\n\nFlags:\n\n", e.cmd.words, e.cmd.args, strings.TrimSpace(e.cmd.long))
-		f.PrintDefaults()
-	}
+	f.SetOutput(io.Discard) // parse prints what is wrong, without all of the help
+	f.Usage = func() {}
 	return f
+}
+
+// help prints the help of the command.
+func (e *env) help(f *flagSet) {
+	fmt.Fprintf(e.stderr, "Usage: shardlog %s [flags] %s\n\n%s\n\nFlags:\n\n", e.cmd.words, e.cmd.args, strings.TrimSpace(e.cmd.long))
+	f.SetOutput(e.stderr)
+	f.PrintDefaults()
 }
 
 // parse reads flags, which may also follow arguments, and returns the
 // arguments. Want is the required number of arguments, -1 for any number.
-func (e *env) parse(f *flag.FlagSet, args []string, want int) ([]string, error) {
+func (e *env) parse(f *flagSet, args []string, want int) ([]string, error) {
 	var rest []string
 	for {
 		if err := f.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
+				e.help(f)
 				return nil, err
 			}
-			return nil, errUsage // the flag set has printed a message
+			return nil, e.misused("%v", err)
 		}
 		args = f.Args()
 		if len(args) == 0 {

@@ -132,12 +132,12 @@ func TestCommandLines(t *testing.T) {
 		{[]string{"put"}, exitUsage, "expected NAME"},
 		{[]string{"serve", "-memory", "-dir", "x"}, exitUsage, "exclude each other"},
 		{[]string{"serve", "-account", "1", "-dir", untouched}, exitUsage, "invalid Options.Account"},
-		{[]string{"serve", "-shards-per-stream", "-1", "-dir", untouched}, exitUsage, "invalid Options.DefaultShards"},
-		{[]string{"serve", "-create-time", "-1s", "-dir", untouched}, exitUsage, "invalid Options.CreateTime"},
+		{[]string{"serve", "-shards-per-stream", "-1", "-dir", untouched}, exitUsage, "flag -shards-per-stream: must be a whole number from 1 to 10000"},
+		{[]string{"serve", "-create-time", "-1s", "-dir", untouched}, exitUsage, "flag -create-time: must be a duration such as 500ms, from 0s to 24h0m0s"},
 		{[]string{"serve", "-durability", "x", "-dir", untouched}, exitUsage, "must be always, interval or never"},
 		{[]string{"serve", "-durability", "x"}, exitUsage, "must be always, interval or never"},
-		{[]string{"serve", "-max-connections", "0", "-dir", untouched}, exitUsage, "-max-connections must be 1 or more"},
-		{[]string{"serve", "-drain", "-1s", "-dir", untouched}, exitUsage, "-drain must be 0 or more"},
+		{[]string{"serve", "-max-connections", "0", "-dir", untouched}, exitUsage, "flag -max-connections: must be a whole number from 1 to 1048576"},
+		{[]string{"serve", "-drain", "-1s", "-dir", untouched}, exitUsage, "flag -drain: must be a duration such as 500ms, from 0s to 24h0m0s"},
 		{[]string{"serve", "-key", "k.pem", "-dir", untouched}, exitUsage, "-cert and -key go together"},
 		{[]string{"serve", "-cert", "c.pem", "-dir", untouched}, exitUsage, "-cert and -key go together"},
 		{[]string{"serve", "-credentials", filepath.Join(untouched, "none"), "-dir", untouched}, exitFail, "no such file"},
@@ -180,7 +180,7 @@ func TestVersion(t *testing.T) {
 func TestTailFollows(t *testing.T) {
 	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
 	r, w := io.Pipe()
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancelCause(t.Context())
 	done := make(chan int)
 	go func() {
 		done <- run(&env{ctx: ctx, stdout: w, stderr: os.Stderr}, []string{"tail", "s", "-f", "-poll", "1ms", "-endpoint", srv.URL})
@@ -195,7 +195,7 @@ func TestTailFollows(t *testing.T) {
 		require.True(t, lines.Scan())
 		require.Equal(t, fmt.Sprint("line ", i), lines.Text())
 	}
-	cancel()
+	cancel(&interrupted{syscall.SIGINT})
 	require.Equal(t, exitOK, <-done)
 }
 
@@ -296,14 +296,32 @@ func TestServeWithTLSAndCredentials(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	mustCLI(t, "", "stream", "create", "s", "-endpoint", s.url)
 	t.Setenv("AWS_SESSION_TOKEN", "token")
-	mustCLI(t, "", "stream", "list", "-endpoint", s.url)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
 	_, _, errs := cli(t, "", "stream", "list", "-endpoint", s.url)
+	require.Contains(t, errs, "UnrecognizedClientException", "the keys of the file are not those of sessions")
+	t.Setenv("AWS_SESSION_TOKEN", "")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+	_, _, errs = cli(t, "", "stream", "list", "-endpoint", s.url)
 	require.Contains(t, errs, "InvalidSignatureException")
 	require.NoError(t, os.WriteFile(file, []byte(`[]`), 0o600))
 	code, _, _ := cli(t, "", "serve", "-credentials", file)
 	require.Equal(t, exitFail, code)
 	require.Contains(t, startServe(t, "-tls").url, "https://")
+}
+
+// TestServeAnswersPagesThatAreAllowed asks as a page in a browser would.
+func TestServeAnswersPagesThatAreAllowed(t *testing.T) {
+	s := startServe(t, "-allow-origin", "http://localhost:3000", "-allow-origin", "https://app.example")
+	for origin, want := range map[string]int{"http://localhost:3000": 200, "https://app.example": 200, "http://localhost:3001": 403} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, s.url, nil)
+		require.NoError(t, err)
+		r.Header.Set("Origin", origin)
+		res, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, want, res.StatusCode, origin)
+	}
+	code, _, _ := cli(t, "", "serve", "-allow-origin", "localhost:3000")
+	require.Equal(t, exitUsage, code)
 }
 
 func TestConnectionsAreBounded(t *testing.T) {

@@ -1,25 +1,25 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-)
+	"time"
 
-// flagSet is the set that commands add their flags to.
-type flagSet = flag.FlagSet
+	"github.com/shardlog/shardlog"
+)
 
 var putCommand = &command{
 	words: "put", args: "NAME [DATA]", short: "put records",
 	long: `
 Puts DATA, or each line of standard input, as a record. Records that are
 throttled are retried. With -json the shard and sequence number of each record
-are printed, one object a line.`,
+are printed, one object a line.
+
+It stops at the first line that is too large for the stream, and at the first
+error, and says how many records are stored. Lines before that one are. The
+first interrupt lets the request in progress finish.`,
 	run: put,
 }
 
@@ -31,31 +31,50 @@ type putter struct {
 	stream  string
 	key     string
 	hash    string
+	most    int // bytes of data and partition key that the stream takes
 	records []object
 	size    int
 	done    int
+	doubt   bool // a request was sent and not answered
 }
 
 // Bounds of a request. Kinesis allows 500 records and 10 MiB; less data keeps a
-// retry of a request that failed in part small.
+// retry of a request that failed in part small. A larger record is a request of
+// its own.
 const (
-	batchRecords = 500
+	batchRecords = shardlog.MaxRequestRecords
 	batchBytes   = 4 << 20
 )
 
+// putPatience is how long a request may take after an interrupt.
+const putPatience = 10 * time.Second
+
 func put(e *env, args []string) error {
 	p := putter{e: e}
-	more := func(f *flagSet) {
-		f.StringVar(&p.key, "key", "", "partition key; by default a random one for each record")
-		f.StringVar(&p.hash, "hash-key", "", "explicit hash key, which selects the shard in place of the partition key")
-	}
-	return onStream(e, args, -1, more, func(c *client, t *target, args []string) error {
-		if len(args) < 1 || len(args) > 2 {
-			return e.misused("expected NAME and optionally DATA")
-		}
-		p.c, p.json, p.stream = c, t.json, args[0]
-		if err := p.all(args[1:]); err != nil {
+	t, rest, err := e.parseStream(args, -1, func(f *flagSet) {
+		textFlag(f, &p.key, "key", "", "partition `key`; by default a random one for each record", shardlog.ValidatePartitionKey)
+		textFlag(f, &p.hash, "hash-key", "", "explicit hash `key`, which selects the shard in place of the partition key", func(s string) error {
+			_, err := shardlog.ParseHashKey(s)
 			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	if len(rest) > 2 {
+		return e.misused("expected NAME and optionally DATA")
+	}
+	p.json, p.stream = t.json, rest[0]
+	return t.with(e.ctx, func(c *client) error {
+		p.c = c
+		if err := p.findLimit(); err != nil {
+			return err
+		}
+		if err := p.all(rest[1:]); err != nil {
+			if p.doubt {
+				return partly(err, "at least %d records were stored", p.done)
+			}
+			return partly(err, "%d records were stored", p.done)
 		}
 		if !p.json {
 			_, err := fmt.Fprintf(e.stdout, "%d records\n", p.done)
@@ -65,50 +84,84 @@ func put(e *env, args []string) error {
 	})
 }
 
+// findLimit asks for the size of the records that the stream takes. Who may put
+// need not be allowed to ask, so only a stream that is not there is an error.
+func (p *putter) findLimit() error {
+	s, err := p.c.describe(p.e.ctx, p.stream)
+	var refused *serviceError
+	if err != nil && (!errors.As(err, &refused) || refused.code == "ResourceNotFoundException") {
+		return err
+	}
+	if p.most = s.MaxRecordSizeInKiB << 10; p.most <= 0 {
+		p.most = shardlog.MaxRecordSize
+	}
+	return nil
+}
+
 func (p *putter) all(args []string) error {
 	if len(args) == 1 {
-		if err := p.add([]byte(args[0])); err != nil {
+		if err := p.add("DATA", []byte(args[0]), false); err != nil {
 			return err
 		}
 		return p.flush()
 	}
-	in := bufio.NewReaderSize(p.e.stdin, 1<<20)
+	lines := readLines(p.e.ctx, p.e.input("-"), p.most)
 	for {
-		line, err := in.ReadBytes('\n')
-		if len(line) > 0 {
-			if err := p.add(bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))); err != nil {
+		var c inputChunk
+		open := true
+		select {
+		case <-p.e.ctx.Done():
+			return context.Cause(p.e.ctx)
+		case c, open = <-lines:
+		}
+		if !open {
+			return p.flush()
+		}
+		for _, line := range c.lines {
+			if err := p.add(fmt.Sprintf("line %d", line.number), line.text, line.tooLong); err != nil {
 				return err
 			}
 		}
-		if errors.Is(err, io.EOF) {
-			return p.flush()
-		}
-		if err != nil {
-			return err
-		}
 		// A line that has been read does not wait for the next one.
-		if in.Buffered() == 0 {
-			if err := p.flush(); err != nil {
+		if c.idle || c.err != nil {
+			if err := errors.Join(p.flush(), c.err); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func (p *putter) add(data []byte) error {
-	r := object{"Data": data, "PartitionKey": p.key}
-	if p.key == "" {
-		r["PartitionKey"] = rand.Text()
+// add takes a record in. It first puts what was collected if both together are
+// more than a request may have.
+func (p *putter) add(where string, data []byte, tooLong bool) error {
+	key := p.key
+	if key == "" {
+		key = rand.Text()
 	}
+	if n := len(data) + len(key); tooLong || n > p.most {
+		size := fmt.Sprintf("has %d bytes with its partition key", n)
+		if tooLong {
+			size = "is longer"
+		}
+		err := fmt.Errorf("%s %s: a record of stream %s has at most %d bytes of data and partition key", where, size, p.stream, p.most)
+		if flushed := p.flush(); flushed != nil {
+			return errors.Join(flushed, err)
+		}
+		return err
+	}
+	size := len(data) + len(key) + len(p.hash)
+	if len(p.records) == batchRecords || len(p.records) > 0 && p.size+size > batchBytes {
+		if err := p.flush(); err != nil {
+			return err
+		}
+	}
+	r := object{"Data": data, "PartitionKey": key}
 	if p.hash != "" {
 		r["ExplicitHashKey"] = p.hash
 	}
 	p.records = append(p.records, r)
-	p.size += len(data)
-	if len(p.records) < batchRecords && p.size < batchBytes {
-		return nil
-	}
-	return p.flush()
+	p.size += size
+	return nil
 }
 
 // placed says where a record is stored, or why it is not.
@@ -125,39 +178,58 @@ func (p *placed) set(m map[string]string) {
 }
 
 // flush puts the collected records. Those that fail are retried, so the output
-// lists records in the order in which they succeeded.
+// lists records in the order in which they succeeded. A request that was sent may
+// outlive an interrupt, so that it is known what is stored.
 func (p *putter) flush() error {
+	ctx, cancel := afterwards(p.e.ctx, putPatience)
+	defer cancel()
 	for try := 1; len(p.records) > 0; try++ {
-		var out struct{ Records []map[string]string }
-		if err := p.c.call(p.e.ctx, "PutRecords", object{"StreamName": p.stream, "Records": p.records}, &out); err != nil {
+		if err := context.Cause(p.e.ctx); err != nil {
 			return err
 		}
-		var again []object
-		var last placed
-		for i, m := range out.Records {
-			var r placed
-			r.set(m)
-			if r.ErrorCode != "" {
-				again, last = append(again, p.records[i]), r
-				continue
-			}
-			p.done++
-			if p.json {
-				if err := printJSON(p.e.stdout, r); err != nil {
-					return err
-				}
-			}
+		var out struct{ Records []map[string]string }
+		if err := p.c.call(ctx, "PutRecords", object{"StreamName": p.stream, "Records": p.records}, &out); err != nil {
+			var refused *serviceError
+			p.doubt = !errors.As(err, &refused) || refused.status >= 500
+			return err
+		}
+		if len(out.Records) != len(p.records) {
+			return fmt.Errorf("the endpoint answered for %d records of %d", len(out.Records), len(p.records))
+		}
+		again, last, err := p.sort(out.Records)
+		if err != nil {
+			return err
 		}
 		if p.records = again; len(again) == 0 {
 			break
 		}
 		if len(again) == len(out.Records) && try > 20 {
-			return fmt.Errorf("%d records were not stored: %s: %s", len(again), last.ErrorCode, last.ErrorMessage)
+			return fmt.Errorf("%d records were refused: %s: %s", len(again), last.ErrorCode, last.ErrorMessage)
 		}
 		if err := pause(p.e.ctx, min(try, 5)); err != nil {
-			return errors.Join(fmt.Errorf("%d records were not stored", len(again)), err)
+			return err
 		}
 	}
 	p.size = 0
-	return context.Cause(p.e.ctx)
+	return nil
+}
+
+// sort prints the records that are stored, and returns those that are not with
+// the reason of the last of them.
+func (p *putter) sort(results []map[string]string) (again []object, last placed, err error) {
+	for i, m := range results {
+		var r placed
+		r.set(m)
+		if r.ErrorCode != "" {
+			again, last = append(again, p.records[i]), r
+			continue
+		}
+		p.done++
+		if p.json {
+			if err := printJSON(p.e.stdout, r); err != nil {
+				return nil, last, err
+			}
+		}
+	}
+	return again, last, nil
 }

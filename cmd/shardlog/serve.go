@@ -2,27 +2,17 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"runtime/debug"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
+	"github.com/shardlog/shardlog/awsapi/stsapi"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -30,11 +20,18 @@ var serveCommand = &command{
 	words: "serve", short: "serve a log over the Kinesis protocol",
 	long: `
 Serves the streams of a directory, or of memory, to Kinesis clients. The first
-line on standard output is "listening on http://HOST:PORT". SIGTERM and SIGINT
-stop it: it answers the requests that are in progress and closes the log.
+line on standard output is "listening on http://HOST:PORT"; with -tls-addr a
+second one is "listening on https://HOST:PORT", which serves the same streams.
+SIGTERM and SIGINT stop it: it answers the requests that are in progress and
+closes the log. A second signal ends it immediately.
 
 Clients need the URL as their endpoint, a region and any credentials. An access
-key of 12 digits is used as the account ID.
+key of 12 digits is used as the account ID. The certificate that -tls and
+-tls-addr make is new at each start; -save-cert writes it to a file for clients
+to trust.
+
+Without -credentials any program may do everything, but no web page of another
+origin may, unless -allow-origin names it.
 
 GET /_shardlog/health and /_shardlog/ready return 200 when it is up.`,
 	run: func(e *env, args []string) error { return serve(e, args) },
@@ -42,38 +39,74 @@ GET /_shardlog/health and /_shardlog/ready return 200 when it is up.`,
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
-	addr, dir, durability         string
-	memory, tls, limits, admin    bool
-	adminRemote, verbose          bool
-	cert, key, credentials        string
-	account, region               string
-	shardsPerStream               int
-	createTime, update, deleteFor time.Duration
-	drain                         time.Duration
-	connections                   int
+	addr, tlsAddr, dir, durability string
+	memory, tls, limits, admin     bool
+	adminRemote, verbose           bool
+	cert, key, saveCert            string
+	credentials, account, region   string
+	shardsPerStream, shardLimit    int
+	createTime, update, deleteFor  time.Duration
+	drain                          time.Duration
+	connections                    int
+	allowOrigins                   []string
 }
 
-func (s *serveFlags) register(f *flag.FlagSet) {
-	f.StringVar(&s.addr, "addr", "127.0.0.1:4567", "address to listen on; port 0 selects a free one")
-	f.StringVar(&s.dir, "dir", "", "directory of the log; created if it does not exist")
+// Bounds of flags.
+const (
+	maxStateTime   = 24 * time.Hour
+	maxShardLimit  = 10_000_000
+	maxConnections = 1 << 20
+)
+
+func (s *serveFlags) register(f *flagSet) {
+	textFlag(f, &s.addr, "addr", "127.0.0.1:4567", "`address` to listen on; port 0 selects a free one", nil)
+	textFlag(f, &s.tlsAddr, "tls-addr", "", "`address` to serve https on in addition to http on -addr", nil)
+	textFlag(f, &s.dir, "dir", "", "`directory` of the log; created if it does not exist", nil)
 	f.BoolVar(&s.memory, "memory", false, "keep everything in memory; the default if there is no -dir")
-	f.StringVar(&s.durability, "durability", "always", "when writes to -dir are synced: always (before the response), interval or never")
-	f.BoolVar(&s.tls, "tls", false, "serve https, with a self-signed certificate unless -cert is given")
-	f.StringVar(&s.cert, "cert", "", "PEM file with the certificate; implies -tls")
-	f.StringVar(&s.key, "key", "", "PEM file with the certificate's private key")
+	textFlag(f, &s.durability, "durability", "always", "`when` writes to -dir are synced: always (before the response), interval or never", nil)
+	f.BoolVar(&s.tls, "tls", false, "serve https on -addr, and no http, with a self-signed certificate unless -cert is given")
+	textFlag(f, &s.cert, "cert", "", "PEM `file` with the certificate; implies -tls unless there is a -tls-addr", nil)
+	textFlag(f, &s.key, "key", "", "PEM `file` with the certificate's private key", nil)
+	textFlag(f, &s.saveCert, "save-cert", "", "write the self-signed certificate to this PEM `file`, for clients (-cacert, AWS_CA_BUNDLE)", nil)
 	f.BoolVar(&s.limits, "limits", false, "apply the limits of Kinesis to shards of new streams and to operations")
-	f.StringVar(&s.credentials, "credentials", "", `JSON file with access keys and secrets, {"KEY":"SECRET"}; turns on the verification of signatures`)
-	f.StringVar(&s.account, "account", "000000000000", "account ID for access keys that are not 12 digits")
-	f.StringVar(&s.region, "region", "us-east-1", "region of requests that do not name one")
-	f.IntVar(&s.shardsPerStream, "shards-per-stream", 4, "shards of a stream that is created without a shard count")
-	f.DurationVar(&s.createTime, "create-time", 0, "time that a stream stays CREATING")
-	f.DurationVar(&s.update, "update-time", 0, "time that a stream stays UPDATING")
-	f.DurationVar(&s.deleteFor, "delete-time", 0, "time that a stream stays DELETING")
+	textFlag(f, &s.credentials, "credentials", "", `JSON `+"`file`"+` with access keys and secrets, {"KEY":"SECRET"}; turns on the verification of signatures`, nil)
+	f.Func("allow-origin", "web page to answer without -credentials, such as http://localhost:3000, or * for all; may be given more than once", func(text string) error {
+		if text == "" {
+			return errEmpty
+		}
+		s.allowOrigins = append(s.allowOrigins, text)
+		return nil
+	})
+	textFlag(f, &s.account, "account", "000000000000", "account `ID` for access keys that are not 12 digits", nil)
+	textFlag(f, &s.region, "region", "us-east-1", "`region` of requests that do not name one", nil)
+	intFlag(f, &s.shardsPerStream, "shards-per-stream", 4, 1, stream.MaxShards, "`number` of shards of a stream that is created without a shard count")
+	intFlag(f, &s.shardLimit, "shard-limit", 10_000, 1, maxShardLimit, "`number` of open shards that an account may have in a region")
+	durationFlag(f, &s.createTime, "create-time", 0, 0, maxStateTime, "`time` that a stream stays CREATING, 0s to 24h")
+	durationFlag(f, &s.update, "update-time", 0, 0, maxStateTime, "`time` that a stream stays UPDATING, 0s to 24h")
+	durationFlag(f, &s.deleteFor, "delete-time", 0, 0, maxStateTime, "`time` that a stream stays DELETING, 0s to 24h")
 	f.BoolVar(&s.admin, "admin", true, "serve /_shardlog/ (reset, faults, clock, limits) to this machine")
 	f.BoolVar(&s.adminRemote, "admin-remote", false, "serve /_shardlog/ to other machines as well")
-	f.DurationVar(&s.drain, "drain", 10*time.Second, "time to wait for requests in progress when stopping")
-	f.IntVar(&s.connections, "max-connections", 8192, "number of connections that are served at the same time; others wait")
+	durationFlag(f, &s.drain, "drain", 10*time.Second, 0, maxStateTime, "`time` to wait for requests in progress when stopping, 0s to 24h")
+	intFlag(f, &s.connections, "max-connections", 8192, 1, maxConnections, "`number` of connections that are served at the same time; others wait")
 	f.BoolVar(&s.verbose, "v", false, "log details to standard error")
+}
+
+// check returns what is wrong with the flags together, "" if nothing is.
+func (s *serveFlags) check() string {
+	switch {
+	case s.memory && s.dir != "":
+		return "-memory and -dir exclude each other"
+	case (s.cert == "") != (s.key == ""):
+		return "-cert and -key go together"
+	case s.tls && s.tlsAddr != "":
+		return "-tls, which serves https on -addr, and -tls-addr exclude each other"
+	case s.saveCert != "" && (s.cert != "" || !s.tls && s.tlsAddr == ""):
+		return "-save-cert is for the certificate that -tls or -tls-addr makes"
+	}
+	if _, ok := durabilities[s.durability]; !ok {
+		return fmt.Sprintf("-durability %q: must be always, interval or never", s.durability)
+	}
+	return ""
 }
 
 func serve(e *env, args []string) error {
@@ -83,27 +116,16 @@ func serve(e *env, args []string) error {
 	if _, err := e.parse(f, args, 0); err != nil {
 		return err
 	}
-	switch {
-	case s.memory && s.dir != "":
-		return e.misused("-memory and -dir exclude each other")
-	case s.connections < 1:
-		return e.misused("-max-connections must be 1 or more")
-	case s.drain < 0:
-		return e.misused("-drain must be 0 or more")
-	case (s.cert == "") != (s.key == ""):
-		return e.misused("-cert and -key go together")
-	}
-	durability, ok := durabilities[s.durability]
-	if !ok {
-		return e.misused("-durability %q: must be always, interval or never", s.durability)
+	if wrong := s.check(); wrong != "" {
+		return e.misused("%s", wrong)
 	}
 	level := slog.LevelWarn
 	if s.verbose {
 		level = slog.LevelDebug
 	}
 	logger := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
-	// Options are checked first, so that a wrong command line opens no log and
-	// creates no directory.
+	// What can be wrong with the command line is found first: a server that
+	// cannot start opens no log and creates no directory.
 	opts, err := s.options(logger)
 	if err != nil {
 		return err
@@ -113,13 +135,20 @@ func serve(e *env, args []string) error {
 	}
 	o := &stream.Options{InMemory: true, Logger: logger}
 	if s.dir != "" {
-		o = &stream.Options{Durability: durability, Logger: logger}
+		o = &stream.Options{Durability: durabilities[s.durability], Logger: logger}
+		if err := wantRoom(s.dir); err != nil {
+			return err
+		}
 	}
-	db, err := stream.Open(s.dir, o)
+	doors, err := s.listen()
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.serve(e, db, opts), db.Close())
+	db, err := stream.Open(s.dir, o)
+	if err != nil {
+		return errors.Join(err, doors.close())
+	}
+	return errors.Join(s.serve(e, db, opts, doors), doors.close(), db.Close())
 }
 
 var durabilities = map[string]stream.Durability{
@@ -128,9 +157,9 @@ var durabilities = map[string]stream.Durability{
 
 func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
 	o := &kinesisapi.Options{
-		Account: s.account, Region: s.region, DefaultShards: s.shardsPerStream,
+		Account: s.account, Region: s.region, DefaultShards: s.shardsPerStream, ShardLimit: s.shardLimit,
 		CreateTime: s.createTime, UpdateTime: s.update, DeleteTime: s.deleteFor,
-		Admin: s.admin, AdminRemote: s.adminRemote, Logger: logger,
+		AllowOrigins: s.allowOrigins, Admin: s.admin, AdminRemote: s.adminRemote, Logger: logger,
 	}
 	if s.limits {
 		o.Limits, o.ControlLimits = stream.KinesisLimits(), true
@@ -151,125 +180,68 @@ func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
 // the operating system.
 const releaseAfter = 200 * time.Millisecond
 
-func (s *serveFlags) serve(e *env, db *stream.DB, opts *kinesisapi.Options) error {
-	h, err := kinesisapi.NewHandler(db, opts)
+func (s *serveFlags) serve(e *env, db *stream.DB, opts *kinesisapi.Options, doors doors) error {
+	h, err := kinesisapi.NewHandler(db, opts, stsapi.Service())
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	srv := h.Server()
-	l, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		return err
+	if e.ctx.Err() != nil {
+		return nil // a signal came while the log was opened
 	}
-	scheme := "http"
-	if s.tls || s.cert != "" {
-		scheme = "https"
-		if srv.TLSConfig, err = s.tlsConfig(l.Addr()); err != nil {
-			return errors.Join(err, l.Close())
+	done := make(chan error, len(doors))
+	servers := make([]*http.Server, len(doors))
+	for i, d := range doors {
+		if _, err := fmt.Fprintf(e.stdout, "listening on %s://%s\n", d.scheme(), d.Addr()); err != nil {
+			return err
 		}
+		servers[i] = h.Server()
+		servers[i].TLSConfig = d.tls
 	}
-	l = &limited{Listener: l, free: make(chan struct{}, s.connections), done: make(chan struct{})}
-	fmt.Fprintf(e.stdout, "listening on %s://%s\n", scheme, l.Addr())
 	// The memory that opening needed is returned, so that an idle server is small.
 	// That takes milliseconds, so it happens after the first requests.
 	defer time.AfterFunc(releaseAfter, debug.FreeOSMemory).Stop()
-	done := make(chan error, 1)
-	go func() {
-		if scheme == "https" {
-			done <- srv.ServeTLS(l, "", "")
-		} else {
-			done <- srv.Serve(l)
-		}
-	}()
+	for i, d := range doors {
+		go func() {
+			if d.tls != nil {
+				done <- servers[i].ServeTLS(d, "", "")
+			} else {
+				done <- servers[i].Serve(d)
+			}
+		}()
+	}
+	running := len(servers)
 	select {
-	case err := <-done:
-		return err
+	case err = <-done: // the others end as well
+		running--
 	case <-e.ctx.Done():
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.drain)
-	defer cancel()
-	if err := srv.Shutdown(ctx); err != nil {
-		return errors.Join(fmt.Errorf("requests were under way after %v: %w", s.drain, err), srv.Close())
-	}
-	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
-// tlsConfig loads the certificate, or creates a self-signed one for this run.
-func (s *serveFlags) tlsConfig(addr net.Addr) (*tls.Config, error) {
-	if s.cert != "" {
-		c, err := tls.LoadX509KeyPair(s.cert, s.key)
-		return &tls.Config{Certificates: []tls.Certificate{c}, MinVersion: tls.VersionTLS12}, err
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
-	if err != nil {
-		return nil, err
-	}
-	now := time.Now()
-	cert := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "shardlog serve"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}
-	if host, _, err := net.SplitHostPort(addr.String()); err == nil {
-		if ip := net.ParseIP(strings.Split(host, "%")[0]); ip != nil && !ip.IsUnspecified() {
-			cert.IPAddresses = append(cert.IPAddresses, ip)
+	err = errors.Join(err, s.shutdown(servers))
+	for range running {
+		if end := <-done; !errors.Is(end, http.ErrServerClosed) {
+			err = errors.Join(err, end)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
-	if err != nil {
-		return nil, err
+	return err
+}
+
+// shutdown ends the servers, all within the drain.
+func (s *serveFlags) shutdown(servers []*http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.drain)
+	defer cancel()
+	errs := make(chan error, len(servers))
+	for _, srv := range servers {
+		go func() {
+			err := srv.Shutdown(ctx)
+			if err != nil {
+				err = errors.Join(fmt.Errorf("requests were under way after %v: %w", s.drain, err), srv.Close())
+			}
+			errs <- err
+		}()
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, nil
-}
-
-// limited is a listener that bounds the number of open connections.
-type limited struct {
-	net.Listener
-	free chan struct{}
-	done chan struct{}
-	once sync.Once
-}
-
-// Accept implements net.Listener.
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.free <- struct{}{}:
-	case <-l.done:
-		return nil, net.ErrClosed
+	var err error
+	for range servers {
+		err = errors.Join(err, <-errs)
 	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.free
-		return nil, err
-	}
-	return &counted{Conn: c, free: l.free}, nil
-}
-
-// Close implements net.Listener.
-func (l *limited) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return l.Listener.Close()
-}
-
-// counted is a connection that occupies a place in its listener until it is
-// closed.
-type counted struct {
-	net.Conn
-	free chan struct{}
-	once sync.Once
-}
-
-// Close implements net.Conn.
-func (c *counted) Close() error {
-	c.once.Do(func() { <-c.free })
-	return c.Conn.Close()
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -45,7 +46,7 @@ type summary struct {
 
 var streamCommands = []*command{
 	{words: "stream create", args: "NAME", short: "create a stream",
-		long: "Creates a stream and waits until it is active.",
+		long: createLong,
 		run:  streamCreate},
 	{words: "stream list", short: "list the streams",
 		long: "Lists the names of the streams, one a line; with -json a description of each, one object a line.",
@@ -64,20 +65,35 @@ var streamCommands = []*command{
 		run:  streamDelete},
 }
 
-// onStream parses the command line of a command on a stream and runs f, which
-// gets the arguments, the stream's name first. More adds flags of the command.
-func onStream(e *env, args []string, want int, more func(*flagSet), f func(c *client, t *target, args []string) error) error {
+// validName is what Kinesis takes for the name of a stream.
+var validName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+
+// parseStream parses the command line of a command on a stream and returns the
+// target and the arguments, the stream's name first. More adds flags of the
+// command. Nothing is opened yet, so that the command can check the rest of its
+// command line first.
+func (e *env) parseStream(args []string, want int, more func(*flagSet)) (*target, []string, error) {
 	var t target
-	fs := e.flags()
-	t.register(fs)
+	f := e.flags()
+	t.register(f)
 	if more != nil {
-		more(fs)
+		more(f)
 	}
-	rest, err := e.parse(fs, args, want)
+	rest, err := e.parse(f, args, want)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	return t.with(func(c *client) error { return f(c, &t, rest) })
+	if wrong := t.check(f); wrong != "" {
+		return nil, nil, e.misused("%s", wrong)
+	}
+	switch {
+	case want == 0:
+	case len(rest) == 0:
+		return nil, nil, e.misused("expected %s", e.cmd.args)
+	case !validName.MatchString(rest[0]):
+		return nil, nil, e.misused("%q is no name of a stream: it must have 1 to 128 letters, digits and _.-", rest[0])
+	}
+	return &t, rest, nil
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -125,35 +141,6 @@ func (c *client) shards(ctx context.Context, name string) ([]shardInfo, error) {
 	}
 }
 
-func streamCreate(e *env, args []string) error {
-	var shards, retention int
-	var onDemand bool
-	more := func(f *flagSet) {
-		f.IntVar(&shards, "shards", 1, "number of shards")
-		f.BoolVar(&onDemand, "on-demand", false, "create an on-demand stream, whose shard count is managed by the endpoint")
-		f.IntVar(&retention, "retention", 24, "hours that records are kept, 24 to 8760")
-	}
-	return onStream(e, args, 1, more, func(c *client, t *target, args []string) error {
-		in := object{"StreamName": args[0], "ShardCount": shards}
-		if onDemand {
-			in = object{"StreamName": args[0], "StreamModeDetails": object{"StreamMode": "ON_DEMAND"}}
-		}
-		if err := c.call(e.ctx, "CreateStream", in, nil); err != nil {
-			return err
-		}
-		s, err := c.waitActive(e.ctx, args[0])
-		if err == nil && retention > s.RetentionPeriodHours {
-			if err = c.call(e.ctx, "IncreaseStreamRetentionPeriod", object{"StreamName": args[0], "RetentionPeriodHours": retention}, nil); err == nil {
-				s, err = c.waitActive(e.ctx, args[0])
-			}
-		}
-		if err != nil {
-			return err
-		}
-		return report(e, t, s, "created %s with %d shards\n", s.StreamName, s.OpenShardCount)
-	})
-}
-
 // report prints the outcome of a command.
 func report(e *env, t *target, v any, format string, args ...any) error {
 	if t.json {
@@ -164,7 +151,11 @@ func report(e *env, t *target, v any, format string, args ...any) error {
 }
 
 func streamList(e *env, args []string) error {
-	return onStream(e, args, 0, nil, func(c *client, t *target, _ []string) error {
+	t, _, err := e.parseStream(args, 0, nil)
+	if err != nil {
+		return err
+	}
+	return t.with(e.ctx, func(c *client) error {
 		in := object{}
 		for {
 			var out struct {
@@ -193,7 +184,11 @@ func streamList(e *env, args []string) error {
 }
 
 func streamDescribe(e *env, args []string) error {
-	return onStream(e, args, 1, nil, func(c *client, t *target, args []string) error {
+	t, args, err := e.parseStream(args, 1, nil)
+	if err != nil {
+		return err
+	}
+	return t.with(e.ctx, func(c *client) error {
 		s, err := c.describe(e.ctx, args[0])
 		if err != nil {
 			return err
@@ -231,56 +226,80 @@ func sameShard(full, id string) bool {
 
 func streamSplit(e *env, args []string) error {
 	var at string
-	more := func(f *flagSet) {
-		f.StringVar(&at, "at", "", "first hash key of the upper shard; by default the middle of the range")
+	t, args, err := e.parseStream(args, 2, func(f *flagSet) {
+		textFlag(f, &at, "at", "", "first `hash key` of the upper shard; by default the middle of the range", func(s string) error {
+			_, err := shardlog.ParseHashKey(s)
+			return err
+		})
+	})
+	if err != nil {
+		return err
 	}
-	return onStream(e, args, 2, more, func(c *client, t *target, args []string) error {
+	return t.with(e.ctx, func(c *client) error {
 		if at == "" {
 			all, err := c.shards(e.ctx, args[0])
 			if err != nil {
 				return err
 			}
-			for _, sh := range all {
-				low, ok1 := new(big.Int).SetString(sh.HashKeyRange.Start, 10)
-				high, ok2 := new(big.Int).SetString(sh.HashKeyRange.End, 10)
-				if ok1 && ok2 && sameShard(sh.ShardID, args[1]) {
-					at = new(big.Int).Rsh(new(big.Int).Add(new(big.Int).Add(low, high), big.NewInt(1)), 1).String()
-				}
+			if at = middle(all, args[1]); at == "" {
+				return fmt.Errorf("stream %s has no shard %s", args[0], args[1])
 			}
 		}
-		if at == "" {
-			return fmt.Errorf("stream %s has no shard %s", args[0], args[1])
-		}
 		in := object{"StreamName": args[0], "ShardToSplit": args[1], "NewStartingHashKey": at}
-		if err := c.call(e.ctx, "SplitShard", in, nil); err != nil {
-			return err
-		}
-		s, err := c.waitActive(e.ctx, args[0])
-		if err != nil {
-			return err
-		}
-		return report(e, t, s, "%s has %d open shards\n", s.StreamName, s.OpenShardCount)
+		return reshard(e, t, c, args[0], "SplitShard", in, "the split was begun")
 	})
 }
 
+// middle returns the hash key in the middle of a shard, "" if there is no such
+// shard.
+func middle(all []shardInfo, id string) string {
+	for i := range all {
+		first, last, ok := all[i].hashKeys()
+		if ok && sameShard(all[i].ShardID, id) {
+			return new(big.Int).Rsh(new(big.Int).Add(new(big.Int).Add(first, last), big.NewInt(1)), 1).String()
+		}
+	}
+	return ""
+}
+
+// hashKeys returns the first and the last hash key of a shard.
+func (s *shardInfo) hashKeys() (first, last *big.Int, ok bool) {
+	first, ok1 := new(big.Int).SetString(s.HashKeyRange.Start, 10)
+	last, ok2 := new(big.Int).SetString(s.HashKeyRange.End, 10)
+	return first, last, ok1 && ok2
+}
+
+// reshard makes a call that changes the shards of a stream, and waits until the
+// stream is active.
+func reshard(e *env, t *target, c *client, name, op string, in object, done string) error {
+	if err := c.call(e.ctx, op, in, nil); err != nil {
+		return err
+	}
+	s, err := c.waitActive(e.ctx, name)
+	if err != nil {
+		return partly(err, "%s", done)
+	}
+	return report(e, t, s, "%s has %d open shards\n", s.StreamName, s.OpenShardCount)
+}
+
 func streamMerge(e *env, args []string) error {
-	return onStream(e, args, 3, nil, func(c *client, t *target, args []string) error {
+	t, args, err := e.parseStream(args, 3, nil)
+	if err != nil {
+		return err
+	}
+	return t.with(e.ctx, func(c *client) error {
 		in := object{"StreamName": args[0], "ShardToMerge": args[1], "AdjacentShardToMerge": args[2]}
-		if err := c.call(e.ctx, "MergeShards", in, nil); err != nil {
-			return err
-		}
-		s, err := c.waitActive(e.ctx, args[0])
-		if err != nil {
-			return err
-		}
-		return report(e, t, s, "%s has %d open shards\n", s.StreamName, s.OpenShardCount)
+		return reshard(e, t, c, args[0], "MergeShards", in, "the merge was begun")
 	})
 }
 
 func streamDelete(e *env, args []string) error {
 	var force bool
-	more := func(f *flagSet) { f.BoolVar(&force, "force", false, "delete it even if it has consumers") }
-	return onStream(e, args, 1, more, func(c *client, t *target, args []string) error {
+	t, args, err := e.parseStream(args, 1, func(f *flagSet) { f.BoolVar(&force, "force", false, "delete it even if it has consumers") })
+	if err != nil {
+		return err
+	}
+	return t.with(e.ctx, func(c *client) error {
 		in := object{"StreamName": args[0], "EnforceConsumerDeletion": force}
 		if err := c.call(e.ctx, "DeleteStream", in, nil); err != nil {
 			return err

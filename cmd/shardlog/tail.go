@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
 
+	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kpl"
 )
 
@@ -18,9 +20,11 @@ var tailCommand = &command{
 Prints the records of a stream: the data of each as a line, or with -json one
 object a line. Shards are read in parallel, but each after its parents, so the
 order of each key is kept. Aggregated records of the KPL are printed as the user
-records in them.
+records in them, without those whose hash key belongs to another shard, which a
+consumer leaves out as well.
 
-It ends at the end of the stream; with -f it waits for more records.`,
+It ends at the end of the stream; with -f it waits for more records, until an
+interrupt, which is then no failure.`,
 	run: tail,
 }
 
@@ -35,6 +39,7 @@ type tailer struct {
 	json    bool
 	long    bool
 	raw     bool
+	ranges  bool // client.keyRanges of the stream
 	max     int
 	wait    time.Duration
 	cancel  context.CancelCauseFunc
@@ -52,23 +57,30 @@ var errEnough = errors.New("enough")
 func tail(e *env, args []string) error {
 	t := &tailer{e: e, started: map[string]bool{}, ended: map[string]bool{}}
 	from := ""
-	more := func(f *flagSet) {
-		f.StringVar(&from, "from", "start", `where to begin: start, latest, a time such as 2026-01-02T15:04:05Z, or a time ago such as 10m`)
-		f.StringVar(&t.only, "shard", "", "print only this shard")
+	target, rest, err := e.parseStream(args, 1, func(f *flagSet) {
+		textFlag(f, &from, "from", "start", "`where` to begin: start, latest, a time such as 2026-01-02T15:04:05Z, or a time ago such as 10m", nil)
+		textFlag(f, &t.only, "shard", "", "print only this `shard`", nil)
 		f.BoolVar(&t.follow, "f", false, "wait for more records")
 		f.BoolVar(&t.long, "l", false, "print arrival, shard, sequence number and key before the data")
 		f.BoolVar(&t.raw, "raw", false, "print aggregated records as they are stored")
-		f.IntVar(&t.max, "n", 0, "number of records to print; 0 for all")
-		f.DurationVar(&t.wait, "poll", 200*time.Millisecond, "time between reads of a shard that has no new records")
+		intFlag(f, &t.max, "n", 0, 0, math.MaxInt, "`number` of records to print; 0 for all")
+		durationFlag(f, &t.wait, "poll", 200*time.Millisecond, time.Millisecond, time.Hour, "`time` between reads of a shard that has no new records, 1ms to 1h")
+	})
+	if err != nil {
+		return err
 	}
-	return onStream(e, args, 1, more, func(c *client, target *target, args []string) error {
-		t.c, t.stream, t.json = c, args[0], target.json
-		var err error
-		if t.from, err = parseFrom(from, time.Now()); err != nil {
-			return e.misused("%v", err)
-		}
+	if t.from, err = parseFrom(from, time.Now()); err != nil {
+		return e.misused("%v", err)
+	}
+	t.stream, t.json = rest[0], target.json
+	err = target.with(e.ctx, func(c *client) error {
+		t.c, t.ranges = c, c.keyRanges(t.stream)
 		return t.run()
 	})
+	if t.follow && interruption(e.ctx) != nil && errors.Is(err, context.Canceled) {
+		return nil // the usual end of a tail that follows
+	}
+	return err
 }
 
 // parseFrom parses the flag -from into a starting position.
@@ -99,8 +111,8 @@ func (t *tailer) run() error {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	if errors.Is(err, errEnough) || t.e.ctx.Err() != nil {
-		return nil // an interrupt is the usual end of a tail
+	if errors.Is(err, errEnough) {
+		return nil
 	}
 	return err
 }
@@ -144,7 +156,7 @@ func (t *tailer) start(ctx context.Context) error {
 		t.wg.Add(1)
 		go func() {
 			defer t.wg.Done()
-			if err := t.shard(ctx, s.ShardID, from); err != nil {
+			if err := t.shard(ctx, &s, from); err != nil {
 				t.cancel(err)
 			}
 		}()
@@ -164,8 +176,8 @@ type record struct {
 
 // shard prints one shard up to its end if it is closed, or up to its latest
 // record, and with -f continues from there.
-func (t *tailer) shard(ctx context.Context, id string, from object) error {
-	iterator, last := "", ""
+func (t *tailer) shard(ctx context.Context, s *shardInfo, from object) error {
+	id, iterator, last := s.ShardID, "", ""
 	for {
 		if iterator == "" {
 			in := object{"StreamName": t.stream, "ShardId": id}
@@ -196,7 +208,7 @@ func (t *tailer) shard(ctx context.Context, id string, from object) error {
 			return err
 		}
 		for i := range out.Records {
-			if err := t.print(id, &out.Records[i]); err != nil {
+			if err := t.print(s, &out.Records[i]); err != nil {
 				return err
 			}
 			last = out.Records[i].SequenceNumber
@@ -243,13 +255,16 @@ type line struct {
 	Binary      []byte  `json:"base64,omitempty"`
 }
 
-func (t *tailer) print(shard string, r *record) error {
-	l := line{Shard: shard, Sequence: r.SequenceNumber, Key: r.PartitionKey,
+func (t *tailer) print(s *shardInfo, r *record) error {
+	l := line{Shard: s.ShardID, Sequence: r.SequenceNumber, Key: r.PartitionKey,
 		Arrival: time.UnixMilli(int64(r.ApproximateArrivalTimestamp*1000 + 0.5)).UTC().Format("2006-01-02T15:04:05.000Z")}
 	if !t.raw {
 		// Data that does not decode is not an aggregate and is printed as it is.
 		if users, err := kpl.Decode(r.Data, nil); err == nil {
 			for i := range users {
+				if !t.inside(s, &users[i]) {
+					continue
+				}
 				l.SubSequence, l.Key = &i, users[i].PartitionKey
 				if err := t.printLine(l, users[i].Data); err != nil {
 					return err
@@ -259,6 +274,20 @@ func (t *tailer) print(shard string, r *record) error {
 		}
 	}
 	return t.printLine(l, r.Data)
+}
+
+// inside reports whether a user record of an aggregate belongs to the shard that
+// the aggregate is on. After a split an aggregate of an earlier shard map may have
+// user records that belong to another shard; the consumer and KCL leave them out,
+// and so does tail.
+func (t *tailer) inside(s *shardInfo, u *kpl.UserRecord) bool {
+	first, err1 := shardlog.ParseHashKey(s.HashKeyRange.Start)
+	last, err2 := shardlog.ParseHashKey(s.HashKeyRange.End)
+	if err1 != nil || err2 != nil || !t.ranges {
+		return true
+	}
+	h := u.Hash()
+	return h.Compare(first) >= 0 && h.Compare(last) <= 0
 }
 
 func (t *tailer) printLine(l line, data []byte) error {

@@ -32,6 +32,10 @@ type Env struct {
 	rates Rates
 }
 
+// Verifies reports whether signatures are verified, so that the caller of a
+// request is who it says.
+func (e *Env) Verifies() bool { return len(e.Credentials) > 0 }
+
 // Operation is one of a service model.
 type Operation struct {
 	// Name is what clients call it, such as "PutRecords".
@@ -58,6 +62,10 @@ type Service struct {
 	// TargetPrefix begins X-Amz-Target, before the operation, with the dot. It is
 	// empty for a service whose operations are not named by targets.
 	TargetPrefix string
+	// Namespace is that of the XML of answers, for a service that speaks Query.
+	Namespace string
+	// Version is that of the model, which requests of the query protocol name.
+	Version string
 	// Protocols are those that clients may speak.
 	Protocols []*Protocol
 	// Operations are those of the model, by name.
@@ -88,6 +96,9 @@ type Service struct {
 	Admin
 }
 
+// Queries reports whether the service speaks the query protocol, and no other.
+func (s *Service) Queries() bool { return s.Protocols[0] == Query }
+
 // Admin is what a service does for the admin paths. All of it may be nil.
 type Admin struct {
 	// Ready returns an error if the service cannot work.
@@ -111,20 +122,26 @@ type Call struct {
 	W       http.ResponseWriter
 	R       *http.Request
 	Service *Service
+	// Origin is what a page is answered with as the one that may read the answer.
+	Origin string
 	// Op is nil until the operation is known.
 	Op *Operation
 	// Protocol is that of the request; before it is known, the one in which an
 	// error is answered.
 	Protocol *Protocol
-	// Scope is that of the credential, until the service finds that the request
-	// names another.
+	// Caller is the scope of the credential. It does not change.
+	Caller Scope
+	// Scope is what the request works in: that of the credential, until the
+	// service finds that the request names another, which MayUse has to allow.
 	Scope Scope
 	// AccessKey is that of the credential. It was verified if the endpoint has
 	// credentials.
 	AccessKey string
-	// Body may be referred to by the input, and is valid until the answer was
-	// sent or ReleaseBody was called.
+	// Body may be referred to by the input, and is valid until Reply or
+	// ReleaseBody was called.
 	Body []byte
+	// Form is the input of a request of the query protocol, from ReadForm.
+	Form []byte
 	// In is the input, unless Fast has read it.
 	In Params
 	// Out takes the answer.
@@ -137,6 +154,12 @@ type Call struct {
 	releaseBody func()
 	loseAnswer  bool // by a fault: the operation is done, the answer is not sent
 }
+
+// MayUse reports whether the caller may work in the account and the region of a
+// scope, which a name or a token in the request has said. Where signatures are
+// verified, a caller has its own account only, and a region is reached by
+// signing for it.
+func (c *Call) MayUse(s Scope) bool { return !c.Env.Verifies() || s == c.Caller }
 
 // Now returns the time of the endpoint.
 func (c *Call) Now() time.Time { return c.Env.Clock.Now() }
@@ -159,7 +182,11 @@ func (c *Call) ReleaseBody() {
 
 // Decode reads the input and checks it against the model.
 func (c *Call) Decode() error {
-	in, err := Decode(c.Protocol.Reader(c.Body), c.Op.Input)
+	body := c.Body
+	if c.Form != nil {
+		body = c.Form
+	}
+	in, err := Decode(c.Protocol.Reader(body), c.Op.Input)
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,9 @@ const (
 	CodeSerialization = "SerializationException"
 	CodeUnknownOp     = "UnknownOperationException"
 	CodeValidation    = "ValidationException"
+	codeDenied        = "AccessDeniedException"
+	codeUnrecognized  = "UnrecognizedClientException"
+	codeMissingToken  = "MissingAuthenticationTokenException"
 	codeSignature     = "InvalidSignatureException"
 	codeIncomplete    = "IncompleteSignatureException"
 )

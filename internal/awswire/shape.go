@@ -1,6 +1,7 @@
 package awswire
 
 import (
+	"iter"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -65,6 +66,17 @@ func (s *Shape) lookup(name []byte) *Field {
 		}
 	}
 	return nil
+}
+
+// Members returns the members of a structure, in order.
+func (s *Shape) Members() iter.Seq2[string, *Shape] {
+	return func(yield func(string, *Shape) bool) {
+		for i := range s.fields {
+			if !yield(s.fields[i].name, s.fields[i].shape) {
+				return
+			}
+		}
+	}
 }
 
 // bounded returns a shape with bounds; one that is negative is none.

@@ -68,6 +68,41 @@ func (q canonical) signsHost() bool {
 	return slices.Contains(names, "host") || slices.Contains(names, ":authority")
 }
 
+// amzPrefix begins the headers that change what a request of AWS means.
+const amzPrefix = "X-Amz-"
+
+// unsigned returns the headers that a signature has to cover and does not: all
+// that begin with x-amz-, and the content type. Without that, a request that
+// was seen once could be sent again as another operation.
+func (q canonical) unsigned() (names []string) {
+	for name := range q.r.Header {
+		matters := len(name) > len(amzPrefix) && strings.EqualFold(name[:len(amzPrefix)], amzPrefix) ||
+			name == "Content-Type" && !leavesTypeOut(q.r.UserAgent())
+		if matters && !q.signs(name) {
+			names = append(names, strings.ToLower(name))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// signs reports whether a header is among those signed.
+func (q canonical) signs(name string) bool {
+	for signed := range strings.SplitSeq(q.signed, ";") {
+		if strings.EqualFold(signed, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// leavesTypeOut reports whether a client is one of those for PHP that do not
+// sign the content type, and that AWS serves. The type does not change what a
+// signed body means, since no body is valid in two protocols of a service.
+func leavesTypeOut(userAgent string) bool {
+	return strings.HasPrefix(userAgent, "aws-sdk-php/") || strings.HasPrefix(userAgent, "AWS-SDK-PHP/") || strings.HasPrefix(userAgent, "async-aws/")
+}
+
 // headers returns the signed headers with their values, in their order.
 func (q canonical) headers() string {
 	var b strings.Builder

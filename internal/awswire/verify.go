@@ -1,7 +1,9 @@
 package awswire
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,7 +15,7 @@ import (
 const maxSkew = 5 * time.Minute
 
 // Authenticate checks that a signature is there as a whole and, if the endpoint
-// has credentials to check it with, that it is right. It sets Scope and
+// has credentials to check it with, that it is right. It sets Scope, Caller and
 // AccessKey.
 func (c *Call) Authenticate() error {
 	header := c.R.Header.Get("Authorization")
@@ -26,7 +28,7 @@ func (c *Call) Authenticate() error {
 	case header != "" && inQuery:
 		return Errorf(codeSignature, "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.")
 	case header == "" && !inQuery:
-		return Errorf("MissingAuthenticationTokenException", "Missing Authentication Token")
+		return Errorf(codeMissingToken, "Missing Authentication Token")
 	}
 	var sig signature
 	var err error
@@ -41,21 +43,26 @@ func (c *Call) Authenticate() error {
 	// The scope is that of the credential that is verified, and of no other
 	// that the header may name.
 	c.Scope = c.Env.Scope.of(sig.credential)
+	c.Caller = c.Scope
 	c.AccessKey, _, _ = strings.Cut(sig.credential, "/")
-	if len(c.Env.Credentials) > 0 {
+	if c.Env.Verifies() {
 		return c.verify(sig, query)
 	}
 	return nil
 }
 
 // headerSignature reads the Authorization header. AWS takes its parts in any
-// order, separated by commas, spaces or both.
+// order, separated by commas, white space or both.
 func (c *Call) headerSignature(header string) (sig signature, err error) {
 	rest := ""
-	sig.algorithm, rest, _ = strings.Cut(header, " ")
+	if i := strings.IndexAny(header, " \t"); i >= 0 {
+		sig.algorithm, rest = header[:i], header[i+1:]
+	} else {
+		sig.algorithm = header
+	}
 	for rest != "" {
 		var part string
-		if i := strings.IndexAny(rest, ", "); i >= 0 {
+		if i := strings.IndexAny(rest, ", \t"); i >= 0 {
 			part, rest = rest[:i], rest[i+1:]
 		} else {
 			part, rest = rest, ""
@@ -114,23 +121,31 @@ func (c *Call) verify(sig signature, query url.Values) error {
 	}
 	scope := strings.Split(sig.credential, "/")
 	if len(scope) != 5 || scope[4] != scopeEnd {
-		return Errorf(codeIncomplete, "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%s'", sig.credential)
+		return Errorf(codeIncomplete, "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '%s'", shorten(sig.credential))
 	}
 	secret, known := c.Env.Credentials[scope[0]]
-	if !known {
-		return Errorf("UnrecognizedClientException", "The security token included in the request is invalid.")
+	if !known || !c.tokenFits(scope[0], query) {
+		return Errorf(codeUnrecognized, "The security token included in the request is invalid.")
 	}
 	if scope[3] != c.Service.Name {
 		return badSignature("Credential should be scoped to correct service: '%s'. ", c.Service.Name)
+	}
+	if !ValidRegion(scope[2]) {
+		return badSignature("Credential should be scoped to a valid region, not '%s'. ", shorten(scope[2]))
 	}
 	date, err := time.Parse(signedTime, sig.date)
 	if err != nil {
 		return Errorf(codeIncomplete, "Date must be in ISO-8601 'basic format'. Got '%s'. See http://en.wikipedia.org/wiki/ISO_8601", shorten(sig.date))
 	}
 	if sig.date[:8] != scope[1] {
-		return badSignature("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%s' != '%s', from '%s'.", scope[1], sig.date[:8], sig.date)
+		return badSignature("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '%s' != '%s', from '%s'.", shorten(scope[1]), sig.date[:8], sig.date)
 	}
-	if err := c.checkAge(date, sig, query); err != nil {
+	if sig.query {
+		err = c.checkLife(date, sig, query)
+	} else {
+		err = c.checkAge(date, sig, maxSkew)
+	}
+	if err != nil {
 		return err
 	}
 	q := canonical{r: c.R, host: c.R.Host, length: c.R.ContentLength, query: query, signed: sig.signed, body: c.Body}
@@ -142,28 +157,99 @@ func (c *Call) verify(sig signature, query url.Values) error {
 		return badSignature("The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. " +
 			"Consult the service documentation for details.")
 	}
+	if left := q.unsigned(); len(left) > 0 {
+		return &Error{Code: codeDenied, Status: http.StatusForbidden,
+			Message: "There were headers present in the request which were not signed: " + shorten(strings.Join(left, ", "))}
+	}
+	return c.checkSigned(query)
+}
+
+// temporary begins the access keys of sessions (IAM user guide, unique
+// identifiers). A session's requests are to carry its token.
+const temporary = "ASIA"
+
+// tokenFits reports whether the session token of a request, if any, goes with
+// its access key. The endpoint gives out no tokens, so none is right, and a key
+// that needs one is never complete.
+func (c *Call) tokenFits(key string, query url.Values) bool {
+	if strings.HasPrefix(key, temporary) {
+		return false
+	}
+	for _, list := range [][]string{c.R.Header["X-Amz-Security-Token"], query["X-Amz-Security-Token"]} {
+		for _, token := range list {
+			if token != "" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// single are the headers that a request has once. Two readers of a request with
+// two may each take another, and one of them would not be what was checked.
+var single = []string{"Authorization", "X-Amz-Date", "X-Amz-Target", "X-Amz-Security-Token", "X-Amz-Content-Sha256", "Content-Type"}
+
+// checkSigned checks what a right signature does not show: the client has signed
+// a request that says two things.
+func (c *Call) checkSigned(query url.Values) error {
+	for _, name := range single {
+		if len(c.R.Header[name]) > 1 {
+			return badSignature("The header '%s' must not be in the request more than once.", name)
+		}
+	}
+	for name, values := range query {
+		if len(values) > 1 && strings.HasPrefix(name, "X-Amz-") {
+			return badSignature("The query-string parameter '%s' must not be in the request more than once.", shorten(name))
+		}
+	}
+	// The body is always what is signed. A header that says another sum, or
+	// that there is none, is of a client that means another body.
+	if sums := c.R.Header["X-Amz-Content-Sha256"]; len(sums) == 1 {
+		if sum := sha256.Sum256(c.Body); !strings.EqualFold(sums[0], hex.EncodeToString(sum[:])) {
+			return badSignature("The provided 'x-amz-content-sha256' header does not match what was computed.")
+		}
+	}
 	return nil
 }
 
-// checkAge checks the date of a signature against the clock. One in the query
-// lasts as long as it says, but not less than maxSkew.
-func (c *Call) checkAge(date time.Time, sig signature, query url.Values) error {
-	now := c.Now().UTC()
-	life := maxSkew
-	if sig.query {
-		seconds, err := strconv.Atoi(query.Get("X-Amz-Expires"))
-		if query.Has("X-Amz-Expires") && (err != nil || seconds < 1 || seconds > 604800) {
-			return Errorf(codeIncomplete, "X-Amz-Expires must be a number of seconds from 1 to 604800.")
-		}
-		life = max(life, time.Duration(seconds)*time.Second)
+// maxLife is the longest life of a request that was signed beforehand, seven
+// days (IAM user guide, signed requests in the query).
+const maxLife = 604_800
+
+// checkLife checks the dates of a request that was signed beforehand: it lives
+// for the seconds that it says, from its date on.
+func (c *Call) checkLife(date time.Time, sig signature, query url.Values) error {
+	text := query.Get("X-Amz-Expires")
+	if text == "" {
+		return Errorf(codeIncomplete, "AWS query-string parameters must include 'X-Amz-Expires'. Re-examine the query-string parameters.")
 	}
+	seconds, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || seconds < 1 || seconds > maxLife {
+		return Errorf(codeIncomplete, "X-Amz-Expires must be a number of seconds from 1 to %d.", maxLife)
+	}
+	return c.checkAge(date, sig, time.Duration(seconds)*time.Second)
+}
+
+// checkAge checks the date of a signature, which is good for some time, against
+// the clock of the endpoint.
+func (c *Call) checkAge(date time.Time, sig signature, life time.Duration) error {
+	now := c.Now().UTC()
 	switch {
 	case date.Before(now.Add(-life)):
-		return badSignature("Signature expired: %s is now earlier than %s (%s - %d min.)", sig.date, now.Add(-life).Format(signedTime), now.Format(signedTime), life/time.Minute)
+		return badSignature("Signature expired: %s is now earlier than %s (%s - %s.)", sig.date, now.Add(-life).Format(signedTime), now.Format(signedTime), shownLife(life))
 	case date.After(now.Add(maxSkew)):
-		return badSignature("Signature not yet current: %s is still later than %s (%s + %d min.)", sig.date, now.Add(maxSkew).Format(signedTime), now.Format(signedTime), maxSkew/time.Minute)
+		return badSignature("Signature not yet current: %s is still later than %s (%s + %s.)", sig.date, now.Add(maxSkew).Format(signedTime), now.Format(signedTime), shownLife(maxSkew))
 	}
 	return nil
+}
+
+// shownLife returns a life as errors of AWS show it, in minutes where they are
+// whole.
+func shownLife(d time.Duration) string {
+	if d%time.Minute == 0 {
+		return strconv.Itoa(int(d/time.Minute)) + " min"
+	}
+	return strconv.Itoa(int(d/time.Second)) + " s"
 }
 
 // SignedService returns the service that a request says it is signed for, or

@@ -74,13 +74,13 @@ func TestFlagsChangeNamedWorkloads(t *testing.T) {
 func TestBadFlags(t *testing.T) {
 	for _, args := range [][]string{
 		{"-rate", "x"}, {"-size", "lognormal:x"}, {"-size", "lognormal:1:2:3:4"}, {"-keys", "hot:1:2:3"}, {"-keys", "zipf:x"}, {"-shards", "1.5"},
-		{"-duration", "5"}, {"-poisson=maybe"}, {"-unknown"},
+		{"-duration", "5"}, {"-poisson=maybe"}, {"-unknown"}, {"-size", "5"}, {"-count", "0"},
 	} {
 		_, _, err := parse(t, args...)
 		require.Error(t, err, args)
 	}
 	for _, args := range [][]string{
-		{"-size", "5"}, {"-keys", "odd:5"}, {"-count", "0"}, {"no-such-workload"}, {"-aggregate"}, {"-put", "x"},
+		{"-keys", "odd:5"}, {"no-such-workload"}, {"-aggregate"}, {"-put", "x"},
 	} {
 		b, names, err := parse(t, args...)
 		require.NoError(t, err)

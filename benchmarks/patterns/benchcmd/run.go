@@ -32,6 +32,19 @@ not from the call, so that a stall shows in every record that had to wait.
 
 The command fails if a record that was acknowledged is not delivered.`
 
+// FileError says that a file does not hold what it should. It may match
+// shardlog.ErrInvalid, but the command line is not what is wrong.
+type FileError struct {
+	Path string
+	Err  error
+}
+
+// Error describes e in one line.
+func (e *FileError) Error() string { return e.Path + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong with the file.
+func (e *FileError) Unwrap() error { return e.Err }
+
 // Run runs the workloads with these names, or the one that the flags describe, on
 // a target, and writes the report where the flags say. Progress goes to stderr. It
 // blocks until all is done; if ctx ends, it reports what it has run so far. The
@@ -40,6 +53,14 @@ func (b *Flags) Run(ctx context.Context, target patterns.Target, names []string,
 	all, err := b.workloads(names, os.ReadFile)
 	if err != nil {
 		return err
+	}
+	// A run takes long, so files that cannot be written are found before it.
+	for _, name := range []string{b.json, b.html, b.profile} {
+		if name != "" && name != "-" {
+			if err := writable(name); err != nil {
+				return err
+			}
+		}
 	}
 	if b.profile == "" {
 		return b.runAll(ctx, target, all, stdout, stderr)
@@ -61,6 +82,7 @@ func (b *Flags) runAll(ctx context.Context, target patterns.Target, all []patter
 	}
 	var results []patterns.Result
 	var problems []error
+runs:
 	for range b.count { // in turn, so that other work of the machine affects all of them
 		for _, w := range all {
 			if ctx.Err() != nil {
@@ -68,7 +90,10 @@ func (b *Flags) runAll(ctx context.Context, target patterns.Target, all []patter
 			}
 			res, err := patterns.Run(ctx, target, w, &opts)
 			if err != nil {
-				return fmt.Errorf("workload %s: %w", w.Name, err)
+				if ctx.Err() == nil {
+					problems = append(problems, fmt.Errorf("workload %s: %w", w.Name, err))
+				}
+				break runs // with a report of what was run before
 			}
 			results = append(results, *res)
 			if p := res.Check.Problem(target.Exact()); p != "" && ctx.Err() == nil {
@@ -76,7 +101,10 @@ func (b *Flags) runAll(ctx context.Context, target patterns.Target, all []patter
 			}
 		}
 	}
-	return errors.Join(append([]error{b.write(patterns.NewReport(results...), stdout)}, problems...)...)
+	if len(results) > 0 {
+		problems = append([]error{b.write(patterns.NewReport(results...), stdout)}, problems...)
+	}
+	return errors.Join(problems...)
 }
 
 // write writes the report in the requested forms.
@@ -98,16 +126,48 @@ func (b *Flags) write(rep *patterns.Report, stdout io.Writer) error {
 	return err
 }
 
-// toFile writes a file, and removes it if f fails.
+// toFile writes a file. One that was there stays as it was if f fails.
 func toFile(name string, f func(io.Writer) error) error {
-	w, err := os.Create(name)
+	if fi, err := os.Stat(name); err == nil && !fi.Mode().IsRegular() { // a device or a pipe
+		w, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f(w), w.Close())
+	}
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target
+	}
+	w, err := os.Create(name + newSuffix)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f(w), w.Close()); err != nil {
-		return errors.Join(err, os.Remove(name))
+	if err = errors.Join(f(w), w.Close()); err == nil {
+		err = os.Rename(w.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(w.Name()))
 	}
 	return nil
+}
+
+// newSuffix is added to the name of a file while it is written.
+const newSuffix = ".new"
+
+// writable reports why toFile could not write a file, nil if it could.
+func writable(name string) error {
+	fi, err := os.Stat(name)
+	switch {
+	case err == nil && fi.IsDir():
+		return fmt.Errorf("%s is a directory", name)
+	case err == nil && !fi.Mode().IsRegular():
+		return nil
+	}
+	w, err := os.Create(name + newSuffix)
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.Close(), os.Remove(w.Name()))
 }
 
 func progressLine(p *patterns.Progress) string {
@@ -206,7 +266,7 @@ func readFile(name string) (*patterns.Report, error) {
 	defer f.Close()
 	rep, err := patterns.Read(f)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, &FileError{name, err}
 	}
 	return rep, nil
 }

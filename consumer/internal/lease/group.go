@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -114,6 +115,9 @@ type Group struct {
 	storing   context.Context // ends when the store is not to be called any more
 	wake      chan struct{}   // has a token when the shards should be looked at again
 	left      chan struct{}   // closed by Leave
+	// stream is the ID of the stream once it is known, and never changes then.
+	// The goroutine of Run sets it.
+	stream atomic.Pointer[string]
 
 	// These are used by the goroutine of Run only. Watch has a token when the
 	// store, if it is a checkpoint.Watcher, has something new. Unlisted has

@@ -49,12 +49,12 @@ func newHeartbeat(g *Group) *heartbeat {
 func (h *heartbeat) patience() time.Duration { return h.g.c.TTL - h.g.c.TTL/10 }
 
 func (h *heartbeat) info() workerInfo {
-	return workerInfo{Most: h.g.c.MaxLeases, Leaving: h.leaving.Load(), News: h.news.Load()}
+	return workerInfo{Most: h.g.c.MaxLeases, TTL: h.g.c.TTL, Leaving: h.leaving.Load(), News: h.news.Load()}
 }
 
 // fill sets what the row says now.
 func (h *heartbeat) fill(l checkpoint.Lease) checkpoint.Lease {
-	l.Key, l.Owner = h.key, h.token
+	l.Key, l.StreamID, l.Owner = h.key, h.g.streamID(), h.token
 	l.Beat++
 	l.PreparedState, _ = json.Marshal(h.info()) // numbers and a bool always encode
 	return l

@@ -207,6 +207,7 @@ func (g *Group) acquire(ctx context.Context, v *snapshot, ids []string) (again b
 
 func (g *Group) acquireOne(ctx context.Context, info shardlog.ShardInfo, row checkpoint.Lease) (ok bool, err error) {
 	next, ok, err := g.change(ctx, row, func(l *checkpoint.Lease) {
+		l.StreamID = g.streamIDOr(l.StreamID)
 		l.Owner, l.Next = g.c.WorkerID, ""
 		l.Epoch++
 		l.Switches++
@@ -224,7 +225,7 @@ func (g *Group) acquireOne(ctx context.Context, info shardlog.ShardInfo, row che
 
 // change writes a row that this worker may not hold. The owner may checkpoint
 // it meanwhile, often; that is no reason not to write. Ok is false when the row
-// has another owner or epoch, or asks for another hand-off, than it had in v.
+// is of another stream, has another owner or epoch, or asks for another hand-off, than it had in v.
 func (g *Group) change(ctx context.Context, row checkpoint.Lease, f func(*checkpoint.Lease)) (_ checkpoint.Lease, ok bool, err error) {
 	for range 20 {
 		next := row.Clone()
@@ -246,7 +247,7 @@ func (g *Group) change(ctx context.Context, row checkpoint.Lease, f func(*checkp
 		if err != nil {
 			return row, false, err
 		}
-		if got.Owner != row.Owner || got.Epoch != row.Epoch || got.Next != row.Next || got.Ended != row.Ended {
+		if got.StreamID != row.StreamID || got.Owner != row.Owner || got.Epoch != row.Epoch || got.Next != row.Next || got.Ended != row.Ended {
 			return row, false, nil
 		}
 		row = got

@@ -18,6 +18,8 @@ type snapshot struct {
 	order []string // the keys of infos, parents before children
 	now   time.Time
 	begun bool // see groupRow
+	// start is where shards without a row begin, if it does not depend on others.
+	start shardlog.Position
 }
 
 func (v *snapshot) listed(id string) bool { _, ok := v.infos[id]; return ok }
@@ -83,7 +85,7 @@ func (g *Group) supervise(ctx context.Context) {
 // returns false when the run was stopped before.
 func (g *Group) join(ctx context.Context) bool {
 	for failures := 1; ctx.Err() == nil; failures++ {
-		err := g.heartbeat.register(ctx)
+		err := g.enter(ctx)
 		if err == nil {
 			g.joined = true
 			go g.heartbeat.loop(g.left)
@@ -101,6 +103,22 @@ func (g *Group) join(ctx context.Context) bool {
 		Sleep(ctx, pause)
 	}
 	return false
+}
+
+// enter writes the worker's row, if the group's rows are of this stream: the row
+// may be that of another worker with the same ID, which would be ended.
+func (g *Group) enter(ctx context.Context) error {
+	if err := g.identify(ctx); err != nil {
+		return err
+	}
+	rows, err := g.c.Store.List(ctx, g.c.Group, g.c.Stream)
+	if err != nil {
+		return fmt.Errorf("list checkpoints: %w", err)
+	}
+	if err := g.checkStream(rows); err != nil {
+		return err
+	}
+	return g.heartbeat.register(ctx)
 }
 
 // pause is how long until the next look at the workers.
@@ -189,6 +207,11 @@ func (g *Group) look(ctx context.Context) (*snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list shards: %w", err)
 	}
+	// After the list: if the stream is still the one that it was when the
+	// worker began, the list is of that one.
+	if err := g.identify(ctx); err != nil {
+		return nil, err
+	}
 	if _, err := g.lookAtWorkers(ctx); err != nil {
 		return nil, err
 	}
@@ -203,9 +226,12 @@ func (g *Group) look(ctx context.Context) (*snapshot, error) {
 	return v, nil
 }
 
-// verify finds shards that another worker has taken, rows that belong to an
-// earlier stream of the same name, and shards that are gone.
+// verify finds rows that belong to another stream, shards that another worker
+// has taken, and shards that are gone.
 func (g *Group) verify(v *snapshot) error {
+	if err := g.checkRows(v); err != nil {
+		return err
+	}
 	var events []Event
 	lost := map[*Lease]error{}
 	g.mu.Lock()
@@ -239,17 +265,6 @@ func (g *Group) verify(v *snapshot) error {
 	for _, e := range events {
 		g.c.Owner.Notify(e)
 	}
-	for id, row := range v.rows {
-		at, first := row.Checkpoint.Sequence(), v.infos[id].First
-		// Numbers of which the creation is not known say nothing of it.
-		atCreated, ok1 := at.Created()
-		created, ok2 := first.Created()
-		if ok1 && ok2 && !atCreated.Equal(created) {
-			return &shardlog.Error{Op: "consume", Stream: g.c.Stream, Shard: id, Err: fmt.Errorf(
-				"%w: the checkpoint is of a shard made at %v, but this one was made at %v: the stream was deleted and created again",
-				shardlog.ErrConflict, atCreated.UTC(), created.UTC())}
-		}
-	}
 	return nil
 }
 
@@ -282,7 +297,7 @@ func (g *Group) cleanUp(ctx context.Context, v *snapshot) error {
 		owns[row.Owner] = true
 	}
 	for id, p := range g.peers.all {
-		if !owns[id] && id != g.c.WorkerID && v.now.Sub(p.seen) > 2*g.c.TTL {
+		if !owns[id] && id != g.c.WorkerID && v.now.Sub(p.seen) > 2*g.peers.ttlOf(p) {
 			if err := g.remove(ctx, p.row); err != nil {
 				return err
 			}

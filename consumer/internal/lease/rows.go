@@ -16,23 +16,42 @@ import (
 // begin makes sure that the row of the group exists before any row of a shard
 // does. Until it says that the group has begun, shards that are there start
 // where Options.Start says, whichever worker creates their rows.
+//
+// One of another stream, of which no row of a shard is left, is replaced.
 func (g *Group) begin(ctx context.Context, v *snapshot) error {
-	if g := g.peers.groupRow; g != nil {
-		v.begun = g.Ended
-		return nil
+	want := checkpoint.Lease{
+		Key:      checkpoint.Key{Group: g.c.Group, Stream: g.c.Stream + WorkersSuffix, Shard: groupRow},
+		StreamID: g.streamID(), Checkpoint: g.c.Start,
+		Ended: len(v.rows) > 0, // it began without such a row
 	}
-	row, err := g.c.Store.Create(ctx, checkpoint.Lease{
-		Key:        checkpoint.Key{Group: g.c.Group, Stream: g.c.Stream + WorkersSuffix, Shard: groupRow},
-		Checkpoint: g.c.Start,
-		Ended:      len(v.rows) > 0, // it began without such a row
-	})
-	if errors.Is(err, shardlog.ErrExists) {
-		row, err = g.c.Store.Get(ctx, checkpoint.Key{Group: g.c.Group, Stream: g.c.Stream + WorkersSuffix, Shard: groupRow})
+	var row checkpoint.Lease
+	var err error
+	switch old := g.peers.groupRow; {
+	case old == nil:
+		row, err = g.c.Store.Create(ctx, want)
+	case foreign(old, want.StreamID) && len(v.rows) == 0:
+		want.Version = old.Version
+		row, err = g.c.Store.Update(ctx, want)
+	default:
+		row = *old
+	}
+	if errors.Is(err, shardlog.ErrExists) || errors.Is(err, shardlog.ErrConflict) || errors.Is(err, shardlog.ErrNotFound) {
+		// Another worker has begun the group.
+		if row, err = g.c.Store.Get(ctx, want.Key); errors.Is(err, shardlog.ErrNotFound) {
+			err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("begin the group: %w", err)
 	}
-	g.peers.groupRow, v.begun = &row, row.Ended
+	if err := g.checkStream([]checkpoint.Lease{row}); err != nil {
+		return err
+	}
+	g.peers.groupRow, v.begun, v.start = &row, row.Ended, g.c.Start
+	if !row.Ended && len(v.rows) > 0 {
+		// The worker that has begun may have had another option.
+		v.start = row.Checkpoint
+	}
 	return nil
 }
 
@@ -42,7 +61,7 @@ func (g *Group) finishBegin(ctx context.Context, v *snapshot) error {
 		return nil
 	}
 	row := *g.peers.groupRow
-	row.Ended = true
+	row.StreamID, row.Ended = g.streamIDOr(row.StreamID), true
 	_, err := g.c.Store.Update(ctx, row)
 	if err != nil && !errors.Is(err, shardlog.ErrConflict) && !errors.Is(err, shardlog.ErrNotFound) {
 		return fmt.Errorf("begin the group: %w", err)
@@ -64,7 +83,7 @@ func (g *Group) createRows(ctx context.Context, v *snapshot) error {
 			continue
 		}
 		info := v.infos[id]
-		row := checkpoint.Lease{Key: g.key(id), Parents: info.Parents, HashStart: info.HashStart, HashEnd: info.HashEnd}
+		row := checkpoint.Lease{Key: g.key(id), StreamID: g.streamID(), Parents: info.Parents, HashStart: info.HashStart, HashEnd: info.HashEnd}
 		g.update(id, func(s *shardState) { row.Epoch = s.epoch }) // a lost row must not bring old tokens back
 		if children := v.childrenOf(id); v.begun && slices.ContainsFunc(children, v.known) {
 			// The store has lost the row of a shard that was done.
@@ -108,6 +127,9 @@ func (g *Group) createRow(ctx context.Context, v *snapshot, row checkpoint.Lease
 		created, err = g.c.Store.Get(ctx, row.Key)
 		if errors.Is(err, shardlog.ErrNotFound) {
 			err = fmt.Errorf("%w: the row comes and goes", checkpoint.ErrUnavailable)
+		}
+		if err == nil {
+			err = g.checkStream([]checkpoint.Lease{created})
 		}
 	} else if err == nil && v.begun && (row.Ended || row.Epoch > 0 || !slices.ContainsFunc(row.Parents, v.known)) {
 		g.c.Owner.Notify(Event{Kind: RowMissing, ShardID: row.Shard, Epoch: row.Epoch, Position: row.Checkpoint})
@@ -168,7 +190,7 @@ func (v *snapshot) childrenOf(id string) (children []string) {
 // cannot be said before its parents are done.
 func (g *Group) startOf(ctx context.Context, v *snapshot, id string) (from shardlog.Position, ok bool, err error) {
 	info := v.infos[id]
-	if g.c.Start.Kind() == shardlog.KindLatest && !v.descends(info) {
+	if v.start.Kind() == shardlog.KindLatest && !v.descends(info) {
 		// Shards that are there when the group begins start at their own end,
 		// parents and children alike. But if the group has begun long ago, a
 		// shard whose ancestors are all forgotten is one that it has missed.
@@ -182,7 +204,7 @@ func (g *Group) startOf(ctx context.Context, v *snapshot, id string) (from shard
 		return from, false, nil
 	}
 	if !slices.ContainsFunc(info.Parents, v.known) {
-		return g.c.Start, true, nil
+		return v.start, true, nil
 	}
 	// The shard continues where its parents ended, at its beginning. When the
 	// group has read records before, the beginning is named by the number of

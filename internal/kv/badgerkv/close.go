@@ -152,7 +152,7 @@ func (s *Store) closeBadger() error {
 	}
 }
 
-// heldUp returns a channel that is closed when a compaction has been held up for
+// heldUp returns a channel that is closed when a compaction has waited for
 // gateLimit, and a function that ends the watch.
 func (s *Store) heldUp() (ch <-chan struct{}, stop func()) {
 	held, quit := make(chan struct{}), make(chan struct{})

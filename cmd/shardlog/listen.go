@@ -1,0 +1,161 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// door is an address that the server listens on.
+type door struct {
+	net.Listener
+	tls *tls.Config // nil for http
+}
+
+func (d *door) scheme() string {
+	if d.tls != nil {
+		return "https"
+	}
+	return "http"
+}
+
+// doors are all of them. They share the bound of connections.
+type doors []*door
+
+// close closes what is still open.
+func (d doors) close() error {
+	var errs []error
+	for _, l := range d {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// listen opens the addresses that the flags name, all or none.
+func (s *serveFlags) listen() (all doors, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, all.close())
+		}
+	}()
+	type address struct {
+		at    string
+		https bool
+	}
+	wanted := []address{{s.addr, s.tlsAddr == "" && (s.tls || s.cert != "")}}
+	if s.tlsAddr != "" {
+		wanted = append(wanted, address{s.tlsAddr, true})
+	}
+	free := make(chan struct{}, s.connections)
+	for _, w := range wanted {
+		l, err := net.Listen("tcp", w.at)
+		if err != nil {
+			return all, err
+		}
+		d := &door{Listener: &limited{Listener: l, free: free, done: make(chan struct{})}}
+		all = append(all, d)
+		if !w.https {
+			continue
+		}
+		if d.tls, err = s.tlsConfig(l.Addr()); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+// tlsConfig loads the certificate, or creates a self-signed one for this run.
+func (s *serveFlags) tlsConfig(addr net.Addr) (*tls.Config, error) {
+	if s.cert != "" {
+		c, err := tls.LoadX509KeyPair(s.cert, s.key)
+		return &tls.Config{Certificates: []tls.Certificate{c}, MinVersion: tls.VersionTLS12}, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	cert := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "shardlog serve"},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0),
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	if host, _, err := net.SplitHostPort(addr.String()); err == nil {
+		if ip := net.ParseIP(strings.Split(host, "%")[0]); ip != nil && !ip.IsUnspecified() {
+			cert.IPAddresses = append(cert.IPAddresses, ip)
+		}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	if s.saveCert != "" {
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+		if err := os.WriteFile(s.saveCert, text, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// limited is a listener that bounds the number of connections that are served,
+// together with others that have the same places.
+type limited struct {
+	net.Listener
+	free chan struct{}
+	done chan struct{}
+	once sync.Once
+}
+
+// Accept implements net.Listener. It takes a place when it has a connection: a
+// listener to which nobody connects must not keep one from the others.
+func (l *limited) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case l.free <- struct{}{}:
+		return &counted{Conn: c, free: l.free}, nil
+	case <-l.done:
+		return nil, errors.Join(net.ErrClosed, c.Close())
+	}
+}
+
+// Close implements net.Listener.
+func (l *limited) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.Listener.Close()
+}
+
+// counted is a connection that occupies a place in its listener until it is
+// closed.
+type counted struct {
+	net.Conn
+	free chan struct{}
+	once sync.Once
+}
+
+// Close implements net.Conn.
+func (c *counted) Close() error {
+	c.once.Do(func() { <-c.free })
+	return c.Conn.Close()
+}
