@@ -252,7 +252,7 @@ func TestEnormousTexts(t *testing.T) {
 	require.Contains(t, out["message"], "2 validation errors detected: ")
 	require.Less(t, len(out["message"].(string)), 200<<10)
 	deep := `{"Statement":` + strings.Repeat("[", 1<<20) + strings.Repeat("]", 1<<20) + "}"
-	e.fails("PutResourcePolicy", obj{"ResourceARN": testARN + "s", "Policy": deep}, codeInvalid, "Policy is larger than 20480 bytes.")
+	e.fails("PutResourcePolicy", obj{"ResourceARN": testARN + "s", "Policy": deep}, codeInvalid, "Policy is not valid: the policy is larger than 20480 bytes.")
 }
 
 // Operations of all kinds at the same time, on streams that are split, deleted

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shardlog/shardlog/awsapi/iam"
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
@@ -180,8 +181,8 @@ func policyName(con *consumer) string {
 	return attrPolicy + con.suffix()
 }
 
-// putResourcePolicy stores a policy. The document is checked for its size before
-// it is parsed, because one that nests deeply is slow to parse.
+// putResourcePolicy stores a policy, which has to be one that a resource of
+// Kinesis can have.
 func putResourcePolicy(c *call) error {
 	s, con, err := c.lockResource()
 	if err != nil {
@@ -189,11 +190,8 @@ func putResourcePolicy(c *call) error {
 	}
 	defer s.control.Unlock()
 	policy := c.In.Text("Policy")
-	switch doc := map[string]any{}; {
-	case len(policy) > maxPolicy:
-		return invalid("Policy is larger than %d bytes.", maxPolicy)
-	case json.Unmarshal([]byte(policy), &doc) != nil || doc["Statement"] == nil:
-		return invalid("Policy is not a valid policy document.")
+	if _, err := iam.ParseResourcePolicy(policy, iam.Rules{Service: serviceName, Resource: c.In.Text("ResourceARN"), MaxBytes: maxPolicy}); err != nil {
+		return invalid("Policy is not valid: %v.", err)
 	}
 	return s.st.SetAttributes(c.Ctx, map[string]string{policyName(con): policy})
 }

@@ -203,7 +203,7 @@ func settings(t *testing.T, c *kinesis.Client) {
 	w := must[*kinesis.UpdateStreamWarmThroughputOutput](t)(c.UpdateStreamWarmThroughput(ctx, &kinesis.UpdateStreamWarmThroughputInput{StreamARN: arn, WarmThroughputMiBps: aws.Int32(10)}))
 	require.EqualValues(t, 10, *w.WarmThroughput.TargetMiBps)
 	must[*kinesis.UpdateMaxRecordSizeOutput](t)(c.UpdateMaxRecordSize(ctx, &kinesis.UpdateMaxRecordSizeInput{StreamARN: arn, MaxRecordSizeInKiB: aws.Int32(4096)}))
-	const policy = `{"Version":"2012-10-17","Statement":[]}`
+	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kinesis:GetRecords","Resource":"` + *arn + `"}]}`
 	must[*kinesis.PutResourcePolicyOutput](t)(c.PutResourcePolicy(ctx, &kinesis.PutResourcePolicyInput{ResourceARN: arn, Policy: aws.String(policy)}))
 	require.Equal(t, policy, *must[*kinesis.GetResourcePolicyOutput](t)(c.GetResourcePolicy(ctx, &kinesis.GetResourcePolicyInput{ResourceARN: arn})).Policy)
 	must[*kinesis.DeleteResourcePolicyOutput](t)(c.DeleteResourcePolicy(ctx, &kinesis.DeleteResourcePolicyInput{ResourceARN: arn}))

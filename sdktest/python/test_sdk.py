@@ -86,8 +86,10 @@ class Endpoint(unittest.TestCase):
         k.update_stream_mode(StreamARN=arn, StreamModeDetails={"StreamMode": "ON_DEMAND"})
         k.update_stream_warm_throughput(**s, WarmThroughputMiBps=10)
         k.update_max_record_size(StreamARN=arn, MaxRecordSizeInKiB=2048)
-        k.put_resource_policy(ResourceARN=arn, Policy='{"Statement":[]}')
-        self.assertEqual(k.get_resource_policy(ResourceARN=arn)["Policy"], '{"Statement":[]}')
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": "111122223333"}, "Action": "kinesis:GetRecords", "Resource": arn}]})
+        k.put_resource_policy(ResourceARN=arn, Policy=policy)
+        self.assertEqual(k.get_resource_policy(ResourceARN=arn)["Policy"], policy)
         k.delete_resource_policy(ResourceARN=arn)
         k.describe_limits()
         k.update_account_settings(MinimumThroughputBillingCommitment={"Status": "ENABLED"})
