@@ -249,3 +249,14 @@ func TestNoOmission(t *testing.T) {
 	require.GreaterOrEqual(t, slow, int64(45))
 	require.GreaterOrEqual(t, res.Ack.Max, int64(stall))
 }
+
+// A run that is ended from outside reports no losses that are none.
+func TestEndedRunHasReceivedWhatItStored(t *testing.T) {
+	noLeak(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	w := Workload{Duration: Duration(time.Hour), Memory: true, Sizes: Sizes{Bytes: 100}, Consumers: Consumers{Count: 2}}
+	res, err := Run(ctx, &InProcess{}, w, &Options{Progress: func(Progress) { cancel() }})
+	require.NoError(t, err)
+	require.Positive(t, res.Check.Acked)
+	require.Zero(t, res.Check.Missing)
+}

@@ -164,6 +164,25 @@ func TestCommandLines(t *testing.T) {
 	}
 }
 
+// full is an output to which nothing can be written.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A command whose results are lost has failed.
+func TestResultsThatCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	mustCLI(t, "", "stream", "create", "s", "-dir", dir)
+	for _, line := range []string{
+		"version", "help put", "completion bash", "bench list", "cost -rate 1 -size 1", "check " + dir, "stream list -dir " + dir,
+		"stream describe s -dir " + dir, "put s x -dir " + dir, "tail s -l -dir " + dir, "serve -addr 127.0.0.1:0",
+	} {
+		var errs bytes.Buffer
+		require.Equal(t, exitFail, run(&env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: full{}, stderr: &errs}, strings.Fields(line)), line)
+		require.Contains(t, errs.String(), "no space left", line)
+	}
+}
+
 // TestVersion checks that the version comes from the build and not from a text
 // in the source; .ci/run checks it in a command that was installed.
 func TestVersion(t *testing.T) {

@@ -34,13 +34,23 @@ func TestSecondSignal(t *testing.T) {
 		signals <- syscall.SIGTERM
 		synctest.Wait()
 		require.Equal(t, &interrupted{syscall.SIGTERM}, interruption(ctx))
+		time.Sleep(quiet - 1)
+		synctest.Wait()
 		require.Empty(t, said.String())
-		time.Sleep(echo)
+		time.Sleep(1)
 		synctest.Wait()
 		require.Contains(t, said.String(), "another interrupt ends it immediately")
 		require.Empty(t, codes)
 		signals <- os.Interrupt
 		require.Equal(t, 130, <-codes)
+	})
+	synctest.Test(t, func(t *testing.T) { // before the message, but no echo
+		signals, codes := make(chan os.Signal, 8), make(chan int, 1)
+		go onSignals(signals, func(error) {}, io.Discard, func(code int) { codes <- code })
+		signals <- os.Interrupt
+		time.Sleep(echo)
+		signals <- syscall.SIGTERM
+		require.Equal(t, 143, <-codes)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		signals := make(chan os.Signal, 8)
