@@ -26,7 +26,7 @@ func files(t *testing.T, dir string) map[string]string {
 }
 
 // TestOnlyThatMakesADatabase runs all commands on directories that hold none.
-// They say so and write nothing, unless making one is what they are for.
+// They report that and write nothing, unless making one is what they are for.
 func TestOnlyThatMakesADatabase(t *testing.T) {
 	commands := []string{
 		"stream list -dir", "stream describe s -dir", "stream split s 0 -dir", "stream merge s 0 1 -dir", "stream delete s -dir",
