@@ -12,7 +12,7 @@ const plainJSON = "application/json"
 
 // route finds the service and the operation of a request: by its target, or
 // else the service by what the request is signed for. An operation that the
-// service does not have is nil.
+// service does not have, or that the form names, is nil.
 func (e *Endpoint) route(r *http.Request) (*Service, *awswire.Operation) {
 	target := r.Header.Get("X-Amz-Target")
 	for _, s := range e.services {
@@ -26,7 +26,8 @@ func (e *Endpoint) route(r *http.Request) (*Service, *awswire.Operation) {
 	if len(e.services) > 1 {
 		name := awswire.SignedService(r)
 		for _, s := range e.services {
-			if s.Name == name {
+			// A form that is not signed is for the service that takes forms.
+			if s.Name == name || name == "" && target == "" && s.Queries() && awswire.IsForm(r) {
 				return s, nil
 			}
 		}
@@ -49,6 +50,9 @@ func protocolOf(s *Service, media string) (p *awswire.Protocol, known bool) {
 // serve runs a request. The order of the checks is that of AWS, which clients
 // can see: of several things that are wrong, the first is reported.
 func serve(c *awswire.Call, closed bool) error {
+	if c.Service.Queries() {
+		return serveQuery(c, closed)
+	}
 	media, _, _ := strings.Cut(c.R.Header.Get("Content-Type"), ";")
 	media = strings.TrimSpace(media)
 	var known bool
@@ -77,8 +81,7 @@ func serve(c *awswire.Call, closed bool) error {
 	if c.Op == nil {
 		return &awswire.Error{Code: awswire.CodeUnknownOp}
 	}
-	c.Scope = c.Env.Scope
-	if err := c.Authenticate(); err != nil {
+	if err := authenticate(c); err != nil {
 		return err
 	}
 	if !parsed {

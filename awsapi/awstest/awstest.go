@@ -16,6 +16,7 @@ import (
 
 	"github.com/shardlog/shardlog/awsapi"
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
+	"github.com/shardlog/shardlog/awsapi/stsapi"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -81,7 +82,7 @@ func NewServer(tb testing.TB, opts *Options) *Server {
 	if err != nil {
 		tb.Fatalf("awstest: %v", err)
 	}
-	e, err := awsapi.New(o.API, kinesis)
+	e, err := awsapi.New(o.API, kinesis, stsapi.Service())
 	if err != nil {
 		tb.Fatalf("awstest: %v", err)
 	}

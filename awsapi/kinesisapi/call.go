@@ -163,6 +163,26 @@ func (c *call) lockResource() (s *streamState, con *consumer, err error) {
 	return s, con, nil
 }
 
+// lockActiveResource is lockResource for operations that change the tags or the
+// policy of a stream or of a consumer, which has to be ACTIVE.
+func (c *call) lockActiveResource() (s *streamState, con *consumer, err error) {
+	if s, con, err = c.lockResource(); err != nil {
+		return nil, nil, err
+	}
+	if con != nil {
+		if con.status(c.Clock()) != statusActive {
+			err = consumerNotActive(c.Scope, c.name, con)
+		}
+	} else if status := s.status(c.Clock()); status != statusActive {
+		err = notActive(c.Scope, c.name, status)
+	}
+	if err != nil {
+		s.control.Unlock()
+		return nil, nil, err
+	}
+	return s, con, nil
+}
+
 // explain turns errors of the log into those of Kinesis.
 func (c *call) explain(err error) *awswire.Error {
 	switch {

@@ -16,8 +16,8 @@ func writeSequence(e *awswire.Encoder, n shardlog.SequenceNumber) {
 	e.Raw(d)
 }
 
-// writeRecords writes the member Records.
-func writeRecords(e *awswire.Encoder, list []shardlog.Record, encryption string) {
+// writeRecords writes the member Records, of the shard with an index.
+func writeRecords(e *awswire.Encoder, list []shardlog.Record, index uint32, encryption *encryptionHistory) {
 	size := 0
 	for i := range list {
 		size += 200 + len(list[i].PartitionKey) + len(list[i].Data)*4/3
@@ -27,6 +27,7 @@ func writeRecords(e *awswire.Encoder, list []shardlog.Record, encryption string)
 	}
 	e.Key("Records")
 	e.List()
+	kinds := encryption.inShard(index)
 	for i := range list {
 		r := &list[i]
 		e.Open()
@@ -36,7 +37,7 @@ func writeRecords(e *awswire.Encoder, list []shardlog.Record, encryption string)
 		e.Key("Data")
 		e.Blob(r.Data)
 		e.TextField("PartitionKey", r.PartitionKey)
-		e.OptionalText("EncryptionType", encryption)
+		e.OptionalText("EncryptionType", kinds.next(r.Sequence))
 		e.Close()
 	}
 	e.EndList()

@@ -38,6 +38,11 @@ func notActive(sc awswire.Scope, name, status string) *awswire.Error {
 	return awswire.Errorf(codeInUse, "Stream %s under account %s not ACTIVE, instead in state %s", name, sc.Account, status)
 }
 
+// consumerNotActive is for operations that need an ACTIVE consumer.
+func consumerNotActive(sc awswire.Scope, stream string, con *consumer) *awswire.Error {
+	return awswire.Errorf(codeInUse, "Consumer %s with creation timestamp %d under stream %s and account %s is not in ACTIVE status.", con.Name, con.Created/1000, stream, sc.Account)
+}
+
 // noShard is for operations that change shards, and for IDs that cannot be one.
 func noShard(sc awswire.Scope, shardID, stream string) *awswire.Error {
 	return awswire.Errorf(codeNotFound, "Could not find shard %s in stream %s under account %s.", shardID, stream, sc.Account)

@@ -141,7 +141,7 @@ func readPage(c *call, s *streamState, req shardlog.ReadRequest) (shardlog.Page,
 func writePage(c *call, s *streamState, index uint32, p *shardlog.Page) error {
 	e := &c.Out
 	e.Open()
-	writeRecords(e, p.Records, s.settings.Load().Encryption)
+	writeRecords(e, p.Records, index, s.encryption.Load())
 	e.IntField("MillisBehindLatest", behind(p))
 	if p.End {
 		if err := writeChildren(c.Ctx, e, s.st, p.Children); err != nil {

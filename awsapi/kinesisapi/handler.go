@@ -26,7 +26,7 @@ const serviceName = "kinesis"
 // targetPrefix is that of X-Amz-Target.
 const targetPrefix = "Kinesis_20131202."
 
-// Handler is the endpoint of one database, for Kinesis alone. Use NewHandler.
+// Handler is the endpoint of one database, for Kinesis and what NewHandler is given. Use NewHandler.
 // Its methods are safe for concurrent use.
 type Handler struct {
 	*awsapi.Endpoint
@@ -36,13 +36,14 @@ type Handler struct {
 // NewHandler returns the endpoint of a database, which stays the caller's to
 // close, after the handler. Opts may be nil. The error matches
 // shardlog.ErrInvalid, with all faults of opts, or is that of the database, in
-// which the handler keeps the key that it seals iterators with.
+// which the handler keeps the key that it seals iterators with. More services
+// can be served on the same port.
 //
 // A database is to be served by one handler or service at a time. Each has
 // settings, consumers and subscriptions in memory, so two would not see each
 // other's changes and could overwrite them. One handler may have several
 // servers.
-func NewHandler(db *stream.DB, opts *Options) (*Handler, error) {
+func NewHandler(db *stream.DB, opts *Options, more ...*awsapi.Service) (*Handler, error) {
 	fail := func(err error) (*Handler, error) { return nil, &shardlog.Error{Op: "new handler", Err: err} }
 	o, err := opts.withDefaults()
 	if err = errors.Join(err, opts.endpoint().Validate()); err != nil {
@@ -52,7 +53,7 @@ func NewHandler(db *stream.DB, opts *Options) (*Handler, error) {
 	if err != nil {
 		return fail(err)
 	}
-	e, err := awsapi.New(opts.endpoint(), svc.describe())
+	e, err := awsapi.New(opts.endpoint(), append([]*awsapi.Service{svc.describe()}, more...)...)
 	if err != nil {
 		return fail(err)
 	}

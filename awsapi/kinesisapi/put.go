@@ -98,7 +98,7 @@ func putRecord(c *call) error {
 	e.TextField("ShardId", res.ShardID)
 	e.Key("SequenceNumber")
 	writeSequence(e, res.Sequence)
-	e.OptionalText("EncryptionType", s.settings.Load().Encryption)
+	e.OptionalText("EncryptionType", s.encryption.Load().ofNumber(res.Sequence))
 	e.Close()
 	return nil
 }
@@ -139,7 +139,7 @@ func putRecords(c *call) error {
 		e.Close()
 	}
 	e.EndList()
-	e.OptionalText("EncryptionType", s.settings.Load().Encryption)
+	e.OptionalText("EncryptionType", s.encryption.Load().ofFirst(res))
 	e.Close()
 	return nil
 }

@@ -16,10 +16,7 @@ func startStreamEncryption(c *call) error {
 	if c.In.Text("EncryptionType") != "KMS" {
 		return invalid("EncryptionType must be KMS to start encryption.")
 	}
-	return changeSettings(c, func(_ *streamState, set *settings) error {
-		set.Encryption, set.KeyID = "KMS", c.In.Text("KeyId")
-		return nil
-	})
+	return setEncryption(c, true)
 }
 
 // stopStreamEncryption carries out StopStreamEncryption.
@@ -27,10 +24,7 @@ func stopStreamEncryption(c *call) error {
 	if c.In.Text("EncryptionType") != "KMS" {
 		return invalid("EncryptionType must be KMS to stop encryption.")
 	}
-	return changeSettings(c, func(_ *streamState, set *settings) error {
-		set.Encryption, set.KeyID = "", ""
-		return nil
-	})
+	return setEncryption(c, false)
 }
 
 // changeSettings changes the settings of an ACTIVE stream, which is UPDATING
@@ -184,7 +178,7 @@ func policyName(con *consumer) string {
 // putResourcePolicy stores a policy, which has to be one that a resource of
 // Kinesis can have.
 func putResourcePolicy(c *call) error {
-	s, con, err := c.lockResource()
+	s, con, err := c.lockActiveResource()
 	if err != nil {
 		return err
 	}
@@ -216,7 +210,7 @@ func getResourcePolicy(c *call) error {
 
 // deleteResourcePolicy carries out DeleteResourcePolicy, also if there is none.
 func deleteResourcePolicy(c *call) error {
-	s, con, err := c.lockResource()
+	s, con, err := c.lockActiveResource()
 	if err != nil {
 		return err
 	}

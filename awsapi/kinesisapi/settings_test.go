@@ -69,24 +69,26 @@ func TestModes(t *testing.T) {
 	e.fails("UpdateStreamMode", in, codeInvalid, e.message("UpdateStreamMode", in))
 }
 
+// testPolicy returns a policy that the resource of an ARN can have.
+func testPolicy(arn string) string {
+	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kinesis:GetRecords","Resource":"` + arn + `"}]}`
+}
+
 func TestPolicies(t *testing.T) {
 	e := newEndpoint(t, nil)
 	e.create("s", 1)
 	con := e.register("s", "c")
-	policyOf := func(arn string) string {
-		return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"kinesis:GetRecords","Resource":"` + arn + `"}]}`
-	}
 	for _, arn := range []string{testARN + "s", con} {
 		by := obj{"ResourceARN": arn}
 		require.Equal(t, obj{"Policy": "{}"}, e.ok("GetResourcePolicy", by))
-		policy := policyOf(arn)
+		policy := testPolicy(arn)
 		e.ok("PutResourcePolicy", obj{"ResourceARN": arn, "Policy": policy})
 		require.Equal(t, obj{"Policy": policy}, e.ok("GetResourcePolicy", by))
 		e.ok("DeleteResourcePolicy", by)
 		e.ok("DeleteResourcePolicy", by)
 		require.Equal(t, obj{"Policy": "{}"}, e.ok("GetResourcePolicy", by))
-		for _, bad := range []string{"x", "[]", "{}", `{"Statement":[]}`, policyOf(testARN + "other"), policyOf("*"), policyOf(arn) + "x", strings.Replace(policyOf(arn), "Effect", "effect", 1),
-			strings.Replace(policyOf(arn), `"Effect":"Allow"`, `"Effect":"Allow","Effect":"Deny"`, 1), strings.Replace(policyOf(arn), "kinesis:", "s3:", 1), `{"Statement":[],"x":"` + strings.Repeat("x", maxPolicy) + `"}`} {
+		for _, bad := range []string{"x", "[]", "{}", `{"Statement":[]}`, testPolicy(testARN + "other"), testPolicy("*"), testPolicy(arn) + "x", strings.Replace(testPolicy(arn), "Effect", "effect", 1),
+			strings.Replace(testPolicy(arn), `"Effect":"Allow"`, `"Effect":"Allow","Effect":"Deny"`, 1), strings.Replace(testPolicy(arn), "kinesis:", "s3:", 1), `{"Statement":[],"x":"` + strings.Repeat("x", maxPolicy) + `"}`} {
 			in := obj{"ResourceARN": arn, "Policy": bad}
 			e.fails("PutResourcePolicy", in, codeInvalid, e.message("PutResourcePolicy", in))
 		}

@@ -69,6 +69,8 @@ type streamState struct {
 	// stream.
 	change   atomic.Pointer[transition] // nil for ACTIVE
 	settings atomic.Pointer[settings]
+	// encryption is changed together with the setting.
+	encryption atomic.Pointer[encryptionHistory]
 
 	consumers     consumerSet
 	subscriptions subscriptionSet
@@ -87,6 +89,7 @@ func newState(st *stream.Stream) *streamState {
 		}
 	}
 	s.settings.Store(&set)
+	s.encryption.Store(decodeEncryption(st.Attributes(), set.Encryption != ""))
 	return s
 }
 

@@ -30,6 +30,46 @@ func (e *endpoint) shards(name string) []obj {
 	return all
 }
 
+// TestResourcesHaveToBeActive changes tags and policies by ARN of what is on its
+// way from one state to another. Reading them needs no state.
+func TestResourcesHaveToBeActive(t *testing.T) {
+	e := newEndpoint(t, &Options{CreateTime: time.Minute, UpdateTime: time.Minute, DeleteTime: time.Minute})
+	step := func() { e.h.SetClockOffset(e.h.ClockOffset() + time.Minute) }
+	changes := func(arn string) map[string]obj {
+		return map[string]obj{
+			"TagResource":          {"ResourceARN": arn, "Tags": obj{"a": "b"}},
+			"UntagResource":        {"ResourceARN": arn, "TagKeys": []any{"a"}},
+			"PutResourcePolicy":    {"ResourceARN": arn, "Policy": testPolicy(arn)},
+			"DeleteResourcePolicy": {"ResourceARN": arn},
+		}
+	}
+	refused := func(arn, message string) {
+		for op, in := range changes(arn) {
+			e.fails(op, in, codeInUse, message)
+		}
+		e.ok("ListTagsForResource", obj{"ResourceARN": arn})
+		e.ok("GetResourcePolicy", obj{"ResourceARN": arn})
+	}
+	allowed := func(arn string) {
+		for op, in := range changes(arn) {
+			e.ok(op, in)
+		}
+	}
+	e.create("s", 1)
+	refused(testARN+"s", "Stream s under account 123456789012 not ACTIVE, instead in state CREATING")
+	step()
+	allowed(testARN + "s")
+	arn := e.register("s", "c")
+	message := "Consumer c with creation timestamp " + arn[strings.LastIndex(arn, ":")+1:] + " under stream s and account 123456789012 is not in ACTIVE status."
+	refused(arn, message)
+	step()
+	allowed(arn)
+	e.ok("DeregisterStreamConsumer", obj{"ConsumerARN": arn})
+	refused(arn, message)
+	e.ok("DeleteStream", obj{"StreamName": "s", "EnforceConsumerDeletion": true})
+	refused(testARN+"s", "Stream s under account 123456789012 not ACTIVE, instead in state DELETING")
+}
+
 func TestStatesOfAStream(t *testing.T) {
 	e := newEndpoint(t, &Options{CreateTime: time.Minute, UpdateTime: time.Minute, DeleteTime: time.Minute})
 	e.create("s", 1)

@@ -33,8 +33,8 @@ func subscribeToShard(c *call) error {
 	if con == nil {
 		return noConsumer(arn)
 	}
-	if status := con.status(c.Clock()); status != statusActive {
-		return awswire.Errorf(codeInUse, "Consumer %s is not ACTIVE, instead in state %s", arn, status)
+	if con.status(c.Clock()) != statusActive {
+		return consumerNotActive(c.Scope, c.name, con)
 	}
 	at := awswire.Get[awswire.Params](c.In, "StartingPosition")
 	from, err := resolveStart(c, s, id, index, startPosition{kind: at.Text("Type"), number: at.Text("SequenceNumber"), at: awswire.Get[time.Time](at, "Timestamp"), hasAt: at.Has("Timestamp")})

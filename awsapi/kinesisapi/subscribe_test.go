@@ -251,7 +251,8 @@ func TestRefusedSubscriptions(t *testing.T) {
 		return obj{"ConsumerARN": arn, "ShardId": shard, "StartingPosition": from}
 	}
 	latest := obj{"Type": "LATEST"}
-	e.fails("SubscribeToShard", in(arn, "0", latest), codeInUse, "Consumer "+arn+" is not ACTIVE, instead in state CREATING")
+	created := arn[strings.LastIndex(arn, ":")+1:]
+	e.fails("SubscribeToShard", in(arn, "0", latest), codeInUse, "Consumer c with creation timestamp "+created+" under stream s and account 123456789012 is not in ACTIVE status.")
 	e.h.SetClockOffset(4 * time.Minute)
 	e.fails("SubscribeToShard", in(arn, "7", latest), codeNotFound, "Shard shardId-000000000007 in stream s under account 123456789012 does not exist")
 	e.fails("SubscribeToShard", in(arn+"9", "0", latest), codeNotFound, "Consumer "+arn+"9 not found.")

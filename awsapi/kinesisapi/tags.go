@@ -150,10 +150,10 @@ func listTagsForStream(c *call) error {
 	return nil
 }
 
-// withResourceTags finds the tags of what a ResourceARN names, and calls do with
-// the control of the stream held.
-func withResourceTags(c *call, do func(*call, tagged) error) error {
-	s, con, err := c.lockResource()
+// withResourceTags calls do with the tags of what lock has found. The control of
+// the stream is held meanwhile.
+func withResourceTags(c *call, lock func() (*streamState, *consumer, error), do func(*call, tagged) error) error {
+	s, con, err := lock()
 	if err != nil {
 		return err
 	}
@@ -177,13 +177,13 @@ func withResourceTags(c *call, do func(*call, tagged) error) error {
 	})
 }
 
-func tagResource(c *call) error { return withResourceTags(c, addTags) }
+func tagResource(c *call) error { return withResourceTags(c, c.lockActiveResource, addTags) }
 
-func untagResource(c *call) error { return withResourceTags(c, removeTags) }
+func untagResource(c *call) error { return withResourceTags(c, c.lockActiveResource, removeTags) }
 
 // listTagsForResource carries out ListTagsForResource, which has no pages.
 func listTagsForResource(c *call) error {
-	return withResourceTags(c, func(c *call, t tagged) error {
+	return withResourceTags(c, c.lockResource, func(c *call, t tagged) error {
 		c.Out.Open()
 		writeTags(c, t.tags, "", 0)
 		c.Out.Close()

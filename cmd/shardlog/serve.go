@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog/awsapi/kinesisapi"
+	"github.com/shardlog/shardlog/awsapi/stsapi"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -179,7 +180,7 @@ func (s *serveFlags) options(e *env, logger *slog.Logger) (*kinesisapi.Options, 
 const releaseAfter = 200 * time.Millisecond
 
 func (s *serveFlags) serve(e *env, db *stream.DB, opts *kinesisapi.Options, doors doors) error {
-	h, err := kinesisapi.NewHandler(db, opts)
+	h, err := kinesisapi.NewHandler(db, opts, stsapi.Service())
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,15 @@ const largeAnswer = 16 << 10
 // Reply sends what was written to Out.
 func (c *Call) Reply(status int) {
 	h := c.W.Header()
-	h["Content-Type"] = []string{c.Protocol.Media}
-	h["Content-Length"] = []string{strconv.Itoa(len(c.Out.Buf))}
+	media, before, after := c.Protocol.Media, "", ""
+	if c.Protocol.Answer != "" {
+		media = c.Protocol.Answer
+	}
+	if c.Protocol == Query && status == http.StatusOK {
+		before, after = c.envelope()
+	}
+	h["Content-Type"] = []string{media}
+	h["Content-Length"] = []string{strconv.Itoa(len(before) + len(c.Out.Buf) + len(after))}
 	if c.Env.Clock.Offset() != 0 {
 		// SDKs whose signature is too old or too new set their clock by this.
 		h["Date"] = []string{c.Now().UTC().Format(http.TimeFormat)}
@@ -30,13 +37,26 @@ func (c *Call) Reply(status int) {
 		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
 	}
 	c.W.WriteHeader(status)
-	_, _ = c.W.Write(c.Out.Buf) // if it fails, the client is gone
+	// If a write fails, the client is gone.
+	if before != "" {
+		_, _ = io.WriteString(c.W, before)
+	}
+	_, _ = c.W.Write(c.Out.Buf)
+	if after != "" {
+		_, _ = io.WriteString(c.W, after)
+	}
 }
 
 // Fail answers with an error, in place of what was written to Out.
 func (c *Call) Fail(err error) {
 	e := c.Error(err)
 	c.Out = Encoder{Format: c.Protocol.Format, Buf: c.Out.Buf[:0]}
+	if c.Protocol == Query {
+		e = e.forQuery()
+		c.failQuery(e)
+		c.Reply(e.StatusCode())
+		return
+	}
 	c.Out.Open()
 	c.Out.TextField("__type", e.Code)
 	switch {
@@ -95,7 +115,8 @@ func (c *Call) Deny() {
 }
 
 // Preflight sets the headers of every answer, and answers what needs no
-// operation: preflight requests of browsers, and methods other than POST. Done
+// operation: preflight requests of browsers, and methods other than POST, or
+// than GET of the query protocol. Done
 // reports whether it has answered. Header names are written as AWS writes them,
 // which is why they do not go through Header.Set.
 func (c *Call) Preflight() (done bool) {
@@ -124,7 +145,7 @@ func (c *Call) Preflight() (done bool) {
 		}
 		h.Set("Access-Control-Expose-Headers", "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date")
 	}
-	if c.R.Method != http.MethodPost {
+	if c.R.Method != http.MethodPost && (c.R.Method != http.MethodGet || !c.Service.Queries()) {
 		c.Deny()
 		return true
 	}

@@ -62,6 +62,10 @@ type Service struct {
 	// TargetPrefix begins X-Amz-Target, before the operation, with the dot. It is
 	// empty for a service whose operations are not named by targets.
 	TargetPrefix string
+	// Namespace is that of the XML of answers, for a service that speaks Query.
+	Namespace string
+	// Version is that of the model, which requests of the query protocol name.
+	Version string
 	// Protocols are those that clients may speak.
 	Protocols []*Protocol
 	// Operations are those of the model, by name.
@@ -91,6 +95,9 @@ type Service struct {
 
 	Admin
 }
+
+// Queries reports whether the service speaks the query protocol, and no other.
+func (s *Service) Queries() bool { return s.Protocols[0] == Query }
 
 // Admin is what a service does for the admin paths. All of it may be nil.
 type Admin struct {
@@ -133,6 +140,8 @@ type Call struct {
 	// Body may be referred to by the input, and is valid until the answer was
 	// sent or ReleaseBody was called.
 	Body []byte
+	// Form is the input of a request of the query protocol, from ReadForm.
+	Form []byte
 	// In is the input, unless Fast has read it.
 	In Params
 	// Out takes the answer.
@@ -173,7 +182,11 @@ func (c *Call) ReleaseBody() {
 
 // Decode reads the input and checks it against the model.
 func (c *Call) Decode() error {
-	in, err := Decode(c.Protocol.Reader(c.Body), c.Op.Input)
+	body := c.Body
+	if c.Form != nil {
+		body = c.Form
+	}
+	in, err := Decode(c.Protocol.Reader(body), c.Op.Input)
 	if err != nil {
 		return err
 	}

@@ -9,17 +9,18 @@
 //
 // # Other protocols
 //
-// A Protocol is a row of data, and three places depend on it. For the query
-// protocol and for rest-json they are:
+// A Protocol is a row of data, and three places depend on it:
 //
 //   - the operation: awsapi finds its name in X-Amz-Target. The query protocol
 //     has it in the member Action of the form, rest-json in method and path;
 //   - the input: Protocol.Reader gives the values of a body. A Reader over a
-//     form or over headers and path is decoded and validated as any other;
+//     form or over headers and path is decoded and validated as any other. That
+//     over a form gives text alone, until an operation has other members;
 //   - the answer: an Encoder follows a walk over the answer, and its Format
-//     says how it is written. XML is another Format.
+//     says how it is written.
 //
-// Both also come with methods other than POST, which Call.Preflight refuses
-// today, and the query protocol has error codes of its own, for which Error
-// would get a member: JSON clients of such services read it from a header.
+// Query is there, with its own codes of errors and with GET. Rest-json is not:
+// it comes with methods other than POST, which Call.Preflight refuses. JSON
+// clients of services that once spoke the query protocol read its codes from a
+// header, for which Error would get a member.
 package awswire

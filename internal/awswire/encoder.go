@@ -14,6 +14,7 @@ type Format uint8
 const (
 	FormatJSON Format = iota
 	FormatCBOR
+	FormatXML // of the query protocol: text between elements
 )
 
 // Encoder writes an answer. The calls are those of a walk over the answer: Open
@@ -25,6 +26,7 @@ type Encoder struct {
 	Buf    []byte
 	Format Format
 	comma  bool // JSON: a member was written before
+	xml    xmlWriter
 }
 
 // separate writes the comma that JSON wants before all but the first structure,
@@ -38,6 +40,10 @@ func (e *Encoder) separate() {
 
 // Open begins a structure.
 func (e *Encoder) Open() {
+	if e.Format == FormatXML {
+		e.Buf = e.xml.structure(e.Buf)
+		return
+	}
 	e.separate()
 	if e.Format == FormatCBOR {
 		e.Buf = append(e.Buf, cborMapType<<5|31)
@@ -49,6 +55,10 @@ func (e *Encoder) Open() {
 
 // List begins a list.
 func (e *Encoder) List() {
+	if e.Format == FormatXML {
+		e.Buf = e.xml.list(e.Buf)
+		return
+	}
 	e.separate()
 	if e.Format == FormatCBOR {
 		e.Buf = append(e.Buf, cborArray<<5|31)
@@ -59,6 +69,10 @@ func (e *Encoder) List() {
 }
 
 func (e *Encoder) end(json byte) {
+	if e.Format == FormatXML {
+		e.Buf = e.xml.end(e.Buf)
+		return
+	}
 	if e.Format == FormatCBOR {
 		json = cborBreak
 	}
@@ -74,6 +88,10 @@ func (e *Encoder) EndList() { e.end(']') }
 
 // Key writes the name of a member, which is plain ASCII.
 func (e *Encoder) Key(name string) {
+	if e.Format == FormatXML {
+		e.Buf = e.xml.key(e.Buf, name)
+		return
+	}
 	if e.Format == FormatCBOR {
 		e.Buf = append(appendCBORHead(e.Buf, cborText, uint64(len(name))), name...)
 		return
@@ -87,6 +105,10 @@ func (e *Encoder) Key(name string) {
 
 // Text writes text; bytes that are not UTF-8 become U+FFFD in JSON.
 func (e *Encoder) Text(s string) {
+	if e.Format == FormatXML {
+		e.Buf = e.xml.text(e.Buf, s)
+		return
+	}
 	if e.Format == FormatCBOR {
 		e.Buf = append(appendCBORHead(e.Buf, cborText, uint64(len(s))), s...)
 		return
@@ -98,6 +120,8 @@ func (e *Encoder) Text(s string) {
 // Int writes an integer.
 func (e *Encoder) Int(n int64) {
 	switch {
+	case e.Format == FormatXML:
+		e.Buf = e.xml.number(e.Buf, n)
 	case e.Format != FormatCBOR:
 		e.separate()
 		e.Buf = strconv.AppendInt(e.Buf, n, 10)
@@ -111,6 +135,8 @@ func (e *Encoder) Int(n int64) {
 // Bool writes a boolean.
 func (e *Encoder) Bool(b bool) {
 	switch {
+	case e.Format == FormatXML:
+		e.Buf = e.xml.boolean(e.Buf, b)
 	case e.Format != FormatCBOR:
 		e.separate()
 		e.Buf = strconv.AppendBool(e.Buf, b)
@@ -126,6 +152,10 @@ func (e *Encoder) Bool(b bool) {
 // has there.
 func (e *Encoder) Time(t time.Time) {
 	ms := t.UnixMilli()
+	if e.Format == FormatXML {
+		e.Buf = e.xml.time(e.Buf, t)
+		return
+	}
 	if e.Format == FormatCBOR {
 		e.Buf = append(e.Buf, cborTag<<5|1)
 		e.Int(ms)
@@ -149,6 +179,10 @@ func (e *Encoder) Time(t time.Time) {
 
 // Blob writes bytes: base64 in JSON, a byte string in CBOR.
 func (e *Encoder) Blob(b []byte) {
+	if e.Format == FormatXML {
+		e.Buf = e.xml.blob(e.Buf, b)
+		return
+	}
 	if e.Format == FormatCBOR {
 		e.Buf = append(appendCBORHead(e.Buf, cborBytes, uint64(len(b))), b...)
 		return
@@ -162,6 +196,10 @@ func (e *Encoder) Blob(b []byte) {
 // Raw writes text that needs no escaping in any format, such as digits. It
 // takes bytes, so that a number can be formatted without allocating.
 func (e *Encoder) Raw(text []byte) {
+	if e.Format == FormatXML {
+		e.Buf = e.xml.text(e.Buf, string(text))
+		return
+	}
 	if e.Format == FormatCBOR {
 		e.Buf = append(appendCBORHead(e.Buf, cborText, uint64(len(text))), text...)
 		return

@@ -40,6 +40,8 @@ const (
 	CodeUnknownOp     = "UnknownOperationException"
 	CodeValidation    = "ValidationException"
 	codeDenied        = "AccessDeniedException"
+	codeUnrecognized  = "UnrecognizedClientException"
+	codeMissingToken  = "MissingAuthenticationTokenException"
 	codeSignature     = "InvalidSignatureException"
 	codeIncomplete    = "IncompleteSignatureException"
 )

@@ -99,6 +99,12 @@ func (s *Sealer) OpenPayload(token string) Payload {
 	return Payload{b, ok}
 }
 
+// NewPayload returns a Payload of bytes that were kept and not sealed.
+func NewPayload(b []byte) Payload { return Payload{b, true} }
+
+// Left returns how many bytes have not been read.
+func (p *Payload) Left() int { return len(p.b) }
+
 // OK reports whether all reads so far have succeeded.
 func (p *Payload) OK() bool { return p.ok }
 

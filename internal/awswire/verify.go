@@ -28,7 +28,7 @@ func (c *Call) Authenticate() error {
 	case header != "" && inQuery:
 		return Errorf(codeSignature, "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.")
 	case header == "" && !inQuery:
-		return Errorf("MissingAuthenticationTokenException", "Missing Authentication Token")
+		return Errorf(codeMissingToken, "Missing Authentication Token")
 	}
 	var sig signature
 	var err error
@@ -125,7 +125,7 @@ func (c *Call) verify(sig signature, query url.Values) error {
 	}
 	secret, known := c.Env.Credentials[scope[0]]
 	if !known || !c.tokenFits(scope[0], query) {
-		return Errorf("UnrecognizedClientException", "The security token included in the request is invalid.")
+		return Errorf(codeUnrecognized, "The security token included in the request is invalid.")
 	}
 	if scope[3] != c.Service.Name {
 		return badSignature("Credential should be scoped to correct service: '%s'. ", c.Service.Name)

@@ -1,0 +1,281 @@
+package kinesisapi
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
+)
+
+// EncryptionType of a record is that of the stream when the record was written.
+// A stream's history has, for each change of it, the place in each shard from
+// which on it holds. It is kept with the stream and has the changes that records
+// which can still be read were written before.
+
+const encryptionKMS = "KMS"
+
+// encryptionChange is one StartStreamEncryption or StopStreamEncryption.
+type encryptionChange struct {
+	kms bool
+	// shards is the index of the first shard that was created later: all records
+	// of it and of those that follow were written after the change.
+	shards uint32
+	// from are, by the index of each shard that was open, the counters of the
+	// first records after the change. A shard without one had ended before.
+	from map[uint32]uint64
+}
+
+// since returns the counter from which on the change holds in a shard, if it
+// does.
+func (ch *encryptionChange) since(shard uint32) (counter uint64, ok bool) {
+	if shard >= ch.shards {
+		return 0, true
+	}
+	counter, ok = ch.from[shard]
+	return counter, ok
+}
+
+// encryptionHistory is immutable: a change makes another one.
+type encryptionHistory struct {
+	base    bool // KMS before all changes
+	changes []encryptionChange
+}
+
+// shardEncryption is the history of one shard. It is for reading records in
+// their order.
+type shardEncryption struct {
+	kms     bool
+	changes []shardChange // in the order of the counters; those that are ahead
+}
+
+type shardChange struct {
+	from uint64
+	kms  bool
+}
+
+// inShard returns the history of the shard with an index.
+func (h *encryptionHistory) inShard(index uint32) *shardEncryption {
+	in := &shardEncryption{kms: h.base}
+	for i := range h.changes {
+		if from, ok := h.changes[i].since(index); ok {
+			in.changes = append(in.changes, shardChange{from, h.changes[i].kms})
+		}
+	}
+	return in
+}
+
+// next returns EncryptionType of a record, which is "" for none. The records
+// before it were asked for before, if at all.
+func (in *shardEncryption) next(n shardlog.SequenceNumber) string {
+	for len(in.changes) > 0 && counterOf(n) >= in.changes[0].from {
+		in.kms, in.changes = in.changes[0].kms, in.changes[1:]
+	}
+	if in.kms {
+		return encryptionKMS
+	}
+	return ""
+}
+
+// ofNumber returns EncryptionType of the record with a number.
+func (h *encryptionHistory) ofNumber(n shardlog.SequenceNumber) string {
+	shard, _ := n.Shard()
+	return h.inShard(shard).next(n)
+}
+
+// ofFirst is EncryptionType of a PutRecords, which has one for all records: that
+// of the first that was stored.
+func (h *encryptionHistory) ofFirst(results []shardlog.PutResult) string {
+	for i := range results {
+		if results[i].Err == nil {
+			return h.ofNumber(results[i].Sequence)
+		}
+	}
+	return ""
+}
+
+// with returns the history with one more change. One that no record was written
+// before takes the place of the last: those who switch back and forth leave
+// nothing behind.
+func (h *encryptionHistory) with(ch encryptionChange) *encryptionHistory {
+	next := &encryptionHistory{h.base, slices.Clone(h.changes)}
+	if n := len(next.changes); n > 0 && next.changes[n-1].shards == ch.shards && maps.Equal(next.changes[n-1].from, ch.from) {
+		next.changes = next.changes[:n-1]
+	}
+	before := next.base
+	if n := len(next.changes); n > 0 {
+		before = next.changes[n-1].kms
+	}
+	if before != ch.kms {
+		next.changes = append(next.changes, ch)
+	}
+	return next
+}
+
+// trimmed returns the history without changes that all records were written
+// after. First are the shards that there still are, with the counters of their
+// first records.
+func (h *encryptionHistory) trimmed(first map[uint32]uint64) *encryptionHistory {
+	for i := len(h.changes) - 1; i >= 0; i-- {
+		over := true
+		for shard, counter := range first {
+			from, ok := h.changes[i].since(shard)
+			over = over && ok && counter >= from
+		}
+		if over {
+			return &encryptionHistory{h.changes[i].kms, slices.Clone(h.changes[i+1:])}
+		}
+	}
+	return h
+}
+
+// The history is stored in as many attributes as it needs.
+const (
+	attrEncryption     = "kinesis.encryption/" // + number of the part
+	encryptionPart     = 48 << 10
+	maxEncryptionParts = 8
+	encryptionFormat   = 1
+)
+
+// encode returns the attributes of the history; ok is false if it is too large.
+// Parts that it does not need are empty, which removes them.
+func (h *encryptionHistory) encode() (attrs map[string]string, ok bool) {
+	b := []byte{encryptionFormat, 0}
+	if h.base {
+		b[1] = 1
+	}
+	for i := range h.changes {
+		ch := &h.changes[i]
+		kind := byte(0)
+		if ch.kms {
+			kind = 1
+		}
+		b = binary.AppendUvarint(append(b, kind), uint64(ch.shards))
+		b = binary.AppendUvarint(b, uint64(len(ch.from)))
+		for _, shard := range slices.Sorted(maps.Keys(ch.from)) {
+			b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(shard)), ch.from[shard])
+		}
+	}
+	text := base64.RawStdEncoding.EncodeToString(b)
+	attrs = map[string]string{}
+	for part := range maxEncryptionParts {
+		n := min(len(text), encryptionPart)
+		attrs[attrEncryption+strconv.Itoa(part)] = text[:n]
+		text = text[n:]
+	}
+	return attrs, text == ""
+}
+
+// decodeEncryption reads the history of a stream from its attributes. One that
+// the endpoint has not written is none: what holds now has held always.
+func decodeEncryption(attrs map[string]string, kms bool) *encryptionHistory {
+	none := &encryptionHistory{base: kms}
+	var text strings.Builder
+	for part := range maxEncryptionParts {
+		text.WriteString(attrs[attrEncryption+strconv.Itoa(part)])
+	}
+	b, err := base64.RawStdEncoding.DecodeString(text.String())
+	if err != nil || len(b) < 2 || b[0] != encryptionFormat || b[1] > 1 {
+		return none
+	}
+	h := &encryptionHistory{base: b[1] == 1}
+	r := awswire.NewPayload(b[2:])
+	for r.Left() > 0 {
+		kind := r.Byte()
+		ch := encryptionChange{kms: kind == 1, shards: uint32(r.Uvarint()), from: map[uint32]uint64{}}
+		for n := r.Uvarint(); n > 0 && r.OK(); n-- {
+			shard := uint32(r.Uvarint())
+			ch.from[shard] = r.Uvarint()
+		}
+		if !r.OK() || kind > 1 {
+			return none
+		}
+		h.changes = append(h.changes, ch)
+	}
+	return h
+}
+
+// changeEncryption returns the history of a stream with a change that holds from
+// now on; control is held. Records that are put meanwhile are on one side of the
+// change or the other, and stay there.
+func changeEncryption(ctx context.Context, s *streamState, kms bool) (*encryptionHistory, error) {
+	all, err := s.st.Shards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ch := encryptionChange{kms: kms, from: map[uint32]uint64{}}
+	first := map[uint32]uint64{}
+	history := s.encryption.Load()
+	for i := range all {
+		index, _ := all[i].First.Shard()
+		ch.shards = max(ch.shards, index+1)
+		if !all[i].Closed {
+			if ch.from[index], err = nextCounter(ctx, s, all[i].ID, shardlog.Latest()); err != nil {
+				return nil, err
+			}
+		}
+		if len(history.changes) > 0 {
+			if first[index], err = nextCounter(ctx, s, all[i].ID, shardlog.TrimHorizon()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(history.changes) > 0 {
+		history = history.trimmed(first)
+	}
+	return history.with(ch), nil
+}
+
+// setEncryption changes the setting of a stream and its history in one write, so
+// that a crash leaves both or neither.
+func setEncryption(c *call, kms bool) error {
+	s, err := c.lockActive()
+	if err != nil {
+		return err
+	}
+	defer s.control.Unlock()
+	next := *s.settings.Load()
+	if next.Encryption, next.KeyID = "", ""; kms {
+		next.Encryption, next.KeyID = encryptionKMS, c.In.Text("KeyId")
+	}
+	history, err := changeEncryption(c.Ctx, s, kms)
+	if err != nil {
+		return err
+	}
+	attrs, ok := history.encode()
+	if !ok {
+		return awswire.Errorf(codeLimit, "Stream %s under account %s has changed its encryption too often while it keeps its records.", c.name, c.Scope.Account)
+	}
+	text, err := json.Marshal(&next)
+	if err != nil {
+		return err
+	}
+	attrs[attrSettings] = string(text)
+	if err := s.st.SetAttributes(c.Ctx, attrs); err != nil {
+		return err
+	}
+	s.settings.Store(&next)
+	s.encryption.Store(history)
+	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
+	return nil
+}
+
+// nextCounter returns the counter of the record that is read first from a
+// position.
+func nextCounter(ctx context.Context, s *streamState, id string, from shardlog.Position) (uint64, error) {
+	at, err := s.st.Resolve(ctx, id, from)
+	if err != nil {
+		return 0, err
+	}
+	counter := counterOf(at.Sequence())
+	if at.Kind() == shardlog.KindAfter {
+		counter++
+	}
+	return counter, nil
+}
