@@ -208,8 +208,14 @@ const maxTries = 6
 // call makes a request, repeats it while it is throttled, and decodes the
 // response into out unless that is nil.
 func (c *client) call(ctx context.Context, op string, in, out any) error {
+	return c.callWithin(ctx, ctx, op, in, out)
+}
+
+// callWithin is call with a context of its own for each request, which may
+// outlive that of the call: then no request follows.
+func (c *client) callWithin(ctx, request context.Context, op string, in, out any) error {
 	for try := 1; ; try++ {
-		err := c.once(ctx, op, in, out)
+		err := c.once(request, op, in, out)
 		if !throttled(err) || try == maxTries {
 			return err
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -151,6 +153,46 @@ func TestPutWithoutDescriptions(t *testing.T) {
 	code, _, errs = cli(t, "a\n", "put", "s", "-endpoint", proxy)
 	require.Equal(t, exitFail, code)
 	require.Equal(t, "shardlog: AccessDeniedException: not you; 0 records were stored\n", errs)
+}
+
+// Without an answer it is not known whether the last request was stored.
+func TestPutWithoutAnAnswer(t *testing.T) {
+	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".PutRecords") {
+			srv.Handler.ServeHTTP(w, r)
+			return
+		}
+		srv.Handler.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}))
+	defer proxy.Close()
+	code, _, errs := cli(t, "a\n", "put", "s", "-endpoint", proxy.URL)
+	require.Equal(t, exitFail, code)
+	require.Contains(t, errs, "EOF; at least 0 records were stored")
+	require.Equal(t, "a\n", mustCLI(t, "", "tail", "s", "-endpoint", srv.URL))
+}
+
+// A request that was sent is waited for after an interrupt, so that the number of
+// stored records is known; no other one follows.
+func TestInterruptedDuringARequest(t *testing.T) {
+	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 1}})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	requests := 0
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".PutRecords") {
+			requests++
+			cancel(&interrupted{syscall.SIGINT})
+		}
+		srv.Handler.ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	var errs bytes.Buffer
+	in := strings.NewReader(strings.Repeat("x\n", 1200))
+	require.Equal(t, 130, run(&env{ctx: ctx, stdin: in, stdout: io.Discard, stderr: &errs}, []string{"put", "s", "-endpoint", proxy.URL}))
+	require.Equal(t, "shardlog: interrupted; 500 records were stored\n", errs.String())
+	require.Equal(t, 1, requests)
+	require.Equal(t, 500, strings.Count(mustCLI(t, "", "tail", "s", "-endpoint", srv.URL), "\n"))
 }
 
 // refusing returns the URL of an endpoint that refuses some operations.
