@@ -59,7 +59,7 @@ func TestInterruptedCreate(t *testing.T) {
 	defer proxy.Close()
 	var errs bytes.Buffer
 	require.Equal(t, 130, run(&env{ctx: ctx, stdout: io.Discard, stderr: &errs}, []string{"stream", "create", "t", "-retention", "48", "-endpoint", proxy.URL}))
-	require.Equal(t, "shardlog: interrupted; stream t was created; its retention was 24 hours\n", errs.String())
+	require.Equal(t, "shardlog: interrupted; stream t was created; its retention was 24 hours, and it is not known whether that was changed\n", errs.String())
 	require.Equal(t, "s\nt\n", mustCLI(t, "", "stream", "list", "-endpoint", srv.URL))
 }
 
@@ -105,4 +105,33 @@ func TestReshardThatWasBegun(t *testing.T) {
 	code, _, errs = cli(t, "", "stream", "merge", "s", "2", "3", "-endpoint", proxy)
 	require.Equal(t, exitFail, code)
 	require.Contains(t, errs, "the merge was begun")
+}
+
+// A change without an answer may have been made, and one that reached nobody has
+// not.
+func TestChangesWithoutAnAnswer(t *testing.T) {
+	srv := kinesistest.NewServer(t, &kinesistest.Options{Streams: map[string]int{"s": 2}})
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, op := range []string{"CreateStream", "SplitShard", "MergeShards", "DeleteStream"} {
+			if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "."+op) {
+				panic(http.ErrAbortHandler)
+			}
+		}
+		srv.Handler.ServeHTTP(w, r)
+	}))
+	for line, says := range map[string]string{
+		"create t": "stream t was created", "split s 0": "the split was begun", "merge s 0 1": "the merge was begun", "delete s": "stream s was deleted",
+	} {
+		code, out, errs := cli(t, "", append(strings.Fields("stream "+line), "-endpoint", proxy.URL)...)
+		require.Equal(t, exitFail, code)
+		require.Empty(t, out)
+		require.Contains(t, errs, "EOF; it is not known whether "+says)
+	}
+	proxy.Close()
+	code, _, errs := cli(t, "", "stream", "create", "t", "-endpoint", proxy.URL)
+	require.Equal(t, exitFail, code)
+	require.NotContains(t, errs, "not known")
+	code, _, errs = cli(t, "x\n", "put", "s", "-endpoint", proxy.URL)
+	require.Equal(t, exitFail, code)
+	require.NotContains(t, errs, "at least")
 }

@@ -189,8 +189,7 @@ func (p *putter) flush() error {
 		}
 		var out struct{ Records []map[string]string }
 		if err := p.c.callWithin(p.e.ctx, request, "PutRecords", object{"StreamName": p.stream, "Records": p.records}, &out); err != nil {
-			var refused *serviceError
-			p.doubt = !errors.As(err, &refused) || refused.status >= 500 // or a pause after such an answer was interrupted
+			p.doubt = unknown(err)
 			return err
 		}
 		if len(out.Records) != len(p.records) {
