@@ -143,8 +143,8 @@ func Serve(tb testing.TB, e *awsapi.Endpoint, n Network) *Server {
 
 // Client returns a client that reaches the endpoint, also where it is on a
 // network in memory or has a certificate of its own. Give it to the AWS SDK
-// for Go: without it about two in a thousand of its calls to a server this
-// near fail on the client's side.
+// for Go: without it large requests wait some milliseconds for their answers,
+// because those could come too early for that SDK; see docs/COMPATIBILITY.md.
 func (s *Server) Client() *http.Client { return s.client }
 
 // Close ends the endpoint, and leaves the database open until the end of the

@@ -17,10 +17,11 @@
 // meaning, and attributes that are not ours stay. What KCL does not know, such
 // as the epoch, is in one more attribute. So a group can continue where a KCL
 // application has stopped, and the other way round; what KCL changed is what
-// counts. Where the row of a shard that was not begun says AT_TIMESTAMP, KCL
-// takes the time from its own settings. They cannot share the shards at the
-// same time: KCL deletes rows without looking at the version, and takes for
-// dead whom it does not see renewing each lease.
+// counts. A shard of a group that starts at a time, and has read nothing of it,
+// is AT_TIMESTAMP: KCL takes the time from its own initial position, so set that
+// to the same. They cannot share the shards at the same time: KCL deletes rows
+// without looking at the version, and takes for dead whom it does not see
+// renewing each lease.
 //
 // KCL takes every row with a leaseKey for a lease, so all other rows, those of
 // the group's workers among them, are in a second table, Options.WorkersTable.

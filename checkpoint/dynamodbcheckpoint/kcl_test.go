@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -355,11 +356,26 @@ const (
 	middle = "85070591730234615865843651857942052863" // of the first of two shards
 )
 
-// reshards: KCL reads by fan-out through a split and a merge while records are put: all of
-// them, in order for each key, and it is called at the end of each shard.
+// reshards: KCL reads by fan-out through a split and a merge while records are
+// put: all of them, in order for each key, and it is called at the end of each
+// shard. It begins where a group has begun that had read nothing, after the
+// records of before.
 func reshards(t *testing.T, dynamoDB string) {
-	e := serve(t, "-memory")
-	e.must(t, "CreateStream", obj{"StreamName": "orders", "ShardCount": 2})
+	const app = "reshards"
+	dir := t.TempDir()
+	db, err := stream.Open(dir, nil)
+	require.NoError(t, err)
+	orders, err := db.Ensure(t.Context(), "orders", stream.Config{Shards: 2})
+	require.NoError(t, err)
+	for i := range 20 {
+		_, err := orders.Put(t.Context(), shardlog.Record{PartitionKey: fmt.Sprint("key-", i), Data: []byte("before")})
+		require.NoError(t, err)
+	}
+	store := open(t, newClient(dynamoDB, nil), dynamodbcheckpoint.Options{Table: app, Group: app, Stream: "orders"})
+	begin(t, orders, store, app)
+	require.NoError(t, db.Close())
+
+	e := serve(t, "-dir", dir, "-durability", "never")
 	var put []string
 	from := &source{}
 	one := func() error {
@@ -373,7 +389,7 @@ func reshards(t *testing.T, dynamoDB string) {
 	for range 100 {
 		require.NoError(t, one())
 	}
-	k := startKCL(t, "reshards", e, dynamoDB, 0)
+	k := startKCL(t, app, e, dynamoDB, 0)
 	k.wait(t, "the first records", func() bool { return len(k.delivered()) >= 100 })
 	arn := e.must(t, "DescribeStreamSummary", obj{"StreamName": "orders"})["StreamDescriptionSummary"].(obj)["StreamARN"]
 	require.Len(t, e.must(t, "ListStreamConsumers", obj{"StreamARN": arn})["Consumers"], 1, "KCL reads by fan-out")
@@ -499,6 +515,30 @@ func takesOver(t *testing.T, dynamoDB string) {
 	slices.Sort(put)
 	require.Equal(t, put, data(all))
 	inOrder(t, all)
+}
+
+// begin starts a group at the end of a stream, and stops it when the places are
+// stored.
+func begin(t *testing.T, s *stream.Stream, store *dynamodbcheckpoint.Store, name string) {
+	t.Helper()
+	c, err := consumer.New(s, &consumer.Options{Group: name, Store: store, Start: shardlog.Latest()})
+	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- c.Run(t.Context(), consumer.HandlerFunc(func(context.Context, *consumer.Batch) error {
+			return errors.New("a record of before")
+		}))
+	}()
+	for deadline := time.Now().Add(patience(t)); ; time.Sleep(20 * time.Millisecond) {
+		rows, err := store.List(t.Context(), name, s.Name())
+		require.NoError(t, err)
+		if len(rows) == 2 {
+			break
+		}
+		require.True(t, time.Now().Before(deadline), "the group has not begun")
+	}
+	require.NoError(t, c.Shutdown(t.Context()))
+	require.NoError(t, <-ended)
 }
 
 // group is a consumer group that delivers most records and stops.

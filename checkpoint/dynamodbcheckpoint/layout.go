@@ -130,19 +130,19 @@ func set(ids []string) types.AttributeValue {
 }
 
 // position says in KCL's words where p is. KCL's checkpoint is the last record
-// that was done, with the number inside of it.
+// that was done, with the number inside of it. KCL asks Kinesis for the record
+// with that number, and leaves out what is up to it, so the number is one of the
+// shard's and no other: before all that is inside of a record is -1.
 func position(p shardlog.Position) (seq, sub types.AttributeValue) {
-	sub = number(0)
 	switch p.Kind() {
 	case shardlog.KindTrimHorizon:
-		return text(trimHorizon), sub
+		return text(trimHorizon), number(0)
 	case shardlog.KindLatest:
-		return text(latest), sub
+		return text(latest), number(0)
 	case shardlog.KindAtTime:
-		return text(atTimestamp), sub
-	case shardlog.KindAt: // everything before the record
-		n, _ := new(big.Int).SetString(p.Sequence().String(), 10)
-		return text(n.Sub(n, big.NewInt(1)).String()), number(math.MaxInt64)
+		return text(atTimestamp), number(0)
+	case shardlog.KindAt:
+		return text(p.Sequence().String()), &types.AttributeValueMemberN{Value: strconv.Itoa(nothingOf)}
 	}
 	if p.SubSequence() == shardlog.WholeRecord {
 		return text(p.Sequence().String()), number(math.MaxInt64)
@@ -150,11 +150,25 @@ func position(p shardlog.Position) (seq, sub types.AttributeValue) {
 	return text(p.Sequence().String()), number(uint64(p.SubSequence()))
 }
 
+// nothingOf is the number inside of a record of which nothing was done.
+const nothingOf = -1
+
+// earlierAt is how an earlier version wrote a KindAt: the number before, which
+// is none of the shard's, so Kinesis refuses it.
+func earlierAt(p shardlog.Position) (seq, sub types.AttributeValue) {
+	if p.Kind() != shardlog.KindAt {
+		return position(p)
+	}
+	n, _ := new(big.Int).SetString(p.Sequence().String(), 10)
+	return text(n.Sub(n, big.NewInt(1)).String()), number(math.MaxInt64)
+}
+
 // errPosition is a checkpoint of KCL's that cannot be read.
 var errPosition = errors.New("checkpoint of an unknown form")
 
-// parsePosition is the reverse, for a checkpoint that KCL wrote.
-func parsePosition(seq string, sub uint64) (shardlog.Position, error) {
+// parsePosition is the reverse of position, for a checkpoint that KCL wrote.
+func parsePosition(i item, seqName, subName string) (shardlog.Position, error) {
+	seq := str(i, seqName)
 	switch seq {
 	case trimHorizon, "", shardEnd:
 		return shardlog.TrimHorizon(), nil
@@ -165,7 +179,13 @@ func parsePosition(seq string, sub uint64) (shardlog.Position, error) {
 	if err != nil {
 		return shardlog.Position{}, fmt.Errorf("%w: %q", errPosition, seq)
 	}
-	if sub > math.MaxUint32 {
+	sub, err := num(i, subName, func(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) })
+	switch {
+	case err != nil:
+		return shardlog.Position{}, err
+	case sub < 0:
+		return shardlog.At(n), nil
+	case sub > math.MaxUint32:
 		return shardlog.After(n), nil
 	}
 	return shardlog.AfterSub(n, uint32(sub)), nil
@@ -194,7 +214,7 @@ func (t table) lease(i item) (l checkpoint.Lease, ours bool, err error) {
 			return damaged(fmt.Errorf("of another key, %v", l.Key))
 		}
 	}
-	if l.Version, err = num(i, leaseCounter); err != nil {
+	if l.Version, err = count(i, leaseCounter); err != nil {
 		return damaged(err)
 	}
 	if b, ok := i[pendingState].(*types.AttributeValueMemberB); ok {
@@ -226,25 +246,30 @@ func adopt(l *checkpoint.Lease, i item) error {
 		}
 		l.Epoch++ // a token that nobody has yet
 	}
-	if changed(checkpointSeq, checkpointSub) {
-		sub, err := num(i, checkpointSub)
+	// moved is changed, for a position.
+	moved := func(seqName, subName string, p *shardlog.Position) bool {
+		if !changed(seqName, subName) {
+			return false
+		}
+		if p == nil {
+			return true
+		}
+		seq, sub := earlierAt(*p)
+		return !equal(seq, i[seqName]) || !equal(sub, i[subName])
+	}
+	if moved(checkpointSeq, checkpointSub, &l.Checkpoint) {
+		at, err := parsePosition(i, checkpointSeq, checkpointSub)
 		if err != nil {
 			return err
 		}
 		if l.Ended = str(i, checkpointSeq) == shardEnd; !l.Ended {
-			if l.Checkpoint, err = parsePosition(str(i, checkpointSeq), sub); err != nil {
-				return err
-			}
+			l.Checkpoint = at
 		}
 	}
-	if changed(pendingSeq, pendingSub) {
+	if moved(pendingSeq, pendingSub, l.Prepared) {
 		l.Prepared = nil
-		if seq := str(i, pendingSeq); seq != "" {
-			sub, err := num(i, pendingSub)
-			if err != nil {
-				return err
-			}
-			p, err := parsePosition(seq, sub)
+		if str(i, pendingSeq) != "" {
+			p, err := parsePosition(i, pendingSeq, pendingSub)
 			if err != nil {
 				return err
 			}
@@ -262,7 +287,7 @@ func adopt(l *checkpoint.Lease, i item) error {
 
 func adoptNumbers(l *checkpoint.Lease, i item, changed func(...string) bool) (err error) {
 	if changed(switches) {
-		if l.Switches, err = num(i, switches); err != nil {
+		if l.Switches, err = count(i, switches); err != nil {
 			return err
 		}
 	}
@@ -297,13 +322,17 @@ func strs(i item, name string) []string {
 	return nil
 }
 
-// num is 0 for a number that is not there.
-func num(i item, name string) (uint64, error) {
+// count is 0 for a number that is not there.
+func count(i item, name string) (uint64, error) {
+	return num(i, name, func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
+}
+
+func num[N any](i item, name string, parse func(string) (N, error)) (n N, err error) {
 	switch v := i[name].(type) {
 	case nil:
-		return 0, nil
+		return n, nil
 	case *types.AttributeValueMemberN:
-		return strconv.ParseUint(v.Value, 10, 64)
+		return parse(v.Value)
 	}
-	return 0, fmt.Errorf("%s is no number", name)
+	return n, fmt.Errorf("%s is no number", name)
 }

@@ -200,12 +200,38 @@ func TestWhatKCLSees(t *testing.T) {
 	require.Equal(t, number(math.MaxInt64), a[checkpointSub], "nothing of the record is left")
 	require.Equal(t, "shardId-000000000003", kclTable().keyName(l.Key))
 	l.Checkpoint = shardlog.At(seq)
-	n, _ := new(big.Int).SetString(seq.String(), 10)
-	require.Equal(t, text(n.Sub(n, big.NewInt(1)).String()), attributes(l)[checkpointSeq], "the record itself is still to come")
+	require.Equal(t, text(seq.String()), attributes(l)[checkpointSeq], "a number that the shard knows")
+	require.Equal(t, &types.AttributeValueMemberN{Value: "-1"}, attributes(l)[checkpointSub], "the record itself is still to come")
 	for name, p := range map[string]shardlog.Position{"TRIM_HORIZON": shardlog.TrimHorizon(), "LATEST": shardlog.Latest()} {
 		l.Checkpoint = p
 		require.Equal(t, text(name), attributes(l)[checkpointSeq])
 	}
+}
+
+// An earlier version wrote the number before the record that is still to come.
+func TestPositionsOfAnEarlierVersion(t *testing.T) {
+	s, l := kclTable(), full()
+	l.Checkpoint = shardlog.At(seq)
+	p := shardlog.At(seq)
+	l.Prepared = &p
+	i := whole(s, l)
+	n, _ := new(big.Int).SetString(seq.String(), 10)
+	before := text(n.Sub(n, big.NewInt(1)).String())
+	i[checkpointSeq], i[checkpointSub] = before, number(math.MaxInt64)
+	i[pendingSeq], i[pendingSub] = before, number(math.MaxInt64)
+	got, _, err := s.lease(i)
+	require.NoError(t, err)
+	require.Equal(t, l, got)
+	for _, sub := range []string{"x", "-9223372036854775809"} {
+		i[checkpointSub] = &types.AttributeValueMemberN{Value: sub}
+		_, _, err = s.lease(i)
+		require.ErrorIs(t, err, shardlog.ErrCorrupt)
+	}
+	delete(i, row)
+	i[checkpointSeq], i[checkpointSub] = text(seq.String()), &types.AttributeValueMemberN{Value: "-1"}
+	got, _, err = s.lease(i)
+	require.NoError(t, err)
+	require.Equal(t, shardlog.At(seq), got.Checkpoint)
 }
 
 func TestItemsThatAreNoRows(t *testing.T) {

@@ -13,8 +13,10 @@ import (
 // writing it waits for the client.
 const largeAnswer = 16 << 10
 
-// Reply sends what was written to Out.
+// Reply sends what was written to Out, which a client may have to wait for: see
+// hold.
 func (c *Call) Reply(status int) {
+	c.hold()
 	h := c.W.Header()
 	media, before, after := c.Protocol.Media, "", ""
 	if c.Protocol.Answer != "" {

@@ -137,8 +137,8 @@ type Call struct {
 	// AccessKey is that of the credential. It was verified if the endpoint has
 	// credentials.
 	AccessKey string
-	// Body may be referred to by the input, and is valid until the answer was
-	// sent or ReleaseBody was called.
+	// Body may be referred to by the input, and is valid until Reply or
+	// ReleaseBody was called.
 	Body []byte
 	// Form is the input of a request of the query protocol, from ReadForm.
 	Form []byte

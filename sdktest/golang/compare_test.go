@@ -185,7 +185,8 @@ func compare(b *testing.B, url string, records, size, conns int, raw bool) {
 	b.ReportMetric(float64(total.Load())/b.Elapsed().Seconds(), "records/s")
 }
 
-// whole does for any server what kinesistest's client does for its own.
+// whole does for any server what kinesistest's client does for its own: no call
+// is lost to an answer that is too early, and none waits for that.
 type whole struct{ *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
@@ -202,6 +203,7 @@ func (w whole) RoundTrip(r *http.Request) (*http.Response, error) {
 	if buf.Len() > 0 {
 		own.Body = readCloser{bytes.NewReader(buf.Bytes())}
 	}
+	own.Header.Set("User-Agent", "compare")
 	return w.Transport.RoundTrip(own)
 }
 
