@@ -81,7 +81,9 @@ func (b *Batch) Leaving() <-chan struct{} {
 
 // Prepared is an intention that was stored before it was carried out.
 type Prepared struct {
-	// Position is up to where the records were about to be done.
+	// Position is up to where the records were about to be done. It may be
+	// inside a record with Options.KeepAggregates, if the worker that stored it
+	// ran without.
 	Position shardlog.Position
 	// State is what the handler wanted to remember with it; it is the
 	// receiver's own.

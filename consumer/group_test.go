@@ -492,7 +492,7 @@ func TestScenario20NoWallClockDecides(t *testing.T) {
 		rows, err := st.Memory.List(context.Background(), "default", "orders/workers")
 		require.NoError(t, err)
 		require.Len(t, rows, 2)
-		assert.Regexp(t, `^\{"most":3(,"news":\d+)?\}$`, string(rows[1].PreparedState))
+		assert.Regexp(t, `^\{"most":3,"ttl":10000000000(,"news":\d+)?\}$`, string(rows[1].PreparedState))
 		r.stop()
 	})
 }

@@ -47,10 +47,11 @@ type Options struct {
 	// KindAt and KindAfter are refused, because they name a place in one
 	// shard only. Defaults to TrimHorizon.
 	Start shardlog.Position
-	// LeaseTTL is how long a worker that gives no heartbeat is taken for
-	// alive, by the clock of the one who watches it: a worker that was killed
+	// LeaseTTL is how long this worker is taken for alive when it gives no
+	// heartbeat, by the clock of the one who watches it: a worker that was killed
 	// is replaced after this time and up to a second. A worker that cannot
-	// reach the store for nine tenths of it stops by itself. Defaults to 10 s.
+	// reach the store for nine tenths of it stops by itself. Workers of a group
+	// may have different times. Defaults to 10 s.
 	LeaseTTL time.Duration
 	// HandOff is how long another worker waits for a batch to be finished when
 	// it is its turn to have the shard; then it takes the shard, and the batch
@@ -119,7 +120,9 @@ type Options struct {
 	// Defaults to 0: no bound; Kinesis has 2 MiB.
 	FanOutRate int64
 	// KeepAggregates delivers aggregated records, which producers make of
-	// several, as they are stored. Defaults to de-aggregating them.
+	// several, as they are stored. Where a worker without this option has done a
+	// part of one, the whole record comes again. Defaults to de-aggregating
+	// them.
 	KeepAggregates bool
 	// WholeAggregates drops an aggregated record as a whole when one of its
 	// records is outside the shard's range of hash keys, as the Kinesis Client

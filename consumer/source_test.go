@@ -255,7 +255,7 @@ func (sh *memShard) index(i int, pos shardlog.Position) (int, error) {
 		return len(sh.records), nil
 	}
 	n := int(counterOf(pos.Sequence())) - 1
-	inside := pos.SubSequence() != shardlog.WholeRecord && n < len(sh.records) && kpl.IsAggregate(sh.records[n].Data)
+	inside := pos.SubSequence() != shardlog.WholeRecord && n < len(sh.records) && kpl.HasMagic(sh.records[n].Data)
 	if pos.Kind() == shardlog.KindAfter && !inside {
 		n++
 	}

@@ -24,7 +24,7 @@ func (f *fetcher) emit(p *shardlog.Page) bool {
 	for i := range p.Records {
 		r := &p.Records[i]
 		if !f.aggregate(r) || !e.unpack(r) {
-			if f.isUndone(r) {
+			if f.isUndoneWhole(r) {
 				e.add(*r)
 			}
 		}
@@ -49,12 +49,21 @@ func (f *fetcher) isUndone(r *shardlog.Record) bool {
 		f.skip.SubSequence() != shardlog.WholeRecord && int64(r.SubSequence) > f.skip.SubSequence()
 }
 
-// undone cuts off the records up to that place.
+// isUndoneWhole is isUndone for a record that is delivered as it is stored. An
+// aggregated one, which is kept or damaged, is undone unless all of it is done:
+// the reading began inside it because an earlier worker could de-aggregate it,
+// with other options or a sound copy.
+func (f *fetcher) isUndoneWhole(r *shardlog.Record) bool {
+	return f.isUndone(r) || f.skip.SubSequence() != shardlog.WholeRecord && r.SubSequence == 0 && kpl.HasMagic(r.Data)
+}
+
+// undone cuts off the records up to that place. All are delivered as they are
+// stored.
 func (f *fetcher) undone(records []shardlog.Record) []shardlog.Record {
 	if f.skip.Kind() != shardlog.KindAfter {
 		return records
 	}
-	for len(records) > 0 && !f.isUndone(&records[0]) {
+	for len(records) > 0 && !f.isUndoneWhole(&records[0]) {
 		records = records[1:]
 	}
 	return records

@@ -61,17 +61,21 @@ func (s *Shard) checkRead(req *shardlog.ReadRequest) error {
 
 // Resolve returns the place that a position names at this moment, in a form
 // that stays: Latest becomes the place after the newest record, TrimHorizon
-// and AtTime that of the record that is read first from there. Read limits do
-// not apply; errors are those of Read.
+// and AtTime that of the record that is read first from there. A position inside
+// an aggregated record is returned as it is. Read limits do not apply; errors are
+// those of Read.
 func (s *Shard) Resolve(ctx context.Context, from shardlog.Position) (shardlog.Position, error) {
 	p, err := s.ReadDedicated(ctx, shardlog.ReadRequest{From: from, MaxRecords: 1})
 	if err != nil {
 		return shardlog.Position{}, err
 	}
-	if len(p.Records) > 0 {
-		return shardlog.At(p.Records[0].Sequence), nil
+	switch {
+	case len(p.Records) == 0:
+		return p.Next, nil
+	case from.Kind() == shardlog.KindAfter && p.Records[0].Sequence == from.Sequence():
+		return from, nil // before the record would undo what is done of it
 	}
-	return p.Next, nil
+	return shardlog.At(p.Records[0].Sequence), nil
 }
 
 // Records iterates over the records from a position to the tail, and ends

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -310,4 +311,64 @@ func TestTailFollowsUntilTheShardIsClosed(t *testing.T) {
 	}
 	_, err = s.Append(ctx, nil)
 	require.ErrorIs(t, err, why)
+}
+
+// A position inside an aggregated record begins with the whole of it, however it
+// is read, and stays inside when it is resolved. Inside any other record nothing
+// is left.
+func TestPositionsInsideRecords(t *testing.T) {
+	_, st := openStream(t, stream.Config{})
+	s := handle(t, st, 0)
+	records := on(t, s, 4)
+	for _, i := range []int{1, 2} {
+		records[i].Data = []byte(shardlog.AggregateMagic + strconv.Itoa(i))
+	}
+	res, err := s.Append(t.Context(), records)
+	require.NoError(t, err)
+	for i, first := range []int{1, 1, 2, 4} {
+		from := shardlog.AfterSub(res[i].Sequence, 3)
+		req := shardlog.ReadRequest{ShardID: s.ID(), From: from}
+		for name, read := range map[string]func(context.Context, shardlog.ReadRequest) (shardlog.Page, error){
+			"read": s.Read, "dedicated": s.ReadDedicated, "stream": st.Read, "stream, dedicated": st.ReadDedicated,
+		} {
+			p, err := read(t.Context(), req)
+			require.NoError(t, err)
+			require.Len(t, p.Records, 4-first, name)
+		}
+		for name, over := range map[string]func(context.Context, shardlog.Position) iter.Seq2[shardlog.Record, error]{
+			"records": s.Records, "scan": s.Scan, "tail": s.Tail,
+		} {
+			n := first
+			ctx, cancel := context.WithCancel(t.Context())
+			if first == 4 {
+				cancel() // nothing is left, and a tail would wait
+			}
+			for r, err := range over(ctx, from) {
+				if n == 4 {
+					require.ErrorIs(t, err, context.Canceled)
+					break
+				}
+				require.NoError(t, err, name)
+				require.Equal(t, res[n].Sequence, r.Sequence, name)
+				if n++; n == 4 {
+					cancel()
+				}
+			}
+			if cancel(); name != "tail" {
+				require.Equal(t, 4, n, name)
+			}
+		}
+		at, err := s.Resolve(t.Context(), from)
+		require.NoError(t, err)
+		switch i {
+		case 0:
+			require.Equal(t, shardlog.At(res[1].Sequence), at)
+		case 3:
+			require.Positive(t, at.Sequence().Compare(res[3].Sequence))
+		default:
+			require.Equal(t, from, at)
+		}
+	}
+	require.NoError(t, s.Trim(t.Context(), shardlog.AfterSub(res[2].Sequence, 3)))
+	require.Contains(t, data(t, s), shardlog.AggregateMagic+"2")
 }

@@ -95,21 +95,40 @@ func TestEveryMethodFailsAfterClose(t *testing.T) {
 	}
 }
 
+// A stream of the same name is another one, which nothing reaches that is called
+// on the first.
 func TestMethodsOfADeletedStreamFail(t *testing.T) {
-	db, st := newForCalls(t)
-	require.NoError(t, db.Delete(t.Context(), "s"))
-	for name, err := range everyCall(db, st, t.Context()) {
-		switch name {
-		case "Create", "Ensure", "Delete", "Streams", "Backup":
-			require.NoError(t, err, name)
-		default:
-			if !strings.HasPrefix(name, "Checkpoints.") {
+	for _, again := range []bool{false, true} {
+		db, st := newForCalls(t)
+		require.NoError(t, db.Delete(t.Context(), "s"))
+		before := ""
+		var next *Stream
+		if again {
+			next = create(t, db, "s", Config{Shards: 2})
+			put(t, next, "a", "of the second")
+			before = snapshotOf(t, next)
+		}
+		calls := everyCall(db, st, t.Context())
+		_, calls["StreamID"] = st.StreamID(t.Context())
+		calls["SetAttributes"] = st.SetAttributes(t.Context(), map[string]string{"a": "b"})
+		calls["SetMaxRecordSize"] = st.SetMaxRecordSize(t.Context(), 1<<20)
+		_, calls["Shard"] = st.Shard(shardID(0))
+		_, calls["Resolve"] = st.Resolve(t.Context(), shardID(0), shardlog.Latest())
+		for name, err := range calls {
+			switch {
+			case strings.HasPrefix(name, "Checkpoints."):
+			case name == "Create" || name == "Ensure" || name == "Delete" || name == "Streams" || name == "Backup" || name == "Stream" && again:
+				require.NoError(t, err, name)
+			default:
 				require.ErrorIs(t, err, shardlog.ErrNotFound, name)
 			}
 		}
+		_ = st.Info()
+		_ = st.Stats()
+		if again {
+			require.Equal(t, before, snapshotOf(t, next))
+		}
 	}
-	_ = st.Info()
-	_ = st.Stats()
 }
 
 func TestCloseEndsWaitingCalls(t *testing.T) {

@@ -32,6 +32,10 @@ type DB struct {
 	closed  atomic.Bool
 	close   sync.Once
 
+	// deletedTo is the largest counter of the streams that were deleted since
+	// the database was opened.
+	deletedTo atomic.Uint64
+
 	rows     rowLocks
 	watchers checkpoint.Watchers
 

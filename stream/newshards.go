@@ -25,12 +25,26 @@ func (st *Stream) newShard(s *logstore.Shard, m shardMeta) *streamShard {
 // within a second: so the upper half of the counter has the nanosecond, which
 // is above every counter of the deleted stream. A database in memory forgets
 // what it gave out, so its numbers begin at the nanosecond, and none is given
-// out again when it is recreated.
+// out again when it is recreated. What this process saw deleted counts in
+// addition, because a clock may stand still or step back.
 func (st *Stream) base(now time.Time) uint64 {
+	base := uint64(now.Nanosecond()) << 32
 	if st.db.opts.InMemory {
-		return uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)
+		base = uint64(now.UnixNano()) & (shardlog.MaxCounter >> 1)
 	}
-	return uint64(now.Nanosecond()) << 32
+	return max(base, st.db.deletedTo.Load())
+}
+
+// noteCounters records the counters of a stream that is deleted.
+func (db *DB) noteCounters(st *Stream) {
+	for _, sh := range st.routes.Load().all {
+		for last := sh.s.LastCounter(); ; {
+			to := db.deletedTo.Load()
+			if last <= to || db.deletedTo.CompareAndSwap(to, last) {
+				break
+			}
+		}
+	}
 }
 
 func (st *Stream) firstShards(n int, now time.Time) []shardMeta {

@@ -40,9 +40,10 @@ func (st *Stream) lost(n shardlog.SequenceNumber) bool {
 }
 
 // OpenProducer implements shardlog.RequestSink. It blocks until the new epoch
-// is on disk, whatever the Durability. Epochs are given out by the stream and none is
-// ever used again, not even for an identity that was forgotten; see
-// ProducerExpiry and MaxProducers.
+// is on disk, whatever the Durability. Epochs are given out by the stream, from a random
+// one on, and none is ever used again, not even for an identity that was
+// forgotten (see ProducerExpiry and MaxProducers), or in another stream of the
+// name.
 //
 // Errors match shardlog.ErrInvalid, ErrNotFound if the stream was deleted,
 // ErrNoSpace, ErrClosed, or shardlog.ErrUnknownOutcome if ctx ends or the

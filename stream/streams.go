@@ -139,6 +139,7 @@ func (st *Stream) delete(ctx context.Context) error {
 	if err := st.markDeleted(ctx); err != nil {
 		return err
 	}
+	st.db.noteCounters(st)
 	st.db.mu.Lock()
 	delete(st.db.streams, st.name)
 	st.db.mu.Unlock()

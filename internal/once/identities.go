@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,6 +173,9 @@ func (is *Identities) withoutLost(list []numbered) []numbered {
 	return kept
 }
 
+// maxFirstEpoch leaves epochs exact in a float64, for those who log them.
+const maxFirstEpoch = 1 << 52
+
 // Open gives the identity its next epoch and blocks until that is stored; or it
 // stores nothing and returns what to wait for before it is called again. If ctx
 // ends while the epoch is being stored the error matches
@@ -195,6 +199,10 @@ func (is *Identities) Open(ctx context.Context, id string) (epoch uint64, wait <
 	if wait := p.beginChange(); wait != nil {
 		return 0, wait, nil
 	}
+	// The first epoch of a stream is anywhere, so that a request for an earlier
+	// stream of its name is not taken for one of this stream's producers, and
+	// what it carries not for a copy.
+	is.epoch.CompareAndSwap(0, rand.Uint64N(maxFirstEpoch))
 	epoch = is.epoch.Add(1)
 	return epoch, nil, p.change(ctx, &identityUpdate{kind: openEpoch, epoch: epoch})
 }

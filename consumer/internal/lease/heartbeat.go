@@ -49,7 +49,7 @@ func newHeartbeat(g *Group) *heartbeat {
 func (h *heartbeat) patience() time.Duration { return h.g.c.TTL - h.g.c.TTL/10 }
 
 func (h *heartbeat) info() workerInfo {
-	return workerInfo{Most: h.g.c.MaxLeases, Leaving: h.leaving.Load(), News: h.news.Load()}
+	return workerInfo{Most: h.g.c.MaxLeases, TTL: h.g.c.TTL, Leaving: h.leaving.Load(), News: h.news.Load()}
 }
 
 // fill sets what the row says now.

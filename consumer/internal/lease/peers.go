@@ -36,6 +36,9 @@ const MaxWorkerID = 200
 type workerInfo struct {
 	// Most is Options.MaxLeases.
 	Most int `json:"most,omitempty"`
+	// TTL is Options.LeaseTTL, in nanoseconds: the worker stops by itself when
+	// nine tenths of it are over, whatever another one's is.
+	TTL time.Duration `json:"ttl,omitempty"`
 	// Leaving: the worker is shutting down.
 	Leaving bool `json:"leaving,omitempty"`
 	// News grows when the worker changed rows of shards in a way that others
@@ -116,7 +119,16 @@ func (p *peers) live(id string, now time.Time) bool {
 		return true
 	}
 	o := p.all[id]
-	return o != nil && now.Sub(o.seen) < p.ttl && !foreign(&o.row, p.stream)
+	return o != nil && now.Sub(o.seen) < p.ttlOf(o) && !foreign(&o.row, p.stream)
+}
+
+// ttlOf is how long a worker without a heartbeat counts as alive: by its own
+// option, or by the observer's if its row does not say.
+func (p *peers) ttlOf(o *peer) time.Duration {
+	if o.info.TTL > 0 {
+		return o.info.TTL
+	}
+	return p.ttl
 }
 
 // first reports whether this worker comes before all others that are alive.
@@ -133,7 +145,7 @@ func (p *peers) first(now time.Time) bool {
 func (p *peers) nextExpiry(now time.Time) time.Duration {
 	least := p.ttl
 	for id, o := range p.all {
-		if left := p.ttl - now.Sub(o.seen); id != p.self && left > 0 {
+		if left := p.ttlOf(o) - now.Sub(o.seen); id != p.self && left > 0 {
 			least = min(least, left)
 		}
 	}

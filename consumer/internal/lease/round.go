@@ -18,6 +18,8 @@ type snapshot struct {
 	order []string // the keys of infos, parents before children
 	now   time.Time
 	begun bool // see groupRow
+	// start is where shards without a row begin, if it does not depend on others.
+	start shardlog.Position
 }
 
 func (v *snapshot) listed(id string) bool { _, ok := v.infos[id]; return ok }
@@ -295,7 +297,7 @@ func (g *Group) cleanUp(ctx context.Context, v *snapshot) error {
 		owns[row.Owner] = true
 	}
 	for id, p := range g.peers.all {
-		if !owns[id] && id != g.c.WorkerID && v.now.Sub(p.seen) > 2*g.c.TTL {
+		if !owns[id] && id != g.c.WorkerID && v.now.Sub(p.seen) > 2*g.peers.ttlOf(p) {
 			if err := g.remove(ctx, p.row); err != nil {
 				return err
 			}

@@ -47,7 +47,11 @@ func (g *Group) begin(ctx context.Context, v *snapshot) error {
 	if err := g.checkStream([]checkpoint.Lease{row}); err != nil {
 		return err
 	}
-	g.peers.groupRow, v.begun = &row, row.Ended
+	g.peers.groupRow, v.begun, v.start = &row, row.Ended, g.c.Start
+	if !row.Ended && len(v.rows) > 0 {
+		// The worker that has begun may have had another option.
+		v.start = row.Checkpoint
+	}
 	return nil
 }
 
@@ -186,7 +190,7 @@ func (v *snapshot) childrenOf(id string) (children []string) {
 // cannot be said before its parents are done.
 func (g *Group) startOf(ctx context.Context, v *snapshot, id string) (from shardlog.Position, ok bool, err error) {
 	info := v.infos[id]
-	if g.c.Start.Kind() == shardlog.KindLatest && !v.descends(info) {
+	if v.start.Kind() == shardlog.KindLatest && !v.descends(info) {
 		// Shards that are there when the group begins start at their own end,
 		// parents and children alike. But if the group has begun long ago, a
 		// shard whose ancestors are all forgotten is one that it has missed.
@@ -200,7 +204,7 @@ func (g *Group) startOf(ctx context.Context, v *snapshot, id string) (from shard
 		return from, false, nil
 	}
 	if !slices.ContainsFunc(info.Parents, v.known) {
-		return g.c.Start, true, nil
+		return v.start, true, nil
 	}
 	// The shard continues where its parents ended, at its beginning. When the
 	// group has read records before, the beginning is named by the number of
