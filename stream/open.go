@@ -27,6 +27,10 @@ import (
 // when they are read. After an end without Close sequence numbers continue far
 // above those that were given out.
 //
+// A disk with less than Options.MinFreeBytes is no obstacle: the database can be
+// read, and refuses records with ErrNoSpace. Open itself needs half of that, and
+// at most 32 MiB; with less its error matches ErrNoSpace.
+//
 // Errors match shardlog.ErrInvalid, ErrLocked, ErrVersion, ErrCorrupt or
 // ErrNoSpace, or are those of the file system.
 func Open(dir string, opts *Options) (*DB, error) {

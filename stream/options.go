@@ -61,9 +61,11 @@ type Options struct {
 	EncryptionKey []byte
 	// MinFreeBytes is what is left free on the file system: writes that
 	// would go below are refused with shardlog.ErrNoSpace until there is
-	// room again. Less than four value log files is unsafe under load: the
-	// storage engine dies with the process on a full disk. Defaults to
-	// 4 x ValueLogFileBytes + 64 MiB.
+	// room again, and earlier where other programs are filling it. What
+	// makes room, such as retention, may use it up to the last 32 MiB. Less
+	// than four value log files is unsafe where others fill the disk under
+	// load: what they take while the storage engine writes a table ends the
+	// process. Defaults to 4 x ValueLogFileBytes + 64 MiB.
 	MinFreeBytes int64
 	// ValueLogFileBytes is the size of the files that hold the records.
 	// Disk space is given back by the file. Defaults to 64 MiB; 1 MiB to

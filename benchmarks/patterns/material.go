@@ -24,7 +24,9 @@ type material struct {
 	text  []byte   // the source of the data of records; see generator.cut
 	lines [][]byte
 	keyOf []uint32 // the key of each line
-	alias *aliasTable
+	// malformed is how many lines were left out because they have no key.
+	malformed int64
+	alias     *aliasTable
 }
 
 func newMaterial(w *Workload) (*material, error) {
@@ -65,6 +67,10 @@ func (m *material) readLines() error {
 	if err != nil {
 		return err
 	}
+	if len(data) == maxLinesBytes { // the last line may be cut
+		data = data[:bytes.LastIndexByte(data, '\n')+1]
+	}
+	data = bytes.TrimPrefix(data, []byte("\uFEFF")) // which some programs begin a text with
 	numbers := map[string]uint32{}
 	for line := range bytes.Lines(data) {
 		line = bytes.TrimRight(line, "\r\n")
@@ -74,30 +80,49 @@ func (m *material) readLines() error {
 		if len(line) > maxData {
 			line = line[:maxData]
 		}
-		m.lines = append(m.lines, line)
-		if m.w.Keys.Kind != KeyLines {
-			continue
-		}
-		name := field(line, m.w.Keys.Field)
-		n, ok := numbers[name]
-		if !ok {
-			if len(m.names) == maxKeys {
-				return &shardlog.InvalidError{Field: "lines", Value: m.w.Lines, Limit: "a file with at most 1048576 different keys"}
+		if m.w.Keys.Kind == KeyLines {
+			ok, err := m.addKey(numbers, line)
+			if err != nil {
+				return err
 			}
-			n = uint32(len(m.names))
-			numbers[name], m.names = n, append(m.names, name)
+			if !ok {
+				m.malformed++
+				continue
+			}
 		}
-		m.keyOf = append(m.keyOf, n)
+		m.lines = append(m.lines, line)
 	}
 	if len(m.lines) == 0 {
-		return &shardlog.InvalidError{Field: "lines", Value: m.w.Lines, Limit: "a file with lines"}
+		return &shardlog.InvalidError{Field: "lines", Value: m.w.Lines, Limit: fmt.Sprintf("a file with lines that have a key; %d have none", m.malformed)}
 	}
 	return nil
 }
 
-// field returns the n-th field of a line as a partition key; "-" if it has
-// none.
-func field(line []byte, n int) string {
+// addKey adds the key of the next line, and returns false if it has none.
+func (m *material) addKey(numbers map[string]uint32, line []byte) (ok bool, err error) {
+	name, ok := field(line, m.w.Keys.Field)
+	if !ok {
+		return false, nil
+	}
+	n, known := numbers[name]
+	if !known {
+		if len(m.names) == maxKeys {
+			return false, &shardlog.InvalidError{Field: "lines", Value: m.w.Lines, Limit: "a file with at most 1048576 different keys"}
+		}
+		n = uint32(len(m.names))
+		numbers[name], m.names = n, append(m.names, name)
+	}
+	m.keyOf = append(m.keyOf, n)
+	return true, nil
+}
+
+// field returns the n-th field of a line as a partition key, false if it has
+// none. A line with NUL bytes, which a file system leaves where a write was lost,
+// is no line of a log.
+func field(line []byte, n int) (string, bool) {
+	if bytes.IndexByte(line, 0) >= 0 {
+		return "", false
+	}
 	for f := range strings.FieldsSeq(string(line)) {
 		if n--; n > 0 {
 			continue
@@ -106,9 +131,9 @@ func field(line []byte, n int) string {
 		if utf8.RuneCountInString(f) > shardlog.MaxPartitionKeyLength {
 			f = string([]rune(f)[:shardlog.MaxPartitionKeyLength])
 		}
-		return f
+		return f, true
 	}
-	return "-"
+	return "", false
 }
 
 // textBytes is larger than what the log compresses together, so that repetitions

@@ -85,6 +85,9 @@ type Result struct {
 	// because the log did not keep up. Their latency is in none of the
 	// figures, which are therefore too good if Backlog is not 0.
 	Backlog int64 `json:"backlog"`
+	// MalformedLines is the number of lines of Workload.Lines that were left out
+	// because they have no key.
+	MalformedLines int64 `json:"malformedLines,omitempty"`
 	// Failed is the number of records whose error was not retryable, or that
 	// were not stored in time.
 	Failed int64 `json:"failed"`

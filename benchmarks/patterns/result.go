@@ -32,7 +32,7 @@ func (r *run) result(m *material, w *watch) *Result {
 	end := r.clock.end.Load()
 	res := &Result{
 		Workload: *r.w, Started: r.clock.start.Add(time.Duration(r.clock.warm)).UTC().Round(time.Millisecond),
-		Seconds: max(float64(end-r.clock.warm)/1e9, 1e-9), Offered: r.w.Rate, Sizes: []SizeBucket{},
+		Seconds: max(float64(end-r.clock.warm)/1e9, 1e-9), Offered: r.w.Rate, Sizes: []SizeBucket{}, MalformedLines: m.malformed,
 	}
 	ack, delivery := fine(), fine()
 	refused := map[string]int64{}

@@ -196,13 +196,19 @@ func (r *run) feed(m *material) error {
 // errDrain ends calls that take too long after the load.
 var errDrain = errors.New("not stored within the workload's drain")
 
-// drain waits until the consumers have received everything.
+// patience is how long drain waits after the run was ended from outside.
+const patience = 2 * time.Second
+
+// drain waits until the consumers have received everything. What a run has stored
+// is received also when it was ended, so that the report does not show losses that
+// are none.
 func (r *run) drain() {
 	if len(r.receivers) == 0 {
 		return
 	}
 	t := time.NewTimer(time.Duration(r.w.Drain))
 	defer t.Stop()
+	ended := r.ctx.Done()
 	for {
 		missing := int64(0)
 		for _, v := range r.receivers {
@@ -215,8 +221,12 @@ func (r *run) drain() {
 		case <-r.changed:
 		case <-t.C:
 			return
-		case <-r.ctx.Done():
-			return
+		case <-ended:
+			if r.readFailed() {
+				return
+			}
+			ended = nil
+			t.Reset(min(time.Duration(r.w.Drain), patience))
 		}
 	}
 }
@@ -255,6 +265,13 @@ func (r *run) failedRead(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.readErr = err
+}
+
+// readFailed reports whether a consumer has failed, which ends the run.
+func (r *run) readFailed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.readErr != nil
 }
 
 // loadCost measures the processor time that generating a record takes, in

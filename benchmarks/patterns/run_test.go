@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,32 @@ func TestLines(t *testing.T) {
 	}
 	require.Equal(t, map[int64]int64{32: 10, 128: 40, 1024: 10}, sizes)
 
+	// Lines without the field are left out and counted.
+	file := filepath.Join(t.TempDir(), "odd.log")
+	require.NoError(t, os.WriteFile(file, []byte("\uFEFFa one\nb\n\x00\x00a two\r\n\nc two\nd tw"), 0o600))
+	w.Lines, w.Keys.Field, w.Records = file, 2, 6
+	res, err = Run(t.Context(), &InProcess{}, w, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, res.MalformedLines)
+	require.Equal(t, 3, res.DistinctKeys)
+	var text strings.Builder
+	require.NoError(t, NewReport(*res).WriteText(&text))
+	require.Contains(t, text.String(), "2 lines of "+file+" are malformed")
+	w.Keys.Field = 1
+	res, err = Run(t.Context(), &InProcess{}, w, nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, res.MalformedLines)
+	require.Equal(t, []string{"a", "b", "c", "d"}, func() (keys []string) {
+		for _, k := range res.Keys {
+			keys = append(keys, k.Key)
+		}
+		slices.Sort(keys)
+		return keys
+	}())
+	w.Keys.Field = 9
+	_, err = Run(t.Context(), &InProcess{}, w, nil)
+	require.ErrorContains(t, err, "5 have none")
+
 	w.Lines = filepath.Join(t.TempDir(), "none")
 	_, err = Run(t.Context(), &InProcess{}, w, nil)
 	require.ErrorIs(t, err, os.ErrNotExist)
@@ -221,4 +248,15 @@ func TestNoOmission(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, slow, int64(45))
 	require.GreaterOrEqual(t, res.Ack.Max, int64(stall))
+}
+
+// A run that is ended from outside reports no losses that are none.
+func TestEndedRunHasReceivedWhatItStored(t *testing.T) {
+	noLeak(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	w := Workload{Duration: Duration(time.Hour), Memory: true, Sizes: Sizes{Bytes: 100}, Consumers: Consumers{Count: 2}}
+	res, err := Run(ctx, &InProcess{}, w, &Options{Progress: func(Progress) { cancel() }})
+	require.NoError(t, err)
+	require.Positive(t, res.Check.Acked)
+	require.Zero(t, res.Check.Missing)
 }

@@ -127,6 +127,9 @@ func (r *Result) notes() (notes []string) {
 	if r.Failed > 0 {
 		notes = append(notes, fmt.Sprintf("%d records failed", r.Failed))
 	}
+	if r.MalformedLines > 0 {
+		notes = append(notes, fmt.Sprintf("%d lines of %s are malformed and were left out: they have no field %d, or NUL bytes", r.MalformedLines, r.Workload.Lines, r.Workload.Keys.Field))
+	}
 	return notes
 }
 

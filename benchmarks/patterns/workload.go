@@ -135,7 +135,8 @@ type Workload struct {
 	Keys  Keys  `json:"keys" yaml:"keys"`
 	// Lines is a file whose lines are the records with SizeLines, and give the
 	// keys with KeyLines. Each producer cycles through them in order, from a
-	// different line on. At most 256 MiB of the file are read.
+	// different line on. Empty lines, and with KeyLines those that have no such
+	// field or have NUL bytes, are left out. At most 256 MiB of the file are read.
 	Lines string `json:"lines,omitempty" yaml:"lines"`
 
 	// Rate is the number of records a second of all producers together, whether

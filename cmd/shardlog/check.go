@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/shardlog/shardlog/stream"
@@ -42,7 +41,7 @@ func runCheck(e *env, args []string) error {
 	}
 	o := &stream.Options{}
 	if keyFile != "" {
-		key, err := readKeyFile(keyFile)
+		key, err := e.readKeyFile(keyFile)
 		if err != nil {
 			return err
 		}
@@ -86,8 +85,8 @@ func printCheck(e *env, r *stream.CheckReport) {
 		r.Files, r.Bytes, r.Streams, r.Shards, r.Blocks, r.JournalValues, r.Records)
 }
 
-func readKeyFile(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
+func (e *env) readKeyFile(path string) ([]byte, error) {
+	b, err := e.readFile(path)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -202,14 +203,40 @@ func throttled(err error) bool {
 	return errors.As(err, &e) && (e.status >= 500 || e.code == "ProvisionedThroughputExceededException" || e.code == "LimitExceededException" || e.code == "ThrottlingException")
 }
 
+// unknown reports whether a call that ended with err may have been carried out.
+func unknown(err error) bool {
+	var answer *serviceError
+	if errors.As(err, &answer) {
+		return answer.status >= 500
+	}
+	var dial *net.OpError
+	return err != nil && !(errors.As(err, &dial) && dial.Op == "dial")
+}
+
+// change makes a call that changes something. Its error says if it is not known
+// whether that was done.
+func (c *client) change(ctx context.Context, op string, in, out any, what string) error {
+	err := c.call(ctx, op, in, out)
+	if unknown(err) {
+		return partly(err, "it is not known whether %s", what)
+	}
+	return err
+}
+
 // maxTries is the number of attempts of a call that is throttled.
 const maxTries = 6
 
 // call makes a request, repeats it while it is throttled, and decodes the
 // response into out unless that is nil.
 func (c *client) call(ctx context.Context, op string, in, out any) error {
+	return c.callWithin(ctx, ctx, op, in, out)
+}
+
+// callWithin is call with a context of its own for each request, which may
+// outlive that of the call: then no request follows.
+func (c *client) callWithin(ctx, request context.Context, op string, in, out any) error {
 	for try := 1; ; try++ {
-		err := c.once(ctx, op, in, out)
+		err := c.once(request, op, in, out)
 		if !throttled(err) || try == maxTries {
 			return err
 		}

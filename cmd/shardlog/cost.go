@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/benchmarks/patterns"
@@ -75,7 +74,7 @@ func runCost(e *env, args []string) error {
 		o.Headroom = cost.NoHeadroom
 	}
 	var err error
-	if o.Prices, err = c.readPrices(); err != nil {
+	if o.Prices, err = c.readPrices(e); err != nil {
 		return err
 	}
 	if c.print {
@@ -105,16 +104,15 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-func (c *costFlags) readPrices() (*cost.Prices, error) {
+func (c *costFlags) readPrices(e *env) (*cost.Prices, error) {
 	if c.prices == "" {
 		return cost.DefaultPrices(), nil
 	}
-	f, err := os.Open(c.prices)
+	b, err := e.readFile(c.prices)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	p, err := cost.ReadPrices(f)
+	p, err := cost.DecodePrices(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.prices, err)
 	}
@@ -153,7 +151,7 @@ func (c *costFlags) check(f *flagSet) string {
 func (c *costFlags) pattern(e *env) (p cost.Pattern, bad malformed, err error) {
 	switch {
 	case c.from != "":
-		b, err := os.ReadFile(c.from)
+		b, err := e.readFile(c.from)
 		if err != nil {
 			return p, bad, err
 		}

@@ -52,7 +52,62 @@ func TestCostRecords(t *testing.T) {
 	}
 	code, _, errs := cli(t, "2026-01-02T03:04:05Z a\n", "cost", "-records", "-", "-key", "3")
 	require.Equal(t, exitFail, code)
-	require.Contains(t, errs, "line 1")
+	require.Contains(t, errs, "line 1, which has no field 3")
+}
+
+// Lines that are no records are left out, counted and reported, wherever they
+// are; if all are, it is an error.
+func TestCostOfMalformedRecords(t *testing.T) {
+	const good = `203.0.113.9 - - [25/Jun/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512`
+	long := strings.Repeat("x", 200<<10)
+	for name, c := range map[string]struct {
+		odd, says string // what it says of the odd line, "" if it is a record
+	}{
+		"cut off":             {"203.0.113.9 - - [25/Ju", "has no time"},
+		"no time":             {"hello", "has no time"},
+		"no field":            {" ", "has no time"},
+		"another bracket":     {`203.0.113.9 - [x] [25/Jun/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512`, ""},
+		"an open bracket":     {`203.0.113.9 - [x [25/Jun/2026:10:00:00 +0000] "GET /a HTTP/1.1" 200 512`, ""},
+		"NUL bytes":           {strings.Repeat("\x00", 4096) + good, "has NUL bytes"},
+		"long":                {good + long, ""},
+		"longer than records": {strings.Repeat("x", 11*mib), "is longer than 10485760 bytes"},
+		"too long with key":   {good + strings.Repeat("x", 10*mib-len(good)), "has more than 10485760 bytes with its key"},
+		"no text":             {"\xff\xfe\x80", "has no time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for place, in := range map[string]string{
+				"first": c.odd + "\n" + good + "\n" + good, "last": good + "\r\n\r\n" + good + "\n" + c.odd, "middle": good + "\n" + c.odd + "\n" + good + "\n",
+			} {
+				if len(c.odd) > mib && place != "middle" {
+					continue // which takes long
+				}
+				code, out, errs := cli(t, in, "cost", "-records", "-")
+				require.Equal(t, exitOK, code, "%s: %s", place, errs)
+				if c.says == "" {
+					require.Empty(t, errs)
+					require.Contains(t, out, "worst second  3 records")
+					continue
+				}
+				require.Contains(t, out, "worst second  2 records")
+				require.Contains(t, errs, "shardlog cost: 1 of 3 lines are malformed and were left out; the first is line ")
+				require.Contains(t, errs, c.says)
+				require.Contains(t, out, "1 of 3 lines are malformed")
+			}
+			if c.says != "" {
+				code, out, errs := cli(t, c.odd+"\n"+c.odd+"\n", "cost", "-records", "-")
+				require.Equal(t, exitFail, code)
+				require.Empty(t, out)
+				require.Contains(t, errs, "2 of 2 lines are malformed")
+			}
+		})
+	}
+	// The mark that some programs begin a text with is no part of the key.
+	require.Contains(t, mustCLI(t, "\uFEFF"+strings.Repeat(good+"\n", 1500), "cost", "-records", "-"), `"203.0.113.9" fills 1.50`)
+	file := filepath.Join(t.TempDir(), "access.log")
+	require.NoError(t, os.WriteFile(file, []byte(good+"\n203.0"), 0o600))
+	code, _, errs := cli(t, "", "cost", "-records", file)
+	require.Equal(t, exitOK, code)
+	require.Contains(t, errs, "line 2")
 }
 
 func TestCostFromReport(t *testing.T) {

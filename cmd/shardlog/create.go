@@ -67,7 +67,7 @@ func (n *creation) create(ctx context.Context, c *client) (summary, error) {
 	if n.onDemand {
 		in = object{"StreamName": n.name, "StreamModeDetails": object{"StreamMode": "ON_DEMAND"}}
 	}
-	if err := c.call(ctx, "CreateStream", in, nil); err != nil {
+	if err := c.change(ctx, "CreateStream", in, nil, "stream "+n.name+" was created"); err != nil {
 		return summary{}, err
 	}
 	s, err := c.waitActive(ctx, n.name)
@@ -96,7 +96,7 @@ func (n *creation) create(ctx context.Context, c *client) (summary, error) {
 func (n *creation) undo(ctx context.Context, c *client, cause error, hours int) error {
 	var refused *serviceError
 	if ctx.Err() != nil || !errors.As(cause, &refused) {
-		return partly(cause, "stream %s was created; its retention was %d hours", n.name, hours)
+		return partly(cause, "stream %s was created; its retention was %d hours, and it is not known whether that was changed", n.name, hours)
 	}
 	ctx, cancel := context.WithTimeout(ctx, undoPatience)
 	defer cancel()

@@ -142,3 +142,23 @@ func (e *env) input(name string) func() (io.ReadCloser, error) {
 		return os.Open(name)
 	}
 }
+
+// readFile reads a small file. Like readLines it returns when the context of the
+// command ends, because the file may be a pipe.
+func (e *env) readFile(name string) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		b, err := os.ReadFile(name)
+		done <- result{b, err}
+	}()
+	select {
+	case r := <-done:
+		return r.data, r.err
+	case <-e.ctx.Done():
+		return nil, context.Cause(e.ctx)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 )
 
 // Exit codes. A command that a signal has ended before its work was done returns
@@ -79,9 +80,17 @@ func run(e *env, args []string) int {
 		return exitUsage
 	}
 	e.cmd = cmd
+	out := &results{Writer: e.stdout}
+	e.stdout = out
 	err := cmd.run(e, rest)
+	if errors.Is(err, flag.ErrHelp) {
+		err = nil
+	}
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("writing the results: %w", out.err)
+	}
 	switch {
-	case err == nil, errors.Is(err, flag.ErrHelp):
+	case err == nil:
 		return exitOK
 	case errors.Is(err, errUsage):
 		return exitUsage
@@ -146,7 +155,6 @@ func help(e *env, args []string) int {
 		fmt.Fprintf(e.stderr, "shardlog: no command %q; see shardlog help\n", strings.Join(args, " "))
 		return exitUsage
 	}
-	e.cmd, e.stderr = cmd, e.stdout
 	return run(e, append(strings.Fields(cmd.words), "-h"))
 }
 
@@ -160,9 +168,28 @@ func (e *env) flags() *flagSet {
 
 // help prints the help of the command.
 func (e *env) help(f *flagSet) {
-	fmt.Fprintf(e.stderr, "Usage: shardlog %s [flags] %s\n\n%s\n\nFlags:\n\n", e.cmd.words, e.cmd.args, strings.TrimSpace(e.cmd.long))
-	f.SetOutput(e.stderr)
+	fmt.Fprintf(e.stdout, "Usage: shardlog %s [flags] %s\n\n%s\n\nFlags:\n\n", e.cmd.words, e.cmd.args, strings.TrimSpace(e.cmd.long))
+	f.SetOutput(e.stdout)
 	f.PrintDefaults()
+}
+
+// results is standard output. A command whose results could not be written has
+// failed, whatever it did.
+type results struct {
+	io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+// Write implements io.Writer.
+func (r *results) Write(b []byte) (int, error) {
+	n, err := r.Writer.Write(b)
+	if err != nil {
+		r.mu.Lock()
+		r.err = err
+		r.mu.Unlock()
+	}
+	return n, err
 }
 
 // parse reads flags, which may also follow arguments, and returns the

@@ -164,6 +164,25 @@ func TestCommandLines(t *testing.T) {
 	}
 }
 
+// full is an output to which nothing can be written.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// A command whose results are lost has failed.
+func TestResultsThatCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	mustCLI(t, "", "stream", "create", "s", "-dir", dir)
+	for _, line := range []string{
+		"version", "help put", "completion bash", "bench list", "cost -rate 1 -size 1", "check " + dir, "stream list -dir " + dir,
+		"stream describe s -dir " + dir, "put s x -dir " + dir, "tail s -l -dir " + dir, "serve -addr 127.0.0.1:0",
+	} {
+		var errs bytes.Buffer
+		require.Equal(t, exitFail, run(&env{ctx: t.Context(), stdin: strings.NewReader(""), stdout: full{}, stderr: &errs}, strings.Fields(line)), line)
+		require.Contains(t, errs.String(), "no space left", line)
+	}
+}
+
 // TestVersion checks that the version comes from the build and not from a text
 // in the source; .ci/run checks it in a command that was installed.
 func TestVersion(t *testing.T) {
@@ -228,6 +247,55 @@ func TestTailTakesAggregatesApart(t *testing.T) {
 	require.Contains(t, out, `"key":"k","base64":"/w=="`)
 	require.Equal(t, 4, strings.Count(out, "\n"))
 	require.Equal(t, 3, strings.Count(mustCLI(t, "", "tail", "s", "-json", "-raw", "-endpoint", srv.URL), "\n"))
+}
+
+// User records of an aggregate that belong to another shard are left out, as in a
+// consumer; where shards have no ranges of keys, none belongs to another.
+func TestTailLeavesOutRecordsOfOtherShards(t *testing.T) {
+	pack := func() []byte {
+		var b []byte
+		keys := []string{"low", "high", "both"} // with explicit hash keys 0, the largest, and none
+		hashes := []string{"0", shardlog.MaxHashKey.String()}
+		field := func(tag byte, v []byte) []byte { return append([]byte{tag, byte(len(v))}, v...) }
+		for _, k := range keys {
+			b = append(b, field(0x0a, []byte(k))...)
+		}
+		for _, h := range hashes {
+			b = append(b, field(0x12, []byte(h))...)
+		}
+		for i, k := range keys {
+			r := []byte{0x08, byte(i)}
+			if i < len(hashes) {
+				r = append(r, 0x10, byte(i))
+			}
+			b = append(b, field(0x1a, append(r, field(0x1a, []byte(k))...))...)
+		}
+		sum := md5.Sum(b)
+		return append(append([]byte(kpl.Magic), b...), sum[:]...)
+	}
+	dir := t.TempDir()
+	db, err := stream.Open(dir, nil)
+	require.NoError(t, err)
+	for name, cfg := range map[string]stream.Config{"md5": {Shards: 2}, "xxhash": {Shards: 2, Hash: stream.XXHash}} {
+		st, err := db.Create(t.Context(), name, cfg)
+		require.NoError(t, err)
+		for _, at := range []shardlog.HashKey{shardlog.NewHashKey(0, 0), shardlog.MaxHashKey} {
+			_, err = st.Put(t.Context(), shardlog.Record{PartitionKey: "k", ExplicitHashKey: at, Data: pack()})
+			require.NoError(t, err)
+		}
+	}
+	require.NoError(t, db.Close())
+	lower := "low\n"
+	if shardlog.KeyHash("both").Compare(shardlog.NewHashKey(1<<63, 0)) < 0 {
+		lower += "both\n"
+	}
+	require.Equal(t, lower, mustCLI(t, "", "tail", "md5", "-shard", "0", "-dir", dir))
+	all := mustCLI(t, "", "tail", "md5", "-dir", dir)
+	require.ElementsMatch(t, []string{"low", "high", "both"}, strings.Fields(all), "each once")
+	require.Equal(t, 2, strings.Count(mustCLI(t, "", "tail", "md5", "-raw", "-json", "-dir", dir), "\n"))
+	require.Equal(t, 6, strings.Count(mustCLI(t, "", "tail", "xxhash", "-dir", dir), "\n"))
+	out := mustCLI(t, "", "tail", "md5", "-shard", "1", "-json", "-dir", dir)
+	require.Contains(t, out, `"subSequence":1,`, "the place in the aggregate counts those that are left out")
 }
 
 // Every line has one of the two members with data, also for an empty record.

@@ -181,16 +181,15 @@ func (p *placed) set(m map[string]string) {
 // lists records in the order in which they succeeded. A request that was sent may
 // outlive an interrupt, so that it is known what is stored.
 func (p *putter) flush() error {
-	ctx, cancel := afterwards(p.e.ctx, putPatience)
+	request, cancel := afterwards(p.e.ctx, putPatience)
 	defer cancel()
 	for try := 1; len(p.records) > 0; try++ {
 		if err := context.Cause(p.e.ctx); err != nil {
 			return err
 		}
 		var out struct{ Records []map[string]string }
-		if err := p.c.call(ctx, "PutRecords", object{"StreamName": p.stream, "Records": p.records}, &out); err != nil {
-			var refused *serviceError
-			p.doubt = !errors.As(err, &refused) || refused.status >= 500
+		if err := p.c.callWithin(p.e.ctx, request, "PutRecords", object{"StreamName": p.stream, "Records": p.records}, &out); err != nil {
+			p.doubt = unknown(err)
 			return err
 		}
 		if len(out.Records) != len(p.records) {

@@ -58,7 +58,7 @@ func recordsPattern(ctx context.Context, open func() (io.ReadCloser, error), key
 		}
 	}
 	if bad.count > 0 && t.Records() == 0 {
-		return p, bad, &shardlog.InvalidError{Field: "records", Value: bad.String(), Limit: "lines with records"}
+		return p, bad, fmt.Errorf("%w: no line is a record: %v", shardlog.ErrInvalid, bad)
 	}
 	p, err = t.Pattern()
 	return p, bad, err

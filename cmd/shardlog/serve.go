@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"runtime/debug"
 	"time"
 
@@ -126,7 +125,7 @@ func serve(e *env, args []string) error {
 	logger := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: level}))
 	// What can be wrong with the command line is found first: a server that
 	// cannot start opens no log and creates no directory.
-	opts, err := s.options(logger)
+	opts, err := s.options(e, logger)
 	if err != nil {
 		return err
 	}
@@ -155,7 +154,7 @@ var durabilities = map[string]stream.Durability{
 	stream.SyncAlways.String(): stream.SyncAlways, stream.SyncInterval.String(): stream.SyncInterval, stream.SyncNever.String(): stream.SyncNever,
 }
 
-func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
+func (s *serveFlags) options(e *env, logger *slog.Logger) (*kinesisapi.Options, error) {
 	o := &kinesisapi.Options{
 		Account: s.account, Region: s.region, DefaultShards: s.shardsPerStream, ShardLimit: s.shardLimit,
 		CreateTime: s.createTime, UpdateTime: s.update, DeleteTime: s.deleteFor,
@@ -165,7 +164,7 @@ func (s *serveFlags) options(logger *slog.Logger) (*kinesisapi.Options, error) {
 		o.Limits, o.ControlLimits = stream.KinesisLimits(), true
 	}
 	if s.credentials != "" {
-		b, err := os.ReadFile(s.credentials)
+		b, err := e.readFile(s.credentials)
 		if err != nil {
 			return nil, err
 		}

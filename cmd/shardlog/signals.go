@@ -37,9 +37,14 @@ func interruption(ctx context.Context) *interrupted {
 	return i
 }
 
-// echo is the time after the first signal in which others belong to it:
-// timeout(1) sends its signal to the process and then to its group.
-const echo = 100 * time.Millisecond
+const (
+	// echo is the time after the first signal in which others belong to it:
+	// timeout(1) sends its signal to the process and then to its group.
+	echo = 100 * time.Millisecond
+	// quiet is the time after the first signal in which a command may end
+	// without a message. Closing a log takes some of it.
+	quiet = time.Second
+)
 
 // untilInterrupted returns a context that the first SIGINT or SIGTERM ends, with
 // an *interrupted as its cause. The command then ends in order. The second signal
@@ -56,28 +61,28 @@ func untilInterrupted(stderr io.Writer, exit func(int)) (ctx context.Context, st
 }
 
 // onSignals ends a command by the signals that come, until the channel is
-// closed. A command that has not ended when the echo of the first signal is over
-// says on stderr that it hears the next one.
+// closed. If the command takes long to end, a message says what the next signal
+// does.
 func onSignals(signals <-chan os.Signal, cancel context.CancelCauseFunc, stderr io.Writer, exit func(int)) {
 	first, ok := <-signals
 	if !ok {
 		return
 	}
 	cancel(asInterruption(first))
-	over := time.After(echo)
-	for waiting := true; waiting; {
+	began, late := time.Now(), time.After(quiet)
+	for {
 		select {
-		case _, ok := <-signals:
+		case next, ok := <-signals:
 			if !ok {
 				return
 			}
-		case <-over:
-			waiting = false
+			if time.Since(began) >= echo {
+				exit(asInterruption(next).exitCode())
+				return
+			}
+		case <-late:
+			fmt.Fprintln(stderr, "shardlog: stopping; another interrupt ends it immediately")
 		}
-	}
-	fmt.Fprintln(stderr, "shardlog: stopping; another interrupt ends it immediately")
-	if next, ok := <-signals; ok {
-		exit(asInterruption(next).exitCode())
 	}
 }
 

@@ -22,25 +22,41 @@ import (
 	"github.com/shardlog/shardlog/kinesistest"
 )
 
+// messages is a writer for another goroutine to read from.
+type messages chan string
+
+func (m messages) Write(b []byte) (int, error) {
+	m <- string(b)
+	return len(b), nil
+}
+
 // The second signal ends the process. What timeout(1) sends twice, and what
 // comes to a command that ends in time, is one signal.
 func TestSecondSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		signals := make(chan os.Signal, 8)
 		ctx, cancel := context.WithCancelCause(t.Context())
-		said, codes := &bytes.Buffer{}, make(chan int, 1)
+		said, codes := make(messages, 1), make(chan int, 1)
 		go onSignals(signals, cancel, said, func(code int) { codes <- code })
 		signals <- syscall.SIGTERM
 		signals <- syscall.SIGTERM
 		synctest.Wait()
 		require.Equal(t, &interrupted{syscall.SIGTERM}, interruption(ctx))
-		require.Empty(t, said.String())
-		time.Sleep(echo)
+		time.Sleep(quiet - 1)
 		synctest.Wait()
-		require.Contains(t, said.String(), "another interrupt ends it immediately")
+		require.Empty(t, said)
+		require.Contains(t, <-said, "another interrupt ends it immediately")
 		require.Empty(t, codes)
 		signals <- os.Interrupt
 		require.Equal(t, 130, <-codes)
+	})
+	synctest.Test(t, func(t *testing.T) { // before the message, but no echo
+		signals, codes := make(chan os.Signal, 8), make(chan int, 1)
+		go onSignals(signals, func(error) {}, io.Discard, func(code int) { codes <- code })
+		signals <- os.Interrupt
+		time.Sleep(echo)
+		signals <- syscall.SIGTERM
+		require.Equal(t, 143, <-codes)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		signals := make(chan os.Signal, 8)

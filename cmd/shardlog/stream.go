@@ -272,7 +272,7 @@ func (s *shardInfo) hashKeys() (first, last *big.Int, ok bool) {
 // reshard makes a call that changes the shards of a stream, and waits until the
 // stream is active.
 func reshard(e *env, t *target, c *client, name, op string, in object, done string) error {
-	if err := c.call(e.ctx, op, in, nil); err != nil {
+	if err := c.change(e.ctx, op, in, nil, done); err != nil {
 		return err
 	}
 	s, err := c.waitActive(e.ctx, name)
@@ -301,7 +301,7 @@ func streamDelete(e *env, args []string) error {
 	}
 	return t.with(e.ctx, func(c *client) error {
 		in := object{"StreamName": args[0], "EnforceConsumerDeletion": force}
-		if err := c.call(e.ctx, "DeleteStream", in, nil); err != nil {
+		if err := c.change(e.ctx, "DeleteStream", in, nil, "stream "+args[0]+" was deleted"); err != nil {
 			return err
 		}
 		return report(e, t, object{"deleted": args[0]}, "deleted %s\n", args[0])

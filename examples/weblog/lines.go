@@ -30,6 +30,10 @@ func newLineReader(r io.Reader) *lineReader {
 	return &lineReader{r: bufio.NewReaderSize(r, 128<<10)}
 }
 
+// byteOrderMark is what some programs of Windows begin a text with. It is no part
+// of the first client.
+var byteOrderMark = []byte("\uFEFF")
+
 // next returns the next line, or io.EOF. The last line needs no newline; "\r\n"
 // ends a line as "\n" does.
 func (l *lineReader) next() (line, error) {
@@ -51,12 +55,22 @@ func (l *lineReader) next() (line, error) {
 			return line{}, err
 		}
 		text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
+		if l.number == 0 {
+			text = bytes.TrimPrefix(text, byteOrderMark)
+		}
 		if len(text) > maxLine {
 			text, tooLong = nil, true
 		}
 		l.number++
 		return line{l.number, text, tooLong}, nil
 	}
+}
+
+// hasLine reports whether the end of the next line was read already. Half a line
+// does not keep those before it from being handed on.
+func (l *lineReader) hasLine() bool {
+	ready, _ := l.r.Peek(l.r.Buffered()) // what is buffered is there
+	return bytes.IndexByte(ready, '\n') >= 0
 }
 
 // chunkLines is how many lines are handed on together, at most.
@@ -90,7 +104,7 @@ func readLines(ctx context.Context, r io.Reader) <-chan chunk {
 				}
 				c.lines = append(c.lines, ln)
 				size += len(ln.text)
-				if in.r.Buffered() == 0 {
+				if !in.hasLine() {
 					break
 				}
 			}

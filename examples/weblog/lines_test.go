@@ -81,8 +81,8 @@ func TestLinesBeforeAnError(t *testing.T) {
 func TestLinesOfAPipeAreNotHeldBack(t *testing.T) {
 	r, w := io.Pipe()
 	lines := readLines(context.Background(), r)
-	for range 3 {
-		_, err := w.Write([]byte("now\n"))
+	for _, part := range []string{"now\n", "now\nno", "w\n"} { // half a line holds nothing back
+		_, err := w.Write([]byte(part))
 		require.NoError(t, err)
 		require.Len(t, (<-lines).lines, 1)
 	}

@@ -95,6 +95,9 @@ func parseArgs(args []string, stderr io.Writer) (config, error) {
 	}
 	var errs []error
 	fs.Visit(func(f *flag.Flag) {
+		if (f.Name == "input" || f.Name == "dir") && f.Value.String() == "" { // a variable of a script that is not set
+			errs = append(errs, fmt.Errorf("-%s must not be empty", f.Name))
+		}
 		if c.input != "" && (f.Name == "seed" || f.Name == "records") {
 			errs = append(errs, fmt.Errorf("-%s is for the made-up log and makes no sense with -input", f.Name))
 		}
@@ -199,6 +202,9 @@ func process(ctx context.Context, db *stream.DB, st *stream.Stream, dir string, 
 	s := c.summary(shards)
 	if n := stored.records + made.put; s.Records != n {
 		return nil, fmt.Errorf("%d records are stored, but %d were counted", n, s.Records)
+	}
+	if s.Records == 0 && made.malformed > 0 {
+		return nil, fmt.Errorf("no line is of an access log: %d lines are malformed", made.malformed)
 	}
 	s.Malformed, s.Empty, s.Resumed = made.malformed, made.empty, made.skipped
 	s.Produced, s.Consumed = newRate(made.put, made.took), newRate(s.Records-before, took)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/shardlog/shardlog"
@@ -70,9 +71,11 @@ func parse(line string) (entry, bool) {
 	return e, true
 }
 
-// validKey reports whether a client can be a partition key.
+// validKey reports whether a client can be a partition key. Names and addresses
+// have no control characters; a file system leaves NUL bytes where a write was
+// lost in a power failure.
 func validKey(s string) bool {
-	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= shardlog.MaxPartitionKeyLength
+	return s != "" && !strings.ContainsFunc(s, unicode.IsControl) && utf8.ValidString(s) && utf8.RuneCountInString(s) <= shardlog.MaxPartitionKeyLength
 }
 
 // quoted splits s after the quoted field that it begins with; a quote that

@@ -101,6 +101,10 @@ func TestRefusals(t *testing.T) {
 		"no shards":         {2, "1 to 10000", []string{"-shards", "-1"}},
 		"bad durability":    {2, "always, interval or never", []string{"-durability", "sometimes"}},
 		"negative records":  {2, "0 or more", []string{"-records", "-1"}},
+		"no shards at all":  {2, "1 to 10000", []string{"-shards", "0"}},
+		"many shards":       {2, "invalid value", []string{"-shards", "99999999999999999999"}},
+		"empty input":       {2, "-input must not be empty", []string{"-input", ""}},
+		"empty directory":   {2, "-dir must not be empty", []string{"-dir", ""}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "no such file" && runtime.GOOS == "windows" {
@@ -126,6 +130,25 @@ func TestEmptyInput(t *testing.T) {
 	s := runJSON(t, "", "-input", "-")
 	require.Zero(t, s.Records)
 	require.Equal(t, 4, s.Shards)
+}
+
+// Lines that are none of an access log are counted, wherever they are; if all are,
+// it is an error.
+func TestMalformedLines(t *testing.T) {
+	const good = `192.0.2.1 - - [01/Mar/2026:06:01:00 +0000] "GET /more HTTP/1.1" 200 1`
+	for name, odd := range map[string]string{
+		"cut off": "192.0.2.1 - - [01/Ma", "no time": "hello", "NUL bytes": strings.Repeat("\x00", 4096) + good, "too long": strings.Repeat("x", maxLine+1),
+	} {
+		for _, in := range []string{odd + "\n" + good + "\n" + good, good + "\r\n\n" + odd + "\n" + good, good + "\n" + good + "\n" + odd, "\uFEFF" + good + "\n" + good + "\n" + odd + "\n"} {
+			s := runJSON(t, in, "-input", "-")
+			require.Equal(t, []int{2, 1}, []int{s.Records, s.Malformed}, name)
+			require.Equal(t, map[string]int{"192.0.2.1": 2}, s.Clients)
+		}
+		var out, errs bytes.Buffer
+		require.Equal(t, 1, mainWith(t.Context(), []string{"-input", "-"}, strings.NewReader(odd+"\n"+odd), &out, &errs))
+		require.Contains(t, errs.String(), "2 lines are malformed")
+		require.Empty(t, out.String())
+	}
 }
 
 func TestInterruptedRunGoesOn(t *testing.T) {

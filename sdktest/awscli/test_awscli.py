@@ -111,6 +111,11 @@ class Tutorials(unittest.TestCase):
         self.refused("aws kinesis describe-stream-summary --stream-name Foo", "ResourceNotFoundException")
         self.assertEqual(self.aws("aws kinesis list-streams")["StreamNames"], [])
 
+    def test_caller(self):
+        self.assertEqual(self.aws("aws sts get-caller-identity"),
+                         {"UserId": ACCOUNT, "Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:root"})
+        self.assertEqual(self.aws("aws sts get-caller-identity --query Account --output text"), ACCOUNT)
+
     def test_examples_of_each_command(self):
         self.silent("aws kinesis create-stream --stream-name samplestream --shard-count 3")
         self.becomes_active("samplestream", "CREATING")

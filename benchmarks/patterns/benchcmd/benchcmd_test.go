@@ -210,3 +210,43 @@ func (c cancelAfter) Write(b []byte) (int, error) {
 	c.cancel()
 	return len(b), nil
 }
+
+// A run that fails leaves the report of those before it, and a report that was
+// there stays until there is a new one.
+func TestWhatAFailedRunLeaves(t *testing.T) {
+	dir := t.TempDir()
+	report := filepath.Join(dir, "r.json")
+	require.NoError(t, os.WriteFile(report, []byte("old"), 0o600))
+	lines := filepath.Join(dir, "lines")
+	require.NoError(t, os.WriteFile(lines, []byte("\n\n"), 0o600))
+	yaml := filepath.Join(dir, "w.yaml")
+	require.NoError(t, os.WriteFile(yaml, []byte("name: bad\nmemory: true\nrecords: 5\nlines: "+lines+"\nkeys: {kind: lines}\n"), 0o600))
+
+	b, names, err := parse(t, "-quiet", "-f", yaml, "-json", report)
+	require.NoError(t, err)
+	var file *FileError
+	require.ErrorAs(t, b.Run(t.Context(), &patterns.InProcess{}, names, io.Discard, io.Discard), &file)
+	require.Equal(t, lines, file.Path)
+	left, err := os.ReadFile(report)
+	require.NoError(t, err)
+	require.Equal(t, "old", string(left))
+
+	b, names, err = parse(t, "-quiet", "-memory", "-records", "20", "-f", yaml, "-json", report, "batched")
+	require.NoError(t, err)
+	require.ErrorContains(t, b.Run(t.Context(), &patterns.InProcess{}, names, io.Discard, io.Discard), "workload bad")
+	rep, err := readFile(report)
+	require.NoError(t, err)
+	require.Len(t, rep.Results, 1)
+	require.Equal(t, "batched", rep.Results[0].Workload.Name)
+	all, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, all, 3, "nothing else is left")
+
+	// A file that cannot be written is found before anything is run.
+	b, names, err = parse(t, "-quiet", "-records", "20", "-html", filepath.Join(dir, "none", "x.html"))
+	require.NoError(t, err)
+	require.ErrorIs(t, b.Run(t.Context(), nil, names, io.Discard, io.Discard), os.ErrNotExist)
+	b, names, err = parse(t, "-quiet", "-records", "20", "-json", dir)
+	require.NoError(t, err)
+	require.ErrorContains(t, b.Run(t.Context(), nil, names, io.Discard, io.Discard), "is a directory")
+}

@@ -30,6 +30,9 @@ YAML file, or what the flags say; flags also change those that have a name.
 At a -rate, the latency of a record counts from the time at which it was due,
 not from the call, so that a stall shows in every record that had to wait.
 
+Lines without the field that is the key are left out, counted and reported. If a
+run fails, the report has those before it.
+
 The command fails if a record that was acknowledged is not delivered.`
 
 // FileError says that a file does not hold what it should. It may match
@@ -91,6 +94,9 @@ runs:
 			res, err := patterns.Run(ctx, target, w, &opts)
 			if err != nil {
 				if ctx.Err() == nil {
+					if w.Lines != "" && errors.Is(err, shardlog.ErrInvalid) { // the workload itself was checked
+						err = &FileError{w.Lines, err}
+					}
 					problems = append(problems, fmt.Errorf("workload %s: %w", w.Name, err))
 				}
 				break runs // with a report of what was run before

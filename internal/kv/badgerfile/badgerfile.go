@@ -130,6 +130,9 @@ func TableName(number uint64) string { return fmt.Sprintf("%06d%s", number, tabl
 // ValueName returns the name of a value log file.
 func ValueName(number uint64) string { return fmt.Sprintf("%06d%s", number, valueSuffix) }
 
+// WALName returns the name of the write-ahead log of a memtable.
+func WALName(number uint64) string { return fmt.Sprintf("%05d%s", number, walSuffix) }
+
 // Remedy is what a DamageError advises.
 const Remedy = `restore it from a backup, or keep what is readable with "shardlog check -repair"`
 

@@ -46,6 +46,7 @@ type Store struct {
 	closed atomic.Bool
 	pager  *pager // nil where there is none
 	places *places
+	blocks *reserve // under txMu
 	// threshold is the size from which values go to the value log.
 	threshold int64
 

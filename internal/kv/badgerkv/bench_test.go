@@ -45,3 +45,41 @@ func BenchmarkReadBlocks(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCommit is what a commit of one block costs, with some small values.
+func BenchmarkCommit(b *testing.B) {
+	for _, sync := range []bool{false, true} {
+		for _, size := range []int{300, 64 << 10, 256 << 10} {
+			b.Run(fmt.Sprintf("sync=%v/%dB", sync, size), func(b *testing.B) {
+				o := small(b.TempDir())
+				o.ValueLogFile, o.SyncWrites = 64<<20, sync
+				s := open(b, o)
+				rnd := rand.New(rand.NewSource(1))
+				v := value(rnd, size)
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					if err := set(s, fmt.Sprint("k", i%1000), v); err != nil {
+						b.Fatal(err)
+					}
+					if i%2000 == 1999 {
+						b.StopTimer()
+						_, _, err := s.Reclaim(int64(1000*size), int64(i*size))
+						require.NoError(b, err)
+						b.StartTimer()
+					}
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkOpen opens an empty store, commits to it and closes it.
+func BenchmarkOpen(b *testing.B) {
+	for b.Loop() {
+		s, err := Open(Options{Dir: b.TempDir(), ValueLogFile: 64 << 20, MinFree: 1 << 20})
+		require.NoError(b, err)
+		require.NoError(b, set(s, "k", make([]byte, 5000)))
+		require.NoError(b, s.Close())
+	}
+}

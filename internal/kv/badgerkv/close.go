@@ -54,8 +54,9 @@ func (s *Store) Close() error {
 	defer s.txMu.Unlock()
 	s.mapMu.Lock()
 	defer s.mapMu.Unlock()
-	err := s.flushable()
+	s.blocks.close()
 	defer s.places.close()
+	err := s.flushable()
 	switch {
 	case err == nil:
 		return s.closeBadger()
@@ -123,26 +124,54 @@ func (s *Store) flushable() error {
 // closeBadger closes Badger, and stops waiting for that if a flush fails.
 func (s *Store) closeBadger() error {
 	done := make(chan error, 1)
-	go func() { done <- s.db.Close() }()
-	var err error
+	go func() {
+		err := s.db.Close()
+		if err == nil {
+			err = s.log.failure()
+		}
+		if err == nil {
+			err = s.noteState(badgerfile.StateClean)
+		}
+		done <- err
+	}()
 	var jam <-chan time.Time
 	if s.log.jammed.Load() {
 		jam = time.After(jamWait)
 	}
+	heldUp, stop := s.heldUp()
+	defer stop()
 	select {
-	case err = <-done:
+	case err := <-done:
+		return err
+	case <-heldUp:
+		return fmt.Errorf("%w: not closed in order: a compaction waits for room in %s; all that was written is in the write-ahead log", shardlog.ErrNoSpace, s.opts.Dir)
 	case <-jam:
 		return fmt.Errorf("%w: the storage engine cannot be closed after it failed to read a damaged value; all that was written is on disk, and the directory stays locked until the process ends", shardlog.ErrCorrupt)
 	case <-s.log.flushFailed:
 		return fmt.Errorf("%w: not closed in order: %w; all that was written is in the write-ahead log", shardlog.ErrStorage, s.log.failure())
 	}
-	if err == nil {
-		err = s.log.failure()
-	}
-	if err == nil {
-		err = s.noteState(badgerfile.StateClean)
-	}
-	return err
+}
+
+// heldUp returns a channel that is closed when a compaction has waited for
+// gateLimit, and a function that ends the watch.
+func (s *Store) heldUp() (ch <-chan struct{}, stop func()) {
+	held, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		tick := time.NewTicker(gateEvery)
+		defer tick.Stop()
+		for n := time.Duration(0); n < gateLimit; n += gateEvery {
+			select {
+			case <-quit:
+				return
+			case <-tick.C:
+			}
+			if !s.log.gate.shut() {
+				n = 0
+			}
+		}
+		close(held)
+	}()
+	return held, func() { close(quit) }
 }
 
 // closeLater waits until the store can be closed, and closes it. It gives up

@@ -32,7 +32,12 @@ func (s *Store) Commit(b *kv.Batch) error {
 	if s.closed.Load() {
 		return shardlog.ErrClosed
 	}
-	s.noteWritten(b)
+	large := s.largeBytes(b)
+	if err := s.blocks.forCommit(b, large); err != nil {
+		return err
+	}
+	s.space.took(2 * int64(b.Inline)) // in a memtable's log, and in a table
+	s.pager.wrote(large)
 	if s.remaps(b) {
 		s.mapMu.Lock()
 		defer s.mapMu.Unlock()

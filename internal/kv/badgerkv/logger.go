@@ -24,6 +24,8 @@ type badgerLog struct {
 	// from, by a panic or as Errorf says, and its Close waits for that lock.
 	jammed atomic.Bool
 
+	gate *gate // delays compactions; nil for none
+
 	gcMu sync.Mutex
 	gc   rewrittenFile
 }
@@ -105,5 +107,10 @@ func (l *badgerLog) Infof(format string, args ...any) {
 	}
 }
 
-// Debugf implements badger.Logger.
-func (l *badgerLog) Debugf(string, ...any) {}
+// Debugf implements badger.Logger. The message is that of
+// levelsController.subcompact, which makes a table next.
+func (l *badgerLog) Debugf(format string, _ ...any) {
+	if strings.HasPrefix(format, "[%d] LOG Compact. Added") {
+		l.gate.pass()
+	}
+}

@@ -32,6 +32,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.space = newSpaceGuard(o)
+	s.log.gate, s.blocks = &gate{space: s.space}, newReserve(o, s.space.took)
 	// A disk with too little room for records can still be opened, to remove
 	// some.
 	if err := s.space.check(0, true); err != nil {

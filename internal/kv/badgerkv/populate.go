@@ -28,16 +28,12 @@ const (
 	flushStep = 4 << 20
 )
 
-// noteWritten lets the pager know how much of a batch goes to the value log.
-func (s *Store) noteWritten(b *kv.Batch) {
-	if s.pager == nil {
-		return
-	}
-	var n int64
+// largeBytes returns how much of a batch goes to the value log, at most.
+func (s *Store) largeBytes(b *kv.Batch) (n int64) {
 	for i := range b.Ops {
 		if op := &b.Ops[i]; int64(len(op.Value)) >= s.threshold {
 			n += int64(len(op.Key)+len(op.Value)) + entryOverhead
 		}
 	}
-	s.pager.wrote(n)
+	return n
 }

@@ -63,7 +63,7 @@ func (p *pager) close() {
 
 // wrote notes how much is written to the value log, before or after the fact.
 func (p *pager) wrote(n int64) {
-	if n > 0 && p.f.lead.Add(-n) < p.f.ahead/2 {
+	if p != nil && n > 0 && p.f.lead.Add(-n) < p.f.ahead/2 {
 		select {
 		case p.kick <- struct{}{}:
 		default:

@@ -155,6 +155,14 @@ func (s *Store) collect(ratio float64) (ok bool, err error) {
 // compaction may drop tombstones during the rewrite, and a lower one keeps more.
 // The race detector cannot know that, so under it no commit runs meanwhile.
 func (s *Store) rewrite(ratio float64) error {
+	if err := s.reserveRewrite(ratio); err != nil {
+		return err
+	}
+	defer func() {
+		s.txMu.Lock()
+		defer s.txMu.Unlock()
+		s.blocks.rewritten()
+	}()
 	if raceDetector {
 		s.txMu.Lock()
 		defer s.txMu.Unlock()
@@ -167,6 +175,12 @@ func (s *Store) rewrite(ratio float64) error {
 		defer s.mapMu.Unlock()
 	}
 	return s.db.RunValueLogGC(ratio)
+}
+
+func (s *Store) reserveRewrite(ratio float64) error {
+	s.txMu.Lock()
+	defer s.txMu.Unlock()
+	return s.blocks.forRewrite(1 - ratio)
 }
 
 // smallFile is more than twice the largest value, that is a record with all
@@ -188,6 +202,9 @@ func (s *Store) rotate() error {
 		var b kv.Batch
 		for j := i; j < i+perTxn; j++ {
 			b.Set(binary.BigEndian.AppendUint32([]byte{FillerPrefix}, uint32(j)), value)
+		}
+		if err := s.blocks.forCommit(&b, s.largeBytes(&b)); err != nil {
+			return err
 		}
 		if err := s.commit(&b); err != nil {
 			return fmt.Errorf("rotating the memtable: %w", err)

@@ -77,6 +77,9 @@ func (s *Store) moveFrom(file uint32, key []byte) (moved bool, err error) {
 	if err := s.space.check(int64(b.Bytes), true); err != nil {
 		return false, err
 	}
+	if err := s.blocks.forCommit(&b, s.largeBytes(&b)); err != nil {
+		return false, err
+	}
 	if s.remaps(&b) {
 		s.mapMu.Lock()
 		defer s.mapMu.Unlock()

@@ -1,0 +1,146 @@
+package badgerkv
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerfile"
+)
+
+// requireAllocated fails if a part of a file has no blocks on the disk. What the
+// file system calls a hole may be allocated, so the blocks are counted.
+func requireAllocated(t *testing.T, path string, n int64) {
+	t.Helper()
+	fi, err := os.Stat(path)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, allocated(fi), n, "%s", path)
+}
+
+// What a commit writes to has blocks before Badger writes to it, in each file,
+// across the files and memtables that follow each other.
+func TestBlocksAreAllocatedAheadOfTheWriter(t *testing.T) {
+	for _, sync := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sync=%v", sync), func(t *testing.T) {
+			o := small(t.TempDir())
+			o.SyncWrites, o.ValueLogFile = sync, 4<<20
+			s := open(t, o)
+			s.pager.close() // which does the same, some time later
+			s.pager = nil
+			files, memtables := map[uint64]bool{}, map[string]bool{}
+			for i := range 1500 {
+				var b kv.Batch
+				b.Set(fmt.Append(nil, "large", i), bytes.Repeat([]byte("v"), 16<<10))
+				for j := range 10 {
+					b.Set(fmt.Append(nil, "inline", i, j), bytes.Repeat([]byte("v"), 500))
+				}
+				before := s.blocks.file
+				require.NoError(t, s.Commit(&b))
+				p := placeOf(t, s, fmt.Sprint("large", i))
+				// A file that became full is cut where it ends.
+				if uint64(p.File) == before && !exists(valuePath(o.Dir, before+1)) {
+					end := int64(p.Start + p.Size)
+					require.GreaterOrEqual(t, s.blocks.end, end)
+					require.GreaterOrEqual(t, s.blocks.at, end)
+					requireAllocated(t, s.path(badgerfile.ValueName(s.blocks.file)), s.blocks.end)
+					files[s.blocks.file] = true
+				}
+				requireAllocated(t, s.blocks.spare, walRoom)
+				memtables[s.blocks.spare] = true
+			}
+			require.Greater(t, len(files), 4)
+			require.Greater(t, len(memtables), 4)
+			wals, err := numbered(o.Dir, ".mem")
+			require.NoError(t, err)
+			for _, w := range wals {
+				requireAllocated(t, w.path, walRoom)
+			}
+		})
+	}
+}
+
+// A disk that another program fills is an error of the commit, and heals.
+func TestADiskThatFillsUpIsAnErrorOfTheCommit(t *testing.T) {
+	r := newReserve(Options{Dir: t.TempDir(), ValueLogFile: 1 << 20}, nil)
+	for _, err := range []error{unix.ENOSPC, unix.EDQUOT} {
+		err := r.failed(&os.PathError{Op: "fallocate", Err: err})
+		require.ErrorIs(t, err, shardlog.ErrNoSpace)
+		require.True(t, shardlog.Retryable(err))
+		require.False(t, r.off)
+	}
+	require.NoError(t, r.failed(unix.EOPNOTSUPP))
+	require.True(t, r.off, "a file system that cannot allocate is not asked again")
+}
+
+// The empty file of the next memtable is gone after Close, and does not keep a
+// store whose process was killed from being opened.
+func TestTheSpareMemtable(t *testing.T) {
+	o := small(t.TempDir())
+	s, err := Open(o)
+	require.NoError(t, err)
+	require.NoError(t, set(s, "k", nil))
+	spare := s.blocks.spare
+	require.FileExists(t, spare)
+	killed := filepath.Join(t.TempDir(), "killed")
+	require.NoError(t, os.CopyFS(killed, os.DirFS(o.Dir)))
+	require.NoError(t, s.Close())
+	require.NoFileExists(t, spare)
+
+	o.Dir = killed
+	s = open(t, o)
+	requireValue(t, s, "k", nil)
+}
+
+// Compactions wait while there is no room for a table, and Close does not
+// wait for them without end.
+func TestCompactionsWaitForRoom(t *testing.T) {
+	d := &disk{free: 1 << 40}
+	o := small(t.TempDir())
+	o.MinFree, o.FreeSpace = 8<<20, d.freeSpace
+	s, err := Open(o)
+	require.NoError(t, err)
+	d.set(1 << 20)
+	passed := make(chan struct{})
+	go func() {
+		s.log.Debugf("[%d] LOG Compact. Added %d keys. Skipped %d keys. Iteration took: %v", 0, 1, 2, 3)
+		close(passed)
+	}()
+	require.Eventually(t, s.log.gate.shut, time.Minute, time.Millisecond)
+	held, stop := s.heldUp()
+	<-held
+	stop()
+	d.set(1 << 40)
+	<-passed
+	require.False(t, s.log.gate.shut())
+	require.NoError(t, s.Close())
+}
+
+// Badger calls its logger before it makes a table of a compaction, with the text
+// that the gate waits for: no table gets below the first level without room.
+func TestBadgerLogsBeforeItMakesATable(t *testing.T) {
+	d := &disk{free: 1 << 40}
+	o := small(t.TempDir())
+	o.FreeSpace = d.freeSpace
+	s := open(t, o)
+	for i := range 3000 {
+		d.set(1 << 40)
+		var b kv.Batch
+		b.Set(fmt.Append(nil, i), bytes.Repeat([]byte("v"), 900))
+		require.NoError(t, s.Commit(&b))
+		d.set(0)
+		if s.log.gate.shut() {
+			break
+		}
+	}
+	require.Eventually(t, s.log.gate.shut, time.Minute, time.Millisecond)
+	d.set(1 << 40)
+	require.Eventually(t, func() bool { return !s.log.gate.shut() }, time.Minute, time.Millisecond)
+}
