@@ -71,7 +71,7 @@ func samples(account, consumer string) obj {
 		"StreamCreationTimestamp": 1, "ShardFilter": obj{"Type": "AT_LATEST"}, "ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "1",
 		"ShardToMerge": "shardId-000000000000", "AdjacentShardToMerge": "shardId-000000000001", "TargetShardCount": 1, "ScalingType": "UNIFORM_SCALING",
 		"RetentionPeriodHours": 48, "ExclusiveStartTagKey": "k", "ConsumerName": "c", "EncryptionType": "KMS", "KeyId": "alias/x", "ShardLevelMetrics": []string{"ALL"},
-		"Policy": "{}", "MinimumThroughputBillingCommitment": obj{"Status": "ENABLED"},
+		"DryRun": false, "RecordDistributionStrategy": "USER_PARTITION_KEY", "Policy": "{}", "MinimumThroughputBillingCommitment": obj{"Status": "ENABLED"},
 	}
 }
 

@@ -21,10 +21,10 @@ func consumerARN(sc awswire.Scope, stream string, con *consumer) string {
 	return streamARN(sc, stream) + "/consumer/" + con.suffix()
 }
 
-// consumerSuffix is how the ARN of a consumer ends. With the creation in it, one
+// consumerSuffix is how the ARN of a consumer ends. With the stamp in it, one
 // that is registered again has another ARN.
-func consumerSuffix(name string, created int64) string {
-	return fmt.Sprintf("%s:%d", name, created/1000)
+func consumerSuffix(name string, stamp int64) string {
+	return fmt.Sprintf("%s:%d", name, stamp)
 }
 
 // resourceName is an ARN of a stream or of a consumer of one.

@@ -63,10 +63,8 @@ func registerStreamConsumer(c *call) error {
 		return awswire.Errorf(codeLimit, "Stream %s under account %s already has %d consumers, which is the limit.", c.name, c.Scope.Account, maxConsumers)
 	}
 	con := &consumer{Name: name, Created: now.UnixMilli()}
-	// The ARN has the second of the creation in it. One that was registered
-	// before in the same second must have another.
-	if old := s.consumers.last(name); old != nil && old.Created/1000 >= con.Created/1000 {
-		con.Created = (old.Created/1000 + 1) * 1000
+	if con.Stamp = c.svc.streams.stamps.next(s, name, now); con.Stamp == now.Unix() {
+		con.Stamp = 0
 	}
 	shown := *con
 	if lasts := c.svc.opts.CreateTime; lasts > 0 {
@@ -133,6 +131,11 @@ func deregisterStreamConsumer(c *call) error {
 	if con = s.consumers.find(con.Name, c.Clock()); con == nil || con.status(c.Clock()) == statusDeleting {
 		return awswire.Errorf(codeInUse, "The consumer is being deleted.")
 	}
+	stamps := c.svc.streams.stamps
+	stamps.retire(s, con)
+	if err := stamps.save(c.Ctx); err != nil {
+		return err
+	}
 	// It is stored as gone from now on: DELETING is only shown, and does not
 	// outlast the process.
 	if err := s.st.SetAttributes(c.Ctx, map[string]string{attrConsumer + con.Name: "", attrPolicy + con.suffix(): ""}); err != nil {
@@ -174,6 +177,9 @@ func listStreamConsumers(c *call) error {
 		if p.stream != c.name {
 			return invalid("NextToken is invalid.")
 		}
+		if p.ofID != s.idHash {
+			return noStream(c.Scope, c.name) // that of the token was deleted
+		}
 		after = p.after
 	}
 	if t := awswire.Get[time.Time](c.In, "StreamCreationTimestamp"); !t.IsZero() && t.Unix() != s.st.Info().Created.Unix() {
@@ -187,7 +193,7 @@ func listStreamConsumers(c *call) error {
 	next := ""
 	if len(all) > limit {
 		all = all[:limit]
-		next = c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageConsumers, account: c.Scope.Account, region: c.Scope.Region, stream: c.name, after: all[limit-1].Name})
+		next = c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageConsumers, account: c.Scope.Account, region: c.Scope.Region, stream: c.name, ofID: s.idHash, after: all[limit-1].Name})
 	}
 	c.Out.Open()
 	c.Out.Key("Consumers")

@@ -3,6 +3,7 @@ package kinesisapi
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +18,8 @@ const attrConsumer = "kinesis.consumer/"
 // consumer is a registered one. It is not changed: it is replaced.
 type consumer struct {
 	Name    string            `json:"name"`
-	Created int64             `json:"created"` // Unix milliseconds
+	Created int64             `json:"created"`         // Unix milliseconds
+	Stamp   int64             `json:"stamp,omitempty"` // see stampSet; 0 is the second of the creation
 	Tags    map[string]string `json:"tags,omitempty"`
 
 	change *transition // nil for ACTIVE
@@ -32,7 +34,10 @@ func (con *consumer) gone(clock *awswire.Clock) bool {
 }
 
 // suffix is how the ARN of the consumer ends.
-func (con *consumer) suffix() string { return consumerSuffix(con.Name, con.Created) }
+func (con *consumer) suffix() string { return consumerSuffix(con.Name, con.stamp()) }
+
+// stamp returns the number in the ARN of the consumer.
+func (con *consumer) stamp() int64 { return cmp.Or(con.Stamp, con.Created/1000) }
 
 // consumerSet has the consumers of a stream. It is safe for concurrent use;
 // what it returns can be read without a lock, because consumers are replaced.
@@ -67,6 +72,14 @@ func (cs *consumerSet) list(clock *awswire.Clock) []*consumer {
 	return all
 }
 
+// all returns the consumers that there were since the stream was loaded, also
+// those that are gone.
+func (cs *consumerSet) all() []*consumer {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return slices.Collect(maps.Values(cs.byName))
+}
+
 // find returns the consumer with a name, or nil.
 func (cs *consumerSet) find(name string, clock *awswire.Clock) *consumer {
 	con := cs.last(name)
@@ -76,8 +89,8 @@ func (cs *consumerSet) find(name string, clock *awswire.Clock) *consumer {
 	return con
 }
 
-// findSuffix returns the consumer whose ARN ends so, or nil. The suffix has the
-// creation in it, so one that was registered again is not found.
+// findSuffix returns the consumer whose ARN ends so, or nil. The suffix has a
+// stamp in it, so one that was registered again is not found.
 func (cs *consumerSet) findSuffix(suffix string, clock *awswire.Clock) *consumer {
 	name, _, _ := strings.Cut(suffix, ":")
 	if con := cs.find(name, clock); con != nil && con.suffix() == suffix {

@@ -36,7 +36,9 @@ func writeRecords(e *awswire.Encoder, list []shardlog.Record, index uint32, encr
 		e.TimeField("ApproximateArrivalTimestamp", r.Arrival)
 		e.Key("Data")
 		e.Blob(r.Data)
-		e.TextField("PartitionKey", r.PartitionKey)
+		if !isKeyless(r) {
+			e.TextField("PartitionKey", r.PartitionKey)
+		}
 		e.OptionalText("EncryptionType", kinds.next(r.Sequence))
 		e.Close()
 	}

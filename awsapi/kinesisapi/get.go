@@ -27,6 +27,9 @@ func getShardIterator(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := dryRun(c); err != nil {
+		return err
+	}
 	c.Out.Open()
 	c.Out.TextField("ShardIterator", sealNext(c, s, index, from))
 	c.Out.Close()
@@ -37,7 +40,7 @@ func getShardIterator(c *call) error {
 // the old one expires.
 func sealNext(c *call, s *streamState, index uint32, from shardlog.Position) string {
 	return c.svc.tokens.sealIterator(&iterator{made: c.Clock().Moment(), account: c.Scope.Account, region: c.Scope.Region, stream: c.name,
-		created: s.st.Info().Created.UnixMilli(), shard: index, from: from})
+		ofID: s.idHash, shard: index, from: from})
 }
 
 // javaDate is the form of java.util.Date.
@@ -50,17 +53,17 @@ func getRecords(c *call) error {
 	if !ok {
 		return invalid("Invalid ShardIterator.")
 	}
-	if age, life := c.Clock().Since(it.made), c.svc.opts.IteratorLife; age > life {
-		now := c.Now()
-		return awswire.Errorf("ExpiredIteratorException", "Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the "+
-			"tolerated delay of %d milliseconds.", now.Add(-age).UTC().Format(javaDate), now.UTC().Format(javaDate), life.Milliseconds())
-	}
 	sc := awswire.Scope{Account: it.account, Region: it.region}
 	if sc.Region != c.Caller.Region && !c.MayUse(sc) {
 		return invalid("Invalid ShardIterator.") // each region of AWS opens its own
 	}
 	if err := c.enter(sc, it.stream); err != nil {
 		return err
+	}
+	if age, life := c.Clock().Since(it.made), c.svc.opts.IteratorLife; age > life {
+		now := c.Now()
+		return awswire.Errorf("ExpiredIteratorException", "Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the "+
+			"tolerated delay of %d milliseconds.", now.Add(-age).UTC().Format(javaDate), now.UTC().Format(javaDate), life.Milliseconds())
 	}
 	id := shardID(it.shard)
 	s, err := c.readable(it.stream, "")
@@ -70,10 +73,18 @@ func getRecords(c *call) error {
 	if err != nil {
 		return err
 	}
-	if s.st.Info().Created.UnixMilli() != it.created {
-		return invalid("Invalid ShardIterator.") // of a stream that was deleted
+	if s.idHash != it.ofID {
+		// It is of a stream that was deleted. AWS knows streams by their names
+		// here, and the numbers of the new one are above those of the old one.
+		it.from = shardlog.TrimHorizon()
 	}
 	if err := injectShard(c, s, id); err != nil {
+		return err
+	}
+	if _, err := s.st.Shard(id); errors.Is(err, shardlog.ErrNotFound) {
+		return missingShard(c.Scope, id, it.stream)
+	}
+	if err := dryRun(c); err != nil {
 		return err
 	}
 	req := shardlog.ReadRequest{ShardID: id, From: it.from, MaxRecords: int(c.In.Int("Limit"))}
@@ -141,7 +152,7 @@ func readPage(c *call, s *streamState, req shardlog.ReadRequest) (shardlog.Page,
 func writePage(c *call, s *streamState, index uint32, p *shardlog.Page) error {
 	e := &c.Out
 	e.Open()
-	writeRecords(e, p.Records, index, s.encryption.Load())
+	writeRecords(e, p.Records, index, s.encryptionNow(c.Ctx))
 	e.IntField("MillisBehindLatest", behind(p))
 	if p.End {
 		if err := writeChildren(c.Ctx, e, s.st, p.Children); err != nil {

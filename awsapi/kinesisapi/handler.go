@@ -1,7 +1,7 @@
 // Package kinesisapi serves a stream database over the protocol of Amazon
 // Kinesis Data Streams, so that any AWS SDK can be pointed at it: all
-// operations of the service model, in JSON and in CBOR, with the answers, the
-// errors and the sequence numbers of AWS.
+// operations of the service model but those on channels, in JSON and in CBOR,
+// with the answers, the errors and the sequence numbers of AWS.
 //
 // A Handler serves Kinesis alone, and Service makes it one of several services
 // of an awsapi.Endpoint. SubscribeToShard works over HTTP/1.1 and HTTP/2, also
@@ -98,8 +98,12 @@ func newService(db *stream.DB, opts Options) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
+	stamps, err := openStamps(context.Background(), db)
+	if err != nil {
+		return nil, err
+	}
 	return &service{
-		db: db, opts: opts, tokens: tokens, streams: registry{db: db, states: map[string]*streamState{}},
+		db: db, opts: opts, tokens: tokens, streams: registry{db: db, stamps: stamps, states: map[string]*streamState{}},
 		accounts: ctxsync.NewMutex(), growth: ctxsync.NewMutex(),
 	}, nil
 }

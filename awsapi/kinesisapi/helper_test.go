@@ -58,7 +58,13 @@ var typeJSON, typeCBOR = awswire.JSON11.Media, awswire.CBOR11.Media
 // tokenHeader begins iterators, as those of AWS do.
 var tokenHeader = []byte{0, 0, 0, 0, 0, 0, 0, 1}
 
-var testOperations = operations()
+var testOperations = func() map[string]*awswire.Operation {
+	all := operations()
+	for _, op := range all {
+		op.Lenient = nil // it asks the database, and calls of newCall have none
+	}
+	return all
+}()
 
 // newCall returns a request with a body that was not looked at.
 func newCall(op string, p *awswire.Protocol, body []byte) *call {

@@ -49,7 +49,13 @@ var (
 		awswire.Optional("ShardId", shapeName), awswire.Optional("Timestamp", timestamp))
 	shapePosition = awswire.Structure(awswire.Required("Type", shapeIteratorType), awswire.Optional("SequenceNumber", shapeSequence), awswire.Optional("Timestamp", timestamp))
 
+	shapeStrategy = awswire.Enum(strategyAuto, strategyUserKey)
+	// shapeKeylessEntry is that of a stream that distributes records by itself.
+	shapeKeylessEntry = awswire.Structure(awswire.Required("Data", shapeData), awswire.Optional("ExplicitHashKey", shapeHashKey), awswire.Optional("PartitionKey", shapeKey)).
+				PrintedAs("com.amazonaws.kinesis.v20131202.PutRecordsRequestEntry@c965e310")
+
 	fieldName = awswire.Optional("StreamName", shapeStreamName)
 	fieldARN  = awswire.Optional("StreamARN", shapeStreamARN)
 	fieldID   = awswire.Optional("StreamId", shapeStreamID)
+	fieldDry  = awswire.Optional("DryRun", boolean)
 )

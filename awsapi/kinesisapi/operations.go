@@ -6,7 +6,8 @@ import (
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
-// The operations of the service model of 2013-12-02. The order of the members
+// The operations of the service model of 2013-12-02, as it was in November 2026,
+// but for those on channels. The order of the members
 // of an input is that in which errors name them.
 
 // named is the input of an operation that names a stream and nothing else, and
@@ -45,6 +46,17 @@ func (t table) add(name string, rate *awswire.Rate, run func(*call) error, input
 // fast returns the fast way of PutRecords, or of PutRecord if single.
 func fast(single bool) func(*awswire.Call) bool {
 	return func(c *awswire.Call) bool { return fastPut(c.Session.(*call), single) }
+}
+
+// keyless returns a shape for puts to a stream that distributes records by itself,
+// which need no partition key.
+func keyless(s *awswire.Shape) func(*awswire.Call) *awswire.Shape {
+	return func(w *awswire.Call) *awswire.Shape {
+		if w.Session.(*call).distributes() {
+			return s
+		}
+		return nil
+	}
 }
 
 // Rates of AWS. Source: the API reference of each operation.
@@ -92,21 +104,25 @@ const iteratorsPerSecond = 5
 
 func recordOperations() table {
 	t := table{}
-	t.add("PutRecord", nil, putRecord, named.Extend(awswire.Required("Data", shapeData), awswire.Required("PartitionKey", shapeKey),
-		awswire.Optional("ExplicitHashKey", shapeHashKey), awswire.Optional("SequenceNumberForOrdering", shapeSequence))).Fast = fast(true)
-	t.add("PutRecords", nil, putRecords, named.Extend(awswire.Required("Records", awswire.List(shapeEntry, 1, maxEntries)))).Fast = fast(false)
-	t.add("GetRecords", nil, getRecords, awswire.Structure(awswire.Optional("Limit", shapeLimit), awswire.Required("ShardIterator", shapeIterator), fieldARN, fieldID))
+	puts := named.Extend(fieldDry)
+	single := puts.Extend(awswire.Optional("ExplicitHashKey", shapeHashKey), awswire.Optional("SequenceNumberForOrdering", shapeSequence))
+	data := awswire.Required("Data", shapeData)
+	put := t.add("PutRecord", nil, putRecord, single.Extend(data, awswire.Required("PartitionKey", shapeKey)))
+	put.Fast, put.Lenient = fast(true), keyless(single.Extend(data, awswire.Optional("PartitionKey", shapeKey)))
+	put = t.add("PutRecords", nil, putRecords, puts.Extend(awswire.Required("Records", awswire.List(shapeEntry, 1, maxEntries))))
+	put.Fast, put.Lenient = fast(false), keyless(puts.Extend(awswire.Required("Records", awswire.List(shapeKeylessEntry, 1, maxEntries))))
+	t.add("GetRecords", nil, getRecords, awswire.Structure(awswire.Optional("Limit", shapeLimit), awswire.Required("ShardIterator", shapeIterator), fieldARN, fieldID, fieldDry))
 	t.add("GetShardIterator", perShard(iteratorsPerSecond), getShardIterator, named.Extend(awswire.Required("ShardId", shapeName), awswire.Required("ShardIteratorType", shapeIteratorType),
-		awswire.Optional("StartingSequenceNumber", shapeSequence), awswire.Optional("Timestamp", timestamp)))
+		awswire.Optional("StartingSequenceNumber", shapeSequence), awswire.Optional("Timestamp", timestamp), fieldDry))
 	t.add("SubscribeToShard", nil, subscribeToShard, awswire.Structure(awswire.Required("ConsumerARN", shapeConsumerARN), fieldID,
-		awswire.Required("ShardId", shapeName), awswire.Required("StartingPosition", shapePosition)))
+		awswire.Required("ShardId", shapeName), awswire.Required("StartingPosition", shapePosition), fieldDry))
 	return t
 }
 
 func streamOperations() table {
 	t := table{}
 	t.add("CreateStream", perAccount(5), createStream, awswire.Structure(awswire.Optional("ShardCount", awswire.Integer(1, -1)), awswire.Required("StreamName", shapeStreamName), awswire.Optional("StreamModeDetails", shapeMode),
-		awswire.Optional("Tags", shapeTags), awswire.Optional("WarmThroughputMiBps", shapeWarm), awswire.Optional("MaxRecordSizeInKiB", shapeRecordKiB)))
+		awswire.Optional("Tags", shapeTags), awswire.Optional("WarmThroughputMiBps", shapeWarm), awswire.Optional("MaxRecordSizeInKiB", shapeRecordKiB), awswire.Optional("RecordDistributionStrategy", shapeStrategy)))
 	t.add("DeleteStream", perAccount(5), deleteStream, named.Extend(awswire.Optional("EnforceConsumerDeletion", boolean)))
 	t.add("DescribeStream", perAccount(10), describeStream, named.Extend(awswire.Optional("Limit", shapeLimit), awswire.Optional("ExclusiveStartShardId", shapeName)))
 	t.add("DescribeStreamSummary", perAccount(20), describeStreamSummary, named)
@@ -153,6 +169,8 @@ func settingOperations() table {
 	t.add("DisableEnhancedMonitoring", perAccount(5), disableEnhancedMonitoring, named.Extend(awswire.Required("ShardLevelMetrics", shapeMetrics)))
 	t.add("UpdateStreamMode", perAccount(5), updateStreamMode, awswire.Structure(awswire.Required("StreamARN", shapeStreamARN), fieldID,
 		awswire.Required("StreamModeDetails", shapeMode), awswire.Optional("WarmThroughputMiBps", shapeWarm)))
+	t.add("UpdateStreamRecordDistributionStrategy", perAccount(5), updateStrategy, awswire.Structure(awswire.Required("StreamARN", shapeStreamARN), fieldID,
+		awswire.Required("RecordDistributionStrategy", shapeStrategy)))
 	t.add("UpdateStreamWarmThroughput", perAccount(5), updateStreamWarmThroughput, named.Extend(awswire.Required("WarmThroughputMiBps", shapeWarm)))
 	t.add("UpdateMaxRecordSize", perAccount(5), updateMaxRecordSize, awswire.Structure(fieldARN, fieldID, awswire.Required("MaxRecordSizeInKiB", shapeRecordKiB)))
 	t.add("PutResourcePolicy", perAccount(5), putResourcePolicy, resource.Extend(awswire.Required("Policy", shapePolicy)))

@@ -2,7 +2,6 @@ package kinesisapi
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -60,36 +59,4 @@ func resolveStart(c *call, s *streamState, id string, index uint32, p startPosit
 		return from, nil // found again when it is read
 	}
 	return fixed, err
-}
-
-// resolveNumber checks a sequence number against the shard that it is used on.
-func resolveNumber(c *call, s *streamState, id string, index uint32, p startPosition) (shardlog.Position, error) {
-	var from shardlog.Position
-	where := fmt.Sprintf("StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid", p.number, c.Op.Name, id, c.name, c.Scope.Account)
-	seq, err := shardlog.ParseSequenceNumber(p.number)
-	shard, ours := seq.Shard()
-	if err != nil || !ours {
-		if _, e := s.st.Resolve(c.Ctx, id, from); errors.Is(e, shardlog.ErrNotFound) {
-			return from, missingShard(c.Scope, id, c.name)
-		}
-		return from, invalid("%s.", where)
-	}
-	from = shardlog.At(seq)
-	if p.kind == "AFTER_SEQUENCE_NUMBER" {
-		from = shardlog.After(seq)
-	}
-	_, err = s.st.Resolve(c.Ctx, id, from)
-	switch {
-	case errors.Is(err, shardlog.ErrNotFound):
-		return from, missingShard(c.Scope, id, c.name)
-	case shard != index:
-		return from, invalid("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", shardID(shard), id)
-	case errors.Is(err, shardlog.ErrInvalid):
-		return from, invalid("%s because it did not come from this stream.", where)
-	case errors.Is(err, shardlog.ErrExpired):
-		return shardlog.TrimHorizon(), nil
-	case errors.Is(err, shardlog.ErrCorrupt):
-		err = nil // reading reports it, at the place where it is
-	}
-	return from, err
 }

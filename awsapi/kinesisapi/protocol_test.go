@@ -38,7 +38,7 @@ func TestOrderOfChecks(t *testing.T) {
 		{"two auths", "POST", typeJSON, list, testAuth, "X-Amz-Algorithm=x", "x", "{}", 400, `{"__type":"InvalidSignatureException","message":"Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header."}`},
 		{"half a header", "POST", typeJSON, list, "AWS4-HMAC-SHA256 Signature=b,Credential=a", "", "", "{}", 400, `{"__type":"IncompleteSignatureException","message":"Authorization header requires 'SignedHeaders' parameter. Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-HMAC-SHA256 Signature=b,Credential=a"}`},
 		{"half a query", "POST", typeJSON, list, "", "X-Amz-Algorithm=x&X-Amz-Date=y&X-Amz-Credential=z", "", "{}", 400, `{"__type":"IncompleteSignatureException","message":"AWS query-string parameters must include 'X-Amz-Signature'. AWS query-string parameters must include 'X-Amz-SignedHeaders'. Re-examine the query-string parameters."}`},
-		{"a whole query", "POST", typeJSON, targetPrefix + "DescribeLimits", "", "X-Amz-Algorithm=x&X-Amz-Date=y&X-Amz-Credential=z&X-Amz-Signature=a&X-Amz-SignedHeaders=b", "", "{}", 200, `{"ShardLimit":10000,"OpenShardCount":0,"OnDemandStreamCount":0,"OnDemandStreamCountLimit":50}`},
+		{"a whole query", "POST", typeJSON, targetPrefix + "DescribeLimits", "", "X-Amz-Algorithm=x&X-Amz-Date=y&X-Amz-Credential=z&X-Amz-Signature=a&X-Amz-SignedHeaders=b", "", "{}", 200, `{"ShardLimit":10000,"OpenShardCount":0,"OnDemandStreamCount":0,"OnDemandStreamCountLimit":50,"ChannelCount":0,"ChannelCountLimit":0}`},
 		{"types come before constraints", "POST", typeJSON, list, testAuth, "", "x", `{"ExclusiveStartStreamName":"","Limit":"x"}`, 400, `{"__type":"SerializationException","Message":"class java.lang.String can not be converted to an Integer"}`},
 		{"constraints", "POST", typeJSON, list, testAuth, "", "x", `{"Limit":0}`, 400, `{"__type":"ValidationException","message":"1 validation error detected: Value '0' at 'limit' failed to satisfy constraint: Member must have value greater than or equal to 1"}`},
 	} {
@@ -149,7 +149,7 @@ func TestConstraints(t *testing.T) {
 		{"CreateStream", obj{"StreamName": "", "ShardCount": 0}, "3 validation errors detected: Value '0' at 'shardCount' failed to satisfy constraint: Member must have value greater than or equal to 1; " +
 			"Value '' at 'streamName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+; " +
 			"Value '' at 'streamName' failed to satisfy constraint: Member must have length greater than or equal to 1"},
-		{"CreateStream", obj{"StreamName": "s", "StreamModeDetails": obj{"StreamMode": "x"}}, one + "Value 'x' at 'streamModeDetails.streamMode' failed to satisfy constraint: Member must satisfy enum value set: [PROVISIONED, ON_DEMAND]"},
+		{"CreateStream", obj{"StreamName": "s", "StreamModeDetails": obj{"StreamMode": "x"}}, one + "Value 'x' at 'streamModeDetails.streamMode' failed to satisfy constraint: Member must satisfy enum value set: [ON_DEMAND, PROVISIONED]"},
 		{"PutRecords", obj{"Records": []obj{}}, one + "Value '[]' at 'records' failed to satisfy constraint: Member must have length greater than or equal to 1"},
 		{"PutRecords", obj{"Records": []obj{{"Data": "", "PartitionKey": ""}}}, one + "Value '' at 'records.1.member.partitionKey' failed to satisfy constraint: Member must have length greater than or equal to 1"},
 		{"PutRecords", obj{"Records": []any{nil}}, one + "Value null at 'records.1.member' failed to satisfy constraint: Member must not be null"},

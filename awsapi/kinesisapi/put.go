@@ -79,12 +79,21 @@ func putRecord(c *call) error {
 	if err != nil {
 		return err
 	}
-	if given := c.In.Text("SequenceNumberForOrdering"); given != "" {
-		seq, err := shardlog.ParseSequenceNumber(given)
-		arrival, ours := seq.Arrival()
-		if err != nil || !ours || arrival.After(c.Now()) {
-			return invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", given, c.name, c.Scope.Account)
+	given := c.In.Text("SequenceNumberForOrdering")
+	if given != "" && s.settings.Load().Strategy == strategyAuto {
+		return invalid("SequenceNumberForOrdering must not be specified for stream %s under account %s, whose record distribution strategy is %s.", c.name, c.Scope.Account, strategyAuto)
+	}
+	if given != "" {
+		if !orderingFits(c.Ctx, s, given, c.Clock().Latest()) {
+			n, _ := readNumber(given)
+			return invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", n.text, c.name, c.Scope.Account)
 		}
+	}
+	if err := dryRun(c); err != nil {
+		return err
+	}
+	if err := s.distribute(c, p); err != nil {
+		return err
 	}
 	if e := injectRecord(c, s, p, 0); e != nil {
 		return e
@@ -98,7 +107,7 @@ func putRecord(c *call) error {
 	e.TextField("ShardId", res.ShardID)
 	e.Key("SequenceNumber")
 	writeSequence(e, res.Sequence)
-	e.OptionalText("EncryptionType", s.encryption.Load().ofNumber(res.Sequence))
+	e.OptionalText("EncryptionType", s.encryptionNow(c.Ctx).ofNumber(res.Sequence))
 	e.Close()
 	return nil
 }
@@ -108,6 +117,12 @@ func putRecord(c *call) error {
 func putRecords(c *call) error {
 	s, p, err := streamToPut(c)
 	if err != nil {
+		return err
+	}
+	if err := dryRun(c); err != nil {
+		return err
+	}
+	if err := s.distribute(c, p); err != nil {
 		return err
 	}
 	res, err := putGood(c, s, p)
@@ -139,7 +154,7 @@ func putRecords(c *call) error {
 		e.Close()
 	}
 	e.EndList()
-	e.OptionalText("EncryptionType", s.encryption.Load().ofFirst(res))
+	e.OptionalText("EncryptionType", s.encryptionNow(c.Ctx).ofFirst(res))
 	e.Close()
 	return nil
 }

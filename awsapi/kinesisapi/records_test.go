@@ -75,8 +75,8 @@ func TestRefusedRecords(t *testing.T) {
 		batch = append(batch, obj{"PartitionKey": "k", "Data": make([]byte, 1<<20)})
 	}
 	e.fails("PutRecords", obj{"StreamName": "s", "Records": batch}, codeInvalid, "Records size exceeds 10 MB limit")
-	e.fails("PutRecord", obj{"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": "7"}, codeInvalid,
-		"ExclusiveMinimumSequenceNumber 7 used in PutRecord on stream s under account 123456789012 is invalid.")
+	e.fails("PutRecord", obj{"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": strings.Repeat("7", 57)}, codeInvalid,
+		"ExclusiveMinimumSequenceNumber "+strings.Repeat("7", 57)+" used in PutRecord on stream s under account 123456789012 is invalid.")
 	first := e.put("s", "k", "")["SequenceNumber"]
 	e.ok("PutRecord", obj{"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": first})
 	e.fails("PutRecord", obj{"StreamName": "none", "PartitionKey": "k", "Data": ""}, codeNotFound, "Stream none under account 123456789012 not found.")
@@ -127,7 +127,8 @@ func TestIterators(t *testing.T) {
 		e.fails("GetShardIterator", full, code, message)
 	}
 	other := e.put("t", "k", "")
-	bad(obj{"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": "7"}, codeInvalid, "StartingSequenceNumber 7"+where+".")
+	bad(obj{"ShardIteratorType": "AT_SEQUENCE_NUMBER", "StartingSequenceNumber": "7"}, codeInvalid,
+		"Invalid StartingSequenceNumber. It encodes shardId-000000000007, while it was used in a call to a shard with shardId-000000000000")
 	bad(obj{"ShardIteratorType": "AT_SEQUENCE_NUMBER", "ShardId": "1", "StartingSequenceNumber": seqs[0]}, codeInvalid,
 		"Invalid StartingSequenceNumber. It encodes shardId-000000000000, while it was used in a call to a shard with shardId-000000000001")
 	foreign, err := shardlog.ParseSequenceNumber(seqs[0])

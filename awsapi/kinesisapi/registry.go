@@ -15,7 +15,8 @@ import (
 // registry finds the streams of a database by account, region and name, and
 // owns what is kept about each. It is safe for concurrent use.
 type registry struct {
-	db *stream.DB
+	db     *stream.DB
+	stamps *stampSet
 
 	mu     sync.RWMutex
 	states map[string]*streamState // by name in the database
@@ -60,12 +61,19 @@ func (r *registry) stateOf(st *stream.Stream) *streamState {
 		return s
 	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s = r.states[st.Name()]; s != nil && s.st == st {
-		return s
+	old := r.states[st.Name()]
+	if old != nil && old.st == st {
+		r.mu.Unlock()
+		return old
 	}
 	s = newState(st)
 	r.states[st.Name()] = s
+	r.mu.Unlock()
+	if old != nil {
+		// The process has deleted it, and made another one under its name.
+		r.stamps.retire(old, old.consumers.all()...)
+		old.subscriptions.endAll()
+	}
 	return s
 }
 
@@ -130,6 +138,12 @@ func (r *registry) remove(ctx context.Context, s *streamState) error {
 	defer s.removal.Unlock()
 	if s.gone {
 		return nil
+	}
+	if all := s.consumers.all(); len(all) > 0 {
+		r.stamps.retire(s, all...)
+		if err := r.stamps.save(ctx); err != nil {
+			return err
+		}
 	}
 	st, err := r.db.Stream(ctx, s.st.Name())
 	if err == nil && st == s.st {

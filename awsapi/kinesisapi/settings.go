@@ -120,7 +120,7 @@ func updateStreamMode(c *call) error {
 			set.Switches = append(recent, c.Clock().Moment())
 		}
 		if set.Mode, set.Warm = mode, warm; mode == modeProvisioned {
-			set.Mode = ""
+			set.Mode, set.Strategy = "", "" // it has partition keys alone
 		}
 		return nil
 	})
@@ -234,6 +234,8 @@ func describeLimits(c *call) error {
 	e.IntField("OpenShardCount", int64(n))
 	e.IntField("OnDemandStreamCount", int64(onDemand))
 	e.IntField("OnDemandStreamCountLimit", onDemandLimit)
+	e.IntField("ChannelCount", 0)
+	e.IntField("ChannelCountLimit", 0) // there are no channels here
 	e.Close()
 	return nil
 }

@@ -24,7 +24,7 @@ func resolveShard(sc awswire.Scope, id, stream string) (string, uint32, error) {
 // shardsAfter returns all shards of a stream that follow one. IDs have one
 // length, so they are in order as text.
 func shardsAfter(c *call, s *streamState, after string) ([]shardlog.ShardInfo, error) {
-	all, err := s.st.Shards(c.Ctx)
+	all, err := s.listed(c.Ctx, c.Clock())
 	if err != nil || after == "" {
 		return all, err
 	}
@@ -68,6 +68,9 @@ func listShards(c *call) error {
 	if err != nil {
 		return err
 	}
+	if token != "" && p.ofID != s.idHash {
+		return noStream(c.Scope, c.name) // that of the token was deleted
+	}
 	info := s.st.Info()
 	if t := awswire.Get[time.Time](c.In, "StreamCreationTimestamp"); !t.IsZero() && t.Unix() != info.Created.Unix() {
 		return noStream(c.Scope, c.name)
@@ -75,11 +78,17 @@ func listShards(c *call) error {
 	if s.status(c.Clock()) == statusCreating {
 		return notActive(c.Scope, c.name, statusCreating)
 	}
-	all, err := s.st.Shards(c.Ctx)
+	all, err := s.listed(c.Ctx, c.Clock())
 	if err != nil {
 		return err
 	}
-	all = parseFilter(p.filter).apply(all, &info, time.Now())
+	f := parseFilter(p.filter)
+	if f.after != "" {
+		if _, _, err := resolveShard(c.Scope, f.after, c.name); err != nil {
+			return err
+		}
+	}
+	all = f.apply(all, &info, time.Now())
 	if p.after != "" {
 		id, _, err := resolveShard(c.Scope, p.after, c.name)
 		if err != nil {
@@ -94,7 +103,7 @@ func listShards(c *call) error {
 	next := ""
 	if len(all) > limit {
 		all = all[:limit]
-		next = c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageShards, account: c.Scope.Account, region: c.Scope.Region, stream: c.name,
+		next = c.svc.tokens.sealPage(pageToken{made: c.Clock().Moment(), kind: pageShards, account: c.Scope.Account, region: c.Scope.Region, stream: c.name, ofID: s.idHash,
 			after: all[limit-1].ID, filter: p.filter})
 	}
 	c.Out.Open()
@@ -157,11 +166,10 @@ func splitShard(c *call) error {
 		return invalid("NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s is not both greater than one plus the shard's "+
 			"StartingHashKey %v and less than the shard's EndingHashKey %v.", given, id, c.name, c.Scope.Account, sh.HashStart, sh.HashEnd)
 	}
-	if _, err := s.st.Split(c.Ctx, id, key); err != nil {
+	return s.reshape(c, all, func() error {
+		_, err := s.st.Split(c.Ctx, id, key)
 		return err
-	}
-	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
-	return nil
+	})
 }
 
 // checkShardIDs refuses texts that cannot be shard IDs. AWS does that before it
@@ -221,11 +229,10 @@ func mergeShards(c *call) error {
 	if next, more := a.HashEnd.Next(); !more || next != b.HashStart {
 		return invalid("Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging", a.ID, b.ID, c.name, c.Scope.Account)
 	}
-	if _, err := s.st.Merge(c.Ctx, a.ID, b.ID); err != nil {
+	return s.reshape(c, all, func() error {
+		_, err := s.st.Merge(c.Ctx, a.ID, b.ID)
 		return err
-	}
-	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
-	return nil
+	})
 }
 
 // scalingsPerDay is how often UpdateShardCount may be called in 24 hours (API
@@ -274,12 +281,22 @@ func updateShardCount(c *call) error {
 	if err := s.updateSettings(c.Ctx, func(next *settings) { next.Scalings = append(recent, c.Clock().Moment()) }); err != nil {
 		return err
 	}
-	// A client that goes away must not leave the stream between two numbers of
-	// shards.
-	if err := s.st.Reshard(context.WithoutCancel(c.Ctx), target); err != nil && !errors.Is(err, shardlog.ErrInvalid) {
+	all, err := s.st.Shards(c.Ctx)
+	if err != nil {
 		return err
 	}
-	s.begin(statusUpdating, c.svc.opts.UpdateTime, c.Clock())
+	err = s.reshape(c, all, func() error {
+		// A client that goes away must not leave the stream between two numbers
+		// of shards.
+		err := s.st.Reshard(context.WithoutCancel(c.Ctx), target)
+		if errors.Is(err, shardlog.ErrInvalid) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	e := &c.Out
 	e.Open()
 	e.TextField("StreamName", c.name)

@@ -3,9 +3,14 @@ package kinesisapi
 import (
 	"context"
 	"encoding/json"
+	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
 	"github.com/shardlog/shardlog/internal/ctxsync"
 	"github.com/shardlog/shardlog/stream"
@@ -19,6 +24,7 @@ type settings struct {
 	KeyID      string   `json:"keyId,omitempty"`
 	Metrics    []string `json:"metrics,omitempty"`
 	Warm       int64    `json:"warm,omitempty"`
+	Strategy   string   `json:"strategy,omitempty"` // USER_PARTITION_KEY if empty
 	// Scalings are when UpdateShardCount was called in the last day.
 	Scalings []awswire.Moment `json:"scalings,omitempty"`
 	// Switches are when the mode was changed in the last day.
@@ -54,6 +60,9 @@ func (s *settings) encryption() string {
 type streamState struct {
 	st *stream.Stream
 	id identity
+	// idHash is that of the stream's ID. Tokens have it, so that they are known
+	// from those of a stream that had the name before.
+	idHash uint64
 
 	// removal is held by one deletion at a time; gone is set by the first, after
 	// which the name may be another stream's.
@@ -69,16 +78,22 @@ type streamState struct {
 	// stream.
 	change   atomic.Pointer[transition] // nil for ACTIVE
 	settings atomic.Pointer[settings]
-	// encryption is changed together with the setting.
+	// encryption is changed together with the setting. While it is, changing is
+	// set and closed afterwards; encryptionNow waits for it.
 	encryption atomic.Pointer[encryptionHistory]
+	changing   atomic.Pointer[chan struct{}]
 
 	consumers     consumerSet
 	subscriptions subscriptionSet
+
+	// turn is whose turn it is of the open shards, where the stream distributes
+	// records by itself.
+	turn atomic.Uint64
 }
 
 // newState reads what the attributes of a stream say.
 func newState(st *stream.Stream) *streamState {
-	s := &streamState{st: st, id: readIdentity(st), removal: ctxsync.NewMutex(), control: ctxsync.NewMutex()}
+	s := &streamState{st: st, id: readIdentity(st), idHash: xxhash.Sum64String(st.Info().ID), removal: ctxsync.NewMutex(), control: ctxsync.NewMutex()}
 	s.consumers.byName = loadConsumers(st.Attributes())
 	s.subscriptions.open = map[subscriptionKey]*subscription{}
 	var set settings
@@ -96,10 +111,69 @@ func newState(st *stream.Stream) *streamState {
 // status returns the present state.
 func (s *streamState) status(clock *awswire.Clock) string { return s.change.Load().statusAt(clock) }
 
+// listed returns the shards that lists show: all but those that the present
+// state hides, whose parents seem to be open.
+func (s *streamState) listed(ctx context.Context, clock *awswire.Clock) ([]shardlog.ShardInfo, error) {
+	all, err := s.st.Shards(ctx)
+	t := s.change.Load()
+	if err != nil || t == nil || t.statusAt(clock) == statusActive {
+		return all, err
+	}
+	hidden := map[string]bool{}
+	all = slices.DeleteFunc(all, func(i shardlog.ShardInfo) bool {
+		if index, _ := shardIndex(i.ID); index < t.shown {
+			return false
+		}
+		for _, p := range i.Parents {
+			hidden[p] = true
+		}
+		return true
+	})
+	for i := range all {
+		if hidden[all[i].ID] {
+			all[i].Closed, all[i].Last = false, shardlog.SequenceNumber{}
+		}
+	}
+	return all, nil
+}
+
+// openShards returns how many of the listed shards are open.
+func (s *streamState) openShards(ctx context.Context, clock *awswire.Clock) (n int, err error) {
+	if s.status(clock) == statusActive {
+		return s.st.Info().OpenShards, nil
+	}
+	all, err := s.listed(ctx, clock)
+	for i := range all {
+		if !all[i].Closed {
+			n++
+		}
+	}
+	return n, err
+}
+
+// reshape changes the shards, which were these. The new ones are shown when the
+// stream is ACTIVE again, as on AWS. Control is held.
+func (s *streamState) reshape(c *call, before []shardlog.ShardInfo, do func() error) error {
+	last := s.change.Load()
+	index, _ := shardIndex(before[len(before)-1].ID)
+	s.beginHiding(statusUpdating, c.svc.opts.UpdateTime, c.Clock(), index+1)
+	err := do()
+	if err != nil {
+		s.change.Store(last)
+	}
+	return err
+}
+
 // begin enters a state that lasts for some time.
 func (s *streamState) begin(status string, lasts time.Duration, clock *awswire.Clock) {
+	s.beginHiding(status, lasts, clock, math.MaxUint32)
+}
+
+// beginHiding is begin for a state in which lists show no shards but those with
+// an index below shown.
+func (s *streamState) beginHiding(status string, lasts time.Duration, clock *awswire.Clock, shown uint32) {
 	if lasts > 0 {
-		s.change.Store(&transition{status: status, began: clock.Moment(), lasts: lasts})
+		s.change.Store(&transition{status: status, began: clock.Moment(), lasts: lasts, shown: shown})
 	}
 }
 

@@ -1,8 +1,10 @@
 package kinesisapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -33,6 +35,11 @@ func createStream(c *call) error {
 	if set.Warm > 0 && mode != modeOnDemand {
 		return invalid("WarmThroughputMiBps can only be specified for streams in %s mode.", modeOnDemand)
 	}
+	if set.Strategy = c.In.Text("RecordDistributionStrategy"); set.Strategy != strategyAuto {
+		set.Strategy = ""
+	} else if mode != modeOnDemand {
+		return strategyNeedsOnDemand()
+	}
 	tags, err := mergeTags(c, nil, "create stream")
 	if err != nil {
 		return err
@@ -57,7 +64,7 @@ func createStream(c *call) error {
 	cfg.Attributes = map[string]string{attrIdentity: string(id), attrSettings: string(text)}
 	s, err := c.svc.streams.create(c.Ctx, c.Scope, name, cfg)
 	if err == nil {
-		s.begin(statusCreating, c.svc.opts.CreateTime, c.Clock())
+		s.beginHiding(statusCreating, c.svc.opts.CreateTime, c.Clock(), 0)
 	}
 	return err
 }
@@ -106,7 +113,11 @@ func deleteStream(c *call) error {
 	// The state is set first, so that requests that come meanwhile find the
 	// stream being deleted.
 	lasts, before := c.svc.opts.DeleteTime, s.change.Load()
-	s.change.Store(&transition{status: statusDeleting, began: c.Clock().Moment(), lasts: lasts})
+	next := &transition{status: statusDeleting, began: c.Clock().Moment(), lasts: lasts, shown: math.MaxUint32}
+	if before != nil && !before.over(c.Clock()) {
+		next.shown = before.shown // what was to come does not come any more
+	}
+	s.change.Store(next)
 	s.subscriptions.endAll()
 	// Where the endpoint was closed meanwhile, nothing would carry the deletion
 	// out later, and the client has to be able to rely on it.
@@ -151,8 +162,7 @@ func writeDescription(c *call, s *streamState, info *stream.Info, set *settings)
 	e.OptionalText("KeyId", set.KeyID)
 }
 
-// describeStream carries out DescribeStream. AWS shows no shards while a stream is
-// being created.
+// describeStream carries out DescribeStream.
 func describeStream(c *call) error {
 	s, err := c.stream()
 	if err != nil {
@@ -165,9 +175,6 @@ func describeStream(c *call) error {
 	limit := int(c.In.Int("Limit"))
 	if limit == 0 || limit > 100 {
 		limit = 100
-	}
-	if s.status(c.Clock()) == statusCreating {
-		shards = nil
 	}
 	more := len(shards) > limit
 	if more {
@@ -191,14 +198,22 @@ func describeStreamSummary(c *call) error {
 	if err != nil {
 		return err
 	}
+	open, err := s.openShards(c.Ctx, c.Clock())
+	if err != nil {
+		return err
+	}
 	info, set, e := s.st.Info(), s.settings.Load(), &c.Out
 	e.Open()
 	e.Key("StreamDescriptionSummary")
 	e.Open()
 	writeDescription(c, s, &info, set)
-	e.IntField("OpenShardCount", int64(info.OpenShards))
+	e.IntField("OpenShardCount", int64(open))
 	e.IntField("ConsumerCount", int64(len(s.consumers.list(c.Clock()))))
+	e.IntField("ChannelCount", 0)
 	e.IntField("MaxRecordSizeInKiB", int64(info.MaxRecordSize>>10))
+	// AWS has it for on-demand streams only. The Kinesis Producer Library asks for
+	// it, and waits and warns where it is not there.
+	e.TextField("RecordDistributionStrategy", cmp.Or(set.Strategy, strategyUserKey))
 	if set.Mode == modeOnDemand {
 		writeWarmThroughput(c, set)
 	}

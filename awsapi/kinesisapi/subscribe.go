@@ -49,6 +49,9 @@ func subscribeToShard(c *call) error {
 	if from, err = s.st.Resolve(c.Ctx, id, from); err != nil && !errors.Is(err, shardlog.ErrCorrupt) {
 		return err
 	}
+	if err := dryRun(c); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(c.Ctx)
 	defer cancel(nil)
 	key := subscriptionKey{p.consumer, index}

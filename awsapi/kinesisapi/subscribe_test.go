@@ -259,7 +259,7 @@ func TestRefusedSubscriptions(t *testing.T) {
 	e.fails("SubscribeToShard", in(testARN+"t/consumer/c:1", "0", latest), codeNotFound, "Stream t under account 123456789012 not found.")
 	e.fails("SubscribeToShard", in(arn, "0", obj{"Type": "AT_TIMESTAMP"}), codeInvalid, "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. Current request has no timestamp parameter.")
 	e.fails("SubscribeToShard", in(arn, "0", obj{"Type": "AT_SEQUENCE_NUMBER", "SequenceNumber": "5"}), codeInvalid,
-		"StartingSequenceNumber 5 used in SubscribeToShard on shard shardId-000000000000 in stream s under account 123456789012 is invalid.")
+		"Invalid StartingSequenceNumber. It encodes shardId-000000000005, while it was used in a call to a shard with shardId-000000000000")
 }
 
 func TestSubscriptionInCBOR(t *testing.T) {

@@ -10,26 +10,36 @@ import (
 	"github.com/shardlog/shardlog/stream"
 )
 
-// tagText matches keys and values of tags (API reference, Tag).
-var tagText = regexp.MustCompile(`^[\x{00C0}-\x{1FFF}\x{2C00}-\x{D7FF}\w./\-=+: @%\s]*$`)
+// tagText matches keys and values of tags (API reference, Tag). Of white space
+// AWS takes the blank alone, and no control characters.
+var tagText = regexp.MustCompile(`^[\x{00C0}-\x{1FFF}\x{2C00}-\x{D7FF}\w./\-=+: @%]*$`)
 
 // checkTags refuses keys and values with characters that tags may not have.
 // Doing is the part of the error that says what failed. A percent sign passes
 // the first check and not the second, as on AWS.
-func checkTags(c *call, doing string, texts ...string) error {
-	for _, s := range texts {
+func checkTags(c *call, doing string, keys, values []string) error {
+	for _, s := range append(keys, values...) {
 		if !tagText.MatchString(s) {
 			return invalid("Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - %% @.")
 		}
 	}
-	for _, s := range texts {
+	for _, s := range append(keys, values...) {
 		if strings.Contains(s, "%") {
 			return invalid("Failed to %s %s under account %s because some tags contained illegal characters. The allowed characters are "+
 				"Unicode letters, white-spaces, '_',',','/','=','+','-','@'.", doing, c.name, c.Scope.Account)
 		}
 	}
+	for _, k := range keys {
+		if len(k) >= len(reservedTag) && strings.EqualFold(k[:len(reservedTag)], reservedTag) {
+			return invalid("aws: prefixed tag key names are not allowed for external use.")
+		}
+	}
 	return nil
 }
+
+// reservedTag begins the keys of tags that only AWS itself sets and removes, in
+// any case of letters (AWS tagging guide).
+const reservedTag = "aws:"
 
 // mergeTags returns tags with those of the request added.
 func mergeTags(c *call, have map[string]string, doing string) (map[string]string, error) {
@@ -38,13 +48,13 @@ func mergeTags(c *call, have map[string]string, doing string) (map[string]string
 	if all == nil {
 		all = map[string]string{}
 	}
-	var texts []string
+	var keys, values []string
 	for _, p := range given {
 		value := p.Value.(string) // by the model
 		all[p.Key] = value
-		texts = append(texts, p.Key, value)
+		keys, values = append(keys, p.Key), append(values, value)
 	}
-	if err := checkTags(c, doing, texts...); err != nil {
+	if err := checkTags(c, doing, keys, values); err != nil {
 		return nil, err
 	}
 	if len(all) > stream.MaxTags {
@@ -85,7 +95,7 @@ func removeTags(c *call, t tagged) error {
 	for _, k := range awswire.Get[[]any](c.In, "TagKeys") {
 		keys = append(keys, k.(string))
 	}
-	if err := checkTags(c, "remove tags from stream", keys...); err != nil {
+	if err := checkTags(c, "remove tags from stream", keys, nil); err != nil {
 		return err
 	}
 	return t.remove(keys)

@@ -52,7 +52,7 @@ type iterator struct {
 	account string
 	region  string
 	stream  string
-	created int64 // when the stream was, Unix milliseconds
+	ofID    uint64 // streamState.idHash
 	shard   uint32
 	from    shardlog.Position
 }
@@ -74,7 +74,7 @@ func (t tokens) sealIterator(it *iterator) string {
 	b = awswire.AppendText(b, it.account)
 	b = awswire.AppendText(b, it.region)
 	b = awswire.AppendText(b, it.stream)
-	b = binary.AppendVarint(b, it.created)
+	b = binary.BigEndian.AppendUint64(b, it.ofID)
 	b = binary.AppendUvarint(b, uint64(it.shard))
 	switch it.from.Kind() {
 	case shardlog.KindAtTime:
@@ -100,7 +100,7 @@ func (t tokens) openIterator(token string) (it iterator, ok bool) {
 	kind := shardlog.PositionKind(r.Byte())
 	it.made = r.Moment()
 	it.account, it.region, it.stream = r.Text(), r.Text(), r.Text()
-	it.created, it.shard = r.Varint(), uint32(r.Uvarint())
+	it.ofID, it.shard = r.Uint64(), uint32(r.Uvarint())
 	switch kind {
 	case shardlog.KindAtTime:
 		it.from = shardlog.AtTime(time.Unix(r.Varint(), int64(r.Uvarint())))
@@ -127,6 +127,7 @@ type pageToken struct {
 	account string
 	region  string
 	stream  string
+	ofID    uint64 // streamState.idHash; 0 without a stream
 	after   string
 	filter  string // from shardFilter.String
 	made    awswire.Moment
@@ -138,6 +139,7 @@ const pageLife = 300 * time.Second
 // sealPage returns a page token.
 func (t tokens) sealPage(p pageToken) string {
 	b := awswire.AppendMoment([]byte{tokenPage}, p.made)
+	b = binary.BigEndian.AppendUint64(b, p.ofID)
 	for _, s := range []string{p.kind, p.account, p.region, p.stream, p.after, p.filter} {
 		b = awswire.AppendText(b, s)
 	}
@@ -148,7 +150,7 @@ func (t tokens) sealPage(p pageToken) string {
 func (t tokens) openPage(token, kind string, clock *awswire.Clock) (p pageToken, err error) {
 	r := t.OpenPayload(strings.TrimSpace(token))
 	isPage := r.Byte() == tokenPage
-	p.made = r.Moment()
+	p.made, p.ofID = r.Moment(), r.Uint64()
 	p.kind, p.account, p.region, p.stream, p.after, p.filter = r.Text(), r.Text(), r.Text(), r.Text(), r.Text(), r.Text()
 	if !isPage || !r.OK() || p.kind != kind {
 		return pageToken{}, invalid("NextToken is invalid.")

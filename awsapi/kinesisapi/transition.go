@@ -21,6 +21,7 @@ type transition struct {
 	status string
 	began  awswire.Moment
 	lasts  time.Duration
+	shown  uint32 // lists have shards with lower indexes only
 	// ended is set once somebody has seen that the time is over. A clock that is
 	// moved back does not begin it again.
 	ended atomic.Bool

@@ -50,6 +50,10 @@ type Operation struct {
 	// leaves the rest of the work, and every error, to the general way. Nil is
 	// always false.
 	Fast func(*Call) bool
+	// Lenient returns a shape that holds for a request in place of Input, which
+	// it breaks, or nil for none: some members are required or not depending on
+	// what the request is about. It must not answer what the caller may not know.
+	Lenient func(*Call) *Shape
 	// Rate is applied if the service has Rates set; nil for none.
 	Rate *Rate
 }
@@ -191,7 +195,13 @@ func (c *Call) Decode() error {
 		return err
 	}
 	c.In = in
-	return Validate(c.Op.Input, in)
+	err = Validate(c.Op.Input, in)
+	if err != nil && c.Op.Lenient != nil {
+		if s := c.Op.Lenient(c); s != nil {
+			err = Validate(s, in)
+		}
+	}
+	return err
 }
 
 // Run carries the operation out, once its input is known to be valid.

@@ -54,6 +54,13 @@ func (l *Rates) admit(c *Call) error {
 	return r.Exceeded(c, key.key)
 }
 
+// Allow counts something that is counted by itself in the scope of the call, under
+// a name that is none of an operation, and reports whether it may be done now: so
+// often a second. It always may if the service does not apply rates.
+func (c *Call) Allow(name, key string, perSecond float64) bool {
+	return !c.Service.Rates || c.Env.rates.allow(bucketKey{c.Scope, c.Service.Name, name, key}, perSecond, c.Clock())
+}
+
 // allow takes a call from its bucket, which fills by what Clock.Since says: the
 // clock may be ahead at one call and right at the next.
 func (l *Rates) allow(key bucketKey, perSecond float64, clock *Clock) bool {

@@ -152,3 +152,14 @@ func (p *Payload) Text() string {
 	p.b = p.b[n:]
 	return s
 }
+
+// Uint64 reads what binary.BigEndian.AppendUint64 wrote.
+func (p *Payload) Uint64() uint64 {
+	if len(p.b) < 8 {
+		p.ok, p.b = false, nil
+		return 0
+	}
+	v := binary.BigEndian.Uint64(p.b)
+	p.b = p.b[8:]
+	return v
+}

@@ -1,8 +1,10 @@
 package awswire
 
 import (
+	"cmp"
 	"iter"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -96,8 +98,24 @@ func Text(lo, hi int64, pattern string) *Shape {
 	return s
 }
 
-// Enum returns the shape of a string that is one of values.
-func Enum(values ...string) *Shape { return &Shape{kind: kindString, enum: values} }
+// Enum returns the shape of a string that is one of values. Errors list them in
+// the order of AWS.
+func Enum(values ...string) *Shape {
+	values = slices.Clone(values)
+	slices.SortStableFunc(values, func(a, b string) int { return cmp.Compare(javaBucket(a), javaBucket(b)) })
+	return &Shape{kind: kindString, enum: values}
+}
+
+// javaBucket returns where a text is in a hash table of Java with 32 places. Its
+// iteration gives the order in which all texts of AWS that are known list the
+// values of an enumeration.
+func javaBucket(s string) uint32 {
+	hash := uint32(0)
+	for i := range len(s) { // names of values are ASCII
+		hash = 31*hash + uint32(s[i])
+	}
+	return hash % 32
+}
 
 // Integer returns the shape of a 32-bit integer from lo to hi, each without a
 // bound if negative.
