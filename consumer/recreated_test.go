@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -391,4 +392,66 @@ func TestForget(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, rows, n)
 	}
+}
+
+// A restored database has the streams of its backup, as far as a group is
+// concerned that has its progress elsewhere: it continues, and misses nothing
+// that is written from then on, although it has read more than was restored.
+func TestGroupContinuesInARestoredStream(t *testing.T) {
+	ctx := context.Background()
+	first, second := t.TempDir(), t.TempDir()
+	store := checkpoint.NewMemory()
+	open := func(dir string) (*stream.DB, *stream.Stream) {
+		db, err := stream.Open(dir, nil)
+		require.NoError(t, err)
+		st, err := db.Ensure(ctx, "orders", stream.Config{})
+		require.NoError(t, err)
+		return db, st
+	}
+	// deliver puts n records and waits until a group has them.
+	deliver := func(st *stream.Stream, n int) {
+		for range n {
+			_, err := st.Put(ctx, shardlog.Record{PartitionKey: "k"})
+			require.NoError(t, err)
+		}
+		got := make(chan struct{}, 100)
+		c, err := consumer.New(st, &consumer.Options{Store: store, WorkerID: "w"})
+		require.NoError(t, err)
+		done := make(chan error, 1)
+		go func() {
+			done <- c.Run(ctx, consumer.Each(func(context.Context, shardlog.Record) error {
+				got <- struct{}{}
+				return nil
+			}))
+		}()
+		for range n {
+			select {
+			case <-got:
+			case err := <-done:
+				t.Fatalf("Run returned %v", err)
+			}
+		}
+		require.NoError(t, c.Shutdown(ctx))
+		require.NoError(t, <-done)
+		require.Empty(t, got)
+	}
+	db, st := open(first)
+	deliver(st, 5)
+	var backup bytes.Buffer
+	require.NoError(t, db.Backup(ctx, &backup))
+	deliver(st, 5)
+	require.NoError(t, db.Close())
+	require.NoError(t, stream.Restore(ctx, second, &backup, nil))
+	db, st = open(second)
+	deliver(st, 3)
+	require.NoError(t, db.Delete(ctx, "orders"))
+	require.NoError(t, db.Close())
+
+	// A database that was removed leaves nothing but the progress.
+	third := t.TempDir()
+	db, st = open(third)
+	defer func() { require.NoError(t, db.Close()) }()
+	c, err := consumer.New(st, &consumer.Options{Store: store, WorkerID: "w"})
+	require.NoError(t, err)
+	require.ErrorIs(t, c.Run(ctx, &sink{}), shardlog.ErrConflict)
 }

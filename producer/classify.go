@@ -20,7 +20,7 @@ var errMisplaced = fmt.Errorf("%w: the aggregate is on a shard that does not hol
 
 // classifyOne returns the verdict on one record of a request.
 func (x *completion) classifyOne(s *slot, r *shardlog.PutResult) verdict {
-	if r.Err == nil && x.isMisplaced(s, r.ShardID) {
+	if r.Err == nil && x.isMisplaced(s, r) {
 		return verdict{err: errMisplaced, retry: true, unknown: true, cause: causeWrongShard}
 	}
 	return x.classify(r.Err)
@@ -52,8 +52,8 @@ func (x *completion) classify(err error) verdict {
 
 // isMisplaced reports whether a slot is stored where readers drop some of it.
 // Sinks that are given ranges refuse that themselves.
-func (x *completion) isMisplaced(s *slot, shardID string) bool {
-	return !x.conf.sendsRanges && s.isMisplaced(&x.shards, shardID)
+func (x *completion) isMisplaced(s *slot, r *shardlog.PutResult) bool {
+	return !x.conf.sendsRanges && s.isMisplaced(&x.shards, r)
 }
 
 // identityLost handles what an error of a request says of the identity.

@@ -142,7 +142,7 @@ func (x *completion) allStored() bool {
 		return false
 	}
 	for i := range x.b.results {
-		if r := &x.b.results[i]; r.Err != nil || x.isMisplaced(&x.b.slots[i], r.ShardID) {
+		if r := &x.b.results[i]; r.Err != nil || x.isMisplaced(&x.b.slots[i], r) {
 			return false
 		}
 	}

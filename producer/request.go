@@ -175,16 +175,16 @@ func (b *request) outcome() RequestOutcome {
 	return o
 }
 
-// isMisplaced reports whether a slot that is stored on the shard with an ID is an
+// isMisplaced reports whether a slot that is stored on the shard of a result is an
 // aggregate that this shard does not hold all of, so that readers drop what is
 // outside. It happens over sinks that cannot refuse. A shard that is not known
 // is taken not to hold it.
-func (s *slot) isMisplaced(m *shardMap, id string) bool {
-	if s.aggregate == nil || s.shard == nil || s.shard.id == id {
+func (s *slot) isMisplaced(m *shardMap, r *shardlog.PutResult) bool {
+	if s.aggregate == nil || s.shard == nil || s.shard.stored(r) {
 		return false
 	}
-	on := m.byID[id]
-	return on == nil || !on.holds(s.span)
+	on := m.byID[r.ShardID]
+	return on == nil || !on.stored(r) || !on.holds(s.span)
 }
 
 // contradictsMap reports whether the answer to b shows that the shard map by
@@ -199,7 +199,7 @@ func (b *request) contradictsMap() bool {
 			return true
 		}
 		// A record that was stored by an earlier attempt is where it was then.
-		if s := b.slots[i].shard; r.Err == nil && !r.Duplicate && s != nil && s.id != r.ShardID {
+		if s := b.slots[i].shard; r.Err == nil && !r.Duplicate && s != nil && !s.stored(r) {
 			return true
 		}
 	}

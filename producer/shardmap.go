@@ -25,7 +25,8 @@ type shardMap struct {
 type shardState struct {
 	id           string
 	first, last  shardlog.HashKey
-	openSlot     int // with the aggregate that takes more, in the request that is being filled; -1 for none
+	created      int64 // seconds, as in the numbers of its records; 0 if they do not say
+	openSlot     int   // with the aggregate that takes more, in the request that is being filled; -1 for none
 	limit        *limiter
 	limited      keyQueueList // wait for the limiter
 	limitedUntil int64        // no record may go before
@@ -52,6 +53,26 @@ func (m *shardMap) find(k shardlog.HashKey) *shardState {
 // holds reports whether all hash keys of r belong to the shard.
 func (s *shardState) holds(r shardlog.HashRange) bool {
 	return s.first.Compare(r.First) <= 0 && r.Last.Compare(s.last) <= 0
+}
+
+// stored reports whether a record with this result is on the shard: a stream
+// that is created under the name of a deleted one has shards of the same IDs.
+func (s *shardState) stored(r *shardlog.PutResult) bool {
+	if s.id != r.ShardID || s.created == 0 {
+		return s.id == r.ShardID
+	}
+	created := createdIn(r.Sequence)
+	return created == 0 || created == s.created
+}
+
+// createdIn is the second in which the shard of a number was created; 0 if the
+// number does not say.
+func createdIn(n shardlog.SequenceNumber) int64 {
+	t, ok := n.Created()
+	if !ok {
+		return 0
+	}
+	return t.Unix()
 }
 
 // nextLimited returns when the first of the key queues that wait for a limit
@@ -81,9 +102,9 @@ func (m *shardMap) replace(infos []shardlog.ShardInfo, limits ShardRate, runnabl
 	var open []*shardState
 	for i := range infos {
 		info := &infos[i]
-		s := m.byID[info.ID]
-		if s == nil || s.first != info.HashStart || s.last != info.HashEnd {
-			s = &shardState{id: info.ID, first: info.HashStart, last: info.HashEnd, openSlot: -1, limit: newLimiter(limits)}
+		s, created := m.byID[info.ID], createdIn(info.First)
+		if s == nil || s.first != info.HashStart || s.last != info.HashEnd || s.created != created {
+			s = &shardState{id: info.ID, first: info.HashStart, last: info.HashEnd, created: created, openSlot: -1, limit: newLimiter(limits)}
 		}
 		byID[s.id] = s
 		if !info.Closed {

@@ -129,7 +129,7 @@ func putRecord(c *call) error {
 	e.TextField("ShardId", res.ShardID)
 	e.Key("SequenceNumber")
 	writeSequence(e, res.Sequence)
-	e.OptionalText("EncryptionType", s.encryption.Load().ofNumber(res.Sequence))
+	e.OptionalText("EncryptionType", s.encryptionNow(c.Ctx).ofNumber(res.Sequence))
 	e.Close()
 	return nil
 }
@@ -176,7 +176,7 @@ func putRecords(c *call) error {
 		e.Close()
 	}
 	e.EndList()
-	e.OptionalText("EncryptionType", s.encryption.Load().ofFirst(res))
+	e.OptionalText("EncryptionType", s.encryptionNow(c.Ctx).ofFirst(res))
 	e.Close()
 	return nil
 }
