@@ -48,6 +48,19 @@ type encryptionHistory struct {
 	changes []encryptionChange
 }
 
+// encryptionNow returns the history for records that were written or read before
+// the call. Those behind a change that is being stored were written after it had
+// begun, so their readers wait for it: what is said of a record stays.
+func (s *streamState) encryptionNow(ctx context.Context) *encryptionHistory {
+	if done := s.changing.Load(); done != nil {
+		select {
+		case <-*done:
+		case <-ctx.Done(): // nobody reads the answer
+		}
+	}
+	return s.encryption.Load()
+}
+
 // shardEncryption is the history of one shard. It is for reading records in
 // their order.
 type shardEncryption struct {
@@ -61,8 +74,8 @@ type shardChange struct {
 }
 
 // inShard returns the history of the shard with an index.
-func (h *encryptionHistory) inShard(index uint32) *shardEncryption {
-	in := &shardEncryption{kms: h.base}
+func (h *encryptionHistory) inShard(index uint32) shardEncryption {
+	in := shardEncryption{kms: h.base}
 	for i := range h.changes {
 		if from, ok := h.changes[i].since(index); ok {
 			in.changes = append(in.changes, shardChange{from, h.changes[i].kms})
@@ -86,7 +99,8 @@ func (in *shardEncryption) next(n shardlog.SequenceNumber) string {
 // ofNumber returns EncryptionType of the record with a number.
 func (h *encryptionHistory) ofNumber(n shardlog.SequenceNumber) string {
 	shard, _ := n.Shard()
-	return h.inShard(shard).next(n)
+	in := h.inShard(shard)
+	return in.next(n)
 }
 
 // ofFirst is EncryptionType of a PutRecords, which has one for all records: that
@@ -202,8 +216,8 @@ func decodeEncryption(attrs map[string]string, kms bool) *encryptionHistory {
 }
 
 // changeEncryption returns the history of a stream with a change that holds from
-// now on; control is held. Records that are put meanwhile are on one side of the
-// change or the other, and stay there.
+// now on; control is held and changing is set. Records that are put meanwhile are
+// on one side of the change or the other.
 func changeEncryption(ctx context.Context, s *streamState, kms bool) (*encryptionHistory, error) {
 	all, err := s.st.Shards(ctx)
 	if err != nil {
@@ -221,9 +235,8 @@ func changeEncryption(ctx context.Context, s *streamState, kms bool) (*encryptio
 			}
 		}
 		if len(history.changes) > 0 {
-			if first[index], err = nextCounter(ctx, s, all[i].ID, shardlog.TrimHorizon()); err != nil {
-				return nil, err
-			}
+			// Where the beginning of a shard is damaged, nothing is trimmed.
+			first[index], _ = nextCounter(ctx, s, all[i].ID, shardlog.TrimHorizon())
 		}
 	}
 	if len(history.changes) > 0 {
@@ -244,6 +257,12 @@ func setEncryption(c *call, kms bool) error {
 	if next.Encryption, next.KeyID = "", ""; kms {
 		next.Encryption, next.KeyID = encryptionKMS, c.In.Text("KeyId")
 	}
+	done := make(chan struct{})
+	s.changing.Store(&done)
+	defer func() {
+		s.changing.Store(nil)
+		close(done)
+	}()
 	history, err := changeEncryption(c.Ctx, s, kms)
 	if err != nil {
 		return err

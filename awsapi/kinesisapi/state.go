@@ -39,6 +39,13 @@ const (
 	modeOnDemand    = "ON_DEMAND"
 )
 
+// The record distribution strategies (API reference,
+// UpdateStreamRecordDistributionStrategy).
+const (
+	strategyAuto    = "AUTO"
+	strategyUserKey = "USER_PARTITION_KEY"
+)
+
 // mode returns the stream mode.
 func (s *settings) mode() string {
 	if s.Mode == "" {
@@ -78,8 +85,10 @@ type streamState struct {
 	// stream.
 	change   atomic.Pointer[transition] // nil for ACTIVE
 	settings atomic.Pointer[settings]
-	// encryption is changed together with the setting.
+	// encryption is changed together with the setting. While it is, changing is
+	// set and closed afterwards; encryptionNow waits for it.
 	encryption atomic.Pointer[encryptionHistory]
+	changing   atomic.Pointer[chan struct{}]
 
 	consumers     consumerSet
 	subscriptions subscriptionSet

@@ -30,6 +30,18 @@ func (d *door) scheme() string {
 	return "http"
 }
 
+// checkAddress refuses what is no address to listen on.
+func checkAddress(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return errors.New("must be HOST:PORT with a port from 0 to 65535, such as 127.0.0.1:4567 or :4567")
+	}
+	return nil
+}
+
 // doors are all of them. They share the bound of connections.
 type doors []*door
 

@@ -58,8 +58,8 @@ const (
 )
 
 func (s *serveFlags) register(f *flagSet) {
-	textFlag(f, &s.addr, "addr", "127.0.0.1:4567", "`address` to listen on; port 0 selects a free one", nil)
-	textFlag(f, &s.tlsAddr, "tls-addr", "", "`address` to serve https on in addition to http on -addr", nil)
+	textFlag(f, &s.addr, "addr", "127.0.0.1:4567", "`address` to listen on; port 0 selects a free one", checkAddress)
+	textFlag(f, &s.tlsAddr, "tls-addr", "", "`address` to serve https on in addition to http on -addr", checkAddress)
 	textFlag(f, &s.dir, "dir", "", "`directory` of the log; created if it does not exist", nil)
 	f.BoolVar(&s.memory, "memory", false, "keep everything in memory; the default if there is no -dir")
 	textFlag(f, &s.durability, "durability", "always", "`when` writes to -dir are synced: always (before the response), interval or never", nil)
