@@ -39,6 +39,13 @@ const (
 	modeOnDemand    = "ON_DEMAND"
 )
 
+// The record distribution strategies (API reference,
+// UpdateStreamRecordDistributionStrategy).
+const (
+	strategyAuto    = "AUTO"
+	strategyUserKey = "USER_PARTITION_KEY"
+)
+
 // mode returns the stream mode.
 func (s *settings) mode() string {
 	if s.Mode == "" {
