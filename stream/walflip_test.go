@@ -227,3 +227,23 @@ func TestAnEncryptedDatabaseWithoutItsRegistry(t *testing.T) {
 		require.NoError(t, db.Close())
 	}
 }
+
+// What only looks like a file of the database is refused by name before the
+// storage engine fails over it, and a file may be a link.
+func TestForeignFilesAndLinks(t *testing.T) {
+	dir := damageTemplate(t, false, false)
+	for _, name := range []string{"foo.vlog", "foo.mem", "000099.vlog", "00099.mem"} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.Mkdir(path, 0o755))
+		_, err := Open(dir, damageOptions(false))
+		var damaged *shardlog.DamageError
+		require.ErrorAs(t, err, &damaged, name)
+		require.Equal(t, path, damaged.Path)
+		require.NoError(t, os.Remove(path))
+	}
+	require.NoError(t, os.Rename(filepath.Join(dir, "000001.vlog"), dir+".elsewhere"))
+	require.NoError(t, os.Symlink(dir+".elsewhere", filepath.Join(dir, "000001.vlog")))
+	db, err := Open(dir, damageOptions(false))
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+}

@@ -78,6 +78,9 @@ func Inspect(path string, key []byte, full bool) (*Report, error) {
 		in.damaged(&shardlog.DamageError{Path: in.Dir.File(RepairName), Offset: -1, Reason: "a repair did not finish", Remedy: "run it again; it continues where it was"})
 		return &in.Report, nil
 	}
+	for _, name := range in.Dir.Foreign {
+		in.damaged(&shardlog.DamageError{Path: in.Dir.File(name), Offset: -1, Reason: "it has the name of a log and is none", Remedy: "move it to another directory"})
+	}
 	in.Inventory, err = ReadInventory(path)
 	if err = in.note(err, in.warn); err != nil {
 		return nil, err
