@@ -83,13 +83,12 @@ func (o *origins) permits(r *http.Request) (origin string, ok bool) {
 	if !o.ownName(r) {
 		return "", false
 	}
-	own := ownOrigin(r)
 	switch {
 	case len(given) > 1:
 		return "", false
 	case len(given) == 1:
 		origin, _, ok = parseOrigin(given[0])
-		return given[0], ok && (origin == own || o.allowed[origin])
+		return given[0], ok && (origin == ownOrigin(r) || o.allowed[origin])
 	}
 	// Some requests of pages have no Origin, such as those for images.
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {
@@ -101,7 +100,7 @@ func (o *origins) permits(r *http.Request) (origin string, ok bool) {
 			return "", false
 		}
 		from := u.Scheme + "://" + withoutPort(u.Scheme, u.Host)
-		return "", from == own || o.allowed[from]
+		return "", from == ownOrigin(r) || o.allowed[from]
 	}
 	return "", true
 }

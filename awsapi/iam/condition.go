@@ -9,6 +9,16 @@ import (
 	"time"
 )
 
+// Condition compares a value of the request.
+type Condition struct {
+	// Operator is as written, such as "ForAnyValue:StringLikeIfExists".
+	Operator string
+	// Key is what is compared, such as "aws:SourceArn".
+	Key string
+	// Values are those of which one has to fit.
+	Values []string
+}
+
 // operators are those of conditions, with what their values have to be.
 var operators = map[string]func(string) bool{
 	"StringEquals": anyText, "StringNotEquals": anyText, "StringEqualsIgnoreCase": anyText, "StringNotEqualsIgnoreCase": anyText, "StringLike": anyText, "StringNotLike": anyText,

@@ -5,6 +5,14 @@ import (
 	"strings"
 )
 
+// Principal is a caller, or several.
+type Principal struct {
+	// Type is "AWS", "Service" or "Federated". Everybody is "AWS" with ID "*".
+	Type string
+	// ID is an account or an ARN, a service's name, or a provider.
+	ID string
+}
+
 // everybody is the principal that is all callers. Other principals have no
 // wildcards.
 const everybody = "*"

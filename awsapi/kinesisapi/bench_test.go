@@ -311,3 +311,25 @@ func BenchmarkPutRecords(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSignedPutRecords measures whole requests whose signature is verified,
+// without a network.
+func BenchmarkSignedPutRecords(b *testing.B) {
+	for _, n := range []int{1, 500} {
+		b.Run(fmt.Sprintf("%dx100", n), func(b *testing.B) {
+			e := newEndpoint(b, &Options{Credentials: map[string]string{signKey: signSecret}})
+			_, err := e.db.Create(b.Context(), "s", stream.Config{Shards: 1, RetentionBytes: 256 << 20})
+			require.NoError(b, err)
+			body := putBody(n, 100)
+			signed := newRequest("PutRecords", typeJSON, body)
+			sign(signed, body, time.Now(), signSecret)
+			for b.Loop() {
+				r := newRequest("PutRecords", typeJSON, body)
+				r.Header = signed.Header
+				if w := e.do(r); w.Code != 200 {
+					b.Fatal(w.Body.String())
+				}
+			}
+		})
+	}
+}

@@ -183,6 +183,22 @@ func (c *call) lockActiveResource() (s *streamState, con *consumer, err error) {
 	return s, con, nil
 }
 
+// dryRunsPerSecond is how many dry runs a stream allows, of all operations together
+// (developer guide, dry run).
+const dryRunsPerSecond = 1
+
+// dryRun returns the error of a request that is only to be checked, and has passed
+// all checks.
+func dryRun(c *call) error {
+	if c.In == nil || !awswire.Get[bool](c.In, "DryRun") {
+		return nil
+	}
+	if !c.Allow("DryRun", c.name, dryRunsPerSecond) {
+		return awswire.Errorf("ThrottlingException", "Rate exceeded for stream %s under account %s.", c.name, c.Scope.Account)
+	}
+	return awswire.Errorf("DryRunOperationException", "The request would have succeeded, but DryRun is set.")
+}
+
 // explain turns errors of the log into those of Kinesis.
 func (c *call) explain(err error) *awswire.Error {
 	switch {

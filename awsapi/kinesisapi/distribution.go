@@ -2,14 +2,6 @@ package kinesisapi
 
 import (
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/internal/awswire"
-)
-
-// The record distribution strategies (API reference,
-// UpdateStreamRecordDistributionStrategy).
-const (
-	strategyAuto    = "AUTO"
-	strategyUserKey = "USER_PARTITION_KEY"
 )
 
 func strategyNeedsOnDemand() error {
@@ -45,18 +37,6 @@ func (c *call) distributes() bool {
 	return err == nil && s.settings.Load().Strategy == strategyAuto
 }
 
-// Records that were put without a partition key have this one, because the log
-// demands one, and a header that others with the key have not.
-const (
-	keylessKey    = "-"
-	keylessHeader = "kinesis.keyless"
-)
-
-// isKeyless reports whether a record was put without a partition key.
-func isKeyless(r *shardlog.Record) bool {
-	return len(r.Headers) == 1 && r.Headers[0].Key == keylessHeader
-}
-
 // distribute gives the records to the open shards in turn, whatever their keys, if
 // that is the strategy of the stream.
 func (s *streamState) distribute(c *call, p *putInput) error {
@@ -84,20 +64,4 @@ func (s *streamState) distribute(c *call, p *putInput) error {
 		}
 	}
 	return nil
-}
-
-// dryRunsPerSecond is how many dry runs a stream allows, of all operations together
-// (developer guide, dry run).
-const dryRunsPerSecond = 1
-
-// dryRun returns the error of a request that is only to be checked, and has passed
-// all checks.
-func dryRun(c *call) error {
-	if c.In == nil || !awswire.Get[bool](c.In, "DryRun") {
-		return nil
-	}
-	if !c.Allow("DryRun", c.name, dryRunsPerSecond) {
-		return awswire.Errorf("ThrottlingException", "Rate exceeded for stream %s under account %s.", c.name, c.Scope.Account)
-	}
-	return awswire.Errorf("DryRunOperationException", "The request would have succeeded, but DryRun is set.")
 }

@@ -16,6 +16,18 @@ func writeSequence(e *awswire.Encoder, n shardlog.SequenceNumber) {
 	e.Raw(d)
 }
 
+// Records that were put without a partition key have this one, because the log
+// demands one, and a header that others with the key have not.
+const (
+	keylessKey    = "-"
+	keylessHeader = "kinesis.keyless"
+)
+
+// isKeyless reports whether a record was put without a partition key.
+func isKeyless(r *shardlog.Record) bool {
+	return len(r.Headers) == 1 && r.Headers[0].Key == keylessHeader
+}
+
 // writeRecords writes the member Records, of the shard with an index.
 func writeRecords(e *awswire.Encoder, list []shardlog.Record, index uint32, encryption *encryptionHistory) {
 	size := 0

@@ -1,8 +1,10 @@
 package kinesisapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -91,6 +93,57 @@ func TestEncryptionTypeOfRecords(t *testing.T) {
 	want["2"]["2-2"] = "KMS"
 	check()
 	closeAll()
+}
+
+// What the answer of a put says of its record is what is read later, also while
+// the setting changes.
+func TestEncryptionTypeWhileItChanges(t *testing.T) {
+	e := newEndpoint(t, nil)
+	e.create("s", 1)
+	said := make([]map[string]string, 4)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range said {
+		said[i] = map[string]string{}
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				text := fmt.Sprintf("%d-%d", i, n)
+				body, _ := json.Marshal(obj{"StreamName": "s", "PartitionKey": "k", "Data": []byte(text)}) // strings always encode
+				var out struct{ EncryptionType string }
+				if err := json.Unmarshal(e.do(newRequest("PutRecord", typeJSON, body)).Body.Bytes(), &out); err != nil {
+					t.Error(err)
+					return
+				}
+				said[i][text] = out.EncryptionType
+			}
+		})
+	}
+	for i := range 40 {
+		e.encrypt("s", i%2 == 0)
+	}
+	close(stop)
+	wg.Wait()
+	read := map[string]string{}
+	it := e.iterator("s", "0", "TRIM_HORIZON")
+	for {
+		out := e.ok("GetRecords", obj{"ShardIterator": it})
+		for i, d := range data(t, out) {
+			read[d], _ = out["Records"].([]any)[i].(obj)["EncryptionType"].(string)
+		}
+		if it = out["NextShardIterator"].(string); out["MillisBehindLatest"].(float64) == 0 {
+			break
+		}
+	}
+	for _, all := range said {
+		for text, kind := range all {
+			require.Equal(t, kind, read[text], text)
+		}
+	}
 }
 
 // SubscribeToShard shows what GetRecords does.

@@ -53,17 +53,17 @@ func getRecords(c *call) error {
 	if !ok {
 		return invalid("Invalid ShardIterator.")
 	}
-	if age, life := c.Clock().Since(it.made), c.svc.opts.IteratorLife; age > life {
-		now := c.Now()
-		return awswire.Errorf("ExpiredIteratorException", "Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the "+
-			"tolerated delay of %d milliseconds.", now.Add(-age).UTC().Format(javaDate), now.UTC().Format(javaDate), life.Milliseconds())
-	}
 	sc := awswire.Scope{Account: it.account, Region: it.region}
 	if sc.Region != c.Caller.Region && !c.MayUse(sc) {
 		return invalid("Invalid ShardIterator.") // each region of AWS opens its own
 	}
 	if err := c.enter(sc, it.stream); err != nil {
 		return err
+	}
+	if age, life := c.Clock().Since(it.made), c.svc.opts.IteratorLife; age > life {
+		now := c.Now()
+		return awswire.Errorf("ExpiredIteratorException", "Iterator expired. The iterator was created at time %s while right now it is %s which is further in the future than the "+
+			"tolerated delay of %d milliseconds.", now.Add(-age).UTC().Format(javaDate), now.UTC().Format(javaDate), life.Milliseconds())
 	}
 	id := shardID(it.shard)
 	s, err := c.readable(it.stream, "")
@@ -152,7 +152,7 @@ func readPage(c *call, s *streamState, req shardlog.ReadRequest) (shardlog.Page,
 func writePage(c *call, s *streamState, index uint32, p *shardlog.Page) error {
 	e := &c.Out
 	e.Open()
-	writeRecords(e, p.Records, index, s.encryption.Load())
+	writeRecords(e, p.Records, index, s.encryptionNow(c.Ctx))
 	e.IntField("MillisBehindLatest", behind(p))
 	if p.End {
 		if err := writeChildren(c.Ctx, e, s.st, p.Children); err != nil {

@@ -1,14 +1,9 @@
 package kinesisapi
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"math/big"
 	"strings"
-	"time"
-
-	"github.com/shardlog/shardlog"
 )
 
 // awsNumber is a sequence number as AWS reads it. AWS has had three forms: the log
@@ -88,69 +83,4 @@ func (n *awsNumber) shardName() string {
 		return shardID(uint32(n.shard))
 	}
 	return fmt.Sprintf("%s%012d", strings.TrimRight(shardID(0), "0"), n.shard)
-}
-
-// orderingFits reports whether a SequenceNumberForOrdering is one that can have
-// been given out by now. What the stream itself has given out is, even if the
-// machine's clock was ahead then.
-func orderingFits(ctx context.Context, s *streamState, text string, latest time.Time) bool {
-	n, ok := readNumber(text)
-	if !ok || n.arrival <= latest.Unix() {
-		return ok
-	}
-	seq, err := shardlog.ParseSequenceNumber(text)
-	if err != nil || n.shard < 0 {
-		return false
-	}
-	sh, err := s.st.Shard(shardID(uint32(n.shard)))
-	if err != nil {
-		return false
-	}
-	info, err := sh.Info(ctx)
-	return err == nil && createdOf(info.First) == n.created && seq.Compare(info.LastRecord) <= 0
-}
-
-// resolveNumber checks a sequence number against the shard that it is used on.
-func resolveNumber(c *call, s *streamState, id string, index uint32, p startPosition) (shardlog.Position, error) {
-	var from shardlog.Position
-	sh, err := s.st.Shard(id)
-	if errors.Is(err, shardlog.ErrNotFound) {
-		return from, missingShard(c.Scope, id, c.name)
-	}
-	if err != nil {
-		return from, err
-	}
-	info, err := sh.Info(c.Ctx)
-	if err != nil {
-		return from, err
-	}
-	n, ok := readNumber(p.number)
-	where := fmt.Sprintf("StartingSequenceNumber %s used in %s on shard %s in stream %s under account %s is invalid", n.text, c.Op.Name, id, c.name, c.Scope.Account)
-	seq, err := shardlog.ParseSequenceNumber(p.number)
-	switch {
-	case !ok:
-		return from, invalid("%s.", where)
-	case n.shard < 0 || uint32(n.shard) != index:
-		return from, invalid("Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s", n.shardName(), id)
-	case err != nil || seq.Compare(info.First) < 0:
-		// Those below are of a stream that had the name before, be it within
-		// the same second.
-		return from, invalid("%s because it did not come from this stream.", where)
-	}
-	from = shardlog.At(seq)
-	if p.kind == "AFTER_SEQUENCE_NUMBER" {
-		from = shardlog.After(seq)
-	}
-	_, err = s.st.Resolve(c.Ctx, id, from)
-	switch {
-	case errors.Is(err, shardlog.ErrNotFound):
-		return from, missingShard(c.Scope, id, c.name)
-	case errors.Is(err, shardlog.ErrInvalid):
-		return from, invalid("%s because it did not come from this stream.", where)
-	case errors.Is(err, shardlog.ErrExpired):
-		return shardlog.TrimHorizon(), nil
-	case errors.Is(err, shardlog.ErrCorrupt):
-		err = nil // reading reports it, at the place where it is
-	}
-	return from, err
 }

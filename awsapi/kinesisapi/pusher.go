@@ -92,7 +92,7 @@ func (p *pusher) event(ctx context.Context, page *shardlog.Page) error {
 	b, f := awswire.BeginEvent((*buf)[:0], "SubscribeToShardEvent", p.c.Protocol)
 	e := awswire.Encoder{Buf: b, Format: p.c.Protocol.Format}
 	e.Open()
-	writeRecords(&e, page.Records, p.index, p.s.encryption.Load())
+	writeRecords(&e, page.Records, p.index, p.s.encryptionNow(ctx))
 	if !page.End { // at the end of a shard nothing follows
 		e.Key("ContinuationSequenceNumber")
 		writeSequence(&e, p.continuation(page))

@@ -1,8 +1,10 @@
 package kinesisapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
@@ -72,6 +74,26 @@ func streamToPut(c *call) (*streamState, *putInput, error) {
 	return s, p, nil
 }
 
+// orderingFits reports whether a SequenceNumberForOrdering is one that can have
+// been given out by now. What the stream itself has given out is, even if the
+// machine's clock was ahead then.
+func orderingFits(ctx context.Context, s *streamState, text string, latest time.Time) bool {
+	n, ok := readNumber(text)
+	if !ok || n.arrival <= latest.Unix() {
+		return ok
+	}
+	seq, err := shardlog.ParseSequenceNumber(text)
+	if err != nil || n.shard < 0 {
+		return false
+	}
+	sh, err := s.st.Shard(shardID(uint32(n.shard)))
+	if err != nil {
+		return false
+	}
+	info, err := sh.Info(ctx)
+	return err == nil && createdOf(info.First) == n.created && seq.Compare(info.LastRecord) <= 0
+}
+
 // putRecord carries out PutRecord. SequenceNumberForOrdering has no effect beyond
 // its check: records of a shard are ordered anyway.
 func putRecord(c *call) error {
@@ -107,7 +129,7 @@ func putRecord(c *call) error {
 	e.TextField("ShardId", res.ShardID)
 	e.Key("SequenceNumber")
 	writeSequence(e, res.Sequence)
-	e.OptionalText("EncryptionType", s.encryption.Load().ofNumber(res.Sequence))
+	e.OptionalText("EncryptionType", s.encryptionNow(c.Ctx).ofNumber(res.Sequence))
 	e.Close()
 	return nil
 }
@@ -154,7 +176,7 @@ func putRecords(c *call) error {
 		e.Close()
 	}
 	e.EndList()
-	e.OptionalText("EncryptionType", s.encryption.Load().ofFirst(res))
+	e.OptionalText("EncryptionType", s.encryptionNow(c.Ctx).ofFirst(res))
 	e.Close()
 	return nil
 }

@@ -39,6 +39,13 @@ const (
 	modeOnDemand    = "ON_DEMAND"
 )
 
+// The record distribution strategies (API reference,
+// UpdateStreamRecordDistributionStrategy).
+const (
+	strategyAuto    = "AUTO"
+	strategyUserKey = "USER_PARTITION_KEY"
+)
+
 // mode returns the stream mode.
 func (s *settings) mode() string {
 	if s.Mode == "" {
@@ -78,8 +85,10 @@ type streamState struct {
 	// stream.
 	change   atomic.Pointer[transition] // nil for ACTIVE
 	settings atomic.Pointer[settings]
-	// encryption is changed together with the setting.
+	// encryption is changed together with the setting. While it is, changing is
+	// set and closed afterwards; encryptionNow waits for it.
 	encryption atomic.Pointer[encryptionHistory]
+	changing   atomic.Pointer[chan struct{}]
 
 	consumers     consumerSet
 	subscriptions subscriptionSet
@@ -173,6 +182,19 @@ func (s *streamState) beginHiding(status string, lasts time.Duration, clock *aws
 	if lasts > 0 {
 		s.change.Store(&transition{status: status, began: clock.Moment(), lasts: lasts, shown: shown})
 	}
+}
+
+// encryptionNow returns the history for records that were written or read before
+// the call. Those behind a change that is being stored were written after it had
+// begun, so their readers wait for it: what is said of a record stays.
+func (s *streamState) encryptionNow(ctx context.Context) *encryptionHistory {
+	if done := s.changing.Load(); done != nil {
+		select {
+		case <-*done:
+		case <-ctx.Done(): // nobody reads the answer
+		}
+	}
+	return s.encryption.Load()
 }
 
 // updateSettings changes the settings of a stream; control is held.

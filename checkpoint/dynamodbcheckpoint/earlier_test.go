@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,6 +18,8 @@ import (
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/checkpoint/checkpointtest"
 	"github.com/shardlog/shardlog/checkpoint/dynamodbcheckpoint"
+	"github.com/shardlog/shardlog/consumer"
+	"github.com/shardlog/shardlog/stream"
 )
 
 func open(t *testing.T, c *dynamodb.Client, o dynamodbcheckpoint.Options) *dynamodbcheckpoint.Store {
@@ -133,6 +136,44 @@ func kclsTable(t *testing.T, c *dynamodb.Client, table string) {
 	}
 	require.Equal(t, theirs, keys(t, c, table))
 	require.Empty(t, keys(t, c, table+"-workers"))
+}
+
+// A group that works, is killed and is forgotten leaves nothing else in KCL's
+// table at any time.
+func TestAGroupInKCLsTable(t *testing.T) {
+	m := newMemory()
+	c := newClient("http://127.0.0.1", m)
+	store := open(t, c, dynamodbcheckpoint.Options{Table: "app", Group: "g", Stream: "s"})
+	theirs := entities(t, c, "app")
+	m.fail = func(op string, r request) error {
+		if op == "UpdateItem" && r.TableName == "app" && strings.Contains(keyOf(r.Key), "/") {
+			return errors.New("a row that is no lease")
+		}
+		return nil
+	}
+	db, err := stream.Open("", &stream.Options{InMemory: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	s, err := db.Ensure(t.Context(), "s", stream.Config{Shards: 2})
+	require.NoError(t, err)
+	_, err = s.Put(t.Context(), shardlog.Record{PartitionKey: "k", Data: []byte("x")})
+	require.NoError(t, err)
+
+	w, err := consumer.New(s, &consumer.Options{Group: "g", Store: store})
+	require.NoError(t, err)
+	require.NoError(t, w.Run(t.Context(), consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+		rows, err := store.List(ctx, "g", "")
+		if err != nil || len(rows) != 4 { // two shards, the worker and the group
+			return fmt.Errorf("%v: %w", names(rows), err)
+		}
+		return w.Shutdown(ctx)
+	})))
+	require.Equal(t, slices.Sorted(slices.Values(append([]string{"shardId-000000000000", "shardId-000000000001"}, theirs...))), keys(t, c, "app"))
+	_, err = store.Create(t.Context(), checkpoint.Lease{Key: checkpoint.Key{Group: "g", Stream: "s/workers", Shard: "worker/killed"}, Beat: 1})
+	require.NoError(t, err)
+	require.NoError(t, consumer.Forget(t.Context(), store, "g", "s"))
+	require.Equal(t, theirs, keys(t, c, "app"))
+	require.Empty(t, keys(t, c, "app-workers"))
 }
 
 func TestRowsOfAnEarlierVersion(t *testing.T) {

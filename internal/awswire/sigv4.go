@@ -96,11 +96,12 @@ func (q canonical) signs(name string) bool {
 	return false
 }
 
-// leavesTypeOut reports whether a client is one of those for PHP that do not
-// sign the content type, and that AWS serves. The type does not change what a
-// signed body means, since no body is valid in two protocols of a service.
+// leavesTypeOut reports whether a client is one of those for PHP, AWS's own and
+// async-aws, that do not sign the content type, and that AWS serves. The type
+// does not change what a signed body means, since no body is valid in two
+// protocols of a service.
 func leavesTypeOut(userAgent string) bool {
-	return strings.HasPrefix(userAgent, "aws-sdk-php/") || strings.HasPrefix(userAgent, "AWS-SDK-PHP/") || strings.HasPrefix(userAgent, "async-aws/")
+	return strings.HasPrefix(userAgent, "aws-sdk-php/") || strings.HasPrefix(userAgent, "Symfony HttpClient")
 }
 
 // headers returns the signed headers with their values, in their order.

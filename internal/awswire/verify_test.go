@@ -93,7 +93,16 @@ func TestWhatASignatureCovers(t *testing.T) {
 		"a scope that is longer":     {set("Test-Scope", "DATE/eu-west-1/words/aws4_request/aws4_request"), usual, "exactly 5"},
 		"white space in a value":     {set("X-Amz-New", " a  b\tc "), with("x-amz-new"), ""},
 		"PHP":                        {set("User-Agent", "aws-sdk-php/3.300.0 ua/2.0"), []string{"host", "x-amz-date", "x-amz-target"}, ""},
-		"PHP without a target":       {set("User-Agent", "aws-sdk-php/3.300.0 ua/2.0"), []string{"host", "x-amz-date"}, "not signed: x-amz-target"},
+		"a Date in place of X-Amz-Date": {func(r *http.Request) {
+			r.Header.Del("X-Amz-Date")
+			r.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+		}, []string{"content-type", "date", "host", "x-amz-target"}, ""},
+		"a Date of another day": {func(r *http.Request) {
+			r.Header.Del("X-Amz-Date")
+			r.Header.Set("Date", "Sat, 01 Aug 2020 00:00:00 GMT")
+		}, []string{"content-type", "date", "host", "x-amz-target"}, "does not match YYYYMMDD"},
+		"no date at all":       {func(r *http.Request) { r.Header.Del("X-Amz-Date") }, []string{"content-type", "host", "x-amz-target"}, "existence of either a 'X-Amz-Date' or a 'Date' header"},
+		"PHP without a target": {set("User-Agent", "aws-sdk-php/3.300.0 ua/2.0"), []string{"host", "x-amz-date"}, "not signed: x-amz-target"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			call := signedCall(c.change, c.signed...)
@@ -153,4 +162,24 @@ func TestWithoutCredentialsNothingIsVerified(t *testing.T) {
 	call.Env.Credentials = nil
 	require.NoError(t, call.Authenticate())
 	require.True(t, call.MayUse(Scope{"111111111111", "us-east-1"}))
+}
+
+// FuzzAuthenticate makes requests of any header and query. None of them knows
+// the secret, so none is let in.
+func FuzzAuthenticate(f *testing.F) {
+	f.Add("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260101/eu-west-1/words/aws4_request, SignedHeaders=host, Signature=00", "", "20260101T000000Z")
+	f.Add("", "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDEXAMPLE%2F20260101%2Feu-west-1%2Fwords%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=00", "")
+	f.Add("AWS4-HMAC-SHA256\tCredential=/////,,Signature=,SignedHeaders=;;", "%zz&a;b", "x")
+	f.Fuzz(func(t *testing.T, header, query, date string) {
+		c := signedCall(nil, usual...)
+		c.R.Header.Del("Authorization")
+		if header != "" {
+			c.R.Header["Authorization"] = []string{header}
+		}
+		c.R.Header["X-Amz-Date"] = []string{date}
+		c.R.URL.RawQuery = query
+		var e *Error
+		require.ErrorAs(t, c.Authenticate(), &e)
+		SignedService(c.R) // it must not panic
+	})
 }

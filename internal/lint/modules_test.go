@@ -38,7 +38,7 @@ var required = map[string][]string{
 	"cmd/shardlog":                  {testify},
 	"examples/clickstream":          {testify, "modernc.org/sqlite"},
 	"examples/workergroup":          {"github.com/jackc/pgx/v5", testify, "modernc.org/sqlite"},
-	"sdktest/golang":                {aws, aws + "/config", aws + "/credentials", aws + "/service/kinesis", smithy, testify},
+	"sdktest/golang":                {aws, aws + "/config", aws + "/credentials", aws + "/service/kinesis", aws + "/service/sts", smithy, testify},
 }
 
 const (

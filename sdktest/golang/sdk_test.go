@@ -84,7 +84,9 @@ func sdkOperations() (names []string) {
 // TestEveryOperation calls all operations that the SDK has and fails if one of
 // them was left out, so a newer SDK shows what is new.
 func TestEveryOperation(t *testing.T) {
-	for name, opts := range map[string]*kinesistest.Options{"http": nil, "https": {TLS: true}, "memory": {InMemory: true}} {
+	for name, opts := range map[string]*kinesistest.Options{"http": nil, "https": {TLS: true}, "memory": {InMemory: true},
+		"verified":        {API: &kinesisapi.Options{Credentials: map[string]string{"123456789012": "secret"}}},
+		"verified HTTP/2": {API: &kinesisapi.Options{Credentials: map[string]string{"123456789012": "secret"}}, TLS: true}} {
 		t.Run(name, func(t *testing.T) {
 			u := &used{seen: map[string]bool{}}
 			srv := kinesistest.NewServer(t, opts)

@@ -4,15 +4,21 @@ import { after, before, test } from "node:test";
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import * as kinesis from "@aws-sdk/client-kinesis";
 
 const account = "123456789012";
 const arn = `arn:aws:kinesis:eu-west-1:${account}:stream/s`;
-let server, client;
+let server, client, dir;
 
 before(async () => {
-  server = spawn(process.env.SHARDLOG, ["serve", "-addr", "127.0.0.1:0"], { stdio: ["ignore", "pipe", "inherit"] });
+  // Signatures are verified, as the SDK makes them.
+  dir = mkdtempSync(join(tmpdir(), "keys-"));
+  writeFileSync(join(dir, "keys.json"), JSON.stringify({ [account]: "secret" }));
+  server = spawn(process.env.SHARDLOG, ["serve", "-addr", "127.0.0.1:0", "-credentials", join(dir, "keys.json")], { stdio: ["ignore", "pipe", "inherit"] });
   const [line] = await once(createInterface(server.stdout), "line");
   client = new kinesis.KinesisClient({
     endpoint: line.split(" ").at(-1), region: "eu-west-1", maxAttempts: 1,
@@ -22,6 +28,7 @@ before(async () => {
 
 after(async () => {
   client.destroy();
+  rmSync(dir, { recursive: true });
   server.kill("SIGTERM");
   const [code] = await once(server, "exit");
   assert.equal(code, 0);

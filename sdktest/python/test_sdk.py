@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
 import urllib.request
 
@@ -18,9 +19,18 @@ ACCOUNT, REGION = "123456789012", "eu-west-1"
 
 
 class Endpoint(unittest.TestCase):
+    keys = None  # access keys and secrets that signatures are verified with
+
     @classmethod
     def setUpClass(cls):
-        cls.process = subprocess.Popen([os.environ["SHARDLOG"], "serve", "-addr", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
+        command = [os.environ["SHARDLOG"], "serve", "-addr", "127.0.0.1:0"]
+        if cls.keys:
+            file = tempfile.NamedTemporaryFile("w", suffix=".json")
+            cls.addClassCleanup(file.close)
+            json.dump(cls.keys, file)
+            file.flush()
+            command += ["-credentials", file.name]
+        cls.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         cls.url = cls.process.stdout.readline().split()[-1]
 
     @classmethod
@@ -156,6 +166,46 @@ class Endpoint(unittest.TestCase):
         got = run("get-records", "--shard-iterator", it["ShardIterator"])
         self.assertEqual(got["Records"][0]["SequenceNumber"], put["SequenceNumber"])
         self.assertEqual(run("list-streams")["StreamNames"], ["s"])
+        aws[-1] = "sts"
+        self.assertEqual(run("get-caller-identity"), {"UserId": ACCOUNT, "Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:root"})
+
+    def sts(self, key=ACCOUNT, secret="secret", token=None):
+        client = boto3.client("sts", endpoint_url=self.url, region_name=REGION, aws_access_key_id=key, aws_secret_access_key=secret,
+                              aws_session_token=token, config=Config(retries={"max_attempts": 1}))
+        self.addCleanup(client.close)
+        return client
+
+    def test_caller(self):
+        who = self.sts().get_caller_identity()
+        self.assertEqual([who["Account"], who["UserId"], who["Arn"]], [ACCOUNT, ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root"])
+        self.assertEqual(who["ResponseMetadata"]["RequestId"], who["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"])
+        url = self.sts().generate_presigned_url("get_caller_identity", ExpiresIn=60, HttpMethod="GET")
+        with urllib.request.urlopen(url) as r:
+            self.assertIn(f"<Account>{ACCOUNT}</Account>", r.read().decode())
+        self.assertEqual(self.code(self.sts().assume_role, RoleArn="arn:aws:iam::111122223333:role/r", RoleSessionName="xx"), "InvalidAction")
+
+
+class VerifiedEndpoint(Endpoint):
+    """Everything again with signatures that are verified, and what they protect."""
+
+    keys = {ACCOUNT: "secret", "210987654321": "another"}
+    # It moves the clock further than a signature may be old.
+    test_errors_clock_and_faults = None
+
+    def test_accounts_are_apart(self):
+        self.client.create_stream(StreamName="s", ShardCount=1)
+        it = self.client.get_shard_iterator(StreamName="s", ShardId="0", ShardIteratorType="LATEST")["ShardIterator"]
+        other = boto3.client("kinesis", endpoint_url=self.url, region_name=REGION, aws_access_key_id="210987654321",
+                             aws_secret_access_key="another", config=Config(retries={"max_attempts": 1}))
+        self.addCleanup(other.close)
+        self.assertEqual(self.code(other.describe_stream_summary, StreamARN=self.arn("s")), "AccessDeniedException")
+        self.assertEqual(self.code(other.get_records, ShardIterator=it), "AccessDeniedException")
+        self.assertEqual(other.list_streams()["StreamNames"], [])
+
+    def test_signatures(self):
+        self.assertEqual(self.code(self.sts(secret="wrong").get_caller_identity), "SignatureDoesNotMatch")
+        self.assertEqual(self.code(self.sts(key="AKIDOTHER").get_caller_identity), "InvalidClientTokenId")
+        self.assertEqual(self.code(self.sts(token="x").get_caller_identity), "InvalidClientTokenId")
 
 
 if __name__ == "__main__":

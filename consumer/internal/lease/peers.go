@@ -122,6 +122,12 @@ func (p *peers) live(id string, now time.Time) bool {
 	return o != nil && now.Sub(o.seen) < p.ttlOf(o) && !foreign(&o.row, p.stream)
 }
 
+// foreign reports whether a row is about another stream than the one with the
+// ID.
+func foreign(row *checkpoint.Lease, id string) bool {
+	return id != "" && row.StreamID != "" && row.StreamID != id
+}
+
 // ttlOf is how long a worker without a heartbeat counts as alive: by its own
 // option, or by the observer's if its row does not say.
 func (p *peers) ttlOf(o *peer) time.Duration {

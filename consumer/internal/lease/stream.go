@@ -54,12 +54,6 @@ func (g *Group) streamID() string {
 // streamIDOr is the ID of the stream, or that of a row while it is not known.
 func (g *Group) streamIDOr(ofRow string) string { return cmp.Or(g.streamID(), ofRow) }
 
-// foreign reports whether a row is about another stream than the one with the
-// ID.
-func foreign(row *checkpoint.Lease, id string) bool {
-	return id != "" && row.StreamID != "" && row.StreamID != id
-}
-
 func (g *Group) conflict(shardID, format string, args ...any) error {
 	return &shardlog.Error{Op: "consume", Stream: g.c.Stream, Shard: shardID, Err: fmt.Errorf(
 		"%w: %s: the stream was deleted and created again, or the group's rows are of another one",

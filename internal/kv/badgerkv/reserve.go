@@ -18,11 +18,9 @@ import (
 // it, where a full disk is an error:
 //
 //   - those of the value log some way ahead of the writer;
-//   - those of the log of a memtable when the one before it is in use, in an empty
-//     file with the name that Badger will open. What is allocated behind the end
-//     of a file stays when it grows.
+//   - those of the log of a memtable soon after it was begun.
 //
-// Badger makes tables, and the first page of a value log file, in one go, so they
+// Badger makes tables, and the first pages of other files, in one go, so they
 // cannot be allocated before. They are made only while there is room for
 // many times as much: see spaceGuard.check and gate.
 
@@ -35,8 +33,8 @@ const (
 	// discardRoom is enough for 4,096 value log files.
 	discardRoom = 64 << 10
 	// lookEvery is how many bytes go into memtables, at most, until it is looked
-	// whether another has begun. A memtable takes four times as much.
-	lookEvery = memTableSize / 4
+	// whether another has begun.
+	lookEvery = 16 << 10
 	// memOverhead is more than what a change takes in a memtable in addition to key and
 	// value.
 	memOverhead = 200
@@ -60,8 +58,8 @@ type reserve struct {
 	// the lock; 0 while none runs.
 	moving int64
 
-	mem   int64  // bytes that went into memtables since it was looked, at most
-	spare string // the empty file
+	mem int64  // bytes that went into memtables since it was looked, at most
+	wal uint64 // the log that was allocated last; 0 for none
 }
 
 func newReserve(o Options, taken func(int64)) *reserve {
@@ -193,70 +191,49 @@ func (r *reserve) closeValues() {
 	}
 }
 
-// memtables makes sure that the logs of this memtable and the next are allocated.
+// memtables allocates the log of the memtable if that is another now.
 func (r *reserve) memtables() error {
+	if r.wal != 0 && !exists(filepath.Join(r.dir, badgerfile.WALName(r.wal+1))) {
+		r.mem = 0
+		return nil
+	}
 	wals, err := numbered(r.dir, ".mem")
 	if err != nil {
 		return err
 	}
-	var current *numberedFile
-	for i := range wals {
-		if fi, err := os.Stat(wals[i].path); err == nil && fi.Size() > 0 {
-			current = &wals[i]
-		}
-	}
-	if current == nil {
+	if len(wals) == 0 {
 		return fs.ErrNotExist
 	}
-	spare := walPath(r.dir, current.number+1)
-	if r.spare == "" {
+	if r.wal == 0 {
 		// Compactions write to the statistics as well.
-		if err := allocateFile(filepath.Join(r.dir, badgerfile.DiscardName), 0, discardRoom); err != nil {
+		if err := allocateFile(filepath.Join(r.dir, badgerfile.DiscardName), discardRoom); err != nil {
 			return err
 		}
 	}
-	if r.spare != spare {
-		// The first was not prepared, and any other may not have been.
-		if err := allocateFile(current.path, 0, walRoom); err != nil {
-			return err
-		}
-		if err := allocateFile(spare, os.O_CREATE, walRoom); err != nil {
-			if isFull(err) {
-				_ = os.Remove(spare) // or it takes a part of what is left
-			}
-			return err
-		}
-		r.spare = spare
+	newest := wals[len(wals)-1]
+	if err := allocateFile(newest.path, walRoom); err != nil {
+		return err
 	}
-	r.mem = 0
+	r.taken(walRoom)
+	r.wal, r.mem = newest.number, 0
 	return nil
 }
 
 // allocateFile allocates the first n bytes of a file, and does not change its size.
-func allocateFile(path string, flag int, n int64) error {
-	f, err := os.OpenFile(path, os.O_RDWR|flag, 0o644)
+func allocateFile(path string, n int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	return errors.Join(allocate(f, 0, n), f.Close())
 }
 
-// close removes the spare file. Badger may be writing to its own.
+// close ends the use of files. Nothing was written through them.
 func (r *reserve) close() {
 	r.off = true
 	r.closeValues()
-	if r.spare == "" {
-		return
-	}
-	if fi, err := os.Stat(r.spare); err == nil && fi.Size() == 0 {
-		_ = os.Remove(r.spare) // the next Open does it otherwise
-	}
 }
 
 func valuePath(dir string, number uint64) string {
 	return filepath.Join(dir, badgerfile.ValueName(number))
-}
-
-func walPath(dir string, number uint64) string {
-	return filepath.Join(dir, badgerfile.WALName(number))
 }

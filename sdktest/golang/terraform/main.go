@@ -22,10 +22,12 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 func main() {
@@ -36,6 +38,25 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Println("terraform's calls: all resources were made, changed, imported and removed")
+}
+
+const account, region = "123456789012", "eu-west-1"
+
+// configure is what the provider does before all else: it verifies the
+// credentials, and learns the account and the partition from the answer.
+func configure(ctx context.Context, client *sts.Client) error {
+	out, err := client.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+	if err != nil {
+		return err
+	}
+	who, err := arn.Parse(*out.Arn)
+	if err != nil {
+		return err
+	}
+	if *out.Account != account || who.AccountID != account || who.Partition != "aws" {
+		return fmt.Errorf("the account is %s, of %s", *out.Account, *out.Arn)
+	}
+	return nil
 }
 
 // run starts an endpoint that is as slow as to show states, and as strict as
@@ -59,9 +80,12 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 	url := strings.Fields(line)[2]
+	login := credentials.NewStaticCredentialsProvider(account, "secret", "")
+	if err := configure(ctx, sts.New(sts.Options{Region: region, BaseEndpoint: &url, Credentials: login})); err != nil {
+		return fmt.Errorf("configuring the provider: %w", err)
+	}
 	p := &provider{client: kinesis.New(kinesis.Options{
-		Region: "eu-west-1", BaseEndpoint: &url,
-		Credentials: credentials.NewStaticCredentialsProvider("123456789012", "secret", ""),
+		Region: region, BaseEndpoint: &url, Credentials: login,
 		// The provider's default, max_retries = 25.
 		Retryer: retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts = 25
