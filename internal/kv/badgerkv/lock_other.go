@@ -4,7 +4,7 @@ package badgerkv
 
 import "os"
 
-// lockDir only looks whether dir is there, where a file that a process has open
+// lockDir only checks whether dir is there, where a file that a process has open
 // cannot be removed.
 func lockDir(dir string) (unlock func() error, err error) {
 	_, err = os.Stat(dir)
