@@ -73,14 +73,20 @@ func (c *Call) headerSignature(header string) (sig signature, err error) {
 		} else {
 			part, rest = rest, ""
 		}
-		switch k, v, _ := strings.Cut(part, "="); k {
+		k, v, _ := strings.Cut(part, "=")
+		var to *string
+		switch k {
 		case "Credential":
-			sig.credential = v
+			to = &sig.credential
 		case "Signature":
-			sig.signature = v
+			to = &sig.signature
 		case "SignedHeaders":
-			sig.signed = v
+			to = &sig.signed
+		default:
+			continue
 		}
+		sig.twice = sig.twice || *to != ""
+		*to = v
 	}
 	if sig.date = c.R.Header.Get("X-Amz-Date"); sig.date == "" {
 		if t, err := http.ParseTime(c.R.Header.Get("Date")); err == nil {
@@ -113,7 +119,10 @@ func querySignature(q url.Values) (sig signature, err error) {
 	if msg != "" {
 		return sig, Errorf(codeIncomplete, "%s", msg+"Re-examine the query-string parameters.")
 	}
-	return signature{q.Get("X-Amz-Algorithm"), q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature"), q.Get("X-Amz-Date"), true}, nil
+	return signature{
+		algorithm: q.Get("X-Amz-Algorithm"), credential: q.Get("X-Amz-Credential"), signed: q.Get("X-Amz-SignedHeaders"), signature: q.Get("X-Amz-Signature"),
+		date: q.Get("X-Amz-Date"), query: true,
+	}, nil
 }
 
 func badSignature(format string, args ...any) error {
@@ -124,6 +133,9 @@ func badSignature(format string, args ...any) error {
 func (c *Call) verify(sig signature, query url.Values) error {
 	if sig.algorithm != algorithm {
 		return Errorf(codeIncomplete, "Unsupported AWS 'algorithm': '%s'.", shorten(sig.algorithm))
+	}
+	if sig.twice {
+		return Errorf(codeIncomplete, "Authorization header must have 'Credential', 'Signature' and 'SignedHeaders' once each.")
 	}
 	scope := strings.Split(sig.credential, "/")
 	if len(scope) != 5 || scope[4] != scopeEnd {
