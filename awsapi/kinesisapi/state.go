@@ -195,6 +195,19 @@ func (s *streamState) beginHiding(status string, lasts time.Duration, clock *aws
 	}
 }
 
+// encryptionNow returns the history for records that were written or read before
+// the call. Those behind a change that is being stored were written after it had
+// begun, so their readers wait for it: what is said of a record stays.
+func (s *streamState) encryptionNow(ctx context.Context) *encryptionHistory {
+	if done := s.changing.Load(); done != nil {
+		select {
+		case <-*done:
+		case <-ctx.Done(): // nobody reads the answer
+		}
+	}
+	return s.encryption.Load()
+}
+
 // updateSettings changes the settings of a stream; control is held.
 func (s *streamState) updateSettings(ctx context.Context, change func(*settings)) error {
 	next := *s.settings.Load()

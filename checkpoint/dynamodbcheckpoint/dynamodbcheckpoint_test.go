@@ -203,7 +203,7 @@ func always(status int, body string) func() (int, string, error) {
 	return func() (int, string, error) { return status, body, nil }
 }
 
-const active = `{"Table":{"TableStatus":"ACTIVE"}}`
+const active = `{"Table":{"TableStatus":"ACTIVE","KeySchema":[{"AttributeName":"leaseKey","KeyType":"HASH"}]}}`
 
 func TestErrorsOfTheServer(t *testing.T) {
 	ctx := t.Context()
@@ -269,6 +269,59 @@ func TestTheTableIsMade(t *testing.T) {
 	a["CreateTable"] = always(400, `{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"not you"}`)
 	_, err = dynamodbcheckpoint.Open(t.Context(), newClient("http://127.0.0.1", a), nil)
 	require.ErrorIs(t, err, checkpoint.ErrUnavailable)
+}
+
+// KCL adds an index to its table, which is UPDATING for as long as that takes,
+// and can be used.
+func TestATableThatIsUpdated(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	described := 0
+	a := answers{"DescribeTable": func() (int, string, error) {
+		if described++; described > 1 {
+			cancel()
+		}
+		return 200, strings.Replace(active, "ACTIVE", "UPDATING", 1), nil
+	}}
+	_, err := dynamodbcheckpoint.Open(ctx, newClient("http://127.0.0.1", a), nil)
+	require.NoError(t, err)
+	require.Equal(t, 1, described, "Open does not wait")
+}
+
+// Of a table with another key no row could be read: KCL has some too.
+func TestATableOfAnotherKey(t *testing.T) {
+	for name, schema := range map[string]string{
+		"of another name": `{"AttributeName":"wid","KeyType":"HASH"}`,
+		"with a second":   `{"AttributeName":"leaseKey","KeyType":"HASH"},{"AttributeName":"shard","KeyType":"RANGE"}`,
+	} {
+		a := answers{"DescribeTable": always(200, `{"Table":{"TableStatus":"ACTIVE","KeySchema":[`+schema+`]}}`)}
+		_, err := dynamodbcheckpoint.Open(t.Context(), newClient("http://127.0.0.1", a), nil)
+		require.ErrorIs(t, err, shardlog.ErrInvalid, name)
+		require.NotErrorIs(t, err, checkpoint.ErrUnavailable, name)
+	}
+}
+
+// Two groups cannot have one table with KCL's layout: its rows have no group in
+// their names. So it is for a group or a stream that gets another name.
+func TestATableOfAnotherGroup(t *testing.T) {
+	ctx, c := t.Context(), newClient("http://127.0.0.1", newMemory())
+	was := open(t, c, dynamodbcheckpoint.Options{Table: "app", Group: "g", Stream: "s"})
+	l, err := was.Create(ctx, checkpoint.Lease{Key: checkpoint.Key{Group: "g", Stream: "s", Shard: "x"}, Epoch: 4})
+	require.NoError(t, err)
+	for _, o := range []dynamodbcheckpoint.Options{{Group: "renamed", Stream: "s"}, {Group: "g", Stream: "renamed"}} {
+		o.Table = "app"
+		s := open(t, c, o)
+		k := checkpoint.Key{Group: o.Group, Stream: o.Stream, Shard: "x"}
+		_, err = s.Get(ctx, k)
+		require.ErrorIs(t, err, shardlog.ErrCorrupt)
+		require.ErrorContains(t, err, "of another key, {g s x}")
+		_, err = s.List(ctx, o.Group, "")
+		require.ErrorIs(t, err, shardlog.ErrCorrupt)
+		_, err = s.Create(ctx, checkpoint.Lease{Key: k})
+		require.ErrorIs(t, err, shardlog.ErrExists)
+	}
+	got, err := was.Get(ctx, l.Key)
+	require.NoError(t, err)
+	require.Equal(t, l, got)
 }
 
 func TestBadArguments(t *testing.T) {

@@ -1,6 +1,9 @@
 package awswire
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,4 +30,25 @@ func TestWaitOnBusyMachine(t *testing.T) {
 	assert.Equal(t, 1+holdGood, sleeps(late, holdSleep))
 	assert.Equal(t, 2+holdGood, sleeps(holdSleep, late, holdSleep), "in a row")
 	assert.Equal(t, holdMost, sleeps(late))
+}
+
+// BenchmarkOtherClients is what a request costs whose answer does not wait: of
+// another client, and of the one that has to, but with a small request.
+func BenchmarkOtherClients(b *testing.B) {
+	for name, agent := range map[string]string{
+		"other": "aws-sdk-java/2.57.8 md/io#async md/http#NettyNio ua/2.1 os/Linux#6.1 lang/java#17.0.15 md/OpenJDK_64-Bit_Server_VM",
+		"small": "aws-sdk-go-v2/1.47.7 ua/2.1 os/linux lang/go#1.26.8 md/GOOS#linux md/GOARCH#amd64 api/kinesis#1.56.11",
+	} {
+		b.Run(name, func(b *testing.B) {
+			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", 300)))
+			r.Header.Set("User-Agent", agent)
+			for _, h := range []string{"Authorization", "X-Amz-Date", "X-Amz-Target", "Content-Type", "Accept-Encoding", "Amz-Sdk-Invocation-Id"} {
+				r.Header.Set(h, strings.Repeat("v", 40))
+			}
+			c := &Call{R: r, Out: Encoder{Buf: make([]byte, 40_000)}}
+			for b.Loop() {
+				c.hold()
+			}
+		})
+	}
 }
