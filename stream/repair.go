@@ -58,7 +58,7 @@ func repair(ctx context.Context, dir string, opts *Options) (*RepairReport, erro
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := badgerkv.Lock(dir)
+	unlock, err := lockClosed(dir)
 	if err != nil {
 		return nil, err
 	}
