@@ -1,19 +1,19 @@
 package dynamodbcheckpoint_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -31,32 +31,42 @@ import (
 // the path of the command dynalite, which is started for the test. Without it
 // the test is not part of the suite.
 
+// dynalite is a script for node. It takes any port and prints it, and ends with
+// its standard input, so with the test, however that ends. It closes no
+// connection that is idle: on a busy machine that would meet a request.
+const dynalite = `const s = require(process.argv[1])({createTableMs: 0})
+s.keepAliveTimeout = 0
+s.listen(0, "127.0.0.1", () => console.log(s.address().port))
+process.stdin.resume().on("end", () => process.exit())`
+
 var server = sync.OnceValues(func() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	program, err := filepath.EvalSymlinks(os.Getenv("SHARDLOG_DYNAMODB"))
 	if err != nil {
 		return "", err
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	if err := l.Close(); err != nil {
+	cmd := exec.Command("node", "-e", dynalite, filepath.Dir(program))
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(os.Getenv("SHARDLOG_DYNAMODB"), "--host", "127.0.0.1", "--port", port, "--createTableMs", "0")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
 	stopServer = func() {
+		_ = stdin.Close()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
-	addr := "127.0.0.1:" + port
-	for range 400 {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			return "http://" + addr, c.Close()
-		}
-		time.Sleep(25 * time.Millisecond) // a real server starts in real time
+	port, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("dynalite does not listen: %w", err)
 	}
-	return "", fmt.Errorf("dynalite does not listen on %s", addr)
+	return "http://127.0.0.1:" + strings.TrimSpace(port), nil
 })
 
 var stopServer = func() {}
