@@ -25,7 +25,6 @@ const (
 type signature struct {
 	algorithm, credential, signed, signature, date string
 	query                                          bool // it is in the query, not in a header
-	twice                                          bool // a part of it is there twice
 }
 
 // canonical is a request in the form that is signed. Host and length are apart,

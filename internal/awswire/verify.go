@@ -73,20 +73,14 @@ func (c *Call) headerSignature(header string) (sig signature, err error) {
 		} else {
 			part, rest = rest, ""
 		}
-		k, v, _ := strings.Cut(part, "=")
-		var to *string
-		switch k {
+		switch k, v, _ := strings.Cut(part, "="); k {
 		case "Credential":
-			to = &sig.credential
+			sig.credential = v
 		case "Signature":
-			to = &sig.signature
+			sig.signature = v
 		case "SignedHeaders":
-			to = &sig.signed
-		default:
-			continue
+			sig.signed = v
 		}
-		sig.twice = sig.twice || *to != ""
-		*to = v
 	}
 	if sig.date = c.R.Header.Get("X-Amz-Date"); sig.date == "" {
 		if t, err := http.ParseTime(c.R.Header.Get("Date")); err == nil {
@@ -119,10 +113,7 @@ func querySignature(q url.Values) (sig signature, err error) {
 	if msg != "" {
 		return sig, Errorf(codeIncomplete, "%s", msg+"Re-examine the query-string parameters.")
 	}
-	return signature{
-		algorithm: q.Get("X-Amz-Algorithm"), credential: q.Get("X-Amz-Credential"), signed: q.Get("X-Amz-SignedHeaders"), signature: q.Get("X-Amz-Signature"),
-		date: q.Get("X-Amz-Date"), query: true,
-	}, nil
+	return signature{q.Get("X-Amz-Algorithm"), q.Get("X-Amz-Credential"), q.Get("X-Amz-SignedHeaders"), q.Get("X-Amz-Signature"), q.Get("X-Amz-Date"), true}, nil
 }
 
 func badSignature(format string, args ...any) error {
@@ -133,9 +124,6 @@ func badSignature(format string, args ...any) error {
 func (c *Call) verify(sig signature, query url.Values) error {
 	if sig.algorithm != algorithm {
 		return Errorf(codeIncomplete, "Unsupported AWS 'algorithm': '%s'.", shorten(sig.algorithm))
-	}
-	if sig.twice {
-		return Errorf(codeIncomplete, "Authorization header must have 'Credential', 'Signature' and 'SignedHeaders' once each.")
 	}
 	scope := strings.Split(sig.credential, "/")
 	if len(scope) != 5 || scope[4] != scopeEnd {

@@ -139,21 +139,6 @@ func TestWhatIsChangedAfterSigning(t *testing.T) {
 		want   string
 	}{
 		"a second Authorization": {func(c *Call) { c.R.Header.Add("Authorization", c.R.Header.Get("Authorization")) }, "'Authorization' must not be"},
-		"a signature before the right one": {func(c *Call) {
-			c.R.Header.Set("Authorization", strings.Replace(c.R.Header.Get("Authorization"), "Signature=", "Signature=00, Signature=", 1))
-		}, "once each"},
-		"a credential before the right one": {func(c *Call) {
-			c.R.Header.Set("Authorization", strings.Replace(c.R.Header.Get("Authorization"), "Credential=", "Credential=x,Credential=", 1))
-		}, "once each"},
-		"signed headers twice": {func(c *Call) {
-			c.R.Header.Set("Authorization", c.R.Header.Get("Authorization")+",SignedHeaders="+strings.Join(usual, ";"))
-		}, "once each"},
-		"a part that nobody knows": {func(c *Call) { c.R.Header.Set("Authorization", c.R.Header.Get("Authorization")+", X=1, X=2") }, ""},
-		"a date that is not asked": {func(c *Call) { c.R.Header.Set("Date", "Sat, 01 Aug 2020 00:00:00 GMT") }, ""},
-		"the hexadecimal in capitals": {func(c *Call) {
-			before, after, _ := strings.Cut(c.R.Header.Get("Authorization"), "Signature=")
-			c.R.Header.Set("Authorization", before+"Signature="+strings.ToUpper(after))
-		}, "does not match"},
 		"tabs between the parts": {func(c *Call) {
 			c.R.Header.Set("Authorization", strings.ReplaceAll(c.R.Header.Get("Authorization"), " ", "\t"))
 		}, ""},
