@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -512,6 +513,37 @@ func TestExplicitCheckpointsCoverTheEnd(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// A handler that fails with a record does not checkpoint it. When it went to the
+// dead letters, the shard ends without that.
+func TestExplicitCheckpointsAndDeadLetters(t *testing.T) {
+	for _, bad := range []int{0, 1, 2} {
+		bubble(t, func(t *testing.T) {
+			src, st, k := newSource(1), newStore(), &sink{}
+			src.put(0, 3)
+			src.put(src.add(0), 1)
+			dead := 0
+			r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+				for i, rec := range b.Records {
+					if string(rec.Data) == name(0, bad) {
+						return &consumer.PartialError{Index: i, Err: errBroken}
+					}
+					k.take(b.Records[i : i+1])
+					require.NoError(t, b.Checkpoint(ctx, b.After(i)))
+				}
+				return nil
+			}), consumer.Options{Store: st, ExplicitCheckpoints: true, MaxAttempts: 2, DeadLetter: func(context.Context, consumer.DeadLetter) error {
+				dead++
+				return nil
+			}})
+			time.Sleep(time.Hour)
+			assert.Equal(t, 1, dead)
+			assert.Equal(t, append(slices.Delete(names(0, 0, 3), bad, bad+1), "1/0"), k.got())
+			assert.True(t, st.row(t, 0).Ended)
+			r.stop()
+		})
 	}
 }
 

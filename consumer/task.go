@@ -95,7 +95,8 @@ func (t *task) advance(pos shardlog.Position) {
 	t.free()
 }
 
-// pass is advance for what the handler did not get, and cannot checkpoint.
+// pass is advance for what the handler did not get or failed with for good, and
+// does not checkpoint.
 func (t *task) pass(pos shardlog.Position) {
 	<-t.lock
 	t.pos = later(pos, t.pos)
