@@ -78,6 +78,13 @@ func (o *origins) permits(r *http.Request) (origin string, ok bool) {
 		}
 		return origin, true
 	}
+	// A browser says truly which page asks, so that for one that is allowed it does
+	// not matter by which name it reaches us.
+	if len(given) == 1 {
+		if page, _, valid := parseOrigin(given[0]); valid && o.allowed[page] {
+			return given[0], true
+		}
+	}
 	// To a browser, a page is of the same origin as we are if the attacker lets
 	// its name resolve to us. So we answer to names that nobody can have chosen.
 	if !o.ownName(r) {
@@ -88,7 +95,7 @@ func (o *origins) permits(r *http.Request) (origin string, ok bool) {
 		return "", false
 	case len(given) == 1:
 		origin, _, ok = parseOrigin(given[0])
-		return given[0], ok && (origin == ownOrigin(r) || o.allowed[origin])
+		return given[0], ok && origin == ownOrigin(r)
 	}
 	// Some requests of pages have no Origin, such as those for images.
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "none" && site != "same-origin" {

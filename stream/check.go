@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/shardlog/shardlog"
@@ -88,7 +89,7 @@ func check(ctx context.Context, dir string, opts *Options) (*CheckReport, error)
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := badgerkv.Lock(dir)
+	unlock, err := lockClosed(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -117,6 +118,15 @@ func closedDir(ctx context.Context, dir string, opts *Options) (abs string, key 
 	}
 	abs, err = filepath.Abs(dir)
 	return abs, o.EncryptionKey, err
+}
+
+// lockClosed keeps a database from being opened until unlock.
+func lockClosed(dir string) (unlock func() error, err error) {
+	unlock, err = badgerkv.Lock(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%w: no database: %w", shardlog.ErrNotFound, err)
+	}
+	return unlock, err
 }
 
 // checker is a Check under way.

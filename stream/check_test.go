@@ -152,8 +152,22 @@ func moveSome(t *testing.T, from, to string, r *rand.Rand, some bool) {
 func TestCheckRefusals(t *testing.T) {
 	ctx := context.Background()
 	dir := filepath.Join(t.TempDir(), "log")
-	_, err := Check(ctx, filepath.Join(t.TempDir(), "none"), nil)
+	none := filepath.Join(t.TempDir(), "none")
+	for _, f := range []func() error{
+		func() error { _, err := Check(ctx, none, nil); return err },
+		func() error { _, err := Repair(ctx, none, nil); return err },
+	} {
+		err := f()
+		require.ErrorIs(t, err, shardlog.ErrNotFound)
+		require.ErrorIs(t, err, os.ErrNotExist)
+		require.NotErrorIs(t, err, shardlog.ErrLocked)
+		require.NoDirExists(t, none)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o644))
+	_, err := Check(ctx, file, nil)
 	require.Error(t, err)
+	require.NotErrorIs(t, err, shardlog.ErrLocked)
 	db, err := Open(dir, damageOptions(true))
 	require.NoError(t, err)
 	_, err = Check(ctx, dir, damageOptions(true))

@@ -132,3 +132,32 @@ func TestDedupWindowAfterTheClockWasAhead(t *testing.T) {
 		})
 	})
 }
+
+// An identity that was last used, and a shard that was closed, while the clock
+// was ahead are forgotten as others are once it is right again.
+func TestIdentitiesAndClosedShardsAfterTheClockWasAhead(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{Retention: 2 * time.Second}
+	clockAt(t, 40*year, func(t *testing.T) {
+		clocked(t, dir, cfg, nil, func(st *Stream) {
+			put(t, st, "k", "ahead")
+			_, err := st.OpenProducer(t.Context(), "p")
+			require.NoError(t, err)
+			_, err = st.Split(t.Context(), damageShard, shardlog.HashKey{})
+			require.NoError(t, err)
+		})
+	})
+	clockAt(t, year, func(t *testing.T) {
+		clocked(t, dir, cfg, nil, func(st *Stream) {
+			require.Equal(t, 1, st.Stats().Producers)
+			require.GreaterOrEqual(t, st.Stats().Shards[0].OldestAge, time.Duration(0))
+			put(t, st, "k", "right")
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			require.Len(t, st.Stats().Shards, 2, "the parent is still listed")
+			time.Sleep(8 * 24 * time.Hour)
+			synctest.Wait()
+			require.Zero(t, st.Stats().Producers)
+		})
+	})
+}

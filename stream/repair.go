@@ -43,7 +43,8 @@ const (
 // Until the new files are complete and on disk nothing is changed. If the
 // process is killed after that, the next call continues; until then Open
 // refuses the directory. Sequence numbers continue far above those that are
-// there. The errors are those of Check.
+// there. The errors are those of Check, and one that matches shardlog.ErrCorrupt
+// if nothing can be read, as without the data keys of an encrypted database.
 func Repair(ctx context.Context, dir string, opts *Options) (*RepairReport, error) {
 	r, err := repair(ctx, dir, opts)
 	if err != nil {
@@ -57,7 +58,7 @@ func repair(ctx context.Context, dir string, opts *Options) (*RepairReport, erro
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := badgerkv.Lock(dir)
+	unlock, err := lockClosed(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +106,7 @@ func (p *fileSwap) begin(ctx context.Context, key []byte, o Options) error {
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
 	if p.report.Kept == 0 {
-		return errors.Join(fmt.Errorf("%w: nothing can be read; the files are left as they are", shardlog.ErrCorrupt), os.RemoveAll(fresh))
+		return errors.Join(fmt.Errorf("%w: nothing can be read; the files are left as they are", shardlog.ErrCorrupt), c.files.Err(), os.RemoveAll(fresh))
 	}
 	if err := errors.Join(syncDir(fresh), syncDir(p.dir)); err != nil {
 		return err

@@ -102,11 +102,25 @@ func (p *restorePlace) prepare() error {
 	if err := p.empty(); err != nil {
 		return err
 	}
-	unlock, err := badgerkv.Lock(p.dir)
+	unlock, err := p.lock(p.dir)
 	if err != nil {
 		return err
 	}
 	return errors.Join(p.mark(), unlock())
+}
+
+// lock takes the lock of the directory or of the marker. Both were there just now:
+// if one is gone, another Restore has removed it.
+func (p *restorePlace) lock(name string) (unlock func() error, err error) {
+	unlock, err = badgerkv.Lock(name)
+	if errors.Is(err, os.ErrNotExist) {
+		err = p.lockedBefore()
+	}
+	return unlock, err
+}
+
+func (p *restorePlace) lockedBefore() error {
+	return fmt.Errorf("%w: %s: another Restore has just ended", shardlog.ErrLocked, p.dir)
 }
 
 // end lets another Restore into the directory. The marker is removed by then.
@@ -165,12 +179,12 @@ func (p *restorePlace) mark() error {
 			return errors.Join(err, os.RemoveAll(marker))
 		}
 	}
-	unlock, err := badgerkv.Lock(marker)
+	unlock, err := p.lock(marker)
 	if err != nil {
 		return err
 	}
 	if _, err := os.Stat(marker); err != nil {
-		return errors.Join(fmt.Errorf("%w: %s: another Restore has just ended", shardlog.ErrLocked, p.dir), unlock())
+		return errors.Join(p.lockedBefore(), unlock())
 	}
 	p.unlock, p.marked = unlock, true
 	if killed {

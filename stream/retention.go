@@ -123,6 +123,7 @@ func (st *Stream) expire(ctx context.Context, age time.Duration) (next time.Dura
 	for _, sh := range st.routes.Load().all {
 		var upto uint64
 		sh.s.ScanBlocks(func(end uint64, lastMs, _ int64) bool {
+			lastMs = sh.recordsAhead.believed(lastMs, now)
 			if lastMs >= cutoff {
 				next = min(next, time.UnixMilli(lastMs+1).Add(age).Sub(now))
 				return false
@@ -150,7 +151,7 @@ func (st *Stream) dropExpired(ctx context.Context, age time.Duration) (next time
 		if !sh.meta.Closed || !sh.s.Info().Empty || st.routes.Load().hasParent(sh) {
 			continue
 		}
-		if left := time.UnixMilli(sh.meta.ClosedAt).Add(age).Sub(now); left > 0 {
+		if left := time.UnixMilli(sh.closingAhead.believed(sh.meta.ClosedAt, now)).Add(age).Sub(now); left > 0 {
 			next = min(next, left)
 			continue
 		}

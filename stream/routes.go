@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"sort"
 	"sync/atomic"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -23,6 +24,27 @@ type streamShard struct {
 	meta   shardMeta
 	lim    *limiter
 	ctr    *counters
+	// Janitor's: times of the newest records and of closing that are to come.
+	recordsAhead, closingAhead aheadTime
+}
+
+// aheadTime is the latest time seen that was noted while the clock was ahead.
+type aheadTime struct {
+	ms   int64 // Unix milliseconds
+	seen time.Time
+}
+
+// believed returns a time in Unix milliseconds, or, if it is still to come, when
+// it was first seen: or what was noted while the clock was ahead would last until
+// the clock is there again.
+func (a *aheadTime) believed(ms int64, now time.Time) int64 {
+	if ms <= now.UnixMilli() {
+		return ms
+	}
+	if ms > a.ms {
+		a.ms, a.seen = ms, now
+	}
+	return a.seen.UnixMilli()
 }
 
 func (sh *streamShard) index() uint32 { return sh.s.ID().Shard }

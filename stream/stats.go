@@ -71,7 +71,7 @@ func (st *Stream) Stats() StreamStats {
 			Behind: time.Duration(sh.ctr.behind.Load()),
 		}
 		if !i.Empty {
-			ss.OldestAge = time.Since(i.Oldest)
+			ss.OldestAge = max(0, time.Since(i.Oldest)) // the clock may have been ahead
 		}
 		s.Shards = append(s.Shards, ss)
 	}

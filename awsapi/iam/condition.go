@@ -30,7 +30,16 @@ var operators = map[string]func(string) bool{
 
 func anyText(string) bool { return true }
 
-func isNumber(s string) bool { _, err := strconv.ParseFloat(s, 64); return err == nil }
+// isNumber takes decimal numbers, and not what else Go reads as one, such as NaN,
+// which compares with nothing.
+func isNumber(s string) bool {
+	r := reader{text: s}
+	if _, err := r.number(); err != nil || r.pos < len(s) {
+		return false
+	}
+	_, err := strconv.ParseFloat(s, 64)
+	return err == nil
+}
 
 func isBool(s string) bool { return s == "true" || s == "false" }
 
@@ -38,7 +47,7 @@ func isBinary(s string) bool { _, err := base64.StdEncoding.DecodeString(s); ret
 
 // isDate takes the forms of ISO 8601 that the guide has, and seconds since 1970.
 func isDate(s string) bool {
-	for _, layout := range []string{"2006-01-02", "2006-01-02T15:04Z07:00", time.RFC3339} {
+	for _, layout := range []string{"2006-01", "2006-01-02", "2006-01-02T15:04Z07:00", time.RFC3339} {
 		if _, err := time.Parse(layout, s); err == nil {
 			return true
 		}

@@ -44,6 +44,11 @@ var replacements = map[string]func(r *reopenable){
 		r.close()
 		r.open()
 	},
+	"deleted by the process and reopened": func(r *reopenable) {
+		require.NoError(r.t, r.db.Delete(r.t.Context(), "s"))
+		r.close()
+		r.open()
+	},
 	"reopened and deleted": func(r *reopenable) {
 		r.close()
 		r.open()
@@ -190,6 +195,6 @@ func TestStampsOfConsumers(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		e.ok("RegisterStreamConsumer", obj{"StreamARN": testARN + "s", "ConsumerName": "c"})
 		e.ok("DeregisterStreamConsumer", obj{"StreamARN": testARN + "s", "ConsumerName": "c"})
-		require.LessOrEqual(t, len(e.h.svc.streams.stamps.recent), 1, "what cannot come again is forgotten")
+		require.LessOrEqual(t, len(e.h.svc.streams.stamps.stored.Recent), 1, "what cannot come again is forgotten")
 	})
 }

@@ -63,7 +63,10 @@ func registerStreamConsumer(c *call) error {
 		return awswire.Errorf(codeLimit, "Stream %s under account %s already has %d consumers, which is the limit.", c.name, c.Scope.Account, maxConsumers)
 	}
 	con := &consumer{Name: name, Created: now.UnixMilli()}
-	if con.Stamp = c.svc.streams.stamps.next(s, name, now); con.Stamp == now.Unix() {
+	if con.Stamp, err = c.svc.streams.stamps.take(c.Ctx, s, name, now); err != nil {
+		return err
+	}
+	if con.Stamp == now.Unix() {
 		con.Stamp = 0
 	}
 	shown := *con
@@ -130,11 +133,6 @@ func deregisterStreamConsumer(c *call) error {
 	defer s.control.Unlock()
 	if con = s.consumers.find(con.Name, c.Clock()); con == nil || con.status(c.Clock()) == statusDeleting {
 		return awswire.Errorf(codeInUse, "The consumer is being deleted.")
-	}
-	stamps := c.svc.streams.stamps
-	stamps.retire(s, con)
-	if err := stamps.save(c.Ctx); err != nil {
-		return err
 	}
 	// It is stored as gone from now on: DELETING is only shown, and does not
 	// outlast the process.

@@ -3,7 +3,6 @@ package kinesisapi
 import (
 	"cmp"
 	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -70,14 +69,6 @@ func (cs *consumerSet) list(clock *awswire.Clock) []*consumer {
 	}
 	slices.SortFunc(all, func(a, b *consumer) int { return cmp.Compare(a.Name, b.Name) })
 	return all
-}
-
-// all returns the consumers that there were since the stream was loaded, also
-// those that are gone.
-func (cs *consumerSet) all() []*consumer {
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	return slices.Collect(maps.Values(cs.byName))
 }
 
 // find returns the consumer with a name, or nil.

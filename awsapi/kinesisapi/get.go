@@ -154,7 +154,7 @@ func writePage(c *call, s *streamState, index uint32, p *shardlog.Page) error {
 	e.Open()
 	writeRecords(e, p.Records, index, s.encryptionNow(c.Ctx))
 	e.IntField("MillisBehindLatest", behind(p))
-	if p.End {
+	if s.endsAt(p, c.Clock()) {
 		if err := writeChildren(c.Ctx, e, s.st, p.Children); err != nil {
 			return err
 		}

@@ -49,6 +49,65 @@ func TestChildrenAreHiddenUntilTheStreamIsActive(t *testing.T) {
 	}
 }
 
+// A shard whose children are hidden has not ended for its readers: they wait, and
+// learn of the children when lists have them. What is put meanwhile is there then.
+func TestReadersLearnOfHiddenChildrenWhenTheStreamIsActive(t *testing.T) {
+	inBubble(t, &Options{UpdateTime: 10 * time.Second}, func(e *endpoint) {
+		t := e.t
+		e.create("s", 1)
+		e.put("s", "k", "before")
+		arn := e.register("s", "c")
+		sub := e.subscribe(arn, "0", obj{"Type": "TRIM_HORIZON"})
+		defer sub.hangUp()
+		_, _, _ = sub.next()
+		_, out, _ := sub.next()
+		require.Equal(t, []string{"before"}, data(t, out))
+		begin := time.Now()
+		e.ok("SplitShard", obj{"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"})
+		child := e.put("s", "k", "during")["ShardId"].(string)
+		require.NotEqual(t, shardID(0), child)
+
+		it := e.iterator("s", "0", "TRIM_HORIZON")
+		for i := range 5 {
+			out := e.ok("GetRecords", obj{"ShardIterator": it})
+			require.NotContains(t, out, "ChildShards")
+			require.EqualValues(t, 0, out["MillisBehindLatest"])
+			require.Len(t, out["Records"], 1-min(i, 1))
+			it = out["NextShardIterator"].(string)
+		}
+		latest := e.iterator("s", "0", "LATEST")
+		last := ""
+		for {
+			_, out, ok := sub.next()
+			require.True(t, ok)
+			require.Empty(t, data(t, out))
+			if out["ChildShards"] != nil {
+				require.Len(t, out["ChildShards"], 2)
+				require.NotContains(t, out, "ContinuationSequenceNumber")
+				break
+			}
+			last = out["ContinuationSequenceNumber"].(string)
+		}
+		require.Equal(t, 10*time.Second, time.Since(begin))
+		require.Len(t, e.ok("ListShards", obj{"StreamName": "s"})["Shards"], 3)
+		for _, it := range []string{it, latest, e.iterator("s", "0", "AFTER_SEQUENCE_NUMBER", obj{"StartingSequenceNumber": last})} {
+			out := e.ok("GetRecords", obj{"ShardIterator": it})
+			require.Empty(t, data(t, out))
+			require.Len(t, out["ChildShards"], 2)
+			require.NotContains(t, out, "NextShardIterator")
+		}
+		require.Equal(t, []string{"during"}, data(t, e.ok("GetRecords", obj{"ShardIterator": e.iterator("s", child, "TRIM_HORIZON")})))
+
+		// A merge, of which one parent is read and the clock is moved.
+		e.ok("MergeShards", obj{"StreamName": "s", "ShardToMerge": "1", "AdjacentShardToMerge": "2"})
+		it = e.ok("GetRecords", obj{"ShardIterator": e.iterator("s", "1", "TRIM_HORIZON")})["NextShardIterator"].(string)
+		e.h.SetClockOffset(10 * time.Second)
+		require.Len(t, e.ok("GetRecords", obj{"ShardIterator": it})["ChildShards"], 1)
+		e.h.SetClockOffset(0)
+		require.Len(t, e.ok("GetRecords", obj{"ShardIterator": it})["ChildShards"], 1, "what was seen stays")
+	})
+}
+
 // A stream has no shards to show while it is being created, and never gets them
 // if it is deleted then.
 func TestShardsOfAStreamThatIsDeletedWhileItIsCreated(t *testing.T) {

@@ -76,8 +76,16 @@ func (p *pusher) run(ctx context.Context) {
 			return
 		}
 		p.from = page.Next
+		ended := page.End
+		page.End = p.s.endsAt(&page, c.Clock())
 		if p.event(ctx, &page) != nil || page.End {
 			return
+		}
+		if ended { // but it is not to be known yet, and nothing comes meanwhile
+			if err := pause(ctx, min(heartbeat, left, p.s.change.Load().left(c.Clock()))); err != nil {
+				p.fail(ctx, err)
+				return
+			}
 		}
 		if err := p.throttle(ctx, &page); err != nil {
 			p.fail(ctx, err)

@@ -71,7 +71,6 @@ func (r *registry) stateOf(st *stream.Stream) *streamState {
 	r.mu.Unlock()
 	if old != nil {
 		// The process has deleted it, and made another one under its name.
-		r.stamps.retire(old, old.consumers.all()...)
 		old.subscriptions.endAll()
 	}
 	return s
@@ -138,12 +137,6 @@ func (r *registry) remove(ctx context.Context, s *streamState) error {
 	defer s.removal.Unlock()
 	if s.gone {
 		return nil
-	}
-	if all := s.consumers.all(); len(all) > 0 {
-		r.stamps.retire(s, all...)
-		if err := r.stamps.save(ctx); err != nil {
-			return err
-		}
 	}
 	st, err := r.db.Stream(ctx, s.st.Name())
 	if err == nil && st == s.st {

@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/shardlog/shardlog/internal/ctxsync"
@@ -14,30 +14,32 @@ import (
 // attrStamps is the attribute of the database that holds a stampSet.
 const attrStamps = "kinesis.consumers"
 
-// stampSet has the stamps of consumers that are gone. A stamp is what an ARN of
-// a consumer ends with: the second of its creation, or a later one if that was
-// the stamp of an earlier consumer, so that an ARN never names another consumer
-// than the one that it was given out for. That holds for streams that are recreated
-// within the second too, and after the clock was ahead. It is safe for
-// concurrent use.
+// stampSet has the stamps of consumers. A stamp is what an ARN of a consumer ends
+// with: the second of its creation, or a later one if that was the stamp of an
+// earlier consumer, so that an ARN never names another consumer than the one that
+// it was given out for. That holds for streams that are recreated within the second
+// too, and after the clock was ahead. Stamps are stored before consumers have
+// them: a stream can be deleted, with its consumers, without the endpoint. It is
+// safe for concurrent use.
 type stampSet struct {
 	db *stream.DB
 
-	// saving is held while the database changes, and locked before mu.
-	saving ctxsync.Mutex
-
-	mu sync.Mutex
-	// recent has those that may be given out again by the time, by name of the
-	// stream in the database and of the consumer. All others are up to floor.
-	recent map[string]int64
-	floor  int64
+	// taking is held while a stamp is chosen and the database changes.
+	taking ctxsync.Mutex
+	stored storedStamps
 }
 
-// storedStamps is a stampSet as it is stored.
+// storedStamps is what is stored of a stampSet.
 type storedStamps struct {
+	// Recent has those that may be given out again by the time, by name of the
+	// stream in the database and of the consumer. All others are up to Floor.
 	Recent map[string]int64 `json:"recent,omitempty"`
 	Floor  int64            `json:"floor"`
 }
+
+// maxRecent bounds storedStamps, which with names of 128 characters have to fit
+// into an attribute.
+const maxRecent = 200
 
 // openStamps reads the stamps of a database.
 func openStamps(ctx context.Context, db *stream.DB) (*stampSet, error) {
@@ -51,61 +53,57 @@ func openStamps(ctx context.Context, db *stream.DB) (*stampSet, error) {
 			v = storedStamps{} // text that the endpoint has not written
 		}
 	}
+	return &stampSet{db: db, taking: ctxsync.NewMutex(), stored: v}, nil
+}
+
+// take returns the stamp of a consumer that is registered now, and stores that it
+// is taken.
+func (ss *stampSet) take(ctx context.Context, s *streamState, consumer string, now time.Time) (int64, error) {
+	if err := ss.taking.Lock(ctx); err != nil {
+		return 0, err
+	}
+	defer ss.taking.Unlock()
+	key := stampKey(s, consumer)
+	// One that has none yet has 0.
+	stamp := max(now.Unix(), ss.stored.Floor+1, ss.stored.Recent[key]+1)
+	next := ss.stored.with(key, stamp, min(now.Unix(), time.Now().Unix()))
+	text, err := json.Marshal(&next)
+	if err == nil {
+		err = ss.db.SetAttribute(ctx, attrStamps, string(text))
+	}
+	if err != nil {
+		return 0, err
+	}
+	ss.stored = next
+	return stamp, nil
+}
+
+// with returns the stamps with one more. Those of seconds that are over, on the
+// clock of the endpoint and on that of the machine, are forgotten one by one, so
+// that there are few. Those of a clock that is ahead are kept: as the floor they
+// would be in the ARNs of all consumers that come once it is right again.
+func (v storedStamps) with(key string, stamp, now int64) storedStamps {
+	v.Recent = maps.Clone(v.Recent)
 	if v.Recent == nil {
 		v.Recent = map[string]int64{}
 	}
-	return &stampSet{db: db, saving: ctxsync.NewMutex(), recent: v.Recent, floor: v.Floor}, nil
+	v.Recent[key] = stamp
+	v.forget(now)
+	if len(v.Recent) > maxRecent {
+		v.forget(slices.Min(slices.Collect(maps.Values(v.Recent))) + 1)
+	}
+	return v
 }
 
-// next returns the stamp of a consumer that is registered now.
-func (ss *stampSet) next(s *streamState, consumer string, now time.Time) int64 {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	stamp := max(now.Unix(), ss.floor+1)
-	if last, ok := ss.recent[stampKey(s, consumer)]; ok {
-		stamp = max(stamp, last+1)
-	}
-	return stamp
-}
-
-// retire takes the stamps of consumers that go, but stores nothing.
-func (ss *stampSet) retire(s *streamState, gone ...*consumer) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	for _, con := range gone {
-		key := stampKey(s, con.Name)
-		ss.recent[key] = max(ss.recent[key], con.stamp())
-	}
-}
-
-// save stores what was retired. Stamps of seconds that are over, on the machine's
-// clock, are forgotten one by one, so that there are few. Those of a clock that is
-// ahead are kept: as the floor they would be in the ARNs of all consumers that
-// come once it is right again.
-func (ss *stampSet) save(ctx context.Context) error {
-	if err := ss.saving.Lock(ctx); err != nil {
-		return err
-	}
-	defer ss.saving.Unlock()
-	text, err := ss.prune(time.Now())
-	if err != nil {
-		return err
-	}
-	return ss.db.SetAttribute(ctx, attrStamps, string(text))
-}
-
-// prune returns what is to be stored.
-func (ss *stampSet) prune(now time.Time) ([]byte, error) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	maps.DeleteFunc(ss.recent, func(_ string, stamp int64) bool {
-		over := stamp < now.Unix()
-		if over {
-			ss.floor = max(ss.floor, stamp)
+// forget forgets the stamps before a second. They are up to the floor then.
+func (v *storedStamps) forget(before int64) {
+	maps.DeleteFunc(v.Recent, func(_ string, stamp int64) bool {
+		if stamp >= before {
+			return false
 		}
-		return over
+		v.Floor = max(v.Floor, stamp)
+		return true
 	})
-	return json.Marshal(storedStamps{ss.recent, ss.floor})
 }
 
 // stampKey has a slash between two names that have none.

@@ -123,12 +123,12 @@ func (s *streamState) status(clock *awswire.Clock) string { return s.change.Load
 func (s *streamState) listed(ctx context.Context, clock *awswire.Clock) ([]shardlog.ShardInfo, error) {
 	all, err := s.st.Shards(ctx)
 	t := s.change.Load()
-	if err != nil || t == nil || t.statusAt(clock) == statusActive {
+	if err != nil || t.statusAt(clock) == statusActive {
 		return all, err
 	}
 	hidden := map[string]bool{}
 	all = slices.DeleteFunc(all, func(i shardlog.ShardInfo) bool {
-		if index, _ := shardIndex(i.ID); index < t.shown {
+		if !t.hides(i.ID) {
 			return false
 		}
 		for _, p := range i.Parents {
@@ -142,6 +142,17 @@ func (s *streamState) listed(ctx context.Context, clock *awswire.Clock) ([]shard
 		}
 	}
 	return all, nil
+}
+
+// endsAt reports whether a page is the last of its shard. While the children are
+// hidden the shard seems to be open to those who read it too: a client that learns
+// of its end looks for the children in a list, some only once.
+func (s *streamState) endsAt(p *shardlog.Page, clock *awswire.Clock) bool {
+	if !p.End {
+		return false
+	}
+	t := s.change.Load()
+	return t.statusAt(clock) == statusActive || !slices.ContainsFunc(p.Children, t.hides)
 }
 
 // openShards returns how many of the listed shards are open.
@@ -182,6 +193,19 @@ func (s *streamState) beginHiding(status string, lasts time.Duration, clock *aws
 	if lasts > 0 {
 		s.change.Store(&transition{status: status, began: clock.Moment(), lasts: lasts, shown: shown})
 	}
+}
+
+// encryptionNow returns the history for records that were written or read before
+// the call. Those behind a change that is being stored were written after it had
+// begun, so their readers wait for it: what is said of a record stays.
+func (s *streamState) encryptionNow(ctx context.Context) *encryptionHistory {
+	if done := s.changing.Load(); done != nil {
+		select {
+		case <-*done:
+		case <-ctx.Done(): // nobody reads the answer
+		}
+	}
+	return s.encryption.Load()
 }
 
 // updateSettings changes the settings of a stream; control is held.

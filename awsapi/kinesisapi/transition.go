@@ -39,6 +39,20 @@ func (t *transition) over(clock *awswire.Clock) bool {
 	return true
 }
 
+// hides reports whether a shard is one of those that lists do not have.
+func (t *transition) hides(id string) bool {
+	index, _ := shardIndex(id)
+	return index >= t.shown
+}
+
+// left returns how much of the time of a transition is left.
+func (t *transition) left(clock *awswire.Clock) time.Duration {
+	if t == nil || t.over(clock) {
+		return 0
+	}
+	return t.lasts - clock.Since(t.began)
+}
+
 // statusAt returns the present state. Nil is ACTIVE. DELETING lasts until what is
 // deleted is gone, however late that is.
 func (t *transition) statusAt(clock *awswire.Clock) string {

@@ -4,6 +4,8 @@
 package stsapi
 
 import (
+	"time"
+
 	"github.com/shardlog/shardlog/awsapi"
 	"github.com/shardlog/shardlog/internal/awswire"
 )
@@ -11,17 +13,22 @@ import (
 // Version of the service model.
 const version = "2011-06-15"
 
+// presignedLife is how long AWS's STS takes a request that was signed beforehand,
+// whatever it says of its life. Its SDK for Go says nothing.
+const presignedLife = 15 * time.Minute
+
 // Service returns the service for awsapi.New. Its operations do not block and
 // keep nothing.
 func Service() *awsapi.Service {
 	identity := &awswire.Operation{Name: "GetCallerIdentity", Input: awswire.Structure(), Run: getCallerIdentity}
 	return &awsapi.Service{
-		Name:       "sts",
-		Namespace:  "https://sts.amazonaws.com/doc/" + version + "/",
-		Version:    version,
-		Protocols:  []*awswire.Protocol{awswire.Query},
-		Operations: map[string]*awswire.Operation{identity.Name: identity},
-		Throttled:  func(*awswire.Call) error { return awswire.Errorf("Throttling", "Rate exceeded") },
+		Name:          "sts",
+		PresignedLife: presignedLife,
+		Namespace:     "https://sts.amazonaws.com/doc/" + version + "/",
+		Version:       version,
+		Protocols:     []*awswire.Protocol{awswire.Query},
+		Operations:    map[string]*awswire.Operation{identity.Name: identity},
+		Throttled:     func(*awswire.Call) error { return awswire.Errorf("Throttling", "Rate exceeded") },
 	}
 }
 

@@ -118,6 +118,10 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-compression", "s2"}, 2, "invalid compression"},
 		{[]string{"-consumers", "1"}, 2, "no reads that wait"},
 		{[]string{"-prefix", "not allowed/"}, 1, "ValidationException"},
+		{[]string{"-prefix", ""}, 2, "flag -prefix: must not be empty"},
+		{[]string{"-region", ""}, 2, "flag -region: must not be empty"},
+		{[]string{"-endpoint", ""}, 2, "flag -endpoint: must not be empty"},
+		{[]string{"-endpoint", "127.0.0.1:4567"}, 2, "must be a URL such as"},
 	} {
 		code, _, errs := cli(t, append([]string{"-endpoint", srv.URL, "-records", "1"}, c.args...)...)
 		require.Equal(t, c.code, code, "%v: %s", c.args, errs)

@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -42,9 +43,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	b := benchcmd.Register(f)
 	t := &target{}
-	f.StringVar(&t.endpoint, "endpoint", os.Getenv("AWS_ENDPOINT_URL_KINESIS"), "`URL` of the endpoint; AWS's own if it is empty")
-	f.StringVar(&t.region, "region", "", "region; that of the AWS command line if it is empty, or us-east-1 with an -endpoint")
-	f.StringVar(&t.prefix, "prefix", "shardlog-bench-", "what the `names` of the streams begin with")
+	t.endpoint, t.prefix = os.Getenv("AWS_ENDPOINT_URL_KINESIS"), "shardlog-bench-"
+	text(f, &t.endpoint, "endpoint", "`URL` of the endpoint; that of AWS_ENDPOINT_URL_KINESIS by default, or AWS's own", checkEndpoint)
+	text(f, &t.region, "region", "`region`; that of the AWS command line by default, or us-east-1 with an -endpoint", nil)
+	text(f, &t.prefix, "prefix", "what the `names` of the streams begin with; shardlog-bench- by default", nil)
 	names, err := benchcmd.Parse(f, args)
 	if err != nil {
 		if errors.Is(err, flag.ErrHelp) {
@@ -63,4 +65,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	return 1
+}
+
+// text adds a flag that must not be empty where it is given: an empty one is as a
+// rule a variable of a script that is not set, and here would mean AWS.
+func text(f *flag.FlagSet, v *string, name, usage string, check func(string) error) {
+	f.Func(name, usage, func(s string) error {
+		if s == "" {
+			return errors.New("must not be empty")
+		}
+		if check != nil {
+			if err := check(s); err != nil {
+				return err
+			}
+		}
+		*v = s
+		return nil
+	})
+}
+
+func checkEndpoint(s string) error {
+	if u, err := url.Parse(s); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errors.New("must be a URL such as http://127.0.0.1:4567")
+	}
+	return nil
 }

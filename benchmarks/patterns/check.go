@@ -60,6 +60,9 @@ func within[T number](c *checker, field string, v *T, def, lo, hi T, limit strin
 	}
 }
 
+// A value is checked also where the rest of the workload makes no use of it; only
+// then is it dropped.
+
 // WithDefaults returns w with its defaults filled in. The error joins a
 // *shardlog.InvalidError for each field that is out of its limits. It does not
 // look for the file Lines.
@@ -100,36 +103,32 @@ func (w Workload) WithDefaults() (Workload, error) {
 
 func (s *Sizes) check(c *checker) {
 	c.oneOf("sizes.kind", &s.Kind, "fixed, lognormal or lines", SizeFixed, SizeLogNormal, SizeLines)
-	if s.Kind == SizeLines {
-		s.Bytes, s.Sigma, s.Max = 0, 0, 0
-		return
-	}
 	within(c, "sizes.bytes", &s.Bytes, 256, MinSize, maxData, "20 to 1048320")
-	if s.Kind == SizeFixed {
-		s.Sigma, s.Max = 0, 0
-		return
-	}
 	within(c, "sizes.sigma", &s.Sigma, 0.5, 1e-6, 4, "above 0 and up to 4")
 	within(c, "sizes.max", &s.Max, maxData, MinSize, maxData, "20 to 1048320")
+	if s.Kind != SizeLogNormal {
+		s.Sigma, s.Max = 0, 0
+	}
+	if s.Kind == SizeLines {
+		s.Bytes = 0
+	}
 }
 
 func (k *Keys) check(c *checker) {
 	c.oneOf("keys.kind", &k.Kind, "uniform, zipf, hot or lines", KeyUniform, KeyZipf, KeyHot, KeyLines)
+	within(c, "keys.field", &k.Field, 1, 1, 10_000, "1 to 10000")
+	within(c, "keys.count", &k.Count, 10_000, 1, maxKeys, "1 to 1048576")
+	within(c, "keys.exponent", &k.Exponent, 1, 0.01, 10, "0.01 to 10")
+	within(c, "keys.hotShare", &k.HotShare, 0.5, 1e-9, 1, "above 0 and up to 1")
 	if k.Kind == KeyLines {
-		within(c, "keys.field", &k.Field, 1, 1, 10_000, "1 to 10000")
 		k.Count = 0
 	} else {
-		within(c, "keys.count", &k.Count, 10_000, 1, maxKeys, "1 to 1048576")
 		k.Field = 0
 	}
-	if k.Kind == KeyZipf {
-		within(c, "keys.exponent", &k.Exponent, 1, 0.01, 10, "0.01 to 10")
-	} else {
+	if k.Kind != KeyZipf {
 		k.Exponent = 0
 	}
-	if k.Kind == KeyHot {
-		within(c, "keys.hotShare", &k.HotShare, 0.5, 1e-9, 1, "above 0 and up to 1")
-	} else {
+	if k.Kind != KeyHot {
 		k.HotShare = 0
 	}
 }
@@ -151,9 +150,8 @@ func (w *Workload) checkPut(c *checker) {
 		w.Linger = Duration(100 * time.Millisecond)
 	}
 	within(c, "linger", &w.Linger, 0, 0, Duration(time.Minute), "0s to 1m")
-	if w.Put == PutAsync {
-		within(c, "window", &w.Window, 10_000, 1, 10_000_000, "1 to 10000000")
-	} else {
+	within(c, "window", &w.Window, 10_000, 1, 10_000_000, "1 to 10000000")
+	if w.Put != PutAsync {
 		w.Window = 0
 	}
 	if w.Aggregate && w.Put != PutAsync {
@@ -170,19 +168,16 @@ func (w *Workload) checkLog(c *checker) {
 
 func (k *Consumers) check(c *checker) {
 	within(c, "consumers.count", &k.Count, 0, 0, maxConsumers, "0 to 1000")
-	if k.Count == 0 {
-		*k = Consumers{}
-		return
-	}
 	c.oneOf("consumers.mode", &k.Mode, "tail, poll, fanout or group", ConsumeTail, ConsumePoll, ConsumeFanOut, ConsumeGroup)
-	if k.Mode == ConsumeGroup {
-		within(c, "consumers.workers", &k.Workers, 1, 1, maxConsumers, "1 to 1000")
-	} else {
+	within(c, "consumers.workers", &k.Workers, 1, 1, maxConsumers, "1 to 1000")
+	within(c, "consumers.pollEvery", &k.PollEvery, Duration(200*time.Millisecond), Duration(time.Millisecond), Duration(time.Hour), "1ms to 1h")
+	if k.Mode != ConsumeGroup {
 		k.Workers = 0
 	}
-	if k.Mode == ConsumePoll {
-		within(c, "consumers.pollEvery", &k.PollEvery, Duration(200*time.Millisecond), Duration(time.Millisecond), Duration(time.Hour), "1ms to 1h")
-	} else {
+	if k.Mode != ConsumePoll {
 		k.PollEvery = 0
+	}
+	if k.Count == 0 {
+		*k = Consumers{}
 	}
 }

@@ -90,6 +90,25 @@ func TestFaults(t *testing.T) {
 		_, err = Run(t.Context(), &InProcess{}, w, nil)
 		require.ErrorIs(t, err, shardlog.ErrInvalid)
 	}
+	// Also where the rest of the workload makes no use of the value.
+	for field, w := range map[string]Workload{
+		"sizes.bytes":         {Lines: "x", Sizes: Sizes{Kind: SizeLines, Bytes: -1}},
+		"sizes.sigma":         {Sizes: Sizes{Sigma: -1}},
+		"sizes.max":           {Sizes: Sizes{Max: -1}},
+		"keys.count":          {Lines: "x", Keys: Keys{Kind: KeyLines, Count: -1}},
+		"keys.exponent":       {Keys: Keys{Exponent: -1}},
+		"keys.hotShare":       {Keys: Keys{HotShare: 2}},
+		"keys.field":          {Keys: Keys{Field: -1}},
+		"window":              {Window: -1},
+		"consumers.mode":      {Consumers: Consumers{Mode: "x"}},
+		"consumers.workers":   {Consumers: Consumers{Workers: -1}},
+		"consumers.pollEvery": {Consumers: Consumers{PollEvery: -1}},
+	} {
+		_, err := w.WithDefaults()
+		var invalid *shardlog.InvalidError
+		require.ErrorAs(t, err, &invalid, field)
+		require.Equal(t, field, invalid.Field)
+	}
 	_, err := Workload{Producers: -1, Shards: -1, Put: "x"}.WithDefaults()
 	joined, ok := err.(interface{ Unwrap() []error })
 	require.True(t, ok)

@@ -65,7 +65,8 @@ type Options struct {
 	// minus and dot. KCL's is that of its application. Defaults to
 	// "shardlog-checkpoints".
 	Table string
-	// Group and Stream are those whose shards are leases of KCL in Table.
+	// Group and Stream are those whose shards are leases of KCL in Table, which
+	// cannot have those of another group or stream: they are shardlog.ErrCorrupt.
 	// Defaults to none: every row is in Table, and its name has the group, the
 	// stream and the shard in it.
 	Group, Stream string
@@ -94,8 +95,8 @@ var tableName = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
 // Open returns a store in a table, with KCL's layout in two, and makes those,
 // paid by the request, that are not there. It moves rows of an earlier version,
 // see the package. It blocks for DynamoDB. Opts may be nil. The error matches
-// shardlog.ErrInvalid for a bad argument, and checkpoint.ErrUnavailable when
-// DynamoDB fails.
+// shardlog.ErrInvalid for a bad argument, which a table with another key than
+// leaseKey is too, and checkpoint.ErrUnavailable when DynamoDB fails.
 func Open(ctx context.Context, client *dynamodb.Client, opts *Options) (*Store, error) {
 	var o Options
 	if opts != nil {

@@ -1,19 +1,19 @@
 package dynamodbcheckpoint_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -31,32 +31,42 @@ import (
 // the path of the command dynalite, which is started for the test. Without it
 // the test is not part of the suite.
 
+// dynalite is a script for node. It takes any port and prints it, and ends with
+// its standard input, so with the test, however that ends. It closes no
+// connection that is idle: on a busy machine that would meet a request.
+const dynalite = `const s = require(process.argv[1])({createTableMs: 0})
+s.keepAliveTimeout = 0
+s.listen(0, "127.0.0.1", () => console.log(s.address().port))
+process.stdin.resume().on("end", () => process.exit())`
+
 var server = sync.OnceValues(func() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	program, err := filepath.EvalSymlinks(os.Getenv("SHARDLOG_DYNAMODB"))
 	if err != nil {
 		return "", err
 	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	if err := l.Close(); err != nil {
+	cmd := exec.Command("node", "-e", dynalite, filepath.Dir(program))
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(os.Getenv("SHARDLOG_DYNAMODB"), "--host", "127.0.0.1", "--port", port, "--createTableMs", "0")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
 	stopServer = func() {
+		_ = stdin.Close()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
-	addr := "127.0.0.1:" + port
-	for range 400 {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			return "http://" + addr, c.Close()
-		}
-		time.Sleep(25 * time.Millisecond) // a real server starts in real time
+	port, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("dynalite does not listen: %w", err)
 	}
-	return "", fmt.Errorf("dynalite does not listen on %s", addr)
+	return "http://127.0.0.1:" + strings.TrimSpace(port), nil
 })
 
 var stopServer = func() {}
@@ -203,7 +213,7 @@ func always(status int, body string) func() (int, string, error) {
 	return func() (int, string, error) { return status, body, nil }
 }
 
-const active = `{"Table":{"TableStatus":"ACTIVE"}}`
+const active = `{"Table":{"TableStatus":"ACTIVE","KeySchema":[{"AttributeName":"leaseKey","KeyType":"HASH"}]}}`
 
 func TestErrorsOfTheServer(t *testing.T) {
 	ctx := t.Context()
@@ -269,6 +279,59 @@ func TestTheTableIsMade(t *testing.T) {
 	a["CreateTable"] = always(400, `{"__type":"com.amazonaws.dynamodb.v20120810#AccessDeniedException","message":"not you"}`)
 	_, err = dynamodbcheckpoint.Open(t.Context(), newClient("http://127.0.0.1", a), nil)
 	require.ErrorIs(t, err, checkpoint.ErrUnavailable)
+}
+
+// KCL adds an index to its table, which is UPDATING for as long as that takes,
+// and can be used.
+func TestATableThatIsUpdated(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	described := 0
+	a := answers{"DescribeTable": func() (int, string, error) {
+		if described++; described > 1 {
+			cancel()
+		}
+		return 200, strings.Replace(active, "ACTIVE", "UPDATING", 1), nil
+	}}
+	_, err := dynamodbcheckpoint.Open(ctx, newClient("http://127.0.0.1", a), nil)
+	require.NoError(t, err)
+	require.Equal(t, 1, described, "Open does not wait")
+}
+
+// Of a table with another key no row could be read: KCL has some too.
+func TestATableOfAnotherKey(t *testing.T) {
+	for name, schema := range map[string]string{
+		"of another name": `{"AttributeName":"wid","KeyType":"HASH"}`,
+		"with a second":   `{"AttributeName":"leaseKey","KeyType":"HASH"},{"AttributeName":"shard","KeyType":"RANGE"}`,
+	} {
+		a := answers{"DescribeTable": always(200, `{"Table":{"TableStatus":"ACTIVE","KeySchema":[`+schema+`]}}`)}
+		_, err := dynamodbcheckpoint.Open(t.Context(), newClient("http://127.0.0.1", a), nil)
+		require.ErrorIs(t, err, shardlog.ErrInvalid, name)
+		require.NotErrorIs(t, err, checkpoint.ErrUnavailable, name)
+	}
+}
+
+// Two groups cannot have one table with KCL's layout: its rows have no group in
+// their names. So it is for a group or a stream that gets another name.
+func TestATableOfAnotherGroup(t *testing.T) {
+	ctx, c := t.Context(), newClient("http://127.0.0.1", newMemory())
+	was := open(t, c, dynamodbcheckpoint.Options{Table: "app", Group: "g", Stream: "s"})
+	l, err := was.Create(ctx, checkpoint.Lease{Key: checkpoint.Key{Group: "g", Stream: "s", Shard: "x"}, Epoch: 4})
+	require.NoError(t, err)
+	for _, o := range []dynamodbcheckpoint.Options{{Group: "renamed", Stream: "s"}, {Group: "g", Stream: "renamed"}} {
+		o.Table = "app"
+		s := open(t, c, o)
+		k := checkpoint.Key{Group: o.Group, Stream: o.Stream, Shard: "x"}
+		_, err = s.Get(ctx, k)
+		require.ErrorIs(t, err, shardlog.ErrCorrupt)
+		require.ErrorContains(t, err, "of another key, {g s x}")
+		_, err = s.List(ctx, o.Group, "")
+		require.ErrorIs(t, err, shardlog.ErrCorrupt)
+		_, err = s.Create(ctx, checkpoint.Lease{Key: k})
+		require.ErrorIs(t, err, shardlog.ErrExists)
+	}
+	got, err := was.Get(ctx, l.Key)
+	require.NoError(t, err)
+	require.Equal(t, l, got)
 }
 
 func TestBadArguments(t *testing.T) {

@@ -101,7 +101,7 @@ func (s *Store) move(ctx context.Context, asked func(checkpoint.Key) bool) (othe
 			}
 			if !asked(k) {
 				others[scope{k.Group, k.Stream}] = true
-			} else if err := s.moveRow(ctx, k, i); err != nil {
+			} else if err := s.moveRow(ctx, k, i[leaseKey]); err != nil {
 				return nil, unavailable(ctx, err)
 			}
 		}
@@ -109,14 +109,22 @@ func (s *Store) move(ctx context.Context, asked func(checkpoint.Key) bool) (othe
 	return others, nil
 }
 
-func (s *Store) moveRow(ctx context.Context, k checkpoint.Key, old item) error {
-	to, moved := s.of(k), maps.Clone(old)
+// moveRow moves the row with an old name. It reads it again, because the page
+// with it may be old: another process may have moved the row since, and a worker
+// removed it from its new place, where it must not appear again.
+func (s *Store) moveRow(ctx context.Context, k checkpoint.Key, name types.AttributeValue) error {
+	from := item{leaseKey: name}
+	out, err := s.client.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.leases.name, Key: from, ConsistentRead: aws.Bool(true)})
+	if err != nil || out.Item == nil {
+		return err
+	}
+	to, moved := s.of(k), maps.Clone(out.Item)
 	maps.Copy(moved, to.itemKey(k))
 	if to.kcl() {
 		moved[entityType] = text(entityLease)
 	}
 	var refused *types.ConditionalCheckFailedException
-	_, err := s.client.PutItem(ctx, &dynamodb.PutItemInput{
+	_, err = s.client.PutItem(ctx, &dynamodb.PutItemInput{
 		TableName: &to.name, Item: moved, ConditionExpression: aws.String("attribute_not_exists(" + leaseKey + ")"),
 	})
 	if err != nil && !errors.As(err, &refused) {
@@ -124,8 +132,8 @@ func (s *Store) moveRow(ctx context.Context, k checkpoint.Key, old item) error {
 	}
 	// One that was written since is left to the next Open.
 	_, err = s.client.DeleteItem(ctx, &dynamodb.DeleteItemInput{
-		TableName: &s.leases.name, Key: item{leaseKey: old[leaseKey]},
-		ConditionExpression: aws.String(isVersion), ExpressionAttributeValues: item{":is": old[leaseCounter]},
+		TableName: &s.leases.name, Key: from,
+		ConditionExpression: aws.String(isVersion), ExpressionAttributeValues: item{":is": out.Item[leaseCounter]},
 	})
 	if err != nil && !errors.As(err, &refused) {
 		return err

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,7 +36,7 @@ import (
 
 // TestKCL runs the real KCL over the endpoint, and in turn with a consumer group on
 // one table. SHARDLOG is the path of the command, SHARDLOG_KCL the classpath of
-// sdktest/kcl, and SHARDLOG_MOTO the path of the command moto_server, the
+// sdktest/kcl, and SHARDLOG_MOTO the path of a python that has moto, the
 // DynamoDB: dynalite refuses the index that KCL 3 adds to its table.
 func TestKCL(t *testing.T) {
 	dynamoDB := moto(t)
@@ -56,25 +55,31 @@ func patience(t *testing.T) time.Duration {
 	return min(most, time.Until(end)-20*time.Second)
 }
 
+// motoScript takes any port and prints the URL, and ends with its standard
+// input, so with the test, however that ends.
+const motoScript = `import sys
+from moto.server import ThreadedMotoServer
+s = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+s.start()
+print("http://%s:%d" % s.get_host_and_port(), flush=True)
+sys.stdin.read()`
+
 // moto starts a DynamoDB and returns its URL.
 func moto(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	require.NoError(t, l.Close())
-	_, _, exited := command(t, func(string) {}, environment(t, "SHARDLOG_MOTO"), "-H", "127.0.0.1", "-p", port)
-	for deadline := time.Now().Add(patience(t)); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		select {
-		case <-exited:
-			t.Fatal("moto has ended")
-		default:
+	urls := make(chan string, 1)
+	_, _, exited := command(t, func(line string) {
+		if strings.HasPrefix(line, "http://") {
+			urls <- line
 		}
-		if c, err := net.Dial("tcp", "127.0.0.1:"+port); err == nil {
-			require.NoError(t, c.Close())
-			return "http://127.0.0.1:" + port
-		}
+	}, environment(t, "SHARDLOG_MOTO"), "-c", motoScript)
+	select {
+	case url := <-urls:
+		return url
+	case <-exited:
+		t.Fatal("moto has ended")
+	case <-time.After(patience(t)):
+		t.Fatal("moto does not listen")
 	}
-	t.Fatal("moto does not listen")
 	return ""
 }
 

@@ -241,8 +241,8 @@ func adopt(l *checkpoint.Lease, i item) error {
 	}
 	if changed(leaseOwner, checkpointOwner) {
 		l.Owner, l.Next = str(i, leaseOwner), ""
-		if current, ok := i[checkpointOwner]; ok {
-			l.Owner, l.Next = current.(*types.AttributeValueMemberS).Value, l.Owner
+		if _, handOver := i[checkpointOwner]; handOver {
+			l.Owner, l.Next = str(i, checkpointOwner), l.Owner
 		}
 		l.Epoch++ // a token that nobody has yet
 	}

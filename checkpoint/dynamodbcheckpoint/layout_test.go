@@ -277,3 +277,34 @@ func FuzzItems(f *testing.F) {
 		require.Equal(t, l, again)
 	})
 }
+
+// Items that other programs have put there: none is taken for a row of ours that
+// Get would not find, and none ends the process.
+func TestForeignItems(t *testing.T) {
+	leases, others := kclTable(), table{name: "app-workers"}
+	for _, key := range []string{
+		"", "%", "%YR", "%YQ", "%YWFh\n", "%c2hhcmRJZC0x", // "a", and names that need no form of their own
+		"%/%/%", "a/b/%YQ", "a//b", "/", "//", "a/b/c/d",
+	} {
+		for _, t2 := range []table{leases, others} {
+			_, ours, err := t2.lease(item{leaseKey: text(key), leaseCounter: number(1)})
+			require.NoError(t, err)
+			require.False(t, ours, "%q", key)
+		}
+	}
+	null := &types.AttributeValueMemberNULL{Value: true}
+	for _, name := range names {
+		i := whole(leases, full())
+		i[name] = null
+		got, ours, err := leases.lease(i)
+		if name == entityType {
+			require.False(t, ours)
+			continue
+		}
+		require.True(t, ours, name)
+		require.Equal(t, full().Key, got.Key, name)
+		if err != nil {
+			require.ErrorIs(t, err, shardlog.ErrCorrupt, name)
+		}
+	}
+}

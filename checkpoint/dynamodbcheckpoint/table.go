@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
 )
 
@@ -43,11 +44,12 @@ func (t table) parseKey(name string) (k checkpoint.Key, ok bool) {
 	}
 	switch {
 	case len(parts) == 1 && t.kcl():
-		return checkpoint.Key{Group: t.group, Stream: t.stream, Shard: parts[0]}, true
+		k = checkpoint.Key{Group: t.group, Stream: t.stream, Shard: parts[0]}
 	case len(parts) == 3 && !t.kcl():
-		return checkpoint.Key{Group: parts[0], Stream: parts[1], Shard: parts[2]}, true
+		k = checkpoint.Key{Group: parts[0], Stream: parts[1], Shard: parts[2]}
 	}
-	return k, false
+	// Base64 has several forms of the same bytes; Get finds only one of them.
+	return k, t.keyName(k) == name
 }
 
 func (t table) itemKey(k checkpoint.Key) item { return item{leaseKey: text(t.keyName(k))} }
@@ -81,19 +83,27 @@ func (s *Store) tables(group, stream string) []table {
 const created = 2 * time.Minute
 
 func (s *Store) makeTable(ctx context.Context, name string) error {
-	err := s.ensureTable(ctx, name)
+	out, err := s.ensureTable(ctx, name)
 	if err != nil {
 		return fmt.Errorf("checkpoint: table %s: %w", name, unavailable(ctx, err))
+	}
+	if key := out.Table.KeySchema; len(key) != 1 || aws.ToString(key[0].AttributeName) != leaseKey {
+		return &shardlog.InvalidError{Field: "Table", Value: name, Limit: "a table with the key " + leaseKey + " alone"}
 	}
 	return nil
 }
 
-func (s *Store) ensureTable(ctx context.Context, name string) error {
+// ensureTable returns a table that can be used; it makes one that is not there.
+func (s *Store) ensureTable(ctx context.Context, name string) (*dynamodb.DescribeTableOutput, error) {
 	describe := &dynamodb.DescribeTableInput{TableName: &name}
 	out, err := s.client.DescribeTable(ctx, describe)
 	var missing *types.ResourceNotFoundException
-	if err == nil && out.Table.TableStatus == types.TableStatusActive {
-		return nil
+	if err == nil {
+		// A table that is being updated can be used, and KCL's is for as long as
+		// it gets its index, which may be more than created.
+		if st := out.Table.TableStatus; st == types.TableStatusActive || st == types.TableStatusUpdating {
+			return out, nil
+		}
 	}
 	if errors.As(err, &missing) {
 		_, err = s.client.CreateTable(ctx, &dynamodb.CreateTableInput{
@@ -108,8 +118,8 @@ func (s *Store) ensureTable(ctx context.Context, name string) error {
 		}
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	w := dynamodb.NewTableExistsWaiter(s.client, func(o *dynamodb.TableExistsWaiterOptions) { o.MinDelay = 50 * time.Millisecond })
-	return w.Wait(ctx, describe, created)
+	return w.WaitForOutput(ctx, describe, created)
 }

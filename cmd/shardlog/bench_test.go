@@ -51,7 +51,7 @@ func TestBench(t *testing.T) {
 		{[]string{"bench", "-rate", "x"}, exitUsage, "flag -rate: must be a number from 0 to 1e9"},
 		{[]string{"bench", "show"}, exitUsage, "expected 1 arguments"},
 		{[]string{"bench", "show", "x"}, exitUsage, "must be one of"},
-		{[]string{"bench", "list", "x"}, exitUsage, "expected 0 arguments"},
+		{[]string{"bench", "list", "x"}, exitUsage, "takes no arguments"},
 		{[]string{"bench", "merge", a}, exitUsage, "one or more reports"},
 		{[]string{"bench", "merge", filepath.Join(dir, "x"), page}, exitFail, "page.html: invalid argument: report"},
 		{[]string{"bench", "compare", a}, exitUsage, "two or more reports"},

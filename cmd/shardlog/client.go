@@ -187,6 +187,9 @@ func (m *memoryResponse) Write(b []byte) (int, error) { return m.body.Write(b) }
 type serviceError struct {
 	code, message string
 	status        int
+	// earlier says that an attempt before this one ended with a server error, so
+	// that it may have been carried out: then this is no answer to the call.
+	earlier bool
 }
 
 // Error describes e in one line.
@@ -203,11 +206,17 @@ func throttled(err error) bool {
 	return errors.As(err, &e) && (e.status >= 500 || e.code == "ProvisionedThroughputExceededException" || e.code == "LimitExceededException" || e.code == "ThrottlingException")
 }
 
+// refusedWith reports whether err is an answer of the endpoint with this code.
+func refusedWith(err error, code string) bool {
+	var e *serviceError
+	return errors.As(err, &e) && e.code == code
+}
+
 // unknown reports whether a call that ended with err may have been carried out.
 func unknown(err error) bool {
 	var answer *serviceError
 	if errors.As(err, &answer) {
-		return answer.status >= 500
+		return answer.status >= 500 || answer.earlier
 	}
 	var dial *net.OpError
 	return err != nil && !(errors.As(err, &dial) && dial.Op == "dial")
@@ -235,8 +244,14 @@ func (c *client) call(ctx context.Context, op string, in, out any) error {
 // callWithin is call with a context of its own for each request, which may
 // outlive that of the call: then no request follows.
 func (c *client) callWithin(ctx, request context.Context, op string, in, out any) error {
+	earlier := false
 	for try := 1; ; try++ {
 		err := c.once(request, op, in, out)
+		var answer *serviceError
+		if errors.As(err, &answer) {
+			answer.earlier = earlier
+			earlier = unknown(answer)
+		}
 		if !throttled(err) || try == maxTries {
 			return err
 		}
@@ -292,7 +307,7 @@ func (c *client) once(ctx context.Context, op string, in, out any) error {
 	if err := json.Unmarshal(answer, &e); err != nil || e.Type == "" {
 		e.Type = res.Status
 	}
-	return &serviceError{e.Type, e.Message, res.StatusCode}
+	return &serviceError{code: e.Type, message: e.Message, status: res.StatusCode}
 }
 
 // with runs f with a client of the target. A signal that came while the target

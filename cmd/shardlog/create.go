@@ -67,7 +67,16 @@ func (n *creation) create(ctx context.Context, c *client) (summary, error) {
 	if n.onDemand {
 		in = object{"StreamName": n.name, "StreamModeDetails": object{"StreamMode": "ON_DEMAND"}}
 	}
-	if err := c.change(ctx, "CreateStream", in, nil, "stream "+n.name+" was created"); err != nil {
+	// Whether the stream was there is what distinguishes it, when an attempt ended
+	// with a server error and the next one finds a stream, from one of somebody else.
+	_, err := c.describe(ctx, n.name)
+	var refused *serviceError
+	if err != nil && !errors.As(err, &refused) {
+		return summary{}, err
+	}
+	absent := refusedWith(err, "ResourceNotFoundException")
+	err = c.change(ctx, "CreateStream", in, nil, "stream "+n.name+" was created")
+	if own := absent && unknown(err) && refusedWith(err, "ResourceInUseException"); err != nil && !own {
 		return summary{}, err
 	}
 	s, err := c.waitActive(ctx, n.name)
@@ -81,19 +90,25 @@ func (n *creation) create(ctx context.Context, c *client) (summary, error) {
 	case n.retention < s.RetentionPeriodHours:
 		op = "DecreaseStreamRetentionPeriod"
 	}
-	if err := c.call(ctx, op, object{"StreamName": n.name, "RetentionPeriodHours": n.retention}, nil); err != nil {
-		return s, n.undo(ctx, c, fmt.Errorf("setting the retention to %d hours: %w", n.retention, err), s.RetentionPeriodHours)
+	failed := c.call(ctx, op, object{"StreamName": n.name, "RetentionPeriodHours": n.retention}, nil)
+	if failed != nil && !unknown(failed) {
+		return s, n.undo(ctx, c, failed, s.RetentionPeriodHours)
 	}
-	if s, err = c.waitActive(ctx, n.name); err != nil {
+	now, err := c.waitActive(ctx, n.name)
+	switch {
+	case failed != nil && (err != nil || now.RetentionPeriodHours != n.retention): // else an attempt has set it
+		return s, n.undo(ctx, c, failed, s.RetentionPeriodHours)
+	case err != nil:
 		return s, partly(err, "stream %s was created, with a retention of %d hours", n.name, n.retention)
 	}
-	return s, nil
+	return now, nil
 }
 
 // undo deletes the stream that was just created, because of an error, which it
 // returns together with the outcome. After an interrupt, or where it is not known
 // whether the retention was set, it leaves the stream.
 func (n *creation) undo(ctx context.Context, c *client, cause error, hours int) error {
+	cause = fmt.Errorf("setting the retention to %d hours: %w", n.retention, cause)
 	var refused *serviceError
 	if ctx.Err() != nil || !errors.As(cause, &refused) {
 		return partly(cause, "stream %s was created; its retention was %d hours, and it is not known whether that was changed", n.name, hours)

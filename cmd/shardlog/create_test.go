@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -41,7 +42,11 @@ func TestInterruptedCreate(t *testing.T) {
 	srv := kinesistest.NewServer(t, nil)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	n := creation{name: "s", shards: 1}
-	c := &client{http: &http.Client{Transport: afterCall(func() { cancel(&interrupted{syscall.SIGINT}) })}, url: srv.URL, region: "us-east-1"}
+	c := &client{http: &http.Client{Transport: afterCall(func(r *http.Request) {
+		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), ".CreateStream") {
+			cancel(&interrupted{syscall.SIGINT})
+		}
+	})}, url: srv.URL, region: "us-east-1"}
 	_, err := n.create(ctx, c)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Equal(t, "stream s was created", partOf(t, err))
@@ -72,7 +77,7 @@ func partOf(t *testing.T, err error) string {
 }
 
 // afterCall is a transport that calls a function when an answer was read.
-type afterCall func()
+type afterCall func(*http.Request)
 
 // RoundTrip implements http.RoundTripper.
 func (f afterCall) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -83,7 +88,7 @@ func (f afterCall) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = res.Body.Close()
 		res.Body = io.NopCloser(bytes.NewReader(b))
 	}
-	f()
+	f(r)
 	return res, err
 }
 
@@ -134,4 +139,50 @@ func TestChangesWithoutAnAnswer(t *testing.T) {
 	code, _, errs = cli(t, "x\n", "put", "s", "-endpoint", proxy.URL)
 	require.Equal(t, exitFail, code)
 	require.NotContains(t, errs, "at least")
+}
+
+// An attempt that was carried out and ended with a server error is recognized when
+// the next one finds its work done.
+func TestAttemptsThatWereCarriedOut(t *testing.T) {
+	srv := kinesistest.NewServer(t, nil)
+	var lose sync.Map // operations whose next answer is lost
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, op, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+		if _, ok := lose.LoadAndDelete(op); ok {
+			srv.Handler.ServeHTTP(httptest.NewRecorder(), r)
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = io.WriteString(w, `{"__type":"InternalFailureException"}`)
+			return
+		}
+		srv.Handler.ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	losing := func(line string, ops ...string) (code int, out, errs string) {
+		for _, op := range ops {
+			lose.Store(op, true)
+		}
+		return cli(t, "", append(strings.Fields("stream "+line), "-endpoint", proxy.URL)...)
+	}
+
+	code, out, errs := losing("create s -shards 2 -retention 48", "CreateStream", "IncreaseStreamRetentionPeriod")
+	require.Equal(t, exitOK, code, errs)
+	require.Equal(t, "created s with 2 shards\n", out)
+	require.Regexp(t, `retention +48 h`, mustCLI(t, "", "stream", "describe", "s", "-endpoint", srv.URL))
+
+	// One that was there before is none of this command.
+	code, _, errs = losing("create s", "CreateStream")
+	require.Equal(t, exitFail, code)
+	require.Contains(t, errs, "ResourceInUseException")
+
+	// Somebody else may have begun it.
+	code, _, errs = losing("split s 0", "SplitShard")
+	require.Equal(t, exitFail, code)
+	require.Contains(t, errs, "; it is not known whether the split was begun")
+
+	code, out, errs = losing("delete s", "DeleteStream")
+	require.Equal(t, exitOK, code, errs)
+	require.Equal(t, "deleted s\n", out)
+	code, _, errs = losing("delete s")
+	require.Equal(t, exitFail, code)
+	require.Contains(t, errs, "ResourceNotFoundException")
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/shardlog/shardlog/internal/kv/badgerfile"
 )
@@ -11,6 +12,16 @@ import (
 // Opening a directory makes a database of it unless it is one. So commands look
 // before they open: those that read or put want a database, and those that make
 // one want a directory that holds nothing else.
+
+// incidental reports whether a file is one that systems, desktops or version
+// control put into a directory that people take for empty.
+func incidental(name string) bool {
+	switch name {
+	case "lost+found", ".snapshot", ".DS_Store", "Thumbs.db", "desktop.ini", ".directory", ".gitkeep", ".gitignore", ".keep":
+		return true
+	}
+	return strings.HasPrefix(name, ".Trash") || strings.HasPrefix(name, ".nfs") || strings.HasPrefix(name, "._")
+}
 
 // wantDatabase returns an error unless dir holds a database. It writes nothing.
 func wantDatabase(dir string) error {
@@ -47,7 +58,7 @@ func lookInto(dir string) (fresh bool, others string, err error) {
 		switch name := e.Name(); {
 		case badgerfile.OwnFile(name) || name == badgerfile.RestoreName || name == badgerfile.RepairName:
 			own = true
-		case name != "lost+found" && others == "": // which a new file system has
+		case others == "" && !incidental(name):
 			others = name
 		}
 	}

@@ -45,6 +45,12 @@ func TestOnlyThatMakesADatabase(t *testing.T) {
 		"a new file system": {func(dir string) {
 			require.NoError(t, os.MkdirAll(filepath.Join(dir, "lost+found"), 0o755))
 		}, "no database in", ""},
+		"what a desktop or git has left": {func(dir string) {
+			require.NoError(t, os.Mkdir(dir, 0o755))
+			for _, name := range []string{".DS_Store", "._x", ".gitkeep", "Thumbs.db", ".Trash-1000", ".nfs0001"} {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+			}
+		}, "no database in", ""},
 		"other files": {func(dir string) {
 			require.NoError(t, os.Mkdir(dir, 0o755))
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "letter.txt"), []byte("Dear"), 0o644))

@@ -119,13 +119,60 @@ func (s *serveFlags) tlsConfig(addr net.Addr) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.saveCert != "" {
-		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-		if err := os.WriteFile(s.saveCert, text, 0o644); err != nil {
-			return nil, err
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// certFile is the file of -save-cert. It is opened before the log, so that a
+// server does not start where it cannot be written, and written after it: a server
+// that does not start leaves what one that runs has written.
+type certFile struct {
+	*os.File
+	made bool // it was not there
+}
+
+// openCert opens the file, if there is to be one.
+func (s *serveFlags) openCert() (*certFile, error) {
+	if s.saveCert == "" {
+		return nil, nil
+	}
+	f, err := os.OpenFile(s.saveCert, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err == nil {
+		return &certFile{f, true}, nil
+	}
+	if f, err = os.OpenFile(s.saveCert, os.O_WRONLY|os.O_CREATE, 0o644); err != nil {
+		return nil, err
+	}
+	return &certFile{f, false}, nil
+}
+
+// write writes the certificate of the doors, and closes the file.
+func (c *certFile) write(d doors) error {
+	if c == nil {
+		return nil
+	}
+	text := []byte{}
+	for _, l := range d {
+		if l.tls != nil {
+			text = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: l.tls.Certificates[0].Certificate[0]})
 		}
 	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}, nil
+	_, err := c.Write(text)
+	if fi, e := c.Stat(); err == nil && e == nil && fi.Mode().IsRegular() {
+		err = c.Truncate(int64(len(text))) // what was there may have been longer
+	}
+	return errors.Join(err, c.Close())
+}
+
+// discard closes the file as it was.
+func (c *certFile) discard() error {
+	if c == nil {
+		return nil
+	}
+	err := c.Close()
+	if c.made {
+		err = errors.Join(err, os.Remove(c.Name()))
+	}
+	return err
 }
 
 // limited is a listener that bounds the number of connections that are served,

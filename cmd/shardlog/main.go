@@ -210,6 +210,9 @@ func (e *env) parse(f *flagSet, args []string, want int) ([]string, error) {
 		}
 		rest, args = append(rest, args[0]), args[1:]
 	}
+	if want == 0 && len(rest) > 0 {
+		return nil, e.misused("takes no arguments, got %q", rest[0])
+	}
 	if want >= 0 && len(rest) != want {
 		return nil, e.misused("expected %d arguments (%s), got %d", want, e.cmd.args, len(rest))
 	}

@@ -89,7 +89,7 @@ func put(e *env, args []string) error {
 func (p *putter) findLimit() error {
 	s, err := p.c.describe(p.e.ctx, p.stream)
 	var refused *serviceError
-	if err != nil && (!errors.As(err, &refused) || refused.code == "ResourceNotFoundException") {
+	if err != nil && (!errors.As(err, &refused) || refusedWith(err, "ResourceNotFoundException")) {
 		return err
 	}
 	if p.most = s.MaxRecordSizeInKiB << 10; p.most <= 0 {

@@ -143,9 +143,16 @@ func serve(e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	db, err := stream.Open(s.dir, o)
+	cert, err := s.openCert()
 	if err != nil {
 		return errors.Join(err, doors.close())
+	}
+	db, err := stream.Open(s.dir, o)
+	if err != nil {
+		return errors.Join(err, cert.discard(), doors.close())
+	}
+	if err := cert.write(doors); err != nil {
+		return errors.Join(err, doors.close(), db.Close())
 	}
 	return errors.Join(s.serve(e, db, opts, doors), doors.close(), db.Close())
 }

@@ -301,7 +301,8 @@ func streamDelete(e *env, args []string) error {
 	}
 	return t.with(e.ctx, func(c *client) error {
 		in := object{"StreamName": args[0], "EnforceConsumerDeletion": force}
-		if err := c.change(e.ctx, "DeleteStream", in, nil, "stream "+args[0]+" was deleted"); err != nil {
+		err := c.change(e.ctx, "DeleteStream", in, nil, "stream "+args[0]+" was deleted")
+		if err != nil && !(unknown(err) && refusedWith(err, "ResourceNotFoundException")) { // an earlier attempt deleted it
 			return err
 		}
 		return report(e, t, object{"deleted": args[0]}, "deleted %s\n", args[0])

@@ -199,8 +199,7 @@ func (t *tailer) shard(ctx context.Context, s *shardInfo, from object) error {
 			MillisBehindLatest int64
 		}
 		err := t.c.call(ctx, "GetRecords", object{"ShardIterator": iterator}, &out)
-		var expired *serviceError
-		if errors.As(err, &expired) && expired.code == "ExpiredIteratorException" {
+		if refusedWith(err, "ExpiredIteratorException") {
 			iterator = ""
 			continue
 		}

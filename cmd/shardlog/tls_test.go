@@ -81,6 +81,31 @@ func TestHTTPAndHTTPS(t *testing.T) {
 	require.NoError(t, s.cmd.Wait())
 }
 
+// A server that does not start leaves the certificate that another one has saved,
+// and makes no file; one that starts replaces it whole.
+func TestSavedCertificates(t *testing.T) {
+	root := t.TempDir()
+	dir, cert := filepath.Join(root, "log"), filepath.Join(root, "cert.pem")
+	require.NoError(t, os.WriteFile(cert, []byte(strings.Repeat("x", 10_000)), 0o600))
+	s := startServe(t, "-tls", "-save-cert", cert, "-dir", dir)
+	mustCLI(t, "", "stream", "create", "s", "-endpoint", s.url, "-cacert", cert)
+	text, err := os.ReadFile(cert)
+	require.NoError(t, err)
+	_, rest := pem.Decode(text)
+	require.Empty(t, rest)
+	for _, file := range []string{cert, filepath.Join(root, "more.pem")} {
+		code, _, errs := cli(t, "", "serve", "-addr", "127.0.0.1:0", "-tls", "-save-cert", file, "-dir", dir)
+		require.Equal(t, exitFail, code)
+		require.Contains(t, errs, "locked")
+	}
+	require.NoFileExists(t, filepath.Join(root, "more.pem"))
+	require.Equal(t, "s\n", mustCLI(t, "", "stream", "list", "-endpoint", s.url, "-cacert", cert))
+	code, _, errs := cli(t, "", "serve", "-addr", "127.0.0.1:0", "-tls", "-save-cert", filepath.Join(root, "none", "x.pem"), "-dir", filepath.Join(root, "new"))
+	require.Equal(t, exitFail, code)
+	require.Contains(t, errs, "x.pem")
+	require.NoDirExists(t, filepath.Join(root, "new"))
+}
+
 // With a bound of one connection for both ways, a connection to the second is
 // served although nobody connects to the first.
 func TestConnectionsOfBothWays(t *testing.T) {

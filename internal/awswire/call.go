@@ -76,6 +76,9 @@ type Service struct {
 	Operations map[string]*Operation
 	// Rates applies the rates of the operations.
 	Rates bool
+	// PresignedLife is how long requests live that were signed beforehand, if they
+	// do not say less. With 0 they have to say it, and may say up to seven days.
+	PresignedLife time.Duration
 
 	// Begin makes a request, so that a service can keep more about one than a
 	// Call does, in one allocation: its own type has a Call as a part and stands

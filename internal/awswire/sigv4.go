@@ -33,8 +33,8 @@ type canonical struct {
 	r      *http.Request
 	host   string
 	length int64
-	query  url.Values
-	signed string // the names of the headers, joined by semicolons
+	query  url.Values // without the signature itself
+	signed string     // the names of the headers, joined by semicolons
 	body   []byte
 }
 
@@ -77,7 +77,7 @@ const amzPrefix = "X-Amz-"
 func (q canonical) unsigned() (names []string) {
 	for name := range q.r.Header {
 		matters := len(name) > len(amzPrefix) && strings.EqualFold(name[:len(amzPrefix)], amzPrefix) ||
-			name == "Content-Type" && !leavesTypeOut(q.r.UserAgent())
+			name == "Content-Type" && !leavesTypeOut(q.r)
 		if matters && !q.signs(name) {
 			names = append(names, strings.ToLower(name))
 		}
@@ -96,12 +96,27 @@ func (q canonical) signs(name string) bool {
 	return false
 }
 
-// leavesTypeOut reports whether a client is one of those for PHP, AWS's own and
-// async-aws, that do not sign the content type, and that AWS serves. The type
-// does not change what a signed body means, since no body is valid in two
-// protocols of a service.
-func leavesTypeOut(userAgent string) bool {
-	return strings.HasPrefix(userAgent, "aws-sdk-php/") || strings.HasPrefix(userAgent, "Symfony HttpClient")
+// typeless begin the names of clients that do not sign the content type, and that
+// AWS serves: its SDK for PHP before June 2026, async-aws, and version 2 of its SDK
+// for JavaScript, which in a page has the browser's name as User-Agent.
+var typeless = []string{"aws-sdk-php/", "Symfony HttpClient", "aws-sdk-nodejs/2.", "aws-sdk-js/2."}
+
+// leavesTypeOut reports whether a request may have a content type that is not
+// signed. Who sends a request of somebody else again can write any name into it, so
+// the name must not open anything: none of these clients speaks CBOR, which leaves
+// each service with one type, and the body itself is always signed.
+func leavesTypeOut(r *http.Request) bool {
+	if mediaOf(r) == CBOR11.Media {
+		return false
+	}
+	for _, agent := range []string{r.UserAgent(), r.Header.Get("X-Amz-User-Agent")} {
+		for _, name := range typeless {
+			if strings.HasPrefix(agent, name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // headers returns the signed headers with their values, in their order.
@@ -126,13 +141,17 @@ func (q canonical) headers() string {
 	return b.String()
 }
 
-// canonicalQuery returns the parameters without the signature, sorted.
+// parseQuery reads a query as it is signed, and as forms are read: a semicolon
+// separates nothing. With url.URL.Query, a parameter that has one would be part of
+// the request and not of what is verified.
+func parseQuery(raw string) (url.Values, error) {
+	return url.ParseQuery(strings.ReplaceAll(raw, ";", "%3B"))
+}
+
+// canonicalQuery returns the parameters, sorted.
 func canonicalQuery(q url.Values) string {
 	var list [][2]string
 	for k, values := range q {
-		if k == "X-Amz-Signature" {
-			continue
-		}
 		for _, v := range values {
 			list = append(list, [2]string{uriEncode(k), uriEncode(v)})
 		}

@@ -10,7 +10,7 @@ import (
 )
 
 func TestCanonicalQuery(t *testing.T) {
-	require.Equal(t, "a=1&a-b=2&a-b=3&b=", canonicalQuery(url.Values{"a-b": {"3", "2"}, "a": {"1"}, "b": {""}, "X-Amz-Signature": {"x"}}))
+	require.Equal(t, "a=1&a-b=2&a-b=3&b=", canonicalQuery(url.Values{"a-b": {"3", "2"}, "a": {"1"}, "b": {""}}))
 }
 
 // The first vector of AWS's test suite for signatures (get-vanilla).

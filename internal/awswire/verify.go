@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -20,8 +21,9 @@ const maxSkew = 5 * time.Minute
 func (c *Call) Authenticate() error {
 	header := c.R.Header.Get("Authorization")
 	var query url.Values
+	var malformed error
 	if c.R.URL.RawQuery != "" {
-		query = c.R.URL.Query()
+		query, malformed = parseQuery(c.R.URL.RawQuery)
 	}
 	inQuery := query.Has("X-Amz-Algorithm")
 	switch {
@@ -45,10 +47,14 @@ func (c *Call) Authenticate() error {
 	c.Scope = c.Env.Scope.of(sig.credential)
 	c.Caller = c.Scope
 	c.AccessKey, _, _ = strings.Cut(sig.credential, "/")
-	if c.Env.Verifies() {
-		return c.verify(sig, query)
+	switch {
+	case !c.Env.Verifies():
+		return nil
+	case malformed != nil:
+		// What cannot be read would not be part of what is verified.
+		return badSignature("The query-string is malformed.")
 	}
-	return nil
+	return c.verify(sig, query)
 }
 
 // headerSignature reads the Authorization header. AWS takes its parts in any
@@ -149,6 +155,10 @@ func (c *Call) verify(sig signature, query url.Values) error {
 		return err
 	}
 	q := canonical{r: c.R, host: c.R.Host, length: c.R.ContentLength, query: query, signed: sig.signed, body: c.Body}
+	if sig.query {
+		q.query = maps.Clone(query)
+		delete(q.query, "X-Amz-Signature")
+	}
 	if !q.signsHost() {
 		return badSignature("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
@@ -217,8 +227,13 @@ func (c *Call) checkSigned(query url.Values) error {
 const maxLife = 604_800
 
 // checkLife checks the dates of a request that was signed beforehand: it lives
-// for the seconds that it says, from its date on.
+// for the seconds that it says, from its date on, and no longer than the service
+// allows.
 func (c *Call) checkLife(date time.Time, sig signature, query url.Values) error {
+	most := c.Service.PresignedLife
+	if most > 0 && !query.Has("X-Amz-Expires") {
+		return c.checkAge(date, sig, most)
+	}
 	text := query.Get("X-Amz-Expires")
 	if text == "" {
 		return Errorf(codeIncomplete, "AWS query-string parameters must include 'X-Amz-Expires'. Re-examine the query-string parameters.")
@@ -227,7 +242,11 @@ func (c *Call) checkLife(date time.Time, sig signature, query url.Values) error 
 	if err != nil || seconds < 1 || seconds > maxLife {
 		return Errorf(codeIncomplete, "X-Amz-Expires must be a number of seconds from 1 to %d.", maxLife)
 	}
-	return c.checkAge(date, sig, time.Duration(seconds)*time.Second)
+	life := time.Duration(seconds) * time.Second
+	if most > 0 {
+		life = min(life, most)
+	}
+	return c.checkAge(date, sig, life)
 }
 
 // checkAge checks the date of a signature, which is good for some time, against

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -93,6 +94,15 @@ func TestWhatASignatureCovers(t *testing.T) {
 		"a scope that is longer":     {set("Test-Scope", "DATE/eu-west-1/words/aws4_request/aws4_request"), usual, "exactly 5"},
 		"white space in a value":     {set("X-Amz-New", " a  b\tc "), with("x-amz-new"), ""},
 		"PHP":                        {set("User-Agent", "aws-sdk-php/3.300.0 ua/2.0"), []string{"host", "x-amz-date", "x-amz-target"}, ""},
+		"JavaScript, version 2":      {set("User-Agent", "aws-sdk-nodejs/2.1692.0 linux/v20.19.0 promise"), []string{"host", "x-amz-date", "x-amz-target"}, ""},
+		"JavaScript in a page":       {set("X-Amz-User-Agent", "aws-sdk-js/2.1692.0 callback"), []string{"host", "x-amz-date", "x-amz-target", "x-amz-user-agent"}, ""},
+		"a name that is not signed":  {set("X-Amz-User-Agent", "aws-sdk-js/2.1692.0 callback"), []string{"host", "x-amz-date", "x-amz-target"}, "not signed: x-amz-user-agent"},
+		"JavaScript, version 3":      {set("User-Agent", "aws-sdk-js/3.900.0"), []string{"host", "x-amz-date", "x-amz-target"}, "not signed: content-type"},
+		"PHP within another name":    {set("User-Agent", "x aws-sdk-php/3.300.0"), []string{"host", "x-amz-date", "x-amz-target"}, "not signed: content-type"},
+		"CBOR by the name of PHP": {func(r *http.Request) {
+			r.Header.Set("User-Agent", "aws-sdk-php/3.300.0 ua/2.0")
+			r.Header.Set("Content-Type", " Application/X-Amz-CBOR-1.1; charset=utf-8")
+		}, []string{"host", "x-amz-date", "x-amz-target"}, "not signed: content-type"},
 		"a Date in place of X-Amz-Date": {func(r *http.Request) {
 			r.Header.Del("X-Amz-Date")
 			r.Header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
@@ -135,14 +145,17 @@ func TestWhatIsChangedAfterSigning(t *testing.T) {
 		"the algorithm in lower case": {func(c *Call) {
 			c.R.Header.Set("Authorization", strings.Replace(c.R.Header.Get("Authorization"), "AWS4", "aws4", 1))
 		}, "Unsupported AWS 'algorithm'"},
-		"another port":      {func(c *Call) { c.R.Host = "127.0.0.1:4568" }, "does not match"},
-		"no port":           {func(c *Call) { c.R.Host = "127.0.0.1" }, "does not match"},
-		"another path":      {func(c *Call) { c.R.URL.Path = "/x" }, "does not match"},
-		"a query":           {func(c *Call) { c.R.URL.RawQuery = "a=b" }, "does not match"},
-		"another method":    {func(c *Call) { c.R.Method = "PUT" }, "does not match"},
-		"an amz header":     {func(c *Call) { c.R.Header.Set("X-Amz-Target", "Words_2026.Define") }, "does not match"},
-		"a folded value":    {func(c *Call) { c.R.Header.Set("X-Amz-Target", "Words_2026. Define") }, "does not match"},
-		"the signature cut": {func(c *Call) { a := c.R.Header.Get("Authorization"); c.R.Header.Set("Authorization", a[:len(a)-1]) }, "does not match"},
+		"another port":               {func(c *Call) { c.R.Host = "127.0.0.1:4568" }, "does not match"},
+		"no port":                    {func(c *Call) { c.R.Host = "127.0.0.1" }, "does not match"},
+		"another path":               {func(c *Call) { c.R.URL.Path = "/x" }, "does not match"},
+		"a query":                    {func(c *Call) { c.R.URL.RawQuery = "a=b" }, "does not match"},
+		"a query that Go leaves out": {func(c *Call) { c.R.URL.RawQuery = "a;b" }, "does not match"},
+		"a query that is malformed":  {func(c *Call) { c.R.URL.RawQuery = "a%zz" }, "query-string is malformed"},
+		"a signature in the query":   {func(c *Call) { c.R.URL.RawQuery = "X-Amz-Signature=00" }, "does not match"},
+		"another method":             {func(c *Call) { c.R.Method = "PUT" }, "does not match"},
+		"an amz header":              {func(c *Call) { c.R.Header.Set("X-Amz-Target", "Words_2026.Define") }, "does not match"},
+		"a folded value":             {func(c *Call) { c.R.Header.Set("X-Amz-Target", "Words_2026. Define") }, "does not match"},
+		"the signature cut":          {func(c *Call) { a := c.R.Header.Get("Authorization"); c.R.Header.Set("Authorization", a[:len(a)-1]) }, "does not match"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			call := signedCall(nil, usual...)
@@ -153,6 +166,82 @@ func TestWhatIsChangedAfterSigning(t *testing.T) {
 				require.ErrorContains(t, err, c.want)
 			}
 		})
+	}
+}
+
+// signedBefore returns a request that was signed in its query at a time, with more
+// in the query, as clients write it.
+func signedBefore(at time.Time, more string) *Call {
+	c := signedCall(nil, usual...)
+	c.R.Header = http.Header{}
+	date := at.UTC().Format(signedTime)
+	scope := date[:8] + "/eu-west-1/words/aws4_request"
+	c.R.URL.RawQuery = "X-Amz-Algorithm=" + algorithm + "&X-Amz-Credential=" + testKey + "/" + scope + "&X-Amz-Date=" + date + "&X-Amz-SignedHeaders=host" + more
+	query, _ := parseQuery(c.R.URL.RawQuery) // what is malformed is refused
+	q := canonical{r: c.R, host: c.R.Host, length: c.R.ContentLength, query: query, signed: "host", body: c.Body}
+	c.R.URL.RawQuery += "&X-Amz-Signature=" + q.compute(testSecret, date, scope)
+	return c
+}
+
+func TestSignedBefore(t *testing.T) {
+	const short, long = 10 * time.Second, time.Hour
+	for name, c := range map[string]struct {
+		most, age time.Duration // what the service allows, and how old the request is
+		more      string
+		want      string // "" for none
+	}{
+		"its life":                    {0, short, "&X-Amz-Expires=60", ""},
+		"after its life":              {0, short, "&X-Amz-Expires=9", "Signature expired"},
+		"the longest":                 {0, long, "&X-Amz-Expires=604800", ""},
+		"longer":                      {0, short, "&X-Amz-Expires=604801", "from 1 to 604800"},
+		"none":                        {0, short, "", "must include 'X-Amz-Expires'"},
+		"an empty one":                {0, short, "&X-Amz-Expires=", "must include 'X-Amz-Expires'"},
+		"with a space":                {0, short, "&X-Amz-Expires=60%20", "from 1 to 604800"},
+		"with an exponent":            {0, short, "&X-Amz-Expires=1e3", "from 1 to 604800"},
+		"0":                           {0, 0, "&X-Amz-Expires=0", "from 1 to 604800"},
+		"in lower case":               {0, short, "&x-amz-expires=60", "must include 'X-Amz-Expires'"},
+		"the service's":               {15 * time.Minute, 14 * time.Minute, "", ""},
+		"after the service's":         {15 * time.Minute, 16 * time.Minute, "", "Signature expired"},
+		"less than the service's":     {15 * time.Minute, short, "&X-Amz-Expires=9", "Signature expired"},
+		"more than the service's":     {15 * time.Minute, 16 * time.Minute, "&X-Amz-Expires=3600", "Signature expired"},
+		"empty, though the service's": {15 * time.Minute, short, "&X-Amz-Expires=", "must include 'X-Amz-Expires'"},
+		"a semicolon":                 {0, short, "&X-Amz-Expires=60&a;b=c", ""},
+		"two signatures":              {0, short, "&X-Amz-Expires=60&X-Amz-Signature=00", "does not match"},
+		"malformed":                   {0, short, "&X-Amz-Expires=60&a=%", "query-string is malformed"},
+		"tomorrow's":                  {0, -6 * time.Minute, "&X-Amz-Expires=60", "not yet current"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				call := signedBefore(time.Now().Add(-c.age), c.more)
+				call.Service = &Service{Name: "words", PresignedLife: c.most}
+				if err := call.Authenticate(); c.want == "" {
+					require.NoError(t, err)
+				} else {
+					require.ErrorContains(t, err, c.want)
+				}
+			})
+		})
+	}
+	// A parameter that a reader of forms sees must be one that is verified.
+	call := signedBefore(time.Now(), "&X-Amz-Expires=60")
+	call.R.URL.RawQuery += "&RoleArn=a;b"
+	require.ErrorContains(t, call.Authenticate(), "does not match")
+}
+
+// The content type may be left out by some clients, and by all who take their
+// name. Another type does not make another request of a body: what is an object in
+// JSON is no map in CBOR, whatever follows its first byte.
+func TestNoBodyIsValidInTwoProtocols(t *testing.T) {
+	for first := range 256 {
+		json, cbor := false, false
+		for second := range 256 {
+			body := []byte{byte(first), byte(second)}
+			t1, err := JSON11.Reader(body).Value()
+			json = json || err == nil && t1.Kind == TokenMap
+			t2, err := CBOR11.Reader(body).Value()
+			cbor = cbor || err == nil && t2.Kind == TokenMap
+		}
+		require.False(t, json && cbor, "%x", first)
 	}
 }
 

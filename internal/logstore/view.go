@@ -107,7 +107,8 @@ func (v *view) findBelieved(ms int64) (e blockRef, m *memBlock, ok bool) {
 //   - a time that is earlier than one before it, because the clock was behind,
 //     counts as that one: what is young is not taken for old;
 //   - a time that is later than now, because the clock was ahead, counts as the
-//     next one that is not. If none follows it stays.
+//     next one that is not. If none follows it stays, and retention counts from
+//     when it sees it.
 func (v *view) believed(now int64) []int64 {
 	unflushed := v.mem[v.firstUnflushed():]
 	times := make([]int64, 0, len(v.blocks)+len(unflushed))

@@ -210,12 +210,14 @@ func (is *Identities) Open(ctx context.Context, id string) (epoch uint64, wait <
 // idlest returns the identity to be forgotten for a new one, with is locked.
 func (is *Identities) idlest() (*Identity, error) {
 	var idle *Identity
+	now := time.Now()
 	for _, p := range is.byID {
+		p.unused(now) // corrects its time
 		if idle == nil || p.used.Load() < idle.used.Load() {
 			idle = p
 		}
 	}
-	if time.Since(time.UnixMilli(idle.used.Load())) < minIdle {
+	if idle.unused(time.Now()) < minIdle {
 		return nil, &shardlog.InvalidError{Field: "Producer", Value: "one more", Limit: fmt.Sprintf("one of at most %d identities used within %v", MaxIdentities, minIdle)}
 	}
 	return idle, nil
@@ -238,6 +240,17 @@ func (is *Identities) Forget(ctx context.Context, p *Identity) (wait <-chan stru
 	return nil, p.change(ctx, &identityUpdate{kind: forgetIdentity})
 }
 
+// unused returns how long the identity has not been used. A last use that is in
+// the future was noted while the clock was ahead, and counts as one of now: or the
+// identity would stay until the clock is there again.
+func (p *Identity) unused(now time.Time) time.Duration {
+	used, ms := p.used.Load(), now.UnixMilli()
+	if used > ms && p.used.CompareAndSwap(used, ms) {
+		used = ms
+	}
+	return max(0, now.Sub(time.UnixMilli(used)))
+}
+
 // Expired unloads identities that are idle, and returns those that were not used
 // for Expiry, which the caller is to Forget, and how long there will be no others.
 func (is *Identities) Expired() (over []*Identity, next time.Duration) {
@@ -254,7 +267,7 @@ func (is *Identities) Expired() (over []*Identity, next time.Duration) {
 	}
 	next = time.Hour
 	for _, p := range is.byID {
-		switch unused := now.Sub(time.UnixMilli(p.used.Load())); {
+		switch unused := p.unused(now); {
 		case unused >= Expiry:
 			over = append(over, p)
 		case unused >= loadedFor:

@@ -44,6 +44,8 @@ type Dir struct {
 	Manifest, Registry, Discard *File
 	// Tables, Values and WALs are sorted by number.
 	Tables, Values, WALs []File
+	// Foreign are names that Badger takes for its logs, and fails over.
+	Foreign []string
 }
 
 // List lists a directory. One that does not exist is empty.
@@ -57,10 +59,14 @@ func List(path string) (*Dir, error) {
 		return nil, err
 	}
 	for _, e := range entries {
+		if foreign(e) {
+			d.Foreign = append(d.Foreign, e.Name())
+			continue
+		}
 		if e.IsDir() {
 			continue
 		}
-		fi, err := e.Info()
+		fi, err := os.Stat(d.File(e.Name())) // of what a link leads to
 		if os.IsNotExist(err) {
 			continue
 		}
@@ -73,6 +79,17 @@ func List(path string) (*Dir, error) {
 		slices.SortFunc(files, func(a, b File) int { return cmp.Compare(a.Number, b.Number) })
 	}
 	return d, nil
+}
+
+// foreign reports whether something has the name of a log and is none.
+func foreign(e os.DirEntry) bool {
+	for _, suffix := range []string{valueSuffix, walSuffix} {
+		if number, ok := strings.CutSuffix(e.Name(), suffix); ok {
+			_, err := strconv.ParseUint(number, 10, 32)
+			return err != nil || e.IsDir()
+		}
+	}
+	return false
 }
 
 func (d *Dir) add(f File) {

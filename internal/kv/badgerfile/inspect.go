@@ -78,6 +78,9 @@ func Inspect(path string, key []byte, full bool) (*Report, error) {
 		in.damaged(&shardlog.DamageError{Path: in.Dir.File(RepairName), Offset: -1, Reason: "a repair did not finish", Remedy: "run it again; it continues where it was"})
 		return &in.Report, nil
 	}
+	for _, name := range in.Dir.Foreign {
+		in.damaged(&shardlog.DamageError{Path: in.Dir.File(name), Offset: -1, Reason: "it has the name of a log and is none", Remedy: "move it to another directory"})
+	}
 	in.Inventory, err = ReadInventory(path)
 	if err = in.note(err, in.warn); err != nil {
 		return nil, err
@@ -131,7 +134,7 @@ func (in *inspection) registry() error {
 	if in.Dir.Registry == nil {
 		in.Keys = Keys{}
 		if in.key != nil {
-			in.damaged(damage(path, -1, "it is missing, and with it the keys that the data is encrypted with"))
+			in.damaged(withoutKeys(damage(path, -1, "it is missing, and with it the keys that the data is encrypted with")))
 		} else {
 			in.warn(damage(path, -1, "it is missing; a new one is made"))
 		}
@@ -146,6 +149,14 @@ func (in *inspection) registry() error {
 	}
 	in.Keys = keys
 	return in.note(err, in.damaged)
+}
+
+// withoutKeys says what the loss of data keys means: they are random, and nowhere
+// else.
+func withoutKeys(d *shardlog.DamageError) *shardlog.DamageError {
+	d.Lost = "everything that is encrypted with them, unless the file comes back"
+	d.Remedy = "put the file back from a copy of the directory, or restore the database from a backup; a repair can read nothing that is encrypted"
+	return d
 }
 
 func (in *inspection) manifest() error {
@@ -239,7 +250,7 @@ func (in *inspection) tables() error {
 				in.damaged(damage(path, -1, "it is missing, and the manifest names it"))
 			}
 		case !in.Keys.Has(t.KeyID):
-			in.damaged(damage(in.Dir.File(RegistryName), -1, "it lacks data key %d, which encrypts %s", t.KeyID, TableName(number)))
+			in.damaged(withoutKeys(damage(in.Dir.File(RegistryName), -1, "it lacks data key %d, which encrypts %s", t.KeyID, TableName(number))))
 		default:
 			if err := in.note(ReadTable(path, t, in.Keys, nil), in.damaged); err != nil {
 				return err

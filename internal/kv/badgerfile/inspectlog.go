@@ -14,7 +14,7 @@ func (in *inspection) header(f File, l *Log) (ok bool) {
 	case f.Size < LogHeader:
 		in.damaged(damage(path, f.Size, "it ends inside its header"))
 	case !in.Keys.Has(l.KeyID):
-		in.damaged(damage(path, 0, "its header names data key %d, which %s lacks", l.KeyID, RegistryName))
+		in.damaged(withoutKeys(damage(path, 0, "its header names data key %d, which %s lacks", l.KeyID, RegistryName)))
 	default:
 		return true
 	}

@@ -90,6 +90,9 @@ func ReadLog(path string, number uint64, keys Keys, salvage bool, each func(Entr
 	}
 	r.log.KeyID = binary.BigEndian.Uint64(head)
 	r.log.Blank = allZero(head)
+	if !keys.Has(r.log.KeyID) {
+		return r.log, r.w.err // what cannot be decrypted is not taken for data
+	}
 	r.key, r.iv = keys[r.log.KeyID], append([]byte(nil), head[8:]...)
 	r.run(salvage)
 	return r.log, r.w.err

@@ -91,14 +91,18 @@ func noteState(dir string, state badgerfile.State, sync bool) error {
 // while a database is restored into it.
 const RestoreMarker = badgerfile.RestoreName
 
+// errHeld says that a lock is held.
+var errHeld = errors.New("held")
+
 // Lock takes the lock of a directory that an open store holds. It does not wait:
-// the error wraps shardlog.ErrLocked.
+// the error wraps shardlog.ErrLocked if somebody has it, and otherwise is that of
+// the file system, such as os.ErrNotExist.
 func Lock(dir string) (unlock func() error, err error) {
 	unlock, err = lockDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
+	if errors.Is(err, errHeld) {
+		err = fmt.Errorf("%w: %s", shardlog.ErrLocked, dir)
 	}
-	return unlock, nil
+	return unlock, err
 }
 
 // OwnFile reports whether a store makes files with the name, but for

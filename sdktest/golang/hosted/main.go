@@ -22,6 +22,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -36,8 +37,9 @@ import (
 )
 
 const (
-	patience = 3 * time.Minute // for a whole run
-	quiet    = 3 * time.Second // without a record, when all was read
+	patience = 4 * time.Minute  // for a whole run
+	quiet    = 3 * time.Second  // without a record, when as many were read as there have to be
+	stalled  = 30 * time.Second // without a record, while some are missing
 )
 
 type run struct {
@@ -58,8 +60,10 @@ func main() {
 	flag.IntVar(&r.keys, "keys", 1, "`number` of partition keys")
 	flag.Parse()
 	r.command = flag.Args()
-	ctx, stop := context.WithTimeout(context.Background(), patience)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if err := r.do(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "hosted:", err)
 		os.Exit(1)
@@ -147,10 +151,18 @@ func (r *run) read(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	// Nobody writes any more: what comes in a while is all.
+	// Nobody writes any more: what comes in a while is all. The while is long as
+	// long as records are missing, because a busy machine may need it.
 	go func() {
-		for before := -1; found.count() != before && ctx.Err() == nil; time.Sleep(quiet) {
-			before = found.count()
+		n, since := 0, time.Now()
+		for ctx.Err() == nil {
+			time.Sleep(100 * time.Millisecond)
+			if now := found.count(); now != n {
+				n, since = now, time.Now()
+			}
+			if d := time.Since(since); d > stalled || n >= r.records && d > quiet {
+				break
+			}
 		}
 		_ = c.Shutdown(ctx) // Run reports it
 	}()

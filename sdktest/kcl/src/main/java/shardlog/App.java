@@ -64,7 +64,7 @@ public final class App {
                 "kcl-" + UUID.randomUUID(), Processor::new);
         // Everything that waits is set to wait less than the check does.
         var leases = c.leaseManagementConfig()
-                .failoverTimeMillis(4000)
+                .failoverTimeMillis(20_000)
                 .leaseAssignmentIntervalMillis(1000L)
                 .shardSyncIntervalMillis(1000)
                 .leasesRecoveryAuditorExecutionFrequencyMillis(1000)
