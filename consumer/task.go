@@ -95,8 +95,8 @@ func (t *task) advance(pos shardlog.Position) {
 	t.free()
 }
 
-// pass is advance for what the handler did not get or failed with for good, and
-// does not checkpoint.
+// pass is advance for what the handler does not checkpoint, because it did not get
+// it, or because it failed with it and the dead letters have it.
 func (t *task) pass(pos shardlog.Position) {
 	<-t.lock
 	t.pos = later(pos, t.pos)
