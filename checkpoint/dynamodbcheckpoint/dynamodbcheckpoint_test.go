@@ -113,11 +113,7 @@ func TestWithAServer(t *testing.T) {
 	checkpointtest.RunMany(t, func(t *testing.T) checkpoint.Store { return openNew(t, dynamodbcheckpoint.Options{}) })
 	t.Run("faults", func(t *testing.T) {
 		checkpointtest.RunFaults(t, func(t *testing.T) checkpointtest.Faulty {
-			n := &network{}
-			return checkpointtest.Faulty{
-				Store:  openWith(t, newClient(url, n), dynamodbcheckpoint.Options{Table: table()}),
-				Inject: func(f checkpointtest.Fault) bool { n.next = f; return true },
-			}
+			return faulty(t, url, http.DefaultClient, dynamodbcheckpoint.Options{Table: table()})
 		})
 	})
 	t.Run("conforms", func(t *testing.T) {
@@ -164,7 +160,26 @@ func TestWithAServer(t *testing.T) {
 }
 
 // network is a way to the server that disturbs the next write.
-type network struct{ next checkpointtest.Fault }
+type network struct {
+	server aws.HTTPClient
+	next   checkpointtest.Fault
+}
+
+func TestFaults(t *testing.T) {
+	for name, o := range map[string]dynamodbcheckpoint.Options{
+		"one table":  {},
+		"KCL's rows": {Group: "group", Stream: "stream"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			checkpointtest.RunFaults(t, func(t *testing.T) checkpointtest.Faulty { return faulty(t, "http://127.0.0.1", newMemory(), o) })
+		})
+	}
+}
+
+func faulty(t *testing.T, url string, server aws.HTTPClient, o dynamodbcheckpoint.Options) checkpointtest.Faulty {
+	n := &network{server: server}
+	return checkpointtest.Faulty{Store: open(t, newClient(url, n), o), Inject: func(f checkpointtest.Fault) bool { n.next = f; return true }}
+}
 
 func (n *network) Do(r *http.Request) (*http.Response, error) {
 	f := n.next
@@ -172,12 +187,12 @@ func (n *network) Do(r *http.Request) (*http.Response, error) {
 		f = 0
 	}
 	if f == 0 {
-		return http.DefaultClient.Do(r)
+		return n.server.Do(r)
 	}
 	n.next = 0
 	switch f {
 	case checkpointtest.LostAnswer:
-		res, err := http.DefaultClient.Do(r)
+		res, err := n.server.Do(r)
 		if err == nil {
 			_, _ = io.Copy(io.Discard, res.Body)
 			_ = res.Body.Close()

@@ -11,7 +11,7 @@ import (
 
 const createLong = `
 Creates a stream and waits until it is active. With -dir it makes a database
-where there is none, in a directory that is empty or not there.
+where there is none, in a directory that is not there or holds no files of its own.
 
 If the retention cannot be set, the stream is deleted again. An interrupt
 deletes nothing, but it says what was done.`

@@ -70,7 +70,7 @@ public class Copy {
                 .sinkTo(sink(to));
         JobClient job = flink.executeAsync(from + " to " + to);
         for (int i = 0; copied.get() < records; i++) {
-            if (i == 600 || job.getJobStatus().get().isTerminalState()) {
+            if (i == 900 || job.getJobStatus().get().isTerminalState()) {
                 throw new IllegalStateException(copied + " records of " + from + " were read of " + records + ", the job is "
                         + job.getJobStatus().get());
             }

@@ -30,7 +30,7 @@ public class Produce {
                 .setCredentialsProvider(StaticCredentialsProvider.create(AwsBasicCredentials.create("test", "test")))
                 .setMetricsLevel("none")
                 .setRecordMaxBufferedTime(100)
-                .setRecordTtl(60_000));
+                .setRecordTtl(120_000));
         List<ListenableFuture<UserRecordResult>> results = new ArrayList<>();
         List<String> texts = new ArrayList<>();
         for (int i = 0; i < records; i++) {
@@ -44,7 +44,7 @@ public class Produce {
         StringBuilder acked = new StringBuilder();
         int attempts = 0;
         for (int i = 0; i < records; i++) {
-            UserRecordResult r = results.get(i).get(90, TimeUnit.SECONDS);
+            UserRecordResult r = results.get(i).get(120, TimeUnit.SECONDS);
             if (!r.isSuccessful()) {
                 throw new IllegalStateException("a record was not put: " + r.getAttempts());
             }

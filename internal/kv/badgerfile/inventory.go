@@ -119,7 +119,10 @@ func (i *Inventory) Write(dir string) error {
 	fmt.Fprintf(&b, "sum %016x\n", xxhash.Sum64String(b.String()))
 	path := filepath.Join(dir, InventoryName)
 	if err := os.WriteFile(path+".new", []byte(b.String()), 0o644); err != nil {
-		return errors.Join(err, os.Remove(path+".new"))
+		if gone := os.Remove(path + ".new"); !errors.Is(gone, os.ErrNotExist) { // it may not have been made
+			err = errors.Join(err, gone)
+		}
+		return err
 	}
 	return os.Rename(path+".new", path)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -178,4 +179,12 @@ func TestReclaimKeepsWhatIsBehindDamage(t *testing.T) {
 			require.NoError(t, s.Close())
 		})
 	}
+}
+
+// Why the inventory cannot be written is all that is said.
+func TestInventoryThatCannotBeWritten(t *testing.T) {
+	inv := &badgerfile.Inventory{}
+	err := inv.Write(filepath.Join(t.TempDir(), "none"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NotContains(t, err.Error(), "remove")
 }
