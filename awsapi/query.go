@@ -1,14 +1,15 @@
 package awsapi
 
-import (
-	"github.com/shardlog/shardlog/internal/awswire"
-)
+import "github.com/shardlog/shardlog/internal/awswire"
 
 // Codes of the query protocol for requests that name no operation.
 const (
 	codeNoAction      = "MissingAction"
 	codeUnknownAction = "InvalidAction"
 )
+
+// mostOfName is how much an error repeats of a name in a request, in bytes.
+const mostOfName = 200
 
 // serveQuery runs a request of the query protocol, in which the input names the
 // operation.
@@ -30,7 +31,7 @@ func serveQuery(c *awswire.Call, closed bool) error {
 		if version == "" {
 			version = "NO_VERSION_SPECIFIED"
 		}
-		return awswire.Errorf(codeUnknownAction, "Could not find operation %s for version %s", shorten(form.Action), shorten(version))
+		return awswire.Errorf(codeUnknownAction, "Could not find operation %s for version %s", awswire.Shorten(form.Action, mostOfName), awswire.Shorten(version, mostOfName))
 	}
 	if err := authenticate(c); err != nil {
 		return err
@@ -48,13 +49,4 @@ func serveQuery(c *awswire.Call, closed bool) error {
 func authenticate(c *awswire.Call) error {
 	c.Scope = c.Env.Scope
 	return c.Authenticate()
-}
-
-// shorten cuts what an error repeats of a request.
-func shorten(s string) string {
-	const most = 200
-	if len(s) > most {
-		return s[:most] + "..."
-	}
-	return s
 }

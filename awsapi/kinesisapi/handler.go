@@ -1,7 +1,7 @@
 // Package kinesisapi serves a stream database over the protocol of Amazon
 // Kinesis Data Streams, so that any AWS SDK can be pointed at it: all
-// operations of the service model but those on channels, in JSON and in CBOR,
-// with the answers, the errors and the sequence numbers of AWS.
+// operations of the service model but those on channels and queues, in JSON and
+// in CBOR, with the answers, the errors and the sequence numbers of AWS.
 //
 // A Handler serves Kinesis alone, and Service makes it one of several services
 // of an awsapi.Endpoint. SubscribeToShard works over HTTP/1.1 and HTTP/2, also

@@ -7,8 +7,8 @@ import (
 )
 
 // The operations of the service model of 2013-12-02, as it was in November 2026,
-// but for those on channels. The order of the members
-// of an input is that in which errors name them.
+// but for those on channels and queues. The order of the members of an input is
+// that in which errors name them.
 
 // named is the input of an operation that names a stream and nothing else, and
 // resource of one that names a stream or a consumer.

@@ -59,8 +59,11 @@ func Unavailable() *Error {
 }
 
 // shorten cuts what an error repeats of a request, which may be megabytes.
-func shorten(s string) string {
-	const most = 64 << 10
+func shorten(s string) string { return Shorten(s, 64<<10) }
+
+// Shorten returns s, or its first most bytes without half a character at their
+// end, and dots.
+func Shorten(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
