@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 // Batch is what a handler gets: records of one shard, in order, at least one
@@ -95,8 +97,8 @@ var errRolledBack = errors.New("the transaction with the checkpoint was not comm
 
 // Checkpoint stores immediately that everything up to pos is done, without waiting
 // for the end of the batch. Pos is made with shardlog.After or AfterSub from
-// the number of a record of this batch. What is stored already is not written
-// again. It blocks for the store and may be called by several goroutines while
+// the number of a record of this batch; AfterSub may also name a record that is
+// no aggregated one. What is stored already is not written again. It blocks for the store and may be called by several goroutines while
 // the handler runs; with Options.ExplicitCheckpoints also later.
 //
 // The error matches ErrBehind or ErrAhead for a position before the checkpoint
@@ -107,7 +109,25 @@ var errRolledBack = errors.New("the transaction with the checkpoint was not comm
 // was stored if there is an error, unless it also matches
 // shardlog.ErrUnknownOutcome: then it may have been.
 func (b *Batch) Checkpoint(ctx context.Context, pos shardlog.Position) error {
+	pos = b.upTo(pos)
 	return b.store(ctx, "checkpoint", pos, advance(pos), true)
+}
+
+// upTo returns what is done if pos is: the end of a whole stored record for a
+// position that names the last user record of it, or the one that a plain record
+// is. Handlers need not know which ones are aggregated; and the end of a shard is
+// at whole records.
+func (b *Batch) upTo(pos shardlog.Position) shardlog.Position {
+	if b.piece == nil || pos.Kind() != shardlog.KindAfter || pos.SubSequence() == shardlog.WholeRecord {
+		return pos
+	}
+	i, ok := slices.BinarySearchFunc(b.Records, pos, func(r shardlog.Record, pos shardlog.Position) int {
+		return compare(shardlog.AfterSub(r.Sequence, r.SubSequence), pos)
+	})
+	if !ok || b.task.r.o.KeepAggregates && kpl.HasMagic(b.Records[i].Data) {
+		return pos // the handler itself took the record apart
+	}
+	return later(pos, b.After(i))
 }
 
 // Prepare stores what the handler is about to do: the records up to pos, and

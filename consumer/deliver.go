@@ -186,7 +186,7 @@ func (t *task) work() (end *chunk, err error) {
 				return nil, err
 			}
 		} else if !t.chunk.none {
-			t.advance(t.chunk.next) // what was filtered out is done
+			t.pass(t.chunk.next) // what was filtered out is done
 		}
 		if len(t.rest) > 0 {
 			continue

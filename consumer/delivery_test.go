@@ -3,7 +3,9 @@ package consumer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -465,5 +467,108 @@ func TestCheckpointEvery(t *testing.T) {
 		r.stop()
 		assert.Equal(t, writes+3, st.updateCount(), "at shutdown, together with the release")
 		assert.Equal(t, shardlog.After(seq(0, 21)), st.row(t, 0).Checkpoint)
+	})
+}
+
+// With explicit checkpoints a shard ends whatever form they have, and whatever
+// follows that the handler does not get.
+func TestExplicitCheckpointsCoverTheEnd(t *testing.T) {
+	damaged := aggregate("a", same(5, "k")...)
+	damaged[len(damaged)-1] ^= 1
+	x := []byte("x") // is filtered out
+	for name, data := range map[string][][]byte{
+		"plain":               {[]byte("a"), []byte("b")},
+		"an aggregate":        {[]byte("a"), aggregate("a", same(5, "k")...)},
+		"a damaged aggregate": {[]byte("a"), damaged},
+		"all filtered out":    {x, x, x},
+		"the last":            {[]byte("a"), []byte("b"), x, x, x, x},
+	} {
+		for form, after := range map[string]func(*consumer.Batch) shardlog.Position{
+			"Batch.After": func(b *consumer.Batch) shardlog.Position { return b.After(len(b.Records) - 1) },
+			"AfterSub": func(b *consumer.Batch) shardlog.Position {
+				last := b.Records[len(b.Records)-1]
+				return shardlog.AfterSub(last.Sequence, last.SubSequence)
+			},
+		} {
+			for most := 1; most <= 3; most++ {
+				t.Run(fmt.Sprintf("%s/%s/%d", name, form, most), func(t *testing.T) {
+					bubble(t, func(t *testing.T) {
+						src, st, k := newSource(1), newStore(), &sink{}
+						src.putData(0, data...)
+						src.put(src.add(0), 1)
+						r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+							require.NoError(t, b.Checkpoint(ctx, after(b)))
+							return k.Handle(ctx, b)
+						}), consumer.Options{
+							Store: st, ExplicitCheckpoints: true, MaxBatchRecords: most,
+							Filter: func(r *shardlog.Record) bool { return string(r.Data) != "x" },
+						})
+						time.Sleep(time.Minute)
+						assert.Contains(t, k.got(), "1/0")
+						row := st.row(t, 0)
+						assert.True(t, row.Ended)
+						assert.Equal(t, shardlog.After(seq(0, len(data)-1)), row.Checkpoint)
+						r.stop()
+					})
+				})
+			}
+		}
+	}
+}
+
+// A handler that fails with a record does not checkpoint it. When it went to the
+// dead letters, the shard ends without that.
+func TestExplicitCheckpointsAndDeadLetters(t *testing.T) {
+	for _, bad := range []int{0, 1, 2} {
+		bubble(t, func(t *testing.T) {
+			src, st, k := newSource(1), newStore(), &sink{}
+			src.put(0, 3)
+			src.put(src.add(0), 1)
+			dead := 0
+			r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+				for i, rec := range b.Records {
+					if string(rec.Data) == name(0, bad) {
+						return &consumer.PartialError{Index: i, Err: errBroken}
+					}
+					k.take(b.Records[i : i+1])
+					require.NoError(t, b.Checkpoint(ctx, b.After(i)))
+				}
+				return nil
+			}), consumer.Options{Store: st, ExplicitCheckpoints: true, MaxAttempts: 2, DeadLetter: func(context.Context, consumer.DeadLetter) error {
+				dead++
+				return nil
+			}})
+			time.Sleep(time.Hour)
+			assert.Equal(t, 1, dead)
+			assert.Equal(t, append(slices.Delete(names(0, 0, 3), bad, bad+1), "1/0"), k.got())
+			assert.True(t, st.row(t, 0).Ended)
+			r.stop()
+		})
+	}
+}
+
+// A checkpoint of the last user record of what is stored is one of all of it: a
+// batch that fails behind it does not come again.
+func TestCheckpointBySubSequence(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		src.putData(0, []byte("plain"), aggregate("a", same(3, "k")...), []byte("behind"))
+		failed := false
+		r := start(t, src, consumer.HandlerFunc(func(ctx context.Context, b *consumer.Batch) error {
+			if !failed {
+				failed = true
+				for i, want := range []shardlog.Position{
+					shardlog.After(seq(0, 0)), shardlog.AfterSub(seq(0, 1), 0), shardlog.AfterSub(seq(0, 1), 1), shardlog.After(seq(0, 1)),
+				} {
+					require.NoError(t, b.Checkpoint(ctx, shardlog.AfterSub(b.Records[i].Sequence, b.Records[i].SubSequence)))
+					assert.Equal(t, want, st.row(t, 0).Checkpoint)
+				}
+				return errBroken
+			}
+			return k.Handle(ctx, b)
+		}), consumer.Options{Store: st})
+		time.Sleep(time.Minute)
+		assert.Equal(t, []string{"behind"}, k.got())
+		r.stop()
 	})
 }

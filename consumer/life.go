@@ -169,7 +169,7 @@ func (t *task) end(c *chunk) error {
 		}
 	}
 	if rank(t.pos) > 0 {
-		t.advance(c.next)
+		t.pass(c.next)
 	} // else nothing of the shard was read, which decides where its children start
 	<-t.lock
 	err := t.lease.Release(func(l *checkpoint.Lease) {

@@ -16,6 +16,9 @@ import (
 	"github.com/shardlog/shardlog/internal/backoff"
 )
 
+// defaultGroup is the name of a group that is given none.
+const defaultGroup = "default"
+
 // Options say how a Consumer works, in four groups: the group of workers that
 // it is one of, reading, failure, and life cycle. The zero value of a field
 // means its default.
@@ -126,8 +129,9 @@ type Options struct {
 	KeepAggregates bool
 	// WholeAggregates drops an aggregated record as a whole when one of its
 	// records is outside the shard's range of hash keys, as the Kinesis Client
-	// Library does. It cannot be combined with KeepAggregates. Defaults to
-	// dropping only that record.
+	// Library does; except where a worker without this option has delivered a part
+	// of it, which is completed. It cannot be combined with KeepAggregates.
+	// Defaults to dropping only that record.
 	WholeAggregates bool
 
 	// Failure: what follows an error.
@@ -363,7 +367,7 @@ func (o *Options) checkIgnored(invalid func(field string, value any, limit strin
 // fillNames sets what has no constant default.
 func (o *Options) fillNames(src shardlog.Source) {
 	if o.Group == "" {
-		o.Group = "default"
+		o.Group = defaultGroup
 	}
 	if s, ok := src.(shardlog.Named); ok && o.Stream == "" {
 		o.Stream = s.Name()

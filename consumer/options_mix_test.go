@@ -2,6 +2,7 @@ package consumer_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/consumer"
+	"github.com/shardlog/shardlog/internal/kpl"
 )
 
 // Workers of one group may have different options, as while a new version is
@@ -165,6 +167,39 @@ func TestPositionInsideADamagedAggregate(t *testing.T) {
 		assert.Equal(t, []string{string(data), "behind"}, k.got())
 		r.stop()
 	})
+}
+
+// What a worker without WholeAggregates has begun, one with it completes, also in
+// an aggregate that it would drop otherwise.
+func TestPositionInsideAStraddlingAggregate(t *testing.T) {
+	keys := make([]string, 20)
+	for i := range keys {
+		keys[i] = fmt.Sprint("key", i)
+	}
+	for at, want := range map[shardlog.Position]bool{
+		{}: false, shardlog.At(seq(0, 0)): false, shardlog.After(seq(0, 0)): false, shardlog.AfterSub(seq(0, 0), 3): true,
+	} {
+		bubble(t, func(t *testing.T) {
+			src := newSource(1)
+			half := shardlog.NewHashKey(1<<63-1, ^uint64(0))
+			src.shards[0].info.HashEnd = half
+			src.putData(0, aggregate("a", keys...), aggregate("b", keys...), []byte("behind"))
+			var rest []string
+			for i, k := range keys {
+				u := kpl.UserRecord{PartitionKey: k}
+				if h := u.Hash(); want && i > 3 && h.Compare(half) <= 0 {
+					rest = append(rest, fmt.Sprint("a/", i))
+				}
+			}
+			st, k := newStore(), &sink{}
+			_, err := st.Memory.Create(context.Background(), checkpoint.Lease{Key: rowKey(0), Checkpoint: at})
+			require.NoError(t, err)
+			r := start(t, src, k, consumer.Options{Store: st, WholeAggregates: true})
+			settle()
+			assert.Equal(t, append(rest, "behind"), k.got(), "from %v", at)
+			r.stop()
+		})
+	}
 }
 
 // The intention of a worker that took aggregates apart comes to one that does not,

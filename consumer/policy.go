@@ -72,7 +72,7 @@ func (t *task) discard(b *Batch, cur *piece, n int, cause error) error {
 		if taken, err := t.toDeadLetters(rec, attempts, cause); err != nil || !taken {
 			return err // or stopped before; the record is not done
 		}
-		t.advance(cur.after(0))
+		t.pass(cur.after(0))
 		cur.drop(1)
 	}
 	return t.save()

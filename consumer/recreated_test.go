@@ -320,6 +320,134 @@ func TestStreamsOfOneNameAndInstant(t *testing.T) {
 	}
 }
 
+// nameless is a stream as a source that does not know which one it is.
+type nameless struct{ st *stream.Stream }
+
+func (s nameless) Name() string                        { return s.st.Name() }
+func (s nameless) Capabilities() shardlog.Capabilities { return s.st.Capabilities() }
+
+func (s nameless) Shards(ctx context.Context) ([]shardlog.ShardInfo, error) { return s.st.Shards(ctx) }
+
+func (s nameless) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Page, error) {
+	return s.st.Read(ctx, req)
+}
+
+// A row that says that its shard has ended, with nothing read, is not believed
+// when there is more to read, whether the source has an ID or not, and whether
+// the store keeps it.
+func TestEndedRowOfARecreatedStreamWithoutAnID(t *testing.T) {
+	ctx := context.Background()
+	for _, c := range []struct {
+		name      string
+		hasID     bool
+		forgetful bool
+		workers   int
+	}{
+		{"source without an ID", false, false, 1}, {"store without IDs", true, true, 1}, {"neither", false, true, 1}, {"two workers", false, false, 2},
+	} {
+		for _, from := range []shardlog.Position{shardlog.TrimHorizon(), shardlog.AtTime(time.Unix(1, 0))} {
+			t.Run(c.name, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					db, err := stream.Open("", &stream.Options{InMemory: true})
+					require.NoError(t, err)
+					defer db.Close()
+					var store checkpoint.Store = newStore()
+					if c.forgetful {
+						store = idless{newStore()}
+					}
+					k := &sink{}
+					run := func(st *stream.Stream) (all []*running) {
+						var src shardlog.Source = nameless{st}
+						if c.hasID {
+							src = st
+						}
+						for i := range c.workers {
+							all = append(all, start(t, src, k, consumer.Options{Store: store, Start: from, WorkerID: string(rune('a' + i))}))
+						}
+						time.Sleep(time.Minute)
+						return all
+					}
+					st, err := db.Create(ctx, "orders", stream.Config{})
+					require.NoError(t, err)
+					_, err = st.Split(ctx, shardID(0), shardlog.HashKey{})
+					require.NoError(t, err)
+					for _, r := range run(st) {
+						r.stop()
+					}
+					require.NoError(t, db.Delete(ctx, "orders"))
+					st, err = db.Create(ctx, "orders", stream.Config{})
+					require.NoError(t, err)
+					_, err = st.Put(ctx, shardlog.Record{PartitionKey: "k"})
+					require.NoError(t, err)
+					for _, r := range run(st) {
+						require.ErrorIs(t, r.result(), shardlog.ErrConflict)
+					}
+					assert.Empty(t, k.got())
+				})
+			})
+		}
+	}
+}
+
+// A source without an ID may list its shards as they were before: there a row
+// that says more is no conflict.
+func TestStaleListIsNoConflict(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		src.put(0, 2)
+		_, err := st.Memory.Create(context.Background(), checkpoint.Lease{Key: rowKey(0), Checkpoint: shardlog.After(seq(0, 1)), Ended: true, Children: []string{shardID(1)}})
+		require.NoError(t, err)
+		r := start(t, src, k, consumer.Options{Store: st})
+		time.Sleep(time.Minute)
+		src.put(src.add(0), 1)
+		time.Sleep(time.Minute)
+		assert.Equal(t, names(1, 0, 1), k.got())
+		r.stop()
+	})
+}
+
+// idless keeps no StreamID, as a store of an earlier version.
+type idless struct{ *store }
+
+func (s idless) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
+	id := l.StreamID
+	l.StreamID = ""
+	l, err := s.store.Create(ctx, l)
+	l.StreamID = id
+	return l, err
+}
+
+func (s idless) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
+	id := l.StreamID
+	l.StreamID = ""
+	l, err := s.store.Update(ctx, l)
+	l.StreamID = id
+	return l, err
+}
+
+// Over such a store a shard is handed over like over any other.
+func TestHandOverWithAStoreWithoutStreamIDs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k, rec := newSource(2), newStore(), &sink{}, &recorder{}
+		src.id = "1"
+		src.put(0, 5)
+		src.put(1, 5)
+		o := consumer.Options{Store: idless{st}, CheckpointEvery: time.Minute, OnEvent: rec.note}
+		o.WorkerID = "a"
+		a := start(t, src, k, o)
+		settle()
+		o.WorkerID = "b"
+		b := start(t, src, k, o)
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, map[string]int{"a": 1, "b": 1}, st.owners(t))
+		a.stop()
+		time.Sleep(time.Minute)
+		b.stop()
+		assert.Empty(t, rec.of(consumer.EventLeaseLost))
+		assert.ElementsMatch(t, append(names(0, 0, 5), names(1, 0, 5)...), k.got())
+	})
+}
+
 // A consumer that is running when its stream is deleted ends, whether there is
 // another stream of that name by then or not, and delivers nothing of that.
 func TestStreamIsDeletedUnderARunningConsumer(t *testing.T) {
@@ -375,6 +503,7 @@ func TestDeadLettersOfARecreatedStream(t *testing.T) {
 func TestForget(t *testing.T) {
 	ctx := context.Background()
 	st := newStore()
+	require.ErrorIs(t, consumer.Forget(ctx, st, "default", ""), shardlog.ErrInvalid, "not those of all streams")
 	require.NoError(t, consumer.Forget(ctx, st, "default", "orders"))
 	for _, k := range []checkpoint.Key{rowKey(0), rowKey(1), groupKey, {Group: "other", Stream: "orders", Shard: "s"}, {Group: "default", Stream: "others", Shard: "s"}} {
 		_, err := st.Create(ctx, checkpoint.Lease{Key: k})
@@ -386,7 +515,7 @@ func TestForget(t *testing.T) {
 	var e *shardlog.Error
 	require.True(t, errors.As(err, &e) && e.Op == "forget" && e.Stream == "orders")
 	st.breakDown(nil)
-	require.NoError(t, consumer.Forget(ctx, st, "default", "orders"))
+	require.NoError(t, consumer.Forget(ctx, st, "", "orders"))
 	for group, n := range map[string]int{"default": 1, "other": 1} {
 		rows, err := st.List(ctx, group, "")
 		require.NoError(t, err)

@@ -42,7 +42,7 @@ func (t *task) seekTo(pos shardlog.Position) error {
 		l.Checkpoint, l.Switches, l.Prepared, l.PreparedState = pos, 0, nil, nil
 	})
 	if err == nil {
-		t.pos = pos
+		t.pos, t.given = pos, shardlog.Position{}
 		t.seeks++
 	}
 	t.free()

@@ -40,6 +40,7 @@ type task struct {
 	// calls of the store.
 	lock  chan struct{}
 	pos   shardlog.Position // everything before it is done, or was delivered if checkpoints are explicit
+	given shardlog.Position // the end of what the handler got; explicit checkpoints have to cover it
 	lost  error             // set when a Batch.Checkpoint found the shard lost
 	over  bool              // the task has ended
 	seeks int               // how many were carried out
@@ -83,12 +84,21 @@ func (t *task) startLeaving() { t.leavingOnce.Do(func() { close(t.leaving) }) }
 func (t *task) covers() (covered bool, lost error) {
 	<-t.lock
 	defer t.free()
-	return compare(t.lease.Checkpoint(), t.pos) >= 0 || rank(t.pos) == 0, t.lost
+	return compare(t.lease.Checkpoint(), t.given) >= 0 || rank(t.given) == 0, t.lost
 }
 
-// advance notes that everything before pos is done.
+// advance notes that everything before pos is done, or was delivered.
 func (t *task) advance(pos shardlog.Position) {
 	<-t.lock // explicit checkpoints may come at any time
+	t.pos = later(pos, t.pos)
+	t.given = t.pos
+	t.free()
+}
+
+// pass is advance for what the handler does not checkpoint, because it did not get
+// it, or because it failed with it and the dead letters have it.
+func (t *task) pass(pos shardlog.Position) {
+	<-t.lock
 	t.pos = later(pos, t.pos)
 	t.free()
 }

@@ -29,6 +29,7 @@ func CheckpointIn[Tx any](ctx context.Context, b *Batch, tx Tx, pos shardlog.Pos
 	if err := b.usable(op, pos); err != nil {
 		return err
 	}
+	pos = b.upTo(pos)
 	t := b.task
 	store, ok := t.r.o.Store.(checkpoint.TxStore[Tx])
 	if !ok || t.r.o.ExplicitCheckpoints {

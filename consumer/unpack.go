@@ -57,6 +57,13 @@ func (f *fetcher) isUndoneWhole(r *shardlog.Record) bool {
 	return f.isUndone(r) || f.skip.SubSequence() != shardlog.WholeRecord && r.SubSequence == 0 && kpl.HasMagic(r.Data)
 }
 
+// isBegun reports whether the reading began inside the record. An earlier worker
+// delivered a part of it then, without Options.WholeAggregates, and dropped what
+// is outside the shard's range; what it left is in nobody else's care.
+func (f *fetcher) isBegun(r *shardlog.Record) bool {
+	return f.skip.Kind() == shardlog.KindAfter && f.skip.Sequence() == r.Sequence && f.skip.SubSequence() != shardlog.WholeRecord
+}
+
 // undone cuts off the records up to that place. All are delivered as they are
 // stored.
 func (f *fetcher) undone(records []shardlog.Record) []shardlog.Record {
@@ -123,7 +130,7 @@ func (e *emitter) unpack(r *shardlog.Record) bool {
 		return false
 	}
 	outside := uint64(0)
-	if t.r.o.WholeAggregates && !e.allInside(r) {
+	if t.r.o.WholeAggregates && !e.f.isBegun(r) && !e.allInside(r) {
 		outside = uint64(a.Len())
 		a = nil
 	}

@@ -28,12 +28,13 @@ func TestClosingLeavesNoGoroutine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := smallOptions()
 			o.Durability = durability
+			before := leaktest.Now()
 			db, err := Open(t.TempDir(), o)
 			require.NoError(t, err)
 			st := create(t, db, "s", Config{Shards: 3})
 			put(t, st, "a", "x")
 			require.NoError(t, db.Close())
-			require.Empty(t, leaktest.Left())
+			require.Empty(t, before.Left())
 		})
 	}
 }

@@ -3,6 +3,7 @@ package iam
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -62,25 +63,49 @@ func readJSON(text string) (value, error) {
 	return v, nil
 }
 
-// compactSize returns the size of a document without the white space between
+// compacted goes through the bytes of a document without the white space between
 // its values, which AWS does not count.
-func compactSize(text string) (n int) {
-	inText, escaped := false, false
-	for i := range len(text) {
-		c := text[i]
-		switch {
-		case escaped:
-			escaped = false
-		case inText && c == '\\':
-			escaped = true
-		case c == '"':
-			inText = !inText
-		case !inText && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
-			continue
+func compacted(text string) iter.Seq[byte] {
+	return func(yield func(byte) bool) {
+		inText, escaped := false, false
+		for i := range len(text) {
+			c := text[i]
+			switch {
+			case escaped:
+				escaped = false
+			case inText && c == '\\':
+				escaped = true
+			case c == '"':
+				inText = !inText
+			case !inText && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
+				continue
+			}
+			if !yield(c) {
+				return
+			}
 		}
-		n++
 	}
-	return n
+}
+
+// larger reports whether a document has more than most bytes, without the white
+// space between its values.
+func larger(text string, most int) bool {
+	n := 0
+	for range compacted(text) {
+		if n++; n > most {
+			return true
+		}
+	}
+	return false
+}
+
+// Compact returns a document without the white space between its values.
+func Compact(document string) string {
+	b := make([]byte, 0, len(document))
+	for c := range compacted(document) {
+		b = append(b, c)
+	}
+	return string(b)
 }
 
 // peek skips white space and returns the next byte, 0 at the end.

@@ -51,7 +51,7 @@ type Rules struct {
 // ParseResourcePolicy reads the policy of a resource (IAM user guide, grammar of
 // the policy language), in which a principal is demanded. The error is an *Error.
 func ParseResourcePolicy(document string, rules Rules) (*Policy, error) {
-	if compactSize(document) > rules.MaxBytes {
+	if larger(document, rules.MaxBytes) {
 		return nil, faulty("", "the policy is larger than %d bytes", rules.MaxBytes)
 	}
 	doc, err := readJSON(document)

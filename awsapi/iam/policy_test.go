@@ -158,6 +158,16 @@ func TestWhatAPolicyMayNotHave(t *testing.T) {
 	}
 }
 
+func TestCompact(t *testing.T) {
+	for doc, want := range map[string]string{
+		"": "", " \t\r\n": "", ` { "a b" : [ 1 , "\" \\" ] } `: `{"a b":[1,"\" \\"]}`, "\"\u00a0\" ": "\"\u00a0\"", `"open `: `"open `,
+	} {
+		require.Equal(t, want, Compact(doc))
+		require.False(t, larger(doc, len(want)))
+		require.True(t, larger(doc+"x", len(want)))
+	}
+}
+
 // plain returns a value as encoding/json has it.
 func plain(v value) any {
 	switch v.kind {

@@ -53,6 +53,11 @@ func TestStreamsThatDistributeRecords(t *testing.T) {
 		"SequenceNumberForOrdering must not be specified for stream s under account 123456789012, whose record distribution strategy is AUTO.")
 	e.fails("PutRecord", obj{"StreamName": "s", "Data": make([]byte, 1<<20)}, codeInvalid,
 		"Record size of 1048592 bytes, of which 16 are those of a record without a partition key, exceeds the limit of 1048576 bytes.")
+	for op, in := range map[string]obj{"PutRecord": {"Data": make([]byte, 1<<20)}, "PutRecords": {"Records": []obj{{"Data": make([]byte, 1<<20)}}}} {
+		in["StreamName"], in["DryRun"] = "s", true
+		_, out := e.send(op, in)
+		require.Equal(t, codeInvalid, out["__type"], op)
+	}
 	require.Contains(t, e.message("PutRecord", obj{"StreamName": "s", "Data": "", "PartitionKey": ""}), "at 'partitionKey'")
 
 	e.ok("UpdateStreamRecordDistributionStrategy", obj{"StreamARN": testARN + "s", "RecordDistributionStrategy": "USER_PARTITION_KEY"})

@@ -49,43 +49,51 @@ type encryptionHistory struct {
 // shardEncryption is the history of one shard. It is for reading records in
 // their order.
 type shardEncryption struct {
+	shard   uint32
 	kms     bool
-	changes []shardChange // in the order of the counters; those that are ahead
-}
-
-type shardChange struct {
-	from uint64
-	kms  bool
+	changes []encryptionChange // those that are ahead
 }
 
 // inShard returns the history of the shard with an index.
 func (h *encryptionHistory) inShard(index uint32) shardEncryption {
-	in := shardEncryption{kms: h.base}
-	for i := range h.changes {
-		if from, ok := h.changes[i].since(index); ok {
-			in.changes = append(in.changes, shardChange{from, h.changes[i].kms})
-		}
-	}
-	return in
+	return shardEncryption{index, h.base, h.changes}
 }
 
 // next returns EncryptionType of a record, which is "" for none. The records
 // before it were asked for before, if at all.
 func (in *shardEncryption) next(n shardlog.SequenceNumber) string {
-	for len(in.changes) > 0 && counterOf(n) >= in.changes[0].from {
-		in.kms, in.changes = in.changes[0].kms, in.changes[1:]
+	counter := counterOf(n)
+	for ; len(in.changes) > 0; in.changes = in.changes[1:] {
+		from, ok := in.changes[0].since(in.shard)
+		if ok && counter < from {
+			break
+		}
+		if ok {
+			in.kms = in.changes[0].kms
+		}
 	}
-	if in.kms {
+	return encryptionType(in.kms)
+}
+
+// encryptionType returns EncryptionType of a record.
+func encryptionType(kms bool) string {
+	if kms {
 		return encryptionKMS
 	}
 	return ""
 }
 
-// ofNumber returns EncryptionType of the record with a number.
+// ofNumber returns EncryptionType of the record with a number. Most are asked for
+// right after they were put, so it looks from the last change back.
 func (h *encryptionHistory) ofNumber(n shardlog.SequenceNumber) string {
 	shard, _ := n.Shard()
-	in := h.inShard(shard)
-	return in.next(n)
+	counter := counterOf(n)
+	for i := len(h.changes) - 1; i >= 0; i-- {
+		if from, ok := h.changes[i].since(shard); ok && counter >= from {
+			return encryptionType(h.changes[i].kms)
+		}
+	}
+	return encryptionType(h.base)
 }
 
 // ofFirst is EncryptionType of a PutRecords, which has one for all records: that

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -238,4 +239,82 @@ func FuzzDecodeEncryption(f *testing.F) {
 			require.Equal(t, h.ofNumber(shardlog.NewSequenceNumber(1, 1, 7, 1)), decodeEncryption(attrs, false).ofNumber(shardlog.NewSequenceNumber(1, 1, 7, 1)))
 		}
 	})
+}
+
+// TestEncryptionHistoryAtRandom changes, splits, merges, trims and opens again in
+// any order, and compares each record that is left with what its put has answered.
+func TestEncryptionHistoryAtRandom(t *testing.T) {
+	for seed := range uint64(3) {
+		synctest.Test(t, func(t *testing.T) {
+			r := &reopenable{endpoint: &endpoint{t: t}, dir: t.TempDir()}
+			r.open()
+			defer func() { r.close() }()
+			r.create("s", 2)
+			r.ok("IncreaseStreamRetentionPeriod", obj{"StreamName": "s", "RetentionPeriodHours": 8760})
+			rnd := rand.New(rand.NewPCG(seed, 7))
+			said, texts := map[string]string{}, 0
+			open := func() (ids []string) {
+				st, err := r.db.Stream(t.Context(), "s")
+				require.NoError(t, err)
+				all, err := st.Shards(t.Context())
+				require.NoError(t, err)
+				for i := range all {
+					if !all[i].Closed {
+						ids = append(ids, all[i].ID)
+					}
+				}
+				return ids
+			}
+			for step := range 81 {
+				switch n := rnd.IntN(20); {
+				case n < 9:
+					texts++
+					text := fmt.Sprint(texts)
+					out := r.ok("PutRecord", obj{"StreamName": "s", "PartitionKey": text, "Data": []byte(text)})
+					said[text], _ = out["EncryptionType"].(string)
+				case n < 15:
+					r.encrypt("s", rnd.IntN(2) == 0)
+				case n < 16:
+					r.ok("UpdateShardCount", obj{"StreamName": "s", "TargetShardCount": 2 + rnd.IntN(2), "ScalingType": "UNIFORM_SCALING"})
+				case n < 18:
+					st, err := r.db.Stream(t.Context(), "s")
+					require.NoError(t, err)
+					ids := open()
+					h, err := st.Shard(ids[rnd.IntN(len(ids))])
+					require.NoError(t, err)
+					end, err := st.Resolve(t.Context(), h.ID(), shardlog.Latest())
+					require.NoError(t, err)
+					require.NoError(t, h.Trim(t.Context(), end))
+				default:
+					r.close()
+					r.open()
+				}
+				if step%10 > 0 {
+					continue
+				}
+				for _, shard := range r.ok("ListShards", obj{"StreamName": "s"})["Shards"].([]any) {
+					for text, kind := range encryptions(r.endpoint, "s", shard.(obj)["ShardId"].(string)) {
+						require.Equal(t, said[text], kind, "seed %d: record %s", seed, text)
+					}
+				}
+			}
+		})
+	}
+}
+
+// What is said of a record that was just put costs no memory, however often the
+// setting was changed before.
+func TestEncryptionOfANumberAllocatesNothing(t *testing.T) {
+	h := &encryptionHistory{}
+	for i := range 1000 {
+		h.changes = append(h.changes, encryptionChange{i%2 == 0, 1, map[uint32]uint64{0: uint64(i) * 10}})
+	}
+	n := shardlog.NewSequenceNumber(1, 0, 5_005, 1)
+	in := h.inShard(0)
+	require.Equal(t, in.next(n), h.ofNumber(n))
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		h.ofNumber(n)
+		in := h.inShard(0)
+		in.next(n)
+	}))
 }

@@ -111,10 +111,10 @@ func putRecord(c *call) error {
 			return invalid("ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.", n.text, c.name, c.Scope.Account)
 		}
 	}
-	if err := dryRun(c); err != nil {
+	if err := s.distribute(c, p); err != nil { // which checks as well
 		return err
 	}
-	if err := s.distribute(c, p); err != nil {
+	if err := dryRun(c); err != nil {
 		return err
 	}
 	if e := injectRecord(c, s, p, 0); e != nil {
@@ -141,10 +141,10 @@ func putRecords(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := dryRun(c); err != nil {
+	if err := s.distribute(c, p); err != nil { // which checks as well
 		return err
 	}
-	if err := s.distribute(c, p); err != nil {
+	if err := dryRun(c); err != nil {
 		return err
 	}
 	res, err := putGood(c, s, p)

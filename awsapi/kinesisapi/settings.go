@@ -8,6 +8,7 @@ import (
 
 	"github.com/shardlog/shardlog/awsapi/iam"
 	"github.com/shardlog/shardlog/internal/awswire"
+	"github.com/shardlog/shardlog/stream"
 )
 
 // startStreamEncryption carries out StartStreamEncryption: it marks the stream, and
@@ -186,6 +187,9 @@ func putResourcePolicy(c *call) error {
 	policy := c.In.Text("Policy")
 	if _, err := iam.ParseResourcePolicy(policy, iam.Rules{Service: serviceName, Resource: c.In.Text("ResourceARN"), MaxBytes: maxPolicy}); err != nil {
 		return invalid("Policy is not valid: %v.", err)
+	}
+	if len(policy) > stream.MaxAttributeBytes {
+		policy = iam.Compact(policy) // which fits: white space counts for nothing
 	}
 	return s.st.SetAttributes(c.Ctx, map[string]string{policyName(con): policy})
 }

@@ -84,6 +84,9 @@ func TestPolicies(t *testing.T) {
 		policy := testPolicy(arn)
 		e.ok("PutResourcePolicy", obj{"ResourceARN": arn, "Policy": policy})
 		require.Equal(t, obj{"Policy": policy}, e.ok("GetResourcePolicy", by))
+		// White space counts for nothing, also where it is more than can be stored.
+		e.ok("PutResourcePolicy", obj{"ResourceARN": arn, "Policy": strings.Replace(policy, ":", " : "+strings.Repeat("\n", 100_000), 1)})
+		require.Equal(t, obj{"Policy": policy}, e.ok("GetResourcePolicy", by))
 		e.ok("DeleteResourcePolicy", by)
 		e.ok("DeleteResourcePolicy", by)
 		require.Equal(t, obj{"Policy": "{}"}, e.ok("GetResourcePolicy", by))

@@ -14,8 +14,9 @@ import (
 const (
 	formMedia = "application/x-www-form-urlencoded"
 	xmlMedia  = "text/xml"
-	// maxFormMembers bounds what a form takes of memory. The largest inputs of
-	// services that speak the protocol have a few hundred.
+	// maxFormMembers bounds what a form takes of memory, as members and as the
+	// structures that they are in. The largest inputs of services that speak the
+	// protocol have a few hundred.
 	maxFormMembers = 10_000
 )
 
@@ -146,14 +147,18 @@ type formLevel struct {
 func newFormReader(body []byte) Reader {
 	r := &formReader{root: &formNode{}}
 	list, err := parseForm(string(body))
+	nodes := 0
 	for _, m := range list {
 		n := r.root
-		path := strings.Split(m.name, ".")
-		if len(path) > MaxDepth {
+		path := strings.SplitN(m.name, ".", MaxDepth+1) // a longer one is refused, whatever its length
+		if len(path) > MaxDepth || nodes > maxFormMembers {
 			err = ErrSyntax
 			break
 		}
 		for _, name := range path {
+			if n.index[name] == nil {
+				nodes++
+			}
 			n = n.child(name)
 		}
 		n.text, n.leaf = m.value, true

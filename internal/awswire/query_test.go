@@ -2,6 +2,7 @@ package awswire
 
 import (
 	"encoding/xml"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"strings"
@@ -35,6 +36,21 @@ func TestForms(t *testing.T) {
 		err := WellFormed(Query.Reader([]byte(form)))
 		require.ErrorIs(t, err, ErrSyntax, form)
 	}
+}
+
+// A form of few bytes must not make a tree of many.
+func TestTreeOfAFormIsBounded(t *testing.T) {
+	form := func(members, depth int) []byte {
+		var b strings.Builder
+		for i := range members {
+			fmt.Fprintf(&b, "&%d%s=", i, strings.Repeat(".a", depth-1))
+		}
+		return []byte(b.String())
+	}
+	require.NoError(t, WellFormed(Query.Reader(form(maxFormMembers/50, 50))))
+	require.NoError(t, WellFormed(Query.Reader(form(maxFormMembers, 1))))
+	require.ErrorIs(t, WellFormed(Query.Reader(form(maxFormMembers+1, 1))), ErrSyntax)
+	require.ErrorIs(t, WellFormed(Query.Reader(form(maxFormMembers/50+2, 50))), ErrSyntax)
 }
 
 func TestXML(t *testing.T) {

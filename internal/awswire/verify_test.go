@@ -138,7 +138,16 @@ func TestWhatIsChangedAfterSigning(t *testing.T) {
 		change func(*Call)
 		want   string
 	}{
-		"a second Authorization": {func(c *Call) { c.R.Header.Add("Authorization", c.R.Header.Get("Authorization")) }, "'Authorization' must not be"},
+		"a second Authorization":   {func(c *Call) { c.R.Header.Add("Authorization", c.R.Header.Get("Authorization")) }, "'Authorization' must not be"},
+		"a part that nobody knows": {func(c *Call) { c.R.Header.Set("Authorization", c.R.Header.Get("Authorization")+", X=1, X=2") }, ""},
+		"a date that is not asked": {func(c *Call) { c.R.Header.Set("Date", "Sat, 01 Aug 2020 00:00:00 GMT") }, ""},
+		"another credential after it": {func(c *Call) {
+			c.R.Header.Set("Authorization", c.R.Header.Get("Authorization")+", Credential=AKIDOTHER/20260101/eu-west-1/words/aws4_request")
+		}, "UnrecognizedClientException"},
+		"the hexadecimal in capitals": {func(c *Call) {
+			before, after, _ := strings.Cut(c.R.Header.Get("Authorization"), "Signature=")
+			c.R.Header.Set("Authorization", before+"Signature="+strings.ToUpper(after))
+		}, "does not match"},
 		"tabs between the parts": {func(c *Call) {
 			c.R.Header.Set("Authorization", strings.ReplaceAll(c.R.Header.Get("Authorization"), " ", "\t"))
 		}, ""},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,15 +35,39 @@ func Main(m *testing.M) {
 // Left blocks until no goroutine of this module or of the storage engine is left
 // in the process, other than the caller and those that run tests, and returns "".
 // If some do not end within a minute it returns their stacks.
-func Left() string {
+func Left() string { return Mark{}.Left() }
+
+// A Mark says which goroutines there were at some moment.
+type Mark map[string]bool
+
+// Now returns a mark of the goroutines that are there now.
+func Now() Mark {
+	m := Mark{}
+	for _, stack := range running() {
+		m[number(stack)] = true
+	}
+	return m
+}
+
+// Left is the package's function for the goroutines that were started since
+// the mark was made: what a test before has left, because it failed, does not
+// count.
+func (m Mark) Left() string {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); ; <-tick.C {
-		left := running()
+		left := slices.DeleteFunc(running(), func(stack string) bool { return m[number(stack)] })
 		if len(left) == 0 || time.Now().After(deadline) {
 			return strings.Join(left, "\n\n")
 		}
 	}
+}
+
+// number returns the number of the goroutine that a stack is of. A number is
+// not used again.
+func number(stack string) string {
+	head, _, _ := strings.Cut(stack, " [")
+	return head
 }
 
 // running returns the stacks of the goroutines that Left waits for.

@@ -19,6 +19,7 @@ func TestAGoroutineThatStaysIsFound(t *testing.T) {
 	left := running()
 	require.Len(t, left, 1)
 	require.Contains(t, left[0], "TestAGoroutineThatStaysIsFound")
+	require.Empty(t, Now().Left(), "what was there before does not count")
 	close(end)
 	require.Empty(t, Left())
 }

@@ -242,7 +242,7 @@ func (l *Lease) Refresh(ctx context.Context) (checkpoint.Lease, error) {
 		return row, fmt.Errorf("%w: its row was deleted", ErrLost)
 	case err != nil:
 		return row, err
-	case row.StreamID != l.row.StreamID:
+	case foreign(&row, l.row.StreamID):
 		// The worker of another stream may have this one's ID, and the epoch.
 		return row, fmt.Errorf("%w: its row is of the stream with the ID %q by now", ErrLost, row.StreamID)
 	case row.Epoch != l.epoch:

@@ -247,7 +247,7 @@ func (g *Group) change(ctx context.Context, row checkpoint.Lease, f func(*checkp
 		if err != nil {
 			return row, false, err
 		}
-		if got.StreamID != row.StreamID || got.Owner != row.Owner || got.Epoch != row.Epoch || got.Next != row.Next || got.Ended != row.Ended {
+		if foreign(&got, row.StreamID) || got.Owner != row.Owner || got.Epoch != row.Epoch || got.Next != row.Next || got.Ended != row.Ended {
 			return row, false, nil
 		}
 		row = got

@@ -169,9 +169,10 @@ func (g *Group) syncOnce(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if err := g.verify(v); err != nil {
+	if err := g.checkRows(ctx, v); err != nil {
 		return false, err
 	}
+	g.verify(v)
 	if err := g.begin(ctx, v); err != nil {
 		return false, err
 	}
@@ -226,12 +227,8 @@ func (g *Group) look(ctx context.Context) (*snapshot, error) {
 	return v, nil
 }
 
-// verify finds rows that belong to another stream, shards that another worker
-// has taken, and shards that are gone.
-func (g *Group) verify(v *snapshot) error {
-	if err := g.checkRows(v); err != nil {
-		return err
-	}
+// verify finds shards that another worker has taken, and shards that are gone.
+func (g *Group) verify(v *snapshot) {
 	var events []Event
 	lost := map[*Lease]error{}
 	g.mu.Lock()
@@ -265,7 +262,6 @@ func (g *Group) verify(v *snapshot) error {
 	for _, e := range events {
 		g.c.Owner.Notify(e)
 	}
-	return nil
 }
 
 // cleanUp removes rows that nobody needs any more: those of shards that have

@@ -15,8 +15,9 @@ import (
 // can say whether the rows or the stream are the wrong ones. Each row that a
 // worker writes gets the ID.
 //
-// A row without an ID is of an earlier version of this package, or was written
-// for a source that has none; then its contents are compared with the shard.
+// A row without an ID is of an earlier version of this package, was written
+// for a source that has none, or is in a store that does not keep the field; then
+// its contents are compared with the shard.
 
 // identify asks the source which stream it is. The error matches
 // shardlog.ErrConflict when it is another one than before.
@@ -72,7 +73,7 @@ func (g *Group) checkStream(rows []checkpoint.Lease) error {
 }
 
 // checkRows is checkStream, and compares rows without an ID with their shards.
-func (g *Group) checkRows(v *snapshot) error {
+func (g *Group) checkRows(ctx context.Context, v *snapshot) error {
 	for _, row := range v.rows {
 		if err := g.checkStream([]checkpoint.Lease{row}); err != nil {
 			return err
@@ -89,20 +90,30 @@ func (g *Group) checkRows(v *snapshot) error {
 				return err
 			}
 		}
-		if row.StreamID != "" || g.streamID() == "" {
-			continue
+		if row.StreamID != "" && g.streamID() != "" {
+			continue // they are equal
 		}
-		// A source that has an ID lists its shards as they are, so what
-		// differs was not like that before.
-		switch {
-		case row.Ended && !info.Closed:
-			return g.conflict(row.Shard, "the row says that the shard has ended, but it is open")
-		case row.HashEnd.IsSet() && (row.HashStart != info.HashStart || row.HashEnd != info.HashEnd):
+		if info.HashEnd.IsSet() && row.HashEnd.IsSet() && (row.HashStart != info.HashStart || row.HashEnd != info.HashEnd) {
 			return g.conflict(row.Shard, "the row has hash keys from %v to %v, and the shard from %v to %v",
 				row.HashStart, row.HashEnd, info.HashStart, info.HashEnd)
 		}
+		if row.Ended && !info.Closed && g.continues(ctx, row) {
+			return g.conflict(row.Shard, "the row says that the shard has ended, but it is open")
+		}
 	}
 	return nil
+}
+
+// continues reports whether a shard that is listed as open continues after what
+// its row says is the end. A source that has an ID lists its shards as they are;
+// the list of another one may be an earlier one than the rows, so there a
+// record has to be seen.
+func (g *Group) continues(ctx context.Context, row checkpoint.Lease) bool {
+	if g.streamID() != "" {
+		return true
+	}
+	page, err := g.c.Source.Read(ctx, shardlog.ReadRequest{ShardID: row.Shard, From: row.Checkpoint, MaxRecords: 1})
+	return err == nil && len(page.Records) > 0
 }
 
 // checkPosition compares the creation that a number says with the shard's.
