@@ -580,7 +580,13 @@ func group(t *testing.T, s *stream.Stream, store *dynamodbcheckpoint.Store, name
 	case <-time.After(patience(t)):
 		t.Fatalf("the group waits for %d records, and has %d", most, len(got))
 	}
-	require.NoError(t, c.Shutdown(t.Context()))
+	// The handler of another shard may wait for the end of its context, which
+	// Shutdown brings about only when its own has ended.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := c.Shutdown(ctx); err != nil {
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	}
 	require.NoError(t, <-ended)
 	return got
 }
