@@ -94,9 +94,11 @@ func TestGetCallerIdentitySignedBefore(t *testing.T) {
 }
 
 type identity struct {
-	XMLName xml.Name                              `xml:"https://sts.amazonaws.com/doc/2011-06-15/ GetCallerIdentityResponse"`
-	Result  struct{ Arn, UserId, Account string } `xml:"GetCallerIdentityResult"`
-	ID      string                                `xml:"ResponseMetadata>RequestId"`
+	XMLName xml.Name `xml:"https://sts.amazonaws.com/doc/2011-06-15/ GetCallerIdentityResponse"`
+	ARN     string   `xml:"GetCallerIdentityResult>Arn"`
+	User    string   `xml:"GetCallerIdentityResult>UserId"`
+	Account string   `xml:"GetCallerIdentityResult>Account"`
+	ID      string   `xml:"ResponseMetadata>RequestId"`
 }
 
 func TestGetCallerIdentity(t *testing.T) {
@@ -121,7 +123,7 @@ func TestGetCallerIdentity(t *testing.T) {
 				require.Equal(t, "text/xml", res.Header.Get("Content-Type"))
 				var got identity
 				require.NoError(t, xml.Unmarshal([]byte(body), &got), body)
-				require.Equal(t, "arn:aws:iam::"+c.account+":root "+c.account+" "+c.account, got.Result.Arn+" "+got.Result.UserId+" "+got.Result.Account)
+				require.Equal(t, "arn:aws:iam::"+c.account+":root "+c.account+" "+c.account, got.ARN+" "+got.User+" "+got.Account)
 				require.Equal(t, res.Header.Get("x-amzn-RequestId"), got.ID)
 				require.NotEmpty(t, got.ID)
 			}

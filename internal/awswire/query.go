@@ -247,7 +247,7 @@ func (c *Call) envelope() (before, after string) {
 
 // requestID returns what Preflight has chosen.
 func (c *Call) requestID() string {
-	if id := c.W.Header()["x-amzn-RequestId"]; len(id) == 1 {
+	if id := map[string][]string(c.W.Header())["x-amzn-RequestId"]; len(id) == 1 { // written as AWS writes it
 		return id[0]
 	}
 	return ""
