@@ -206,7 +206,8 @@ func (g *pager) estimate(b *block.Block, n int) int {
 		most = min(most, g.v.last-g.at+1)
 	}
 	if b.Count > 0 {
-		each := max(1, b.Size()/int(b.Count))
+		// A stored record takes a little more than what counts of it.
+		each := max(1, b.Size()/int(b.Count)*15/16)
 		most = min(most, uint64(g.left/each)+1)
 	}
 	return max(n, int(most))
