@@ -24,7 +24,7 @@ func (s *Shard) load(e blockRef, m *memBlock, shared bool) (block.Block, error) 
 		if err := s.log.awaitPublished(); err != nil {
 			return block.Block{}, err
 		}
-		if e.end() <= s.view.Load().horizon {
+		if e.end() <= s.view().horizon {
 			return block.Block{}, errTrimmed
 		}
 		return block.Block{}, s.corrupt(e.first, e.end(), &block.DamageError{Offset: -1, Reason: "the block is missing"})

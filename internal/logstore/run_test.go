@@ -31,7 +31,7 @@ func TestSmallPartsKeepWhatTheyNeed(t *testing.T) {
 	}
 	var bytes, memory int
 	for _, s := range ss {
-		v := s.view.Load()
+		v := s.view()
 		require.Len(t, v.parts, groups)
 		require.Zero(t, v.gaps)
 		bytes += v.run.b.Len()
@@ -39,7 +39,7 @@ func TestSmallPartsKeepWhatTheyNeed(t *testing.T) {
 		require.Equal(t, v.run.b.Len(), v.gathered())
 	}
 	require.InDelta(t, len(ss)*groups*(4+100), bytes, float64(len(ss)*groups*9), "the records, with a time in front of some")
-	require.Less(t, memory, 2*bytes)
+	require.Less(t, memory, 5*bytes/2, "with the list of parts, and room to grow")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	require.LessOrEqual(t, len(l.spare.parts), 2*len(ss))
@@ -96,7 +96,7 @@ func TestEvictedBlocksAreNotKept(t *testing.T) {
 	}
 	kept := 0
 	for _, s := range ss {
-		v := s.view.Load()
+		v := s.view()
 		if v.mem == nil {
 			continue
 		}
@@ -129,13 +129,13 @@ func TestTrimInsideARun(t *testing.T) {
 			require.NoError(t, put(l, s, data...))
 			require.NoError(t, put(l, ss[1], "of another shard"))
 			want = append(want, data...)
-			ends = append(ends, s.view.Load().last+1)
+			ends = append(ends, s.view().last+1)
 			if rnd.Intn(3) > 0 {
 				continue
 			}
 			upto := ends[rnd.Intn(len(ends))]
 			require.NoError(t, s.Trim(ctx, upto))
-			v := s.view.Load()
+			v := s.view()
 			for i := range ends {
 				if ends[i] == upto {
 					ends = ends[i+1:]
@@ -147,7 +147,7 @@ func TestTrimInsideARun(t *testing.T) {
 			requireContents(t, want, s)
 			require.Len(t, v.parts, len(ends))
 		}
-		v := s.view.Load()
+		v := s.view()
 		requireContents(t, want, s)
 		s.ScanBlocks(func(end uint64, _, size int64) bool {
 			require.Equal(t, ends[0], end)
@@ -163,16 +163,22 @@ func TestTrimInsideARun(t *testing.T) {
 			it, err := m.b.Seek(p.first())
 			require.NoError(t, err)
 			require.Equal(t, p.first(), it.Counter())
-			require.Equal(t, p.first() == m.b.First, p.offset == 0)
+			require.Equal(t, uint32(p.end-m.b.First), p.reach.Count)
+			require.Equal(t, p.lastMs(), p.reach.LastMs)
+			upto := m.b.Upto(p.reach)
+			require.Equal(t, p.end, upto.End())
+			last, err := upto.Seek(p.end)
+			require.NoError(t, err)
+			require.True(t, last.Done())
 		}
 
 		// What is left is stored, and found after a crash.
 		_, ss2 := openOn(t, store, 2, Options{})
 		requireContents(t, want, ss2[0])
-		require.Equal(t, v.bytes, ss2[0].view.Load().bytes)
+		require.Equal(t, v.bytes, ss2[0].view().bytes)
 		require.NoError(t, put(l, s, numbers(0, 1, 100_000)...))
 		requireContents(t, append(want, numbers(0, 1, 100_000)...), s)
-		require.Empty(t, s.view.Load().parts)
+		require.Empty(t, s.view().parts)
 	}
 }
 
@@ -201,10 +207,10 @@ func TestARunGrowsBehindItsReaders(t *testing.T) {
 		require.NoError(t, put(l, s, data...))
 		want = append(want, data...)
 		if i%37 == 0 {
-			require.NoError(t, s.Trim(ctx, s.view.Load().parts[0].end))
+			require.NoError(t, s.Trim(ctx, s.view().parts[0].end))
 			want = want[len(want)-int(s.Info().Records):]
 		}
-		old = append(old, seen{s.view.Load(), want})
+		old = append(old, seen{s.view(), want})
 	}
 	require.Positive(t, s.Info().BlocksWritten)
 	for _, o := range old {

@@ -59,7 +59,7 @@ func (w *txBuilder) encode(g *group) {
 func (w *txBuilder) collect(parts []*part) {
 	for _, p := range parts {
 		t := w.pending(p.shard)
-		prev := t.base.last
+		prev := p.shard.newest.last
 		if n := len(t.parts); n > 0 {
 			prev = t.parts[n-1].block.End() - 1
 		}
@@ -73,7 +73,7 @@ func (w *txBuilder) pending(s *Shard) *pending {
 	if !t.active {
 		clear(t.parts)
 		clear(t.stored)
-		*t = pending{shard: s, active: true, base: s.view.Load(), parts: t.parts[:0], stored: t.stored[:0]}
+		*t = pending{shard: s, active: true, parts: t.parts[:0], stored: t.stored[:0]}
 		w.touched = append(w.touched, t)
 	}
 	return t
@@ -86,7 +86,7 @@ func (w *txBuilder) place(t *pending) {
 	for _, p := range t.parts {
 		size += p.block.Len()
 	}
-	small := size < directBytes && size+t.base.gathered() < flushBytes && t.base.gaps < maxGaps
+	small := size < directBytes && size+t.shard.newest.gathered < flushBytes && t.shard.newest.gaps < maxGaps
 	if small || w.full() {
 		t.journal = true
 		w.small = append(w.small, t.parts...)
@@ -97,7 +97,7 @@ func (w *txBuilder) place(t *pending) {
 
 // flush stores blocks of the runs of a shard and of new parts.
 func (w *txBuilder) flush(t *pending, parts []*part) {
-	list := t.base.runs()
+	list := t.shard.view().runs()
 	runs := len(list)
 	for _, p := range parts {
 		list = append(list, &p.block)
@@ -158,7 +158,7 @@ func (w *txBuilder) flushOldest() {
 		if w.full() {
 			return
 		}
-		v := s.view.Load()
+		v := s.view()
 		if len(v.parts) == 0 || j.byNumber[v.parts[0].slot].group > upto {
 			continue
 		}
