@@ -48,15 +48,22 @@ func (b *Block) extend(o *Block) {
 	b.LastMs = o.LastMs
 }
 
-// reserve makes room for n more bytes, and for as much as there is, or half of it
-// if that is much. So a block that grows is copied about twice in all.
+// reserve makes room for n more bytes, and for as much as there is, so that a
+// block that grows is copied about once in all; but for no more than growMost.
 func reserve(p []byte, n int) []byte {
 	if cap(p)-len(p) >= n {
 		return p
 	}
-	more := max(cap(p)/2, min(cap(p), 8<<10), 256)
-	return append(make([]byte, 0, len(p)+n+more), p...)
+	return append(make([]byte, 0, len(p)+n+min(max(cap(p), growLeast), growMost)), p...)
 }
+
+// What a block that grows is given in addition to what it needs now. Those of the
+// log end between 64 and 72 KiB, and most of them have half of that when they
+// come to need more than 32 KiB.
+const (
+	growLeast = 256
+	growMost  = 32 << 10
+)
 
 // Grow is Extend in place; false means that the memory of b is not enough, and
 // nothing was done. Those who have an extension of b, or b as it was, are not

@@ -39,7 +39,7 @@ func TestSmallPartsKeepWhatTheyNeed(t *testing.T) {
 		require.Equal(t, v.run.b.Len(), v.gathered())
 	}
 	require.InDelta(t, len(ss)*groups*(4+100), bytes, float64(len(ss)*groups*9), "the records, with a time in front of some")
-	require.Less(t, memory, 5*bytes/2, "with the list of parts, and room to grow")
+	require.Less(t, memory, 3*bytes, "with the list of parts, and room to grow")
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	require.LessOrEqual(t, len(l.spare.parts), 2*len(ss))

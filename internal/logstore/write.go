@@ -15,13 +15,12 @@ import (
 type txBuilder struct {
 	log     *Log
 	batch   kv.Batch
-	keys    []byte        // where the keys of batch are
-	touched []*pending    // by shard, in order of appearance
-	small   []*part       // what goes to the journal
-	encoded []journalPart // those of one journal value
-	slots   []*slot       // of the group's journal values
-	ops     []*op         // those whose changes are in the batch
-	views   []view        // memory for the next views
+	keys    []byte     // where the keys of batch are
+	touched []*pending // by shard, in order of appearance
+	small   []*part    // what goes to the journal
+	slots   []*slot    // of the group's journal values
+	ops     []*op      // those whose changes are in the batch
+	views   []view     // memory for the next views
 }
 
 func (w *txBuilder) reset() {
@@ -176,11 +175,8 @@ func (w *txBuilder) writeJournal(parts []*part) {
 	sl := &slot{number: j.take(w.log.syncDone.Load()), refs: len(parts), group: j.group}
 	for _, p := range parts {
 		p.slot = sl.number
-		w.encoded = append(w.encoded, journalPart{p.shard.id, p.block})
 	}
-	value := encodeJournal(j.group, w.encoded)
-	clear(w.encoded)
-	w.encoded = w.encoded[:0]
+	value := encodeJournal(j.group, parts)
 	sl.bytes = int64(len(value))
 	w.slots = append(w.slots, sl)
 	from := len(w.keys)
