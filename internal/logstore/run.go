@@ -167,7 +167,7 @@ func (v *view) trimRuns() []partRef {
 	v.parts, v.more = v.parts[n:], nil
 	// Closed runs that end below the horizon are cut off with the stored blocks. The
 	// one that the first part is in may have had the last that is dropped as well.
-	// What is left of it begins anew.
+	// What is left of it is copied.
 	at := block.Place{Counter: v.parts[0].first(), Ms: v.parts[0].firstMs, Offset: int(dropped[n-1].reach.Records)}
 	var rest *memBlock
 	if first := len(v.mem) - v.gaps; v.gaps > 0 && v.mem[first].b.First < at.Counter {

@@ -250,3 +250,66 @@ func TestTheJournalIsBoundedByWhatItStores(t *testing.T) {
 	require.LessOrEqual(t, most, int64(maxJournalStored+1<<20))
 	require.Len(t, contents(t, ss[0]), 400)
 }
+
+// Nearly all groups make a run grow without a new view, and what was acknowledged
+// is seen anyway: the records, their number and bytes, and what a later
+// version of a block has.
+func TestARunGrowsWithoutNewViews(t *testing.T) {
+	store := kv.NewMemory()
+	l, ss := openOn(t, store, 1, Options{})
+	s := ss[0]
+	views := map[*view]bool{}
+	const n = 600
+	for i := range n {
+		r := rec(fmt.Sprint(i))
+		if i >= n/2 {
+			r.DedupID = fmt.Sprint("id-", i)
+		}
+		seq, err := l.AppendOne(ctx, s, &r)
+		require.NoError(t, err)
+		views[s.current.Load()] = true
+		v := s.view()
+		require.Equal(t, counterOf(seq), v.last)
+		require.Equal(t, v.last, s.newest.last)
+		require.Equal(t, v.lastMs, s.newest.lastMs)
+		require.Equal(t, v.gathered(), s.newest.gathered)
+		require.Equal(t, uint64(i+1), v.total)
+		require.Equal(t, v.bytes, s.usage.Bytes.Load())
+		require.Equal(t, i >= n/2, v.run.b.HasIDs())
+		p, err := s.Read(ctx, shardlog.ReadRequest{From: shardlog.At(seq)})
+		require.NoError(t, err)
+		require.Len(t, p.Records, 1)
+		require.Equal(t, r.DedupID, p.Records[0].DedupID)
+	}
+	require.Less(t, len(views), 30)
+	_, again := openOn(t, store, 1, Options{})
+	require.Equal(t, s.view().bytes, again[0].view().bytes)
+	require.Equal(t, contents(t, s), contents(t, again[0]))
+}
+
+// A commit that failed leaves a run as it was, also where the store applied it, and
+// what follows it is in another run.
+func TestARunAfterFailedCommits(t *testing.T) {
+	for _, applied := range []bool{false, true} {
+		for failAt := range 60 {
+			store := &faulty{Store: kv.NewMemory(), failAt: failAt, applied: applied, keepOpen: true}
+			l, err := Open(store, Options{}, configs(2), Recovery{})
+			if err != nil {
+				continue
+			}
+			s := l.Shard(ID{1, 0})
+			var want []string
+			for i := range 40 {
+				data := numbers(i*5, i*5+1+i%4, 200+1500*(i%7/5))
+				if err := put(l, s, data...); err == nil {
+					want = append(want, data...)
+				} else {
+					require.True(t, isInjected(err))
+				}
+				require.NoError(t, l.err)
+			}
+			requireContents(t, want, s)
+			require.NoError(t, l.Close())
+		}
+	}
+}
