@@ -19,13 +19,6 @@ func (s *Shard) Records(ctx context.Context, from shardlog.Position) iter.Seq2[s
 	return s.Iterate(ctx, from, IterateOptions{})
 }
 
-// Scan is Records whose records are borrowed: their data and strings are valid
-// until the loop asks for the next one, and must not be changed. It is for
-// reading very much very fast.
-func (s *Shard) Scan(ctx context.Context, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return s.Iterate(ctx, from, IterateOptions{Borrow: true})
-}
-
 // Tail is Records that follows the shard: at the tail it waits for more. It
 // ends when the shard is closed and read to its end, when ctx ends, with the
 // error of ctx, or when the log is closed.
@@ -33,29 +26,46 @@ func (s *Shard) Tail(ctx context.Context, from shardlog.Position) iter.Seq2[shar
 	return s.Iterate(ctx, from, IterateOptions{Follow: true})
 }
 
-// IterateOptions says how Iterate goes about it. The zero value is that of Records.
+// Scan is Records whose records are borrowed; see Borrow.
+func (s *Shard) Scan(ctx context.Context, from shardlog.Position) iter.Seq2[*shardlog.Record, error] {
+	return s.Borrow(ctx, from, IterateOptions{})
+}
+
+// IterateOptions says how Iterate and Borrow go about it. The zero value is that
+// of Records.
 type IterateOptions struct {
 	Follow bool              // as Tail
-	Borrow bool              // as Scan
 	Wrap   func(error) error // applied to errors; nil for none
 	// End, if set, is called when everything was read; the error, if any, is
 	// yielded.
 	End func() error
 }
 
-// Iterate is Records, Scan or Tail.
-func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, mode IterateOptions) iter.Seq2[shardlog.Record, error] {
-	return func(yield func(shardlog.Record, error) bool) { s.walk(ctx, from, mode, yield) }
+// Iterate is Records or Tail.
+func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, o IterateOptions) iter.Seq2[shardlog.Record, error] {
+	return func(yield func(shardlog.Record, error) bool) {
+		s.walk(ctx, from, o, &scanner{s: s, owned: yield, fail: func(err error) bool { return yield(shardlog.Record{}, err) }})
+	}
 }
 
-func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOptions, yield func(shardlog.Record, error) bool) {
-	// Errors are rare, so it is they that go the longer way.
-	fail := func(err error) bool {
-		if mode.Wrap != nil {
-			err = mode.Wrap(err)
-		}
-		return yield(shardlog.Record{}, err)
+// Borrow is Iterate whose records are borrowed: a record, and the bytes of its
+// data, strings and headers, are valid until the loop asks for the next one, and
+// must not be changed. Nothing of the store is held meanwhile, so the loop may
+// take as long as it likes and may call everything. With an error the record is nil.
+func (s *Shard) Borrow(ctx context.Context, from shardlog.Position, o IterateOptions) iter.Seq2[*shardlog.Record, error] {
+	return func(yield func(*shardlog.Record, error) bool) {
+		sc := &scanner{s: s, borrowed: lend(yield), fail: func(err error) bool { return yield(nil, err) }}
+		sc.headers.Reuse = true
+		s.walk(ctx, from, o, sc)
 	}
+}
+
+func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOptions, sc *scanner) {
+	// Errors are rare, so it is they that go the longer way.
+	if fail := sc.fail; mode.Wrap != nil {
+		sc.fail = func(err error) bool { return fail(mode.Wrap(err)) }
+	}
+	fail := sc.fail
 	if isFuture(from) && mode.Follow {
 		if _, err := s.untilDue(ctx, from, math.MaxInt64); err != nil {
 			fail(err)
@@ -67,8 +77,7 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 		fail(err)
 		return
 	}
-	sc := scanner{s: s, at: st.counter, borrow: mode.Borrow, yield: yield, fail: fail}
-	if st.partial {
+	if sc.at = st.counter; st.partial {
 		sc.inside = st.counter
 	}
 	for {
@@ -120,12 +129,20 @@ type scanner struct {
 	s       *Shard
 	at      uint64 // counter of the next record
 	inside  uint64 // the record that the position is inside of; 0 if none
-	borrow  bool   // bytes are used again for the next blocks
 	arrival arrivals
-	yield   func(shardlog.Record, error) bool // records
-	fail    func(error) bool                  // errors
+	fail    func(error) bool // yields errors
 
-	cur fetch // what was fetched last
+	// One of them yields records.
+	owned    func(shardlog.Record, error) bool
+	borrowed func(*shardlog.Record, error) bool
+
+	rec     shardlog.Record // the last one
+	item    block.Item      // what rec was made of, if it was not simple
+	headers block.Headers   // memory for theirs
+	cur     fetch           // what was fetched last
+	// distrust makes it verify each block, after one that had been verified
+	// before could not be decoded.
+	distrust bool
 }
 
 // block yields the records of the block that find found; it returns false when
@@ -135,12 +152,15 @@ func (sc *scanner) block(v *view, e blockRef, m *memBlock) bool {
 	if m != nil {
 		return sc.inMemory(v, m)
 	}
-	if sc.cur.run(s, v.stored(&e, fetchBlocks, fetchBytes), sc.borrow); sc.cur.err != nil {
+	if sc.cur.run(s, v.stored(&e, fetchBlocks, fetchBytes), sc.borrowed != nil); sc.cur.err != nil {
 		sc.fail(sc.cur.err)
 		return false
 	}
+	if sc.distrust {
+		sc.cur.mark.settled = false
+	}
 	for i := range sc.cur.refs {
-		b, err := sc.cur.block(i)
+		b, trusted, err := sc.cur.block(i)
 		if errors.Is(err, errTrimmed) {
 			return true // the next view has a later horizon
 		}
@@ -151,11 +171,25 @@ func (sc *scanner) block(v *view, e blockRef, m *memBlock) bool {
 			return sc.skip(err)
 		}
 		it, err := b.Seek(sc.at)
-		if err != nil {
-			return sc.skip(s.corrupt(b.First, b.End(), err))
+		if err == nil {
+			var more bool
+			if more, err = sc.records(it); err == nil && !more {
+				return false
+			}
 		}
-		if !sc.records(&b, it) {
-			return false
+		if err != nil && trusted {
+			// It is read again and verified, so that damage is reported as if it
+			// had been there before.
+			s.verified.forget()
+			sc.distrust = true
+			if _, _, now := s.load(sc.cur.refs[i], nil, false); errors.Is(now, errTrimmed) || now == nil && sc.at < b.End() {
+				return true
+			} else if now != nil {
+				err = now
+			}
+		}
+		if err != nil {
+			return sc.skip(s.asDamage(&sc.cur.refs[i], err))
 		}
 	}
 	return true
@@ -168,57 +202,54 @@ func (sc *scanner) inMemory(v *view, m *memBlock) bool {
 		return sc.skip(err)
 	}
 	it, err := b.Seek(sc.at)
-	if err == nil && !sc.borrow {
-		end := it
-		if end, err = b.Seek(b.End()); err == nil {
-			it.Own(end)
+	more := false
+	if err == nil {
+		if sc.borrowed == nil {
+			it.Own(it.AtEnd())
 		}
+		more, err = sc.records(it)
 	}
 	if err != nil {
 		return sc.skip(s.corrupt(b.First, b.End(), err))
 	}
-	return sc.records(&b, it)
+	return more
 }
 
-func (sc *scanner) records(b *block.Block, it block.Iter) bool {
-	s := sc.s
-	var item block.Item
-	var r shardlog.Record
+// records yields what an iterator has left; more is false when the loop was left.
+// The error is a *block.DamageError.
+func (sc *scanner) records(it block.Iter) (more bool, err error) {
+	s, r := sc.s, &sc.rec
 	n, size := int64(0), int64(0)
 	defer func() {
 		s.stats.recordsOut.Add(n)
 		s.stats.bytesOut.Add(size)
 	}()
-	// The fields that Plain leaves alone, but for the sequence number, are
-	// those of the last record as long as it was plain and of the same moment.
-	same, ms := false, int64(0)
 	for {
 		counter := it.Counter()
-		if same && it.Plain(&r) {
-			r.Sequence = s.sequence(counter, ms)
-		} else {
-			ok, err := it.Next(&item)
-			if err == nil && !ok {
-				return true
+		if !it.Record(r, &sc.headers) {
+			if ok, err := it.Next(&sc.item); err != nil || !ok {
+				return true, err
 			}
-			if err == nil {
-				err = s.record(&item, &sc.arrival, &r)
+			if err := s.general(&sc.item, r, &sc.headers); err != nil {
+				return true, err
 			}
-			if err != nil {
-				return sc.skip(s.corrupt(b.First, b.End(), err))
-			}
-			same, ms = item.Plain(), item.Ms
 		}
+		sc.arrival.set(it.Ms())
+		// All fields are set, also those that are always the same: r was lent.
+		r.Sequence, r.SubSequence, r.ShardID, r.Arrival = s.number(counter, &sc.arrival), 0, s.name, sc.arrival.t
 		sc.at = counter + 1
 		if counter == sc.inside && !isAggregate(r.Data) {
 			continue // no part of it is left
 		}
 		n++
-		if size += int64(len(r.PartitionKey) + len(r.Data)); !same {
-			size += int64(item.Size() - len(item.Key) - len(item.Data))
+		size += int64(r.Size())
+		if sc.borrowed != nil {
+			more = sc.borrowed(r, nil)
+		} else {
+			more = sc.owned(*r, nil)
 		}
-		if !sc.yield(r, nil) {
-			return false
+		if !more {
+			return false, nil
 		}
 	}
 }

@@ -69,7 +69,9 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 		return shardlog.Page{}, err
 	}
 	var p shardlog.Page
-	for len(p.Records) < maxRecords && maxBytes > 0 {
+	f := filler{s: s, page: &p, records: maxRecords, bytes: maxBytes}
+	again := false // the block is read once more, because it was trusted and is damaged
+	for f.records > 0 && f.bytes > 0 && !f.full {
 		e, m, ok := v.find(at)
 		if !ok {
 			if err := s.lostEnd(v, at); err != nil && len(p.Records) == 0 {
@@ -79,21 +81,26 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 		}
 		// A block that the page will have whole is not kept for others: its
 		// memory becomes that of the records.
-		own := m == nil && at <= e.first && int(e.count) <= maxRecords-len(p.Records) && int(e.size) <= maxBytes
-		b, err := s.load(e, m, !own)
+		own := m == nil && at <= e.first && int(e.count) <= f.records && int(e.size) <= f.bytes
+		b, trusted, err := s.load(e, m, !own)
 		if err == nil {
 			err = s.checkGap(v, at, &b)
 		}
 		if err == nil {
-			var next uint64
 			if p.Records == nil {
 				p.Records = make([]shardlog.Record, 0, estimateRecords(&b, at, v.last, maxRecords, maxBytes))
 			}
-			next, maxBytes, err = s.fill(&p, &b, own, at, maxRecords, maxBytes)
-			if err == nil && next == at {
-				break // the next record does not fit
+			var next uint64
+			if next, err = f.fill(&b, own, at); err != nil {
+				if m != nil {
+					return shardlog.Page{}, s.corrupt(b.First, b.End(), err)
+				}
+				if err = s.damaged(&e, err); trusted && !again {
+					again = true
+					continue
+				}
 			}
-			at = next
+			at, again = next, false
 		}
 		if err != nil {
 			if len(p.Records) > 0 {
@@ -120,72 +127,110 @@ func estimateRecords(b *block.Block, at, last uint64, maxRecords, maxBytes int) 
 	return int(n)
 }
 
+// filler adds records to a page.
+type filler struct {
+	s              *Shard
+	page           *shardlog.Page
+	records, bytes int // that the page still takes
+	arrival        arrivals
+	headers        block.Headers
+	item           block.Item
+	full           bool // the next record does not fit
+}
+
 // fill adds records of a block from the counter on, over a copy of their bytes
-// unless the block is the page's own.
-func (s *Shard) fill(p *shardlog.Page, b *block.Block, own bool, at uint64, maxRecords, maxBytes int) (next uint64, left int, err error) {
+// unless the block is the page's own. It returns the counter after the last one.
+// The error is a *block.DamageError; then no record was added.
+func (f *filler) fill(b *block.Block, own bool, at uint64) (next uint64, err error) {
 	it, err := b.Seek(at)
 	if err != nil {
-		return at, maxBytes, s.corrupt(b.First, b.End(), err)
+		return at, err
 	}
-	// How far the page reaches is found first, so that just that is copied.
-	var item block.Item
-	stop, n := it, 0
-	for len(p.Records)+n < maxRecords {
-		prev := stop
-		ok, err := stop.Next(&item)
-		if err != nil {
-			return at, maxBytes, s.corrupt(b.First, b.End(), err)
+	stop := it.AtEnd()
+	if n := it.Left(); n > uint64(f.records) || b.Size() > f.bytes {
+		if stop, err = f.reach(it); err != nil {
+			return at, err
 		}
-		if !ok {
-			break
-		}
-		size := item.Size()
-		if size > maxBytes && len(p.Records)+n > 0 {
-			stop, maxBytes = prev, 0
-			break
-		}
-		maxBytes -= size
-		n++
 	}
 	if !own {
 		it.Own(stop)
 	}
-	var arrival arrivals
-	for range n {
-		if _, err := it.Next(&item); err != nil {
-			return at, maxBytes, s.corrupt(b.First, b.End(), err)
+	before, bytes := len(f.page.Records), f.bytes
+	for err == nil && it.Counter() < stop.Counter() {
+		err = f.add(&it)
+	}
+	if err == nil && it.Done() {
+		_, err = it.Next(&f.item) // nothing is left over
+	}
+	if err != nil {
+		f.page.Records, f.bytes = f.page.Records[:before], bytes
+		return at, err
+	}
+	f.records -= len(f.page.Records) - before
+	return stop.Counter(), nil
+}
+
+// add adds the next record of an iterator.
+func (f *filler) add(it *block.Iter) error {
+	f.page.Records = append(f.page.Records, shardlog.Record{})
+	r, counter := &f.page.Records[len(f.page.Records)-1], it.Counter()
+	if !it.Record(r, &f.headers) {
+		if _, err := it.Next(&f.item); err != nil {
+			return err
 		}
-		p.Records = append(p.Records, shardlog.Record{})
-		if err := s.record(&item, &arrival, &p.Records[len(p.Records)-1]); err != nil {
-			p.Records = p.Records[:len(p.Records)-1]
-			return at, maxBytes, err
+		if err := f.s.general(&f.item, r, &f.headers); err != nil {
+			return err
 		}
 	}
-	return stop.Counter(), maxBytes, nil
+	f.arrival.set(it.Ms())
+	r.Sequence, r.ShardID, r.Arrival = f.s.number(counter, &f.arrival), f.s.name, f.arrival.t
+	f.bytes -= r.Size()
+	return nil
+}
+
+// reach returns an iterator that stands where the page is full, so that just what
+// it takes is copied. A page takes its first record whatever its size is.
+func (f *filler) reach(it block.Iter) (block.Iter, error) {
+	left := f.bytes
+	for n := range f.records {
+		prev := it
+		ok, err := it.Next(&f.item)
+		if err != nil || !ok {
+			return it, err
+		}
+		if left -= f.item.Size(); left < 0 && len(f.page.Records)+n > 0 {
+			f.full = true
+			return prev, nil
+		}
+	}
+	return it, nil
 }
 
 // arrivals turns milliseconds into times; consecutive records often share one.
 type arrivals struct {
-	ms int64
-	t  time.Time
+	ms, seconds int64
+	t           time.Time
 }
 
-func (a *arrivals) at(ms int64) time.Time {
+func (a *arrivals) set(ms int64) {
 	if ms != a.ms || a.t.IsZero() {
-		a.ms, a.t = ms, time.UnixMilli(ms)
+		a.ms, a.seconds, a.t = ms, ms/1000, time.UnixMilli(ms)
 	}
-	return a.t
 }
 
-// record fills in r from an item, whose bytes it keeps.
-func (s *Shard) record(item *block.Item, a *arrivals, r *shardlog.Record) error {
-	if err := item.Record(r); err != nil {
-		return s.corrupt(item.Counter, item.Counter+1, err)
+// number composes the number of the record with the counter that arrived then.
+func (s *Shard) number(counter uint64, a *arrivals) shardlog.SequenceNumber {
+	return shardlog.NewSequenceNumber(s.created, s.id.Shard, counter, a.seconds)
+}
+
+// general fills in r from an item that Iter.Record has left to it. No record that
+// was ever stored has an empty key, but bytes that became zeros look as if theirs
+// had; in a block that is trusted nothing else shows that.
+func (s *Shard) general(item *block.Item, r *shardlog.Record, h *block.Headers) error {
+	if len(item.Key) == 0 {
+		return &block.DamageError{Offset: -1, Reason: "a record without a partition key"}
 	}
-	r.Sequence = s.sequence(item.Counter, item.Ms)
-	r.ShardID = s.name
-	r.Arrival = a.at(item.Ms)
-	return nil
+	return item.Record(r, h)
 }
 
 // completePage fills in what a page says about its place; at is the counter of the
