@@ -427,18 +427,40 @@ func TestScenario37FailingBatchIsRetriedForEver(t *testing.T) {
 }
 
 func TestGoexitInHandlerEndsRun(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		src := newSource(1)
-		src.put(0, 1)
-		r := start(t, src, consumer.HandlerFunc(func(context.Context, *consumer.Batch) error {
-			runtime.Goexit() // what t.FailNow does
-			return nil
-		}), consumer.Options{Store: newStore()})
-		err := r.result()
-		var e *shardlog.Error
-		require.ErrorAs(t, err, &e)
-		assert.Equal(t, shardID(0), e.Shard)
-	})
+	exit := func(context.Context, *consumer.Batch) error {
+		runtime.Goexit() // what t.FailNow does
+		return nil
+	}
+	fail := func(context.Context, *consumer.Batch) error { return errors.New("no") }
+	bury := func(context.Context, consumer.DeadLetter) error {
+		runtime.Goexit()
+		return nil
+	}
+	for what, c := range map[string]struct {
+		h consumer.HandlerFunc
+		o consumer.Options
+	}{
+		"handler":                  {exit, consumer.Options{}},
+		"handler, by key":          {exit, consumer.Options{PerKey: 4}},
+		"dead letters":             {fail, consumer.Options{MaxAttempts: 1, DeadLetter: bury}},
+		"dead letters, by key":     {fail, consumer.Options{MaxAttempts: 1, DeadLetter: bury, PerKey: 4}},
+		"dead letters, with lanes": {fail, consumer.Options{MaxAttempts: 1, DeadLetter: bury, Lanes: 2}},
+	} {
+		t.Run(what, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				src := newSource(1)
+				src.put(0, 1)
+				o := c.o
+				o.Store = newStore()
+				r := start(t, src, c.h, o)
+				err := r.result()
+				var e *shardlog.Error
+				require.ErrorAs(t, err, &e)
+				require.ErrorContains(t, err, "ended its goroutine")
+				assert.Equal(t, shardID(0), e.Shard)
+			})
+		})
+	}
 }
 
 func TestCheckpointEvery(t *testing.T) {

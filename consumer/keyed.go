@@ -3,6 +3,7 @@ package consumer
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -12,43 +13,31 @@ import (
 // record of their key, above the first one that is not done (Options.PerKey).
 const window = 4
 
-// item is a record that is under way.
-type item struct {
-	rec  shardlog.Record
-	end  shardlog.Position // after it, and after what was filtered out behind it
-	size int
-	done bool
-}
-
-// keyQueue has the records of one partition key that are not done, in order.
-type keyQueue struct {
-	key      string
-	items    []*item
-	attempt  int
-	limit    int // of the next batch, after a division; 0 is none
-	notUntil time.Time
-	busy     bool // a call is under way, or it waits for one
-}
-
 // keyed delivers the records of one shard with one call of the handler for each
 // key, or each lane of keys, at a time, and several at a time for the shard. It
-// is used by the goroutine of the task; a call of the handler has a goroutine
-// of its own.
+// is used by the goroutine of the task; the calls of the handler are made by
+// goroutines that take them from jobs.
 type keyed struct {
 	t       *task
-	calls   int      // how many may be under way
-	lanes   []string // their names with Options.Lanes, else none
-	items   []*item  // all that are not done, and done ones above them
-	bytes   int
-	queues  map[string]*keyQueue
+	queues  keyQueues
 	ready   []*keyQueue
 	waiting map[*keyQueue]struct{} // for their next attempt
-	running int
+	calls   int                    // how many may be under way
+	running int                    // how many are
+	jobs    chan keyJob
 	results chan keyResult
+	workers int // goroutines that take from jobs
+	pool    sync.WaitGroup
 	last    *chunk // the end of the shard, when that was read
 	behind  time.Duration
 	records int64
 	err     error
+}
+
+// keyJob is a call that is to be made.
+type keyJob struct {
+	q *keyQueue
+	b *Batch
 }
 
 // keyResult is the end of a call.
@@ -59,15 +48,18 @@ type keyResult struct {
 	pause time.Duration
 	halve bool
 	err   error // ends the task
+	gone  bool  // the handler has ended the goroutine
 }
 
 // workKeyed is work with Options.PerKey.
 func (t *task) workKeyed() (end *chunk, err error) {
-	k := &keyed{t: t, calls: max(t.r.o.PerKey, t.r.o.Lanes), queues: map[string]*keyQueue{}, waiting: map[*keyQueue]struct{}{}, results: make(chan keyResult)}
-	for i := range t.r.o.Lanes {
-		if t.r.o.Lanes > 1 {
-			k.lanes = append(k.lanes, fmt.Sprintf("lane %d", i))
-		}
+	calls, lanes := max(t.r.o.PerKey, t.r.o.Lanes), t.r.o.Lanes
+	if lanes == 1 {
+		lanes = 0 // PerKey decides
+	}
+	k := &keyed{
+		t: t, queues: newKeyQueues(lanes), waiting: map[*keyQueue]struct{}{},
+		calls: calls, jobs: make(chan keyJob, calls), results: make(chan keyResult, calls),
 	}
 	defer func() {
 		if err != nil {
@@ -79,7 +71,7 @@ func (t *task) workKeyed() (end *chunk, err error) {
 	}()
 	for t.reading.Err() == nil && k.err == nil {
 		t.change = t.r.pauses.changed()
-		if k.running == 0 && (len(k.items) == 0 || t.r.pauses.seeking(t.duty)) {
+		if k.running == 0 && (k.queues.empty() || t.r.pauses.seeking(t.duty)) {
 			before := t.seeks
 			if again, err := t.answerRequests(); err != nil || !again {
 				return nil, err
@@ -92,7 +84,7 @@ func (t *task) workKeyed() (end *chunk, err error) {
 		if err := k.wait(); err != nil {
 			return nil, err
 		}
-		if len(k.items) == 0 && k.last != nil {
+		if k.queues.empty() && k.last != nil {
 			return k.last, nil
 		}
 		if t.due() <= 0 {
@@ -110,12 +102,14 @@ func (k *keyed) finish() {
 	for k.running > 0 {
 		k.recordResult(<-k.results)
 	}
+	close(k.jobs)
+	k.pool.Wait()
 }
 
 // forget drops what waits for a call, after a Seek.
 func (k *keyed) forget() {
-	k.items, k.bytes, k.ready, k.last = nil, 0, nil, nil
-	clear(k.queues)
+	k.queues.clear()
+	k.ready, k.last = nil, nil
 	clear(k.waiting)
 }
 
@@ -123,7 +117,7 @@ func (k *keyed) forget() {
 // is paused, or when a Seek waits for everything to be done.
 func (k *keyed) full() bool {
 	o := k.t.r.o
-	return k.last != nil || len(k.items) >= window*o.MaxBatchRecords || k.bytes >= window*o.MaxBatchBytes || k.t.r.pauses.wants(k.t.duty)
+	return k.last != nil || k.queues.count >= window*o.MaxBatchRecords || k.queues.bytes >= window*o.MaxBatchBytes || k.t.r.pauses.wants(k.t.duty)
 }
 
 // wait waits for anything to happen.
@@ -148,6 +142,7 @@ func (k *keyed) wait() error {
 		k.add(c)
 	case r := <-k.results:
 		k.recordResult(r)
+		k.recordOthers()
 	case <-alarm:
 	case <-t.change:
 	case <-t.reading.Done():
@@ -172,55 +167,13 @@ func (k *keyed) nextTime() (d time.Duration, ok bool) {
 // add takes a chunk over.
 func (k *keyed) add(c *chunk) {
 	k.behind, k.records = c.behind, c.behindRecords
-	p := piece{records: c.records, end: c.next}
-	for i := range c.records {
-		it := &item{rec: c.records[i], end: p.after(i), size: c.records[i].Size()}
-		k.items = append(k.items, it)
-		k.bytes += it.size
-		name := k.queueOf(&it.rec)
-		q := k.queues[name]
-		if q == nil {
-			q = &keyQueue{key: name, attempt: 1}
-			k.queues[q.key] = q
-		}
-		q.items = append(q.items, it)
-		if !q.busy {
-			q.busy = true
-			k.ready = append(k.ready, q)
-		}
-	}
-	if len(c.records) == 0 && !c.none {
-		k.items = append(k.items, &item{end: c.next, done: true})
-		k.advanceDone()
+	if len(c.records) > 0 || !c.none {
+		k.queues.add(c, func(q *keyQueue) { k.ready = append(k.ready, q) })
+		k.advanceDone() // if all of it was filtered out
 	}
 	if c.end {
 		k.last = c
 	}
-}
-
-// queueOf names the queue of a record: its key, or with Options.Lanes the lane
-// that the hash of its key selects.
-func (k *keyed) queueOf(rec *shardlog.Record) string {
-	if len(k.lanes) == 0 {
-		return rec.PartitionKey
-	}
-	h := uint32(2166136261) // FNV-1a
-	for _, c := range []byte(rec.PartitionKey) {
-		h = (h ^ uint32(c)) * 16777619
-	}
-	return k.lanes[h%uint32(len(k.lanes))]
-}
-
-// fitting is how many of the first items are no larger together than a batch,
-// at least one.
-func fitting(items []*item, most int) int {
-	size := 0
-	for i, it := range items {
-		if size += it.size; size > most && i > 0 {
-			return i
-		}
-	}
-	return len(items)
 }
 
 // dispatch starts as many calls as there may be.
@@ -235,31 +188,50 @@ func (k *keyed) dispatch() {
 	for k.running < k.calls && len(k.ready) > 0 && !k.t.r.pauses.wants(k.t.duty) && k.t.r.assigner.Valid() {
 		q := k.ready[0]
 		k.ready = k.ready[1:]
-		n := min(len(q.items), k.t.r.o.MaxBatchRecords)
+		most := k.t.r.o.MaxBatchRecords
 		if q.limit > 0 {
-			n = min(n, q.limit)
+			most = min(most, q.limit)
 		}
-		n = fitting(q.items[:n], k.t.r.o.MaxBatchBytes)
-		p := &piece{behind: k.behind, behindRecords: k.records}
-		for _, it := range q.items[:n] {
-			p.records = append(p.records, it.rec)
-		}
-		p.end = q.items[n-1].end
+		p := q.piece(most, k.t.r.o.MaxBatchBytes)
+		p.behind, p.behindRecords = k.behind, k.records
 		b := k.t.newBatch(p, q.attempt)
 		b.keyed = true
 		k.running++
-		go k.call(q, b)
+		if k.running > k.workers {
+			k.workers++
+			k.pool.Go(k.work)
+		}
+		k.jobs <- keyJob{q, b} // has room for as many as there may be
 	}
 }
 
-// call makes one call of the handler and decides what follows.
+// work makes calls until there are no more.
+func (k *keyed) work() {
+	defer k.t.r.goroutines.Leave(k.t.r.goroutines.Enter())
+	for j := range k.jobs {
+		k.call(j.q, j.b)
+	}
+}
+
+// call makes one call of the handler and sends what follows, also when the
+// handler or another function of the user ends the goroutine.
 func (k *keyed) call(q *keyQueue, b *Batch) {
+	res := keyResult{q: q, size: len(b.Records), gone: true}
+	defer func() {
+		if res.gone {
+			res.err = errGoexit
+		}
+		k.results <- res
+	}()
+	k.handle(q, b, &res)
+	res.gone = false
+}
+
+// handle makes one call of the handler and decides what follows.
+func (k *keyed) handle(q *keyQueue, b *Batch, res *keyResult) {
 	t := k.t
-	defer t.r.goroutines.Leave(t.r.goroutines.Enter())
-	res := keyResult{q: q, size: len(b.Records), err: errGoexit}
-	defer func() { k.results <- res }()
 	n, err := t.handle(b)
-	res.n, res.err = n, nil
+	res.n = n
 	t.recordCall(n, sizeOf(b.Records[:n]), err, false)
 	if err == nil || n == len(b.Records) || errors.Is(err, errNotAcknowledged) {
 		return
@@ -299,14 +271,27 @@ func (t *task) bury(b *Batch, cur *piece, n int, cause error) (buried int, err e
 	return buried, nil
 }
 
+// recordOthers counts the calls that have ended meanwhile: one checkpoint does
+// for all of them.
+func (k *keyed) recordOthers() {
+	for k.err == nil {
+		select {
+		case r := <-k.results:
+			k.recordResult(r)
+		default:
+			return
+		}
+	}
+}
+
 // recordResult counts the end of a call.
 func (k *keyed) recordResult(r keyResult) {
 	k.running--
-	q := r.q
-	for _, it := range q.items[:r.n] {
-		it.done = true
+	if r.gone {
+		k.workers--
 	}
-	q.items = q.items[r.n:]
+	q := r.q
+	q.finish(r.n)
 	k.advanceDone()
 	switch {
 	case r.err != nil:
@@ -329,8 +314,8 @@ func (k *keyed) recordResult(r keyResult) {
 		k.t.r.block(k.t.id, k.t.epoch, "")
 	}
 	switch {
-	case len(q.items) == 0:
-		delete(k.queues, q.key)
+	case q.length == 0:
+		k.queues.release(q)
 	case r.pause > 0:
 		q.notUntil = time.Now().Add(r.pause)
 		k.waiting[q] = struct{}{}
@@ -341,15 +326,7 @@ func (k *keyed) recordResult(r keyResult) {
 
 // advanceDone moves the checkpoint up to the first record that is not done.
 func (k *keyed) advanceDone() {
-	var end shardlog.Position
-	n := 0
-	for ; n < len(k.items) && k.items[n].done; n++ {
-		k.bytes -= k.items[n].size
-		end = k.items[n].end
-		k.items[n] = nil
-	}
-	if n > 0 {
-		k.items = k.items[n:]
+	if end, ok := k.queues.takeDone(); ok {
 		k.t.advance(end) // once, because it takes a lock
 	}
 }

@@ -109,7 +109,7 @@ func (c *core) setTimer(at int64) {
 // trim drops what is kept for reuse if it is much for a producer with nothing
 // pending.
 func (c *core) trim() {
-	if c.buffer.records > 0 || c.buffer.count <= maxKept {
+	if c.buffer.records > 0 || c.buffer.keepsLittle() {
 		return
 	}
 	c.buffer.drop()

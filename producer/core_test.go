@@ -53,7 +53,7 @@ func (c *coreTest) put(key, name string) *entry {
 	require.NoError(c.t, err)
 	e.callback = func(Result, error) {}
 	if e.state != awaitsRoom {
-		c.onArrival(e)
+		c.onArrival(e.size, c.now)
 	}
 	return e
 }
@@ -70,7 +70,7 @@ func (c *coreTest) send() *request {
 // answer completes a request: all its records are stored, except those at the
 // indexes of errs.
 func (c *coreTest) answer(b *request, errs map[int]error) failures {
-	b.results = make([]shardlog.PutResult, len(b.slots))
+	b.results = make([]shardlog.PutResult, b.size())
 	for i := range b.results {
 		c.seq++
 		b.results[i] = shardlog.PutResult{ShardID: "s", Sequence: shardlog.NewSequenceNumber(1, 0, c.seq, 1), Err: errs[i]}
@@ -226,7 +226,8 @@ func TestCoreBoundsTheBuffer(t *testing.T) {
 	c.outbox.pending.cut(1)
 	c.freeEntry(a)
 	c.admitWaiting(c.now)
-	assert.Equal(t, queued, third.state)
+	assert.Zero(t, c.buffer.waiting.n)
+	assert.Equal(t, 1, c.buffer.pages.n)
 	assert.Equal(t, 2, c.buffer.records)
 }
 

@@ -30,6 +30,15 @@ func (c *core) nextRequest(fresh bool, now int64) *request {
 	if c.flight.withoutQueues != nil {
 		c.createQueues(c.flight.withoutQueues)
 	}
+	if c.buffer.pages.n > 0 {
+		if c.sendsPacked() {
+			c.fillPacked(b, now)
+			c.sched.limitedUntil, c.flight.withoutQueues = 0, b
+			c.onSend(b, now)
+			return b
+		}
+		c.unpackReady()
+	}
 	b.noQueues = c.flight.senders-c.flight.starting == 1 && !c.strict && c.conf.ShardRate == (ShardRate{})
 	f := filling{core: c, b: b, now: now, clock: c.clock(now)}
 	if f.fromRunnable() && f.fromLimited() {
@@ -76,7 +85,7 @@ func (c *core) onSend(b *request, now int64) {
 	b.sends++
 	b.sent, c.sched.lastSentAt = now, now
 	c.stats.requests++
-	c.stats.slotsPerRequest.add(int64(len(b.slots)))
+	c.stats.slotsPerRequest.add(int64(b.size()))
 	c.stats.recordsPerRequest.add(int64(b.userRecords()))
 }
 
@@ -88,6 +97,7 @@ func (c *core) createQueues(b *request) {
 		return
 	}
 	b.noQueues = false
+	c.unpackRequest(b)
 	if c.flight.withoutQueues == b {
 		c.flight.withoutQueues = nil
 	}

@@ -49,7 +49,7 @@ func (p *Producer) runSender(b *request, starting bool) {
 	p.unlock()
 	returned = true
 	if callbacks {
-		p.runCallbacks(nil, nil)
+		p.runCallbacks(delivery{})
 	}
 }
 
@@ -95,7 +95,7 @@ func (p *Producer) letWritersRun(notified int) {
 	for range maxYields {
 		runtime.Gosched()
 		p.mu.Lock()
-		n := p.core.buffer.ready.n
+		n := p.core.buffer.readyRecords()
 		p.mu.Unlock()
 		if n >= min(notified, p.conf.MaxBatchRecords) {
 			return

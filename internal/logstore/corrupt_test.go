@@ -1,9 +1,12 @@
 package logstore
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"testing"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
@@ -98,6 +101,63 @@ func requireDamage(t *testing.T, c *shardlog.CorruptError) {
 	require.EqualValues(t, base+1+29, counterOf(c.Last))
 	require.EqualValues(t, base+1+30, counterOf(c.Next.Sequence()))
 	require.NotEmpty(t, c.Reason)
+}
+
+// A block may have a right checksum and yet a record that is none, because it
+// was damaged before it was stored. Pages have what is before that record, and
+// reading continues after it.
+func TestDamageOfOneRecordInsideABlock(t *testing.T) {
+	const records, bad = 20, 7
+	headers := []shardlog.Header{{Key: "header", Value: "value"}}
+	store := kv.NewMemory()
+	l, ss := openOn(t, store, 1, Options{})
+	rs, ts, res := make([]shardlog.Record, records), make([]*Shard, records), make([]shardlog.PutResult, records)
+	for i, data := range numbers(0, records, 2000) {
+		rs[i], ts[i] = rec(data), ss[0]
+		rs[i].Headers = headers
+	}
+	require.NoError(t, l.Append(ctx, rs, ts, res))
+	keys := blockKeys(t, store)
+	require.Len(t, keys, 1)
+	v, err := store.Get(keys[0])
+	require.NoError(t, err)
+	at := 0
+	for range bad + 1 {
+		at += bytes.Index(v[at:], []byte("header")) + 1
+	}
+	v[at-2] = 200 // the length of the header's key
+	binary.LittleEndian.PutUint64(v, xxhash.Sum64(v[8:]))
+	var b kv.Batch
+	b.Set(keys[0], v)
+	require.NoError(t, store.Commit(&b))
+
+	_, again := openOn(t, store, 1, Options{})
+	s := again[0]
+	for _, most := range []int{1, 5, records} {
+		var got []string
+		damages := 0
+		for from := shardlog.TrimHorizon(); ; {
+			p, err := s.Read(ctx, shardlog.ReadRequest{From: from, MaxRecords: most})
+			if c := new(shardlog.CorruptError); errors.As(err, &c) {
+				require.EqualValues(t, base+1+bad, counterOf(c.First))
+				require.Equal(t, c.First, c.Last)
+				damages, from = damages+1, c.Next
+				continue
+			}
+			require.NoError(t, err)
+			if len(p.Records) == 0 {
+				break
+			}
+			for _, r := range p.Records {
+				require.Equal(t, headers, r.Headers)
+				got = append(got, string(r.Data))
+			}
+			require.LessOrEqual(t, len(got), records, "reading advances")
+			from = p.Next
+		}
+		require.Equal(t, 1, damages)
+		require.Equal(t, append(numbers(0, bad, 2000), numbers(bad+1, records, 2000)...), got)
+	}
 }
 
 func TestDamagedEndAfterPowerLossIsDropped(t *testing.T) {

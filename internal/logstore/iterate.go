@@ -44,7 +44,7 @@ type IterateOptions struct {
 // Iterate is Records or Tail.
 func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, o IterateOptions) iter.Seq2[shardlog.Record, error] {
 	return func(yield func(shardlog.Record, error) bool) {
-		s.walk(ctx, from, o, &scanner{s: s, owned: yield, fail: func(err error) bool { return yield(shardlog.Record{}, err) }})
+		s.walk(ctx, from, o, &scanner{decoder: decoder{s: s}, owned: yield, fail: func(err error) bool { return yield(shardlog.Record{}, err) }})
 	}
 }
 
@@ -54,7 +54,7 @@ func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, o IterateOp
 // take as long as it likes and may call everything. With an error the record is nil.
 func (s *Shard) Borrow(ctx context.Context, from shardlog.Position, o IterateOptions) iter.Seq2[*shardlog.Record, error] {
 	return func(yield func(*shardlog.Record, error) bool) {
-		sc := &scanner{s: s, borrowed: lend(yield), fail: func(err error) bool { return yield(nil, err) }}
+		sc := &scanner{decoder: decoder{s: s}, borrowed: lend(yield), fail: func(err error) bool { return yield(nil, err) }}
 		sc.headers.Reuse = true
 		s.walk(ctx, from, o, sc)
 	}
@@ -126,23 +126,17 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 
 // scanner walks over a shard block by block.
 type scanner struct {
-	s       *Shard
-	at      uint64 // counter of the next record
-	inside  uint64 // the record that the position is inside of; 0 if none
-	arrival arrivals
-	fail    func(error) bool // yields errors
+	at     uint64           // counter of the next record
+	inside uint64           // the record that the position is inside of; 0 if none
+	fail   func(error) bool // yields errors
 
 	// One of them yields records.
 	owned    func(shardlog.Record, error) bool
 	borrowed func(*shardlog.Record, error) bool
 
-	rec     shardlog.Record // the last one
-	item    block.Item      // what rec was made of, if it was not simple
-	headers block.Headers   // memory for theirs
-	cur     fetch           // what was fetched last
-	// distrust makes it verify each block, after one that had been verified
-	// before could not be decoded.
-	distrust bool
+	decoder
+	rec shardlog.Record // the last one
+	cur fetch           // what was fetched last
 }
 
 // block yields the records of the block that find found; it returns false when
@@ -156,40 +150,28 @@ func (sc *scanner) block(v *view, e blockRef, m *memBlock) bool {
 		sc.fail(sc.cur.err)
 		return false
 	}
-	if sc.distrust {
-		sc.cur.mark.settled = false
-	}
 	for i := range sc.cur.refs {
+		e := &sc.cur.refs[i]
 		b, trusted, err := sc.cur.block(i)
-		if errors.Is(err, errTrimmed) {
+		more := false
+		if err == nil {
+			more, err = sc.records(v, &b, false)
+		}
+		if trusted && isDamage(err) {
+			if b, err = s.reread(e, sc.at, err); err == nil {
+				more, err = sc.records(v, &b, false)
+			}
+		}
+		if isDamage(err) {
+			err = s.damaged(e, err)
+		}
+		switch {
+		case errors.Is(err, errTrimmed):
 			return true // the next view has a later horizon
-		}
-		if err == nil {
-			err = s.checkGap(v, sc.at, &b)
-		}
-		if err != nil {
+		case err != nil:
 			return sc.skip(err)
-		}
-		it, err := b.Seek(sc.at)
-		if err == nil {
-			var more bool
-			if more, err = sc.records(it); err == nil && !more {
-				return false
-			}
-		}
-		if err != nil && trusted {
-			// It is read again and verified, so that damage is reported as if it
-			// had been there before.
-			s.verified.forget()
-			sc.distrust = true
-			if _, _, now := s.load(sc.cur.refs[i], nil, false); errors.Is(now, errTrimmed) || now == nil && sc.at < b.End() {
-				return true
-			} else if now != nil {
-				err = now
-			}
-		}
-		if err != nil {
-			return sc.skip(s.asDamage(&sc.cur.refs[i], err))
+		case !more:
+			return false
 		}
 	}
 	return true
@@ -197,27 +179,29 @@ func (sc *scanner) block(v *view, e blockRef, m *memBlock) bool {
 
 // inMemory yields the records of a block that other readers share.
 func (sc *scanner) inMemory(v *view, m *memBlock) bool {
-	s, b := sc.s, m.b
-	if err := s.checkGap(v, sc.at, &b); err != nil {
-		return sc.skip(err)
-	}
-	it, err := b.Seek(sc.at)
-	more := false
-	if err == nil {
-		if sc.borrowed == nil {
-			it.Own(it.AtEnd())
-		}
-		more, err = sc.records(it)
+	more, err := sc.records(v, &m.b, true)
+	if isDamage(err) {
+		err = sc.s.corruptIn(m.b.First, m.b.End(), err)
 	}
 	if err != nil {
-		return sc.skip(s.corrupt(b.First, b.End(), err))
+		return sc.skip(err)
 	}
 	return more
 }
 
-// records yields what an iterator has left; more is false when the loop was left.
-// The error is a *block.DamageError.
-func (sc *scanner) records(it block.Iter) (more bool, err error) {
+// records yields the records of a block from at on; more is false when the loop was
+// left. The error is a *block.DamageError unless blocks are missing.
+func (sc *scanner) records(v *view, b *block.Block, shared bool) (more bool, err error) {
+	if err := sc.s.checkGap(v, sc.at, b); err != nil {
+		return true, err
+	}
+	it, err := b.Seek(sc.at)
+	if err != nil {
+		return true, err
+	}
+	if shared && sc.borrowed == nil {
+		it.Own(it.AtEnd())
+	}
 	s, r := sc.s, &sc.rec
 	n, size := int64(0), int64(0)
 	defer func() {
@@ -226,17 +210,9 @@ func (sc *scanner) records(it block.Iter) (more bool, err error) {
 	}()
 	for {
 		counter := it.Counter()
-		if !it.Record(r, &sc.headers) {
-			if ok, err := it.Next(&sc.item); err != nil || !ok {
-				return true, err
-			}
-			if err := s.general(&sc.item, r, &sc.headers); err != nil {
-				return true, err
-			}
+		if ok, err := sc.next(&it, r); err != nil || !ok {
+			return true, err
 		}
-		sc.arrival.set(it.Ms())
-		// All fields are set, also those that are always the same: r was lent.
-		r.Sequence, r.SubSequence, r.ShardID, r.Arrival = s.number(counter, &sc.arrival), 0, s.name, sc.arrival.t
 		sc.at = counter + 1
 		if counter == sc.inside && !isAggregate(r.Data) {
 			continue // no part of it is left

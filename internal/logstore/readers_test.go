@@ -195,7 +195,7 @@ func TestRecordsAreTheSameFromMemoryAndFromTheStore(t *testing.T) {
 				m++
 			}
 			require.Equal(t, len(all), m)
-			req := shardlog.ReadRequest{From: from, MaxRecords: 1 + rnd.Intn(40), MaxBytes: 1 + rnd.Intn(30000)}
+			req := shardlog.ReadRequest{From: from, MaxRecords: 1 + rnd.Intn(40<<rnd.Intn(5)), MaxBytes: 1 + rnd.Intn(30000<<rnd.Intn(5))}
 			pa, err := a.Read(ctx, req)
 			require.NoError(t, err)
 			pb, err := b.Read(ctx, req)

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/block"
 	"github.com/shardlog/shardlog/internal/kv"
 )
@@ -153,23 +152,50 @@ func (s *Shard) decode(value []byte, e *blockRef, m readMark, over *[]byte) (b b
 	return b, trusted, nil
 }
 
-// asDamage is damaged, unless err is what it makes already.
-func (s *Shard) asDamage(e *blockRef, err error) error {
-	if errors.Is(err, shardlog.ErrCorrupt) || !isDamage(err) {
-		return err
+// reread reads a trusted block again, and verifies it, after err came up while
+// its records were decoded, of which the reader has those before the counter at.
+// So damage is reported as if it had been there when the block was read first.
+func (s *Shard) reread(e *blockRef, at uint64, err error) (block.Block, error) {
+	s.distrust(e)
+	b, _, now := s.load(*e, nil, false)
+	if now == nil && at >= e.end() {
+		now = err // what was read of it cannot be taken back
 	}
-	return s.damaged(e, err)
+	return b, now
 }
 
+// isDamage reports whether the decoder of blocks says so.
 func isDamage(err error) bool {
 	var d *block.DamageError
 	return errors.As(err, &d)
 }
 
-// damaged is the error for a block that cannot be read. It makes sure that nothing
-// of the shard is trusted any more.
+// recordError is the damage of one record, behind which others can be read.
+type recordError struct {
+	counter uint64
+	err     error // a *block.DamageError
+}
+
+func (e *recordError) Error() string { return e.err.Error() }
+func (e *recordError) Unwrap() error { return e.err }
+
+// damaged is the error for a block that cannot be read, or for a record of it. It
+// makes sure that nothing of the shard is trusted any more.
 func (s *Shard) damaged(e *blockRef, err error) error {
+	s.distrust(e)
+	return s.corruptIn(e.first, e.end(), err)
+}
+
+func (s *Shard) distrust(e *blockRef) {
 	s.verified.forget()
 	s.log.cache.drop(s, e.first)
-	return s.corrupt(e.first, e.end(), err)
+}
+
+// corruptIn is corrupt for a block with these counters, or the record that err is
+// about.
+func (s *Shard) corruptIn(first, end uint64, err error) error {
+	if r := new(recordError); errors.As(err, &r) {
+		first, end = r.counter, r.counter+1
+	}
+	return s.corrupt(first, end, err)
 }

@@ -26,8 +26,11 @@ type Report struct {
 	Inventory *Inventory
 
 	// Guard is the number of a value log file to be made, empty, so that Badger
-	// does not cut off what follows damage in the newest; 0 for none.
+	// does not read all of a large newest file, nor cut off what follows damage in
+	// it; 0 for none. Trim cuts the newest to what was written, nil for not; it
+	// has to be done first, as the file is not the newest any more then.
 	Guard uint64
+	Trim  *Trim
 	// Empty are files that were never written to.
 	Empty []File
 	// StaleDiscard says that the statistics of dead values are useless.
@@ -49,6 +52,9 @@ type inspection struct {
 	key  []byte
 	full bool
 	wals []wal
+	// known is the last place in the newest file of the value log that is known,
+	// nil for none.
+	known *Pointer
 }
 
 // wal is a write-ahead log.
@@ -58,10 +64,9 @@ type wal struct {
 }
 
 // Inspect looks at a directory that nobody has open, without writing to it. It
-// reads all of the manifest, the key registry, the tables, the write-ahead logs
-// and the newest file of the value log, which are what Badger reads when it
-// opens the directory; of the other files of the value log, headers and sizes,
-// unless full asks for all. Key is the encryption key, nil for none.
+// reads all of the manifest, the key registry, the tables and the write-ahead
+// logs, as Badger does when it opens the directory; of the value log, the end of
+// the newest file, and headers and sizes of the others, unless full asks for all. Key is the encryption key, nil for none.
 //
 // The error is ErrKey or that of the file system; damage is in the report.
 func Inspect(path string, key []byte, full bool) (*Report, error) {

@@ -27,12 +27,13 @@ func (in *inspection) walFiles() error {
 	if in.Keys == nil {
 		return nil
 	}
+	note := in.inLast()
 	for _, f := range in.Dir.WALs {
 		if f.Size == 0 {
 			in.Empty = append(in.Empty, f)
 			continue
 		}
-		l, err := ReadLog(in.Dir.File(f.Name), f.Number, in.Keys, false, nil)
+		l, err := ReadLog(in.Dir.File(f.Name), f.Number, in.Keys, false, note)
 		if err != nil {
 			return err
 		}
@@ -126,13 +127,13 @@ func (in *inspection) values() error {
 	if in.Keys == nil {
 		return nil
 	}
-	for i, f := range in.Dir.Values {
-		newest := i+1 == len(in.Dir.Values)
+	last := in.lastValues()
+	for _, f := range in.Dir.Values {
 		if f.Size == 0 {
 			in.Empty = append(in.Empty, f)
 			continue
 		}
-		if err := in.value(f, newest); err != nil {
+		if err := in.value(f, last != nil && f.Number == last.Number); err != nil {
 			return err
 		}
 	}
@@ -145,22 +146,30 @@ func (in *inspection) value(f File, newest bool) error {
 	path := in.Dir.File(f.Name)
 	if !newest && !in.full {
 		l, err := readHeader(path)
-		if err == nil && in.header(f, l) && l.Blank {
+		if err == nil && in.header(f, l) && l.Blank && f.Size > LogHeader {
 			in.warn(damage(path, 0, "its header is empty"))
 		}
 		return err
 	}
-	l, err := ReadLog(path, f.Number, in.Keys, false, nil)
+	var l *Log
+	var err error
+	lost := false
+	if newest {
+		l, lost, err = in.tail(f)
+	} else {
+		l, err = ReadLog(path, f.Number, in.Keys, false, nil)
+	}
 	if err != nil || !in.header(f, l) {
 		return err
 	}
-	if l.Cut() || l.Blank && l.Torn() {
+	lost = lost || l.Cut() || l.Blank && l.Torn()
+	if lost {
 		d := damage(path, l.Stop, "a value cannot be read there")
 		d.Lost = fmt.Sprintf("it, and whether others are in between: %d values behind it are readable", l.After.Entries)
 		in.warn(d)
-		if newest {
-			in.Guard = f.Number + 1
-		}
+	}
+	if newest && (lost || l.Stop >= guardFrom) {
+		in.guard(f, l, lost)
 	}
 	return in.ahead(f, l)
 }

@@ -73,6 +73,11 @@ func (l *Log) Cut() bool {
 // Salvage says to call each also for entries that follow damage. The error is
 // that of the file system.
 func ReadLog(path string, number uint64, keys Keys, salvage bool, each func(Entry)) (*Log, error) {
+	return readLogFrom(path, number, keys, LogHeader, salvage, each)
+}
+
+// readLogFrom is ReadLog from an offset on, where an entry begins.
+func readLogFrom(path string, number uint64, keys Keys, from int64, salvage bool, each func(Entry)) (*Log, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -82,11 +87,13 @@ func ReadLog(path string, number uint64, keys Keys, salvage bool, each func(Entr
 	if err != nil {
 		return nil, err
 	}
-	r := &logReader{w: window{f: f, size: fi.Size()}, number: uint32(number), each: each, log: &Log{Size: fi.Size(), End: LogHeader, Stop: LogHeader}}
-	head := r.w.at(0, LogHeader)
-	if len(head) < LogHeader {
+	r := &logReader{w: window{f: f, size: fi.Size()}, number: uint32(number), each: each, log: &Log{Size: fi.Size(), End: from, Stop: from}}
+	head := make([]byte, LogHeader) // not through the window, which begins elsewhere
+	if _, err := f.ReadAt(head, 0); err == io.EOF {
 		r.log.Blank, r.log.End, r.log.Stop = true, 0, 0
-		return r.log, r.w.err
+		return r.log, nil
+	} else if err != nil {
+		return nil, err
 	}
 	r.log.KeyID = binary.BigEndian.Uint64(head)
 	r.log.Blank = allZero(head)
@@ -94,7 +101,7 @@ func ReadLog(path string, number uint64, keys Keys, salvage bool, each func(Entr
 		return r.log, r.w.err // what cannot be decrypted is not taken for data
 	}
 	r.key, r.iv = keys[r.log.KeyID], append([]byte(nil), head[8:]...)
-	r.run(salvage)
+	r.run(from, salvage)
 	return r.log, r.w.err
 }
 
@@ -183,9 +190,8 @@ func (r *logReader) open(raw rawEntry, at int64) (Entry, bool) {
 	return e, ok
 }
 
-// run reads from the header to the end.
-func (r *logReader) run(salvage bool) {
-	at := int64(LogHeader)
+// run reads from an offset to the end.
+func (r *logReader) run(at int64, salvage bool) {
 	for {
 		raw, ok := r.entry(at)
 		if !ok || !r.take(raw, at) {

@@ -49,6 +49,7 @@ func (s *Store) examineLocked() error {
 	if err := tidy(o.Dir, report); err != nil {
 		return err
 	}
+	s.mergeAtClose = s.manyTables(report)
 	return s.noteState(badgerfile.StateOpening)
 }
 
@@ -58,8 +59,10 @@ var errKey = &shardlog.InvalidError{Field: "EncryptionKey", Value: "(hidden)", L
 // tidy prepares a sound directory for Badger. It removes empty log files, which
 // a process that was killed may leave and over which Badger refuses to open;
 // removes statistics that are cut short, over which Badger ends the process;
-// and makes a new newest value log file where the newest is damaged, because
-// Badger cuts off everything behind the damage.
+// and makes a new newest value log file where the newest is large, because Badger
+// reads all of it, or damaged, because Badger cuts off everything behind the damage.
+// A process that is killed in between leaves a directory for which the rest is
+// done by the next one.
 func tidy(dir string, r *badgerfile.Report) error {
 	var errs []error
 	for _, f := range r.Empty {
@@ -68,7 +71,10 @@ func tidy(dir string, r *badgerfile.Report) error {
 	if r.StaleDiscard && r.Dir.Discard != nil {
 		errs = append(errs, os.Remove(r.Dir.File(badgerfile.DiscardName)))
 	}
-	if r.Guard > 0 {
+	if r.Trim != nil {
+		errs = append(errs, os.Truncate(r.Dir.File(r.Trim.File.Name), r.Trim.Size))
+	}
+	if r.Guard > 0 && errors.Join(errs...) == nil {
 		errs = append(errs, os.WriteFile(r.Dir.File(badgerfile.ValueName(r.Guard)), make([]byte, badgerfile.LogHeader), 0o644))
 	}
 	return errors.Join(errs...)
