@@ -22,7 +22,7 @@ func (c *core) nextRequest(fresh bool, now int64) *request {
 	if c.outOfNumbers() || c.nextNewDue(c.flight.senders-1) > now {
 		return nil
 	}
-	if !fresh && c.flight.senders > 1 && now < c.sched.lastSentAt+int64(stagger) {
+	if !fresh && c.flight.senders > 1 && now < c.sched.lastSentAt+c.stagger() {
 		return nil
 	}
 	b := c.flight.newRequest()

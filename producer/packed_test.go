@@ -205,11 +205,11 @@ func TestEntryBehindPages(t *testing.T) {
 	assert.Equal(t, []string{"3", "4"}, c.sent(b))
 	assert.Equal(t, 1, c.buffer.pages.n, "waits for those before")
 	c.answer(b, nil)
-	c.flushThrough(c.buffer.seq)
 	b = c.send()
 	assert.True(t, b.isPacked())
 	assert.Equal(t, []string{"5"}, c.sent(b))
 	c.answer(b, nil)
+	c.deliverAll()
 	assert.Zero(t, c.buffer.records)
 }
 
