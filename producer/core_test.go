@@ -385,7 +385,7 @@ func TestSecondRequestWaitsForWhatIsUnusual(t *testing.T) {
 		b.duration, other.duration = time.Duration(after), time.Duration(after)
 		c.answer(b, nil)
 		c.answer(other, nil)
-		c.deliverAll() // else writers wait for that
+		c.deliverAll()       // else writers wait for that
 		c.flight.senders = 0 // they have ended
 		return after
 	}
