@@ -108,6 +108,7 @@ func (s *countingStore) Update(ctx context.Context, l checkpoint.Lease) (checkpo
 // changes, and how soon the shards of a worker that died are assigned again.
 func manyShards(r *report) {
 	shards, workers := pick(1000, 100), 10
+	ttl := time.Duration(pick(10_000, 500)) * time.Millisecond
 	dir, cleanup := tempDir()
 	defer cleanup()
 	db, st := openLog(dir, stream.SyncNever, shards, stream.Config{})
@@ -118,7 +119,7 @@ func manyShards(r *report) {
 	done := make(chan error, workers)
 	start := time.Now()
 	for i := range workers {
-		c := must(consumer.New(st, &consumer.Options{Store: store, WorkerID: fmt.Sprint("w", i)}))
+		c := must(consumer.New(st, &consumer.Options{Store: store, WorkerID: fmt.Sprint("w", i), LeaseTTL: ttl}))
 		all = append(all, c)
 		go func() { done <- c.Run(ctx, h) }()
 	}
@@ -139,15 +140,15 @@ func manyShards(r *report) {
 		}
 	}
 	r.line("all held, then evenly", "%v, %v after the start", wait(false, shards).Round(10*time.Millisecond), wait(true, shards).Round(10*time.Millisecond))
-	time.Sleep(time.Second)
+	time.Sleep(time.Duration(pick(1000, 100)) * time.Millisecond)
 	before, since := store.writes.Load(), time.Now()
-	time.Sleep(time.Duration(pick(20, 2)) * time.Second)
+	time.Sleep(time.Duration(pick(20_000, 200)) * time.Millisecond)
 	r.line("writes when idle (< 5/s)", "%.1f a second", float64(store.writes.Load()-before)/time.Since(since).Seconds())
 	check(all[0].Close()) // as if it had died
 	<-done
 	all = all[1:]
 	start = time.Now()
-	r.line("fail-over (TTL 10 s + 1 s)", "%v", wait(false, shards).Round(10*time.Millisecond))
+	r.line(fmt.Sprintf("fail-over (TTL %v + 1 s)", ttl), "%v", wait(false, shards).Round(10*time.Millisecond))
 	for _, c := range all {
 		check(c.Shutdown(ctx))
 		check(<-done)

@@ -43,7 +43,7 @@ func producerVsBatches(opts *producer.Options, size int) func(*report) {
 		batch := records(size, 100)
 		r.ratio("records/s",
 			func() float64 { return putSingles(256, opts) },
-			func() float64 { return logBatches(1, batch, false, span()) })
+			func() float64 { return logBatches(1, batch, span()) })
 	}
 }
 

@@ -31,35 +31,6 @@ func readAll(st *stream.Stream, read reader, want int) float64 {
 	return float64(n) / d.Seconds()
 }
 
-// scan reads a log that was written in batches, against Badger's iterator over
-// one entry per record.
-func scan(r *report) {
-	total := pick(4_000_000, 50_000)
-	batch := records(500, 100)
-	dir, cleanup := tempDir()
-	defer cleanup()
-	db, st := openLog(dir, stream.SyncNever, 4, stream.Config{})
-	defer func() { check(db.Close()) }()
-	for n := 0; n < total; n += len(batch) {
-		put(st, batch)
-	}
-	bdir, bclean := tempDir()
-	defer bclean()
-	bdb := openBadger(bdir, false)
-	defer func() { check(bdb.Close()) }()
-	btotal := total / 4
-	wb := bdb.NewWriteBatch()
-	for n := range btotal {
-		check(wb.Set(badgerKey(n&3, uint64(n)), batch[n%500].Data))
-	}
-	check(wb.Flush())
-	// Badger lends the bytes of an item until the next one, as Scan does.
-	// Records copies them for the caller.
-	rival := func() float64 { return badgerScan(bdb, btotal) }
-	r.ratio("records/s", func() float64 { return readAll(st, (*stream.Stream).Scan, total) }, rival)
-	r.line("copied, by Records", "%s records/s", si(readAll(st, (*stream.Stream).Records, total)))
-}
-
 // scanSingly compares reading a log that was written one record at a time with
 // one that was written in batches.
 func scanSingly(r *report) {
@@ -81,47 +52,6 @@ func scanSingly(r *report) {
 	r.line("stored pieces", "%d for %d records written singly, %d written in batches", s.Blocks, total, batched.Stats().Shards[0].Blocks)
 	r.ratio("records/s", func() float64 { return readAll(one, (*stream.Stream).Scan, total) },
 		func() float64 { return readAll(batched, (*stream.Stream).Scan, total) })
-}
-
-// tailLatency compares the time from the start of an append to the delivery of the
-// record to a waiting reader with that of a channel.
-func tailLatency(r *report) {
-	n := pick(20_000, 500)
-	dir, cleanup := tempDir()
-	defer cleanup()
-	db, st := openLog(dir, stream.SyncNever, 1, stream.Config{})
-	defer func() { check(db.Close()) }()
-	rec := records(1, 100)[0]
-	got := make(chan time.Time, 1)
-	go func() {
-		for _, err := range st.Tail(ctx, "shardId-000000000000", shardlog.TrimHorizon()) {
-			if err != nil {
-				return // closed
-			}
-			got <- time.Now()
-		}
-	}()
-	measure := func(send func()) (lat []time.Duration) {
-		for range n {
-			// The next append comes when the reader waits again.
-			time.Sleep(50 * time.Microsecond)
-			start := time.Now()
-			send()
-			lat = append(lat, (<-got).Sub(start))
-		}
-		return lat
-	}
-	ours := measure(func() { must(st.Put(ctx, rec)) })
-	ch := make(chan []byte)
-	go func() {
-		for range ch {
-			got <- time.Now()
-		}
-	}()
-	bare := measure(func() { ch <- rec.Data })
-	close(ch)
-	r.line("append to delivery (goal "+r.b.goal+")", "p50 %v p99 %v", percentile(ours, .5), percentile(ours, .99))
-	r.line("bare channel", "p50 %v p99 %v", percentile(bare, .5), percentile(bare, .99))
 }
 
 // allocations counts heap objects per record.

@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -18,13 +22,6 @@ func openLog(dir string, d stream.Durability, shards int, cfg stream.Config) (*s
 	return db, must(db.Create(ctx, "bench", cfg))
 }
 
-func durability(sync bool) stream.Durability {
-	if sync {
-		return stream.SyncAlways
-	}
-	return stream.SyncNever
-}
-
 // span is the time that one side of a pair runs in one round.
 func span() time.Duration { return time.Duration(pick(2000, 100)) * time.Millisecond }
 
@@ -35,51 +32,50 @@ func put(st *stream.Stream, rs []shardlog.Record) {
 }
 
 // logBatches has writers append batches until the time is over.
-func logBatches(writers int, batch []shardlog.Record, sync bool, d time.Duration) float64 {
+func logBatches(writers int, batch []shardlog.Record, d time.Duration) float64 {
 	dir, cleanup := tempDir()
 	defer cleanup()
-	db, st := openLog(dir, durability(sync), 4, stream.Config{})
+	db, st := openLog(dir, stream.SyncNever, 4, stream.Config{})
 	defer func() { check(db.Close()) }()
 	return float64(len(batch)) * closedLoop(writers, d, func(int) { put(st, batch) })
 }
 
-func appendBatches(writers, size int) func(*report) {
-	return func(r *report) {
-		batch := records(500, size)
-		r.ratio("records/s",
-			func() float64 { return logBatches(writers, batch, false, span()) },
-			func() float64 { return badgerBatches(writers, batch, span()) })
-	}
-}
-
-// appendVsFile compares the log with a file to which as many bytes are written in
-// one call as the log stores for a batch.
-func appendVsFile(size int, sync bool) func(*report) {
-	return func(r *report) {
-		batch := records(500, size)
-		encoded := 4 * 64
-		for i := range batch {
-			encoded += batch[i].Size() + 4
+// records returns n records with 16-byte keys and incompressible data.
+func records(n, size int) []shardlog.Record {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	rs := make([]shardlog.Record, n)
+	for i := range rs {
+		data := make([]byte, size)
+		for j := range data {
+			data[j] = byte(rnd.Uint32())
 		}
-		r.ratio("records/s",
-			func() float64 { return logBatches(1, batch, sync, span()) },
-			func() float64 { return fileBatches(encoded, len(batch), sync, span()) })
+		rs[i] = shardlog.Record{PartitionKey: fmt.Sprintf("key-%012d", i), Data: data}
 	}
+	return rs
 }
 
-func singles(writers, size int, sync bool) func(*report) {
-	return func(r *report) {
-		rs := records(1024, size)
-		r.ratio("records/s",
-			func() float64 {
-				dir, cleanup := tempDir()
-				defer cleanup()
-				db, st := openLog(dir, durability(sync), 4, stream.Config{})
-				defer func() { check(db.Close()) }()
-				return closedLoop(writers, span(), func(w int) {
-					must(st.Put(ctx, rs[w&1023]))
-				})
-			},
-			func() float64 { return badgerSingles(writers, rs[0], sync, span()) })
+// closedLoop calls f in a loop in each of several goroutines, and returns the
+// calls a second.
+func closedLoop(writers int, d time.Duration, f func(w int)) float64 {
+	var calls atomic.Int64
+	var wg sync.WaitGroup
+	start := time.Now()
+	deadline := start.Add(d)
+	for w := range writers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			n := int64(0)
+			// Reading the clock costs as much as a small write.
+			for often := int64(1); n%often != 0 || time.Now().Before(deadline); n++ {
+				if n == 64 && time.Since(start) < d/100 {
+					often = 16
+				}
+				f(w)
+			}
+			calls.Add(n)
+		}()
 	}
+	wg.Wait()
+	return float64(calls.Load()) / time.Since(start).Seconds()
 }

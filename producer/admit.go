@@ -5,7 +5,7 @@ import "github.com/shardlog/shardlog"
 // prepared is what is known of a record before the lock is taken.
 type prepared struct {
 	size              int
-	hash              uint64
+	hash              uint64 // of the partition key; not set by a producer that packs, which rarely needs it
 	explicit, keyless bool
 	extras            *extras
 }
@@ -35,18 +35,18 @@ func (c *core) enter(r *shardlog.Record, in *prepared, wait, block bool, now int
 	return e, nil
 }
 
-// onArrival starts a sender for e, which was just accepted, if it may go. It is
-// called for every record, so it first excludes the usual case that nothing
-// changes: e is not the first that is ready, does not fill a request, and may
+// onArrival starts a sender for a record of a size, which was just accepted, if
+// it may go. It is called for every record, so it first excludes the usual case that nothing
+// changes: it is not the first that is ready, does not fill a request, and may
 // linger. See nextNewDue.
-func (c *core) onArrival(e *entry) {
-	ready, most := &c.buffer.ready, c.conf.MaxBatchBytes
-	if ready.n > 1 && (c.flight.senders > 0 || e.seq > c.sched.flushUpTo) &&
-		ready.n%c.conf.fullRequest != 0 && (ready.bytes-e.size)/most == ready.bytes/most {
+func (c *core) onArrival(size int, now int64) {
+	n, bytes, most := c.buffer.readyRecords(), c.buffer.readyBytes(), c.conf.MaxBatchBytes
+	if n > 1 && (c.flight.senders > 0 || c.buffer.seq > c.sched.flushUpTo) &&
+		n%c.conf.fullRequest != 0 && (bytes-size)/most == bytes/most {
 		return
 	}
-	c.startSender(e.born)
-	c.planTimer(e.born)
+	c.startSender(now)
+	c.planTimer(now)
 }
 
 // rush lets the entries up to a number go without lingering, now.
@@ -104,6 +104,7 @@ func (c *core) closeNow(now int64) (left, inDoubt int) {
 	}
 	c.life = stateClosed
 	c.refuseWaiting()
+	c.unpack()
 	for e := c.buffer.age.oldest; e != nil; e = c.buffer.age.oldest {
 		switch {
 		case e.state == resultHeld && e.outcome.err == nil:

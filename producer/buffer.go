@@ -17,15 +17,32 @@ type buffer struct {
 	// An accepted entry without a result is in ready, which holds what
 	// arrived, in the queue of its key, or in a request. Entries in a key queue
 	// are older than those of the same key in ready.
-	waiting list    // entries that wait to be accepted, in order
-	ready   list    // accepted entries that are in no key queue and no request
-	age     ageList // accepted entries without a result, oldest first
+	waiting list      // entries that wait to be accepted, in order
+	ready   list      // accepted entries that are in no key queue and no request
+	pages   pageQueue // accepted records that are no entries, and in no request
+	age     ageList   // accepted entries without a result, oldest first
 	memory
 }
 
 // hasRoom reports whether the bounds admit another record.
 func (b *buffer) hasRoom(size int) bool {
 	return b.records < b.maxRecords && b.bytes+int64(size) <= b.maxBytes
+}
+
+// readyRecords returns how many records are in ready and in pages.
+func (b *buffer) readyRecords() int { return b.ready.n + b.pages.n }
+
+// readyBytes returns the size of these records.
+func (b *buffer) readyBytes() int { return b.ready.bytes + b.pages.bytes }
+
+// firstReady returns the number of the first of these records and when it was
+// accepted; there is one.
+func (b *buffer) firstReady() (seq uint64, born int64) {
+	if e := b.ready.head; e != nil {
+		return e.seq, e.born
+	}
+	pg := b.pages.head
+	return pg.first, pg.items[0].born
 }
 
 // accept takes an entry in.

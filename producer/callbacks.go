@@ -10,33 +10,29 @@ import (
 const callbackRun = 256
 
 // runCallbacks calls callbacks until none is left. Only one goroutine does so at
-// a time: the one that outbox.startCallbacks chose. First to before next are entries of a
-// chain whose callbacks were called, from next on they still have to be.
-func (p *Producer) runCallbacks(first, next *entry) {
+// a time: the one that outbox.startCallbacks chose. It begins with d.
+func (p *Producer) runCallbacks(d delivery) {
 	calling := false
 	defer func() {
 		if calling { // a callback ended the goroutine with runtime.Goexit
-			go p.runCallbacks(first, next)
+			go p.runCallbacks(d)
 		}
 	}()
 	defer p.callbacks.Leave(p.callbacks.Enter())
 	p.mu.Lock()
 	for {
-		p.core.freeUntil(first, next)
-		if first = next; first == nil {
-			first = p.core.outbox.pending.cut(callbackRun)
-			next = first
+		p.core.freeDelivered(&d)
+		if d.isEmpty() {
+			d = p.core.outbox.cut(callbackRun)
 		}
-		if first == nil {
+		if d.isEmpty() {
 			break
 		}
 		p.core.advance(p.now())
 		p.unlock()
 		calling = true
-		for next != nil {
-			e := next
-			next = e.next
-			p.runCallback(e)
+		for callback, res, err := d.take(); callback != nil; callback, res, err = d.take() {
+			p.runCallback(callback, res, err)
 		}
 		calling = false
 		p.mu.Lock()
@@ -46,14 +42,14 @@ func (p *Producer) runCallbacks(first, next *entry) {
 	p.unlock()
 }
 
-// runCallback calls the callback of an entry.
-func (p *Producer) runCallback(e *entry) {
+// runCallback calls a callback.
+func (p *Producer) runCallback(callback func(Result, error), res Result, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			p.onCallbackPanic(v)
 		}
 	}()
-	e.callback(e.outcome.res, e.outcome.err)
+	callback(res, err)
 }
 
 func (p *Producer) onCallbackPanic(v any) {

@@ -3,7 +3,6 @@ package producer
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -93,10 +92,14 @@ func (p *Producer) checkAll(records []shardlog.Record) ([]int, error) {
 }
 
 // prepare makes r independent of what the caller may change, except for small
-// data, which core.enter copies, and computes what needs no lock.
+// data, which the core copies, and computes what needs no lock.
 func (p *Producer) prepare(r *shardlog.Record, size int) prepared {
 	in := prepared{size: size, explicit: r.ExplicitHashKey.IsSet(), keyless: r.PartitionKey == ""}
-	if !p.conf.BorrowData && len(r.Data) > smallData {
+	small := smallData
+	if p.conf.packs {
+		small = pageData
+	}
+	if !p.conf.BorrowData && len(r.Data) > small {
 		r.Data = slices.Clone(r.Data)
 	}
 	if r.Headers != nil || r.DedupID != "" {
@@ -109,7 +112,10 @@ func (p *Producer) prepare(r *shardlog.Record, size int) prepared {
 		in.hash = rand.Uint64() // it has no order with any other record
 		return in
 	}
-	in.hash = maphash.String(p.seed, r.PartitionKey)
+	if p.conf.packs {
+		return in
+	}
+	in.hash = p.conf.hashOf(r.PartitionKey)
 	if p.conf.needsShards && !in.explicit {
 		r.ExplicitHashKey = shardlog.KeyHash(r.PartitionKey)
 	}

@@ -45,18 +45,22 @@ func (c *core) complete(b *request, now int64) failures {
 	x.attempt = Attempt{Time: b.started, Duration: b.duration}
 	x.stored = []Attempt{x.attempt}
 	c.stats.requestTime.add(b.duration)
+	c.sched.noteRequestTime(b.duration)
 	c.sched.contendedUntil = 0
 	x.lost, x.fenced = x.identityLost()
 	whole := x.classify(b.err)
 	// A request is refused whole when one of its records has a fault that only
 	// the sink knows of. It is found by halving.
-	x.split = b.err != nil && len(b.slots) > 1 && errors.Is(b.err, shardlog.ErrInvalid) && !whole.unknown
+	x.split = b.err != nil && b.size() > 1 && errors.Is(b.err, shardlog.ErrInvalid) && !whole.unknown
 	if b.sinkMayRead {
 		b.keepData()
 	}
-	if x.allStored() {
+	switch stored := x.allStored(); {
+	case stored && b.isPacked():
+		x.onPackedStored()
+	case stored:
 		x.onAllStored()
-	} else {
+	default:
 		c.createQueues(b) // some records may be retried
 		err := b.err
 		x.handleEach(whole)
@@ -142,7 +146,7 @@ func (x *completion) allStored() bool {
 		return false
 	}
 	for i := range x.b.results {
-		if r := &x.b.results[i]; r.Err != nil || x.isMisplaced(&x.b.slots[i], r) {
+		if r := &x.b.results[i]; r.Err != nil || x.b.page == nil && x.isMisplaced(&x.b.slots[i], r) {
 			return false
 		}
 	}

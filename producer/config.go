@@ -1,6 +1,7 @@
 package producer
 
 import (
+	"hash/maphash"
 	"math"
 
 	"github.com/shardlog/shardlog"
@@ -13,6 +14,10 @@ type config struct {
 	fullRequest int   // as many ready records fill a request
 	needsShards bool  // the shard of each record has to be known
 	sendsRanges bool  // the sink refuses what is on the wrong shard
+	// packs is set if records may be in pages: nothing but their key says where
+	// they may go, and they have no numbers.
+	packs bool
+	seed  maphash.Seed // of the hashes of partition keys
 	// strict is set if a request may have one record of a key only, by the
 	// options or by what the sink can do.
 	strict       bool
@@ -29,7 +34,9 @@ func newConfig(sink shardlog.Sink, o Options) config {
 		needsShards: o.Aggregation.Enabled || o.Keyless || o.ShardRate != (ShardRate{}),
 		strict:      o.keepsOrderSingly(caps), wrapsHeaders: !caps.Headers,
 		largestRecord: atMost(math.MaxInt, caps.MaxRecord),
+		seed:          maphash.MakeSeed(),
 	}
+	c.packs = !c.needsShards && o.ID == ""
 	if a := o.Aggregation; a.Enabled {
 		_, takesRanges := sink.(shardlog.RequestSink)
 		c.sendsRanges = takesRanges && caps.RefusesMisrouted
@@ -46,6 +53,9 @@ func newConfig(sink shardlog.Sink, o Options) config {
 func (c *config) aggregates(e *entry) bool {
 	return c.Aggregation.Enabled && !e.notAggregated && e.maxSlots == 0 && e.dedupID() == ""
 }
+
+// hashOf returns the hash of a partition key that names its key queue.
+func (c *config) hashOf(key string) uint64 { return maphash.String(c.seed, key) }
 
 // maxAggregate returns how many bytes an aggregate that is stored under a
 // partition key may have: the key counts for the sink's limit, but not for

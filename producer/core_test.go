@@ -53,7 +53,7 @@ func (c *coreTest) put(key, name string) *entry {
 	require.NoError(c.t, err)
 	e.callback = func(Result, error) {}
 	if e.state != awaitsRoom {
-		c.onArrival(e)
+		c.onArrival(e.size, c.now)
 	}
 	return e
 }
@@ -70,7 +70,7 @@ func (c *coreTest) send() *request {
 // answer completes a request: all its records are stored, except those at the
 // indexes of errs.
 func (c *coreTest) answer(b *request, errs map[int]error) failures {
-	b.results = make([]shardlog.PutResult, len(b.slots))
+	b.results = make([]shardlog.PutResult, b.size())
 	for i := range b.results {
 		c.seq++
 		b.results[i] = shardlog.PutResult{ShardID: "s", Sequence: shardlog.NewSequenceNumber(1, 0, c.seq, 1), Err: errs[i]}
@@ -226,7 +226,8 @@ func TestCoreBoundsTheBuffer(t *testing.T) {
 	c.outbox.pending.cut(1)
 	c.freeEntry(a)
 	c.admitWaiting(c.now)
-	assert.Equal(t, queued, third.state)
+	assert.Zero(t, c.buffer.waiting.n)
+	assert.Equal(t, 1, c.buffer.pages.n)
 	assert.Equal(t, 2, c.buffer.records)
 }
 
@@ -366,4 +367,37 @@ func TestVerdicts(t *testing.T) {
 		got.err = nil
 		assert.Equal(t, tt.want, got, name)
 	}
+}
+
+// A sink that usually answers fast gets a second request only when one takes
+// unusually long.
+func TestSecondRequestWaitsForWhatIsUnusual(t *testing.T) {
+	c := newCoreTest(t, Options{MaxBatchRecords: 1})
+	second := func() (after int64) {
+		c.put("k", "1")
+		b := c.send()
+		c.put("l", "2")
+		for c.startSender(c.now); c.effects.senders == 0; c.startSender(c.now) {
+			c.now += millis / 4
+			after += millis / 4
+		}
+		other := c.send()
+		b.duration, other.duration = time.Duration(after), time.Duration(after)
+		c.answer(b, nil)
+		c.answer(other, nil)
+		c.deliverAll()       // else writers wait for that
+		c.flight.senders = 0 // they have ended
+		return after
+	}
+	assert.Equal(t, millis, second())
+	for range 10 {
+		c.put("k", "fast")
+		b := c.send()
+		b.duration = 0
+		c.answer(b, nil)
+		c.deliverAll() // else writers wait for that
+		c.flight.senders = 0
+	}
+	assert.Equal(t, int64(patience), second())
+	assert.Equal(t, millis, second(), "it has become slow")
 }

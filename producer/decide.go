@@ -83,6 +83,21 @@ func (c *core) freeUntil(first, end *entry) {
 	}
 }
 
+// freeDelivered frees the records of d whose callbacks have returned.
+func (c *core) freeDelivered(d *delivery) {
+	c.freeUntil(d.first, d.next)
+	d.first = d.next
+	for ; d.from < d.at; d.from++ {
+		if it := &d.page.items[d.from]; it.callback != nil {
+			c.freeItem(d.page.first+uint64(d.from), it)
+		}
+	}
+	if pg := d.page; pg != nil && d.from == len(pg.items) {
+		c.buffer.recyclePage(pg)
+		*d = delivery{}
+	}
+}
+
 // endRequest ends the use of a request: its keys may go into others.
 func (c *core) endRequest(b *request) {
 	for _, q := range b.queues {
@@ -118,11 +133,22 @@ func (c *core) abandon(e *entry, cause error) {
 	c.decide(e, &Result{}, putError(err))
 }
 
+// abandonAll is abandon for the records of a call that have no result.
+func (c *core) abandonAll(w *waiter, cause error) {
+	c.unpack()
+	for i, e := range w.entries {
+		if !w.out[i].set {
+			c.abandon(e, cause)
+		}
+	}
+}
+
 // expire gives the entries whose time is over their result.
 func (c *core) expire(now int64) {
-	if c.conf.ttl == 0 {
+	if c.conf.ttl == 0 || c.buffer.undecided == 0 || now-c.oldestBorn() < c.conf.ttl {
 		return
 	}
+	c.unpack()
 	for e := c.buffer.age.oldest; e != nil && now-e.born >= c.conf.ttl; e = c.buffer.age.oldest {
 		if e.state != resultHeld {
 			c.stats.expired++

@@ -8,6 +8,10 @@ import (
 // it without Producer.mu, because the digests of aggregates are most of the
 // work on them. A request that is sent again keeps its aggregates.
 func (b *request) encode(conf *config) {
+	if b.page != nil {
+		b.encodePage()
+		return
+	}
 	total := 0
 	for i := range b.slots {
 		if s := &b.slots[i]; s.builder != nil && !s.goesPlain() {
@@ -31,6 +35,14 @@ func (b *request) encode(conf *config) {
 		if conf.sendsRanges {
 			b.ranges = append(b.ranges, s.span)
 		}
+	}
+}
+
+// encodePage makes the records of a request whose records are in a page.
+func (b *request) encodePage() {
+	for i := range b.page.items {
+		it := &b.page.items[i]
+		b.records = append(b.records, shardlog.Record{PartitionKey: it.key, ExplicitHashKey: b.page.hashKey(i), Data: it.data})
 	}
 }
 

@@ -32,17 +32,29 @@ type entry struct {
 	carrier    *request  // refers to the entry, even after an early result
 	nextInSlot *entry    // the next one in its aggregate
 
-	// Who gets the result: a waiter, a callback, or nobody.
-	waiter   *waiter
-	outIndex int // in waiter.out
-	callback func(Result, error)
-	outcome  outcome // its Attempts are collected from the first failure on
+	recipient
+	outcome outcome // its Attempts are collected from the first failure on
 
 	admit chan error // of a call that waits for room; gets one value
 
 	in             *list // the list that prev and next belong to
 	prev, next     *entry
 	older, younger *entry // in the ageList
+}
+
+// recipient is who gets the result of a record: a waiter, a callback, or nobody.
+type recipient struct {
+	waiter   *waiter
+	outIndex int // in waiter.out
+	callback func(Result, error)
+}
+
+// setRecipient says who gets the result of e.
+func (e *entry) setRecipient(to recipient) {
+	e.recipient = to
+	if w := to.waiter; w != nil {
+		w.entries[to.outIndex] = e
+	}
 }
 
 // extras is what few records have.
@@ -114,9 +126,13 @@ func (e *entry) deliver(to *outcome, res *Result, err error) {
 // waiter is a call of Put or PutBatch that waits for the results of its
 // records.
 type waiter struct {
-	ch   chan struct{} // gets one value when left has become 0
-	left int
-	out  []outcome
-	one  [1]outcome // out of a Put, so that it allocates nothing
-	next *waiter    // in effects.notify
+	ch      chan struct{} // gets one value when left has become 0
+	left    int
+	out     []outcome
+	entries []*entry // of the records without a result that are in no page
+	next    *waiter  // in effects.notify
+
+	// What out and entries of a Put refer to, so that it allocates nothing.
+	one      [1]outcome
+	oneEntry [1]*entry
 }

@@ -22,13 +22,19 @@ func (c *core) nextRequest(fresh bool, now int64) *request {
 	if c.outOfNumbers() || c.nextNewDue(c.flight.senders-1) > now {
 		return nil
 	}
-	if !fresh && c.flight.senders > 1 && now < c.sched.lastSentAt+int64(stagger) {
+	if !fresh && c.flight.senders > 1 && now < c.sched.lastSentAt+c.stagger() {
 		return nil
 	}
 	b := c.flight.newRequest()
 	b.maxSlots, b.version = c.conf.MaxBatchRecords, c.shards.version
 	if c.flight.withoutQueues != nil {
 		c.createQueues(c.flight.withoutQueues)
+	}
+	if c.sendsPacked() {
+		c.fillPacked(b, now)
+		c.sched.limitedUntil, c.flight.withoutQueues = 0, b
+		c.onSend(b, now)
+		return b
 	}
 	b.noQueues = c.flight.senders-c.flight.starting == 1 && !c.strict && c.conf.ShardRate == (ShardRate{})
 	f := filling{core: c, b: b, now: now, clock: c.clock(now)}
@@ -76,7 +82,7 @@ func (c *core) onSend(b *request, now int64) {
 	b.sends++
 	b.sent, c.sched.lastSentAt = now, now
 	c.stats.requests++
-	c.stats.slotsPerRequest.add(int64(len(b.slots)))
+	c.stats.slotsPerRequest.add(int64(b.size()))
 	c.stats.recordsPerRequest.add(int64(b.userRecords()))
 }
 
@@ -88,6 +94,7 @@ func (c *core) createQueues(b *request) {
 		return
 	}
 	b.noQueues = false
+	c.unpackRequest(b)
 	if c.flight.withoutQueues == b {
 		c.flight.withoutQueues = nil
 	}

@@ -3,10 +3,12 @@ package producer
 import "time"
 
 // More than maxKept entries are not kept for reuse for longer than idleTime
-// while nothing is pending. 4,096 entries are about 2 MiB.
+// while nothing is pending. 4,096 entries are about 2 MiB. Of pages the items
+// count, and their slabs are bounded, too.
 const (
-	maxKept  = 4096
-	idleTime = time.Second
+	maxKept     = 4096
+	maxKeptSlab = 1 << 20
+	idleTime    = time.Second
 )
 
 // Small payloads are copied into chunks, which are used again when no entry has
@@ -33,6 +35,36 @@ type memory struct {
 	count      int    // of entries
 	current    *chunk // that takes more data
 	freeChunks *chunk
+	freePages  *page
+	items      int // that freePages have room for
+	slabs      int // bytes of their slabs
+}
+
+// keepsLittle reports whether what is kept may stay while nothing is pending.
+func (m *memory) keepsLittle() bool { return m.count+m.items <= maxKept && m.slabs <= maxKeptSlab }
+
+// newPage returns an empty page.
+func (m *memory) newPage() *page {
+	pg := m.freePages
+	if pg == nil {
+		return &page{}
+	}
+	m.freePages, pg.next = pg.next, nil
+	m.items -= cap(pg.items)
+	m.slabs -= cap(pg.slab)
+	return pg
+}
+
+// recyclePage takes back a page that is done. One whose memory others may still
+// use is left to the garbage collector.
+func (m *memory) recyclePage(pg *page) {
+	if pg.foreign {
+		return
+	}
+	pg.reset()
+	m.items += cap(pg.items)
+	m.slabs += cap(pg.slab)
+	pg.next, m.freePages = m.freePages, pg
 }
 
 // newEntry returns an empty entry.
@@ -90,4 +122,7 @@ func (m *memory) releaseData(c *chunk) {
 
 // drop leaves what is kept to the garbage collector. The current chunk stays:
 // entries may have data in it.
-func (m *memory) drop() { m.entries, m.count, m.freeChunks = nil, 0, nil }
+func (m *memory) drop() {
+	m.entries, m.count, m.freeChunks = nil, 0, nil
+	m.freePages, m.items, m.slabs = nil, 0, 0
+}

@@ -18,7 +18,6 @@ package producer
 
 import (
 	"context"
-	"hash/maphash"
 	"sync"
 	"time"
 
@@ -36,7 +35,6 @@ type Producer struct {
 	conf     config
 	sink     shardlog.Sink
 	requests shardlog.RequestSink // sink, where more than PutRecords is needed
-	seed     maphash.Seed         // of the hashes of partition keys
 	ctx      context.Context      // of every request; ends with Close
 	cancel   context.CancelCauseFunc
 	finished chan struct{} // closed when nothing is left after Shutdown or Close
@@ -74,7 +72,7 @@ func New(sink shardlog.Sink, opts *Options) (*Producer, error) {
 		return nil, err
 	}
 	p := &Producer{
-		conf: newConfig(sink, o), sink: sink, seed: maphash.MakeSeed(), finished: make(chan struct{}),
+		conf: newConfig(sink, o), sink: sink, finished: make(chan struct{}),
 		learning: make(chan struct{}, 1), opening: make(chan struct{}, 1),
 	}
 	p.requests, _ = sink.(shardlog.RequestSink)
@@ -109,7 +107,7 @@ func (p *Producer) unlock() (notified int) {
 		go p.runSender(nil, true)
 	}
 	if fx.callbacks {
-		go p.runCallbacks(nil, nil)
+		go p.runCallbacks(delivery{})
 	}
 	if fx.cancel {
 		p.cancel(shardlog.ErrClosed)

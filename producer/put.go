@@ -36,50 +36,63 @@ func (p *Producer) Put(ctx context.Context, r shardlog.Record) (Result, error) {
 	if !ok {
 		w = &waiter{ch: make(chan struct{}, 1)}
 	}
-	w.left, w.out = 1, w.one[:]
+	w.left, w.out, w.entries = 1, w.one[:], w.oneEntry[:]
 
 	now := p.now()
 	p.mu.Lock()
-	e, err := p.enterLocked(&r, &in, p.conf.WhenFull == Block, now)
+	waiting, err := p.enterLocked(&r, &in, recipient{waiter: w}, p.conf.WhenFull == Block, now)
 	if err != nil {
 		p.unlock()
 		p.waiters.Put(w)
 		return Result{}, putError(err)
 	}
-	e.waiter = w
-	if e.state != awaitsRoom {
-		p.core.flushThrough(e.seq)
-		p.core.onArrival(e)
+	if waiting == nil {
+		p.core.flushThrough(p.core.buffer.seq)
+		p.core.onArrival(in.size, now)
 	}
 	p.unlock()
 
-	p.awaitResult(ctx, w, func(cause error) { p.core.abandon(e, cause) })
+	p.awaitResult(ctx, w)
 	out := w.one[0]
 	w.one[0], w.out = outcome{}, nil
+	w.oneEntry[0], w.entries = nil, nil
 	p.waiters.Put(w)
 	return out.res, out.err
 }
 
-// enterLocked makes an entry of a record. If it has to wait for room, its state is
-// awaitsRoom, and the caller waits; a callback cannot, because it keeps others
-// from making room. The caller holds mu, which may be released meanwhile.
-func (p *Producer) enterLocked(r *shardlog.Record, in *prepared, block bool, now int64) (*entry, error) {
+// enterLocked takes a record in; its number is buffer.seq then. If it has to wait for
+// room, it returns an entry whose state is awaitsRoom, and the caller waits; a
+// callback cannot, because it keeps others from making room. The caller holds mu,
+// which may be released meanwhile.
+func (p *Producer) enterLocked(r *shardlog.Record, in *prepared, to recipient, block bool, now int64) (waiting *entry, err error) {
 	c := &p.core
 	wait := c.mustWait(in.size, block, now)
 	if wait && block && c.outbox.running {
 		block = !p.insideCallbackLocked()
 		wait = c.mustWait(in.size, block, now)
 	}
-	e, err := c.enter(r, in, wait, block, now)
-	if wait && err == nil {
-		c.planTimer(now)
+	if !wait && c.life == stateOpen && in.extras == nil && c.packs() {
+		c.pack(r.PartitionKey, r.Data, !c.conf.BorrowData && len(r.Data) <= pageData, r.ExplicitHashKey, to, now)
+		return nil, nil
 	}
-	return e, err
+	if c.conf.packs {
+		in.hash = c.conf.hashOf(r.PartitionKey)
+	}
+	e, err := c.enter(r, in, wait, block, now)
+	if err != nil {
+		return nil, err
+	}
+	e.setRecipient(to)
+	if !wait {
+		return nil, nil
+	}
+	c.planTimer(now)
+	return e, nil
 }
 
-// awaitResult blocks until w was notified. When ctx ends first, it calls abandon
-// with mu held, which gives the entries of w that have none their results.
-func (p *Producer) awaitResult(ctx context.Context, w *waiter, abandon func(cause error)) {
+// awaitResult blocks until w was notified. When ctx ends first, it gives the
+// records of w that have none their results.
+func (p *Producer) awaitResult(ctx context.Context, w *waiter) {
 	if ctx.Done() == nil {
 		<-w.ch
 		return
@@ -91,7 +104,7 @@ func (p *Producer) awaitResult(ctx context.Context, w *waiter, abandon func(caus
 	}
 	p.mu.Lock()
 	if w.left > 0 {
-		abandon(shardlog.ContextError(ctx))
+		p.core.abandonAll(w, shardlog.ContextError(ctx))
 	}
 	p.core.advance(p.now())
 	p.unlock()
@@ -156,14 +169,13 @@ func (p *Producer) put(ctx context.Context, r shardlog.Record, done func(Result,
 
 	now := p.now()
 	p.mu.Lock()
-	e, err := p.enterLocked(&r, &in, block, now)
+	e, err := p.enterLocked(&r, &in, recipient{callback: done}, block, now)
 	if err != nil {
 		p.unlock()
 		return putError(err)
 	}
-	e.callback = done
-	if e.state != awaitsRoom {
-		p.core.onArrival(e)
+	if e == nil {
+		p.core.onArrival(in.size, now)
 		p.unlock()
 		return nil
 	}
@@ -194,10 +206,9 @@ func (p *Producer) PutBatch(ctx context.Context, records []shardlog.Record) ([]R
 	if len(records) == 0 {
 		return []Result{}, nil
 	}
-	w := &waiter{ch: make(chan struct{}, 1), left: len(records), out: make([]outcome, len(records))}
-	entries := make([]*entry, len(records))
+	w := &waiter{ch: make(chan struct{}, 1), left: len(records), out: make([]outcome, len(records)), entries: make([]*entry, len(records))}
 	for i := 0; i < len(records); {
-		n, err := p.enterSome(ctx, w, i, records, sizes, entries)
+		n, err := p.enterSome(ctx, w, i, records, sizes)
 		if i += n; err != nil {
 			p.mu.Lock()
 			p.core.refuseFrom(w, i, putError(err))
@@ -205,13 +216,7 @@ func (p *Producer) PutBatch(ctx context.Context, records []shardlog.Record) ([]R
 			break
 		}
 	}
-	p.awaitResult(ctx, w, func(cause error) {
-		for i, e := range entries {
-			if !w.out[i].set {
-				p.core.abandon(e, cause)
-			}
-		}
-	})
+	p.awaitResult(ctx, w)
 	return w.results()
 }
 
@@ -233,7 +238,7 @@ func (w *waiter) results() ([]Result, error) {
 // enterSome enters records of a batch from index i on, up to a request's worth
 // at a time so that they can go together and are not all copied before there
 // is room. It returns how many were accepted.
-func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []shardlog.Record, sizes []int, entries []*entry) (n int, err error) {
+func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []shardlog.Record, sizes []int) (n int, err error) {
 	if ctx.Err() != nil {
 		return 0, shardlog.ContextError(ctx)
 	}
@@ -246,14 +251,13 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 	p.mu.Lock()
 	var last uint64
 	for n < len(some) {
-		e, err := p.enterLocked(&some[n], &in[n], p.conf.WhenFull == Block, now)
+		e, err := p.enterLocked(&some[n], &in[n], recipient{waiter: w, outIndex: i + n}, p.conf.WhenFull == Block, now)
 		if err != nil {
 			p.core.rush(last, now)
 			p.unlock()
 			return n, err
 		}
-		entries[i+n], e.waiter, e.outIndex = e, w, i+n
-		if e.state == awaitsRoom {
+		if e != nil {
 			admit := make(chan error, 1)
 			e.admit = admit
 			p.core.rush(last, now)
@@ -263,7 +267,7 @@ func (p *Producer) enterSome(ctx context.Context, w *waiter, i int, records []sh
 			}
 			return n + 1, nil
 		}
-		last = e.seq
+		last = p.core.buffer.seq
 		n++
 	}
 	p.core.rush(last, now)

@@ -18,7 +18,9 @@ import (
 type request struct {
 	ctx       context.Context
 	cancel    context.CancelFunc
-	slots     []slot
+	slots     []slot      // none while the records are in a page
+	page      *page       // in which the records were when it was filled; nil if they were entries
+	unpacked  bool        // entries were made of them since; the page stays what the sender reads
 	queues    []*keyQueue // of the keys of its entries
 	bytes     int
 	maxSlots  int    // lowered by entries that need a small request
@@ -97,6 +99,7 @@ func (b *request) reset() {
 	b.queues, b.slots = b.queues[:0], b.slots[:0]
 	b.bytes, b.undecided, b.sends, b.noQueues, b.sinkMayRead = 0, 0, 0, false, false
 	b.results, b.err = nil, nil
+	b.page, b.unpacked = nil, false
 	if cap(b.arena) > maxKeptArena {
 		b.arena = nil
 	}
@@ -144,8 +147,23 @@ func (b *request) onAbort(why error) {
 	}
 }
 
-// userRecords returns how many entries were put into b.
+// isPacked reports whether the records are in a page only. The caller holds
+// Producer.mu.
+func (b *request) isPacked() bool { return b.page != nil && !b.unpacked }
+
+// size returns how many records b has for the sink.
+func (b *request) size() int {
+	if b.page != nil {
+		return len(b.page.items)
+	}
+	return len(b.slots)
+}
+
+// userRecords returns how many records that were put are in b.
 func (b *request) userRecords() (n int) {
+	if b.page != nil {
+		return len(b.page.items)
+	}
 	for i := range b.slots {
 		n += b.slots[i].n
 	}
@@ -163,7 +181,7 @@ func (b *request) info() RequestInfo {
 func (b *request) outcome() RequestOutcome {
 	o := RequestOutcome{Duration: b.duration, Err: b.err}
 	if b.err != nil {
-		o.Failed = len(b.slots)
+		o.Failed = b.size()
 		return o
 	}
 	for i := range b.results {

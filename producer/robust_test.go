@@ -300,6 +300,7 @@ func TestTryPutWhileWritersWait(t *testing.T) {
 		var o outcomes
 		for _, n := range numbered("", 5) {
 			o.put(t, p, "k", n)
+			synctest.Wait() // so that the first is at the sink, and four are ready
 		}
 		started := make(chan struct{})
 		go func() {

@@ -13,7 +13,8 @@ const (
 	// stagger is how long after a request another one may be started while it
 	// is in flight. A sink that answers faster than that, as one in the same
 	// process does, gets one after the other, which costs less than any overlap
-	// gains.
+	// gains. If it usually does, patience takes its place: most requests that
+	// take longer are those of a process that had no processor.
 	stagger = time.Millisecond
 
 	// backlog is how many full requests' worth may wait, for a request or for
@@ -37,22 +38,37 @@ func (c *core) nextDue(others int) int64 {
 		at = min(at, c.nextNewDue(others))
 	}
 	if others > 0 {
-		at = max(at, c.sched.lastSentAt+int64(stagger))
+		at = max(at, c.sched.lastSentAt+c.stagger())
 	}
 	return at
 }
 
+// stagger returns how long after a request another one may be started.
+func (c *core) stagger() int64 {
+	if c.sched.usualTime < int64(stagger)/2 {
+		return int64(patience)
+	}
+	return int64(stagger)
+}
+
+// noteRequestTime counts how long a request took in what is usual.
+func (s *schedule) noteRequestTime(d time.Duration) { s.usualTime += (int64(d) - s.usualTime) / 8 }
+
 // nextNewDue is nextDue for a request that was not sent before.
 func (c *core) nextNewDue(others int) int64 {
 	at := int64(never)
-	ready, starting := &c.buffer.ready, c.flight.starting
-	switch full := max(ready.bytes/c.conf.MaxBatchBytes, ready.n/c.conf.fullRequest); {
-	case full > starting, ready.n > 0 && others == 0 && ready.head.seq <= c.sched.flushUpTo:
+	n, starting := c.buffer.readyRecords(), c.flight.starting
+	first, born := uint64(never), int64(0)
+	if n > 0 {
+		first, born = c.buffer.firstReady()
+	}
+	switch full := max(c.buffer.readyBytes()/c.conf.MaxBatchBytes, n/c.conf.fullRequest); {
+	case full > starting, n > 0 && others == 0 && first <= c.sched.flushUpTo:
 		at = 0
 	case starting > 0: // will send what there is
 		return never
-	case ready.n > 0:
-		at = ready.head.born + c.holdBack(others)
+	case n > 0:
+		at = born + c.holdBack(others)
 	}
 	if others > 0 {
 		at = max(at, c.sched.contendedUntil)
@@ -98,10 +114,15 @@ func (c *core) mustWait(size int, block bool, now int64) bool {
 }
 
 // aheadOfSink reports whether writers are ahead of a sink, and callbacks, that
-// are nearly as fast. Slow ones are no reason to wait while there is room.
+// are nearly as fast. Slow ones are no reason to wait while there is room. Once
+// writers wait, they do so until half of it is done, because to stop and to
+// continue costs as much as many records.
 func (c *core) aheadOfSink(now int64) bool {
-	waiting := c.outbox.pending.n
-	return (c.buffer.ready.n+waiting)/backlog >= c.conf.fullRequest && (c.flight.senders > 0 || waiting > 0) &&
+	waiting, requests := c.outbox.waiting(), backlog
+	if c.buffer.waiting.n > 0 {
+		requests = backlog / 2
+	}
+	return (c.buffer.readyRecords()+waiting)/requests >= c.conf.fullRequest && (c.flight.senders > 0 || waiting > 0) &&
 		now < c.sched.lastSentAt+int64(patience)
 }
 
@@ -110,19 +131,23 @@ func (c *core) admitWaiting(now int64) {
 	b := &c.buffer
 	for e := b.waiting.head; e != nil && b.hasRoom(e.size) && !c.aheadOfSink(now); e = b.waiting.head {
 		b.waiting.remove(e)
-		c.accept(e, now)
 		if e.admit != nil {
 			e.admit <- nil // has room for one
 			e.admit = nil
 		}
-		if e.waiter != nil {
-			c.flushThrough(e.seq)
+		waits := e.waiter != nil
+		if !c.packWaiting(e, now) {
+			c.accept(e, now)
+		}
+		if waits {
+			c.flushThrough(b.seq)
 		}
 	}
 }
 
 // accept takes an entry into the buffer.
 func (c *core) accept(e *entry, now int64) {
+	c.unpack()
 	c.buffer.accept(e, now)
 	c.stats.received++
 }
@@ -142,7 +167,7 @@ func (c *core) advance(now int64) {
 // finishIfDone ends a producer that was shut down or closed once nothing is
 // left.
 func (c *core) finishIfDone() {
-	if c.ended || c.life == stateOpen || c.buffer.records > 0 || c.flight.senders > 0 || c.outbox.running || c.outbox.pending.n > 0 {
+	if c.ended || c.life == stateOpen || c.buffer.records > 0 || c.flight.senders > 0 || c.outbox.running || c.outbox.waiting() > 0 {
 		return
 	}
 	c.ended, c.life = true, stateClosed
@@ -160,7 +185,7 @@ func (c *core) planTimer(now int64) {
 	at := int64(never)
 	earlier := func(t int64) { at = min(at, t) }
 	if c.conf.ttl > 0 && c.buffer.undecided > 0 {
-		earlier(c.buffer.age.oldest.born + c.conf.ttl)
+		earlier(c.oldestBorn() + c.conf.ttl)
 	}
 	if len(c.keys.retries) > 0 {
 		earlier(c.keys.retries[0].retryAt)
@@ -180,7 +205,7 @@ func (c *core) planTimer(now int64) {
 // planTrim sets the timer to when trim is due, once for each time that nothing
 // is left to do.
 func (c *core) planTrim(now int64) {
-	if c.buffer.records > 0 || c.buffer.count <= maxKept || c.sched.idleSeq == c.buffer.seq || c.life != stateOpen {
+	if c.buffer.records > 0 || c.buffer.keepsLittle() || c.sched.idleSeq == c.buffer.seq || c.life != stateOpen {
 		return
 	}
 	c.sched.idleSeq = c.buffer.seq

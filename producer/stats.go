@@ -92,6 +92,13 @@ func (d *Distribution[T]) add(v T) {
 	d.Min, d.Max = min(d.Min, v), max(d.Max, v)
 }
 
+// addAll adds a value that was measured several times.
+func (d *Distribution[T]) addAll(v T, times int) {
+	d.add(v)
+	d.Count += uint64(times - 1)
+	d.Sum += v * T(times-1)
+}
+
 // counters are the part of Stats that is not a view of the state.
 type counters struct {
 	received, rejected  uint64
@@ -118,8 +125,8 @@ func (c *core) snapshot(now int64) Stats {
 		Buffering: n.buffering, RequestTime: n.requestTime, RetriesPerRecord: n.retried, RecordsPerStored: n.recordsPerSlot,
 		StoredPerRequest: n.slotsPerRequest, RecordsPerRequest: n.recordsPerRequest,
 	}
-	if e := c.buffer.age.oldest; e != nil {
-		s.OldestAge = time.Duration(now - e.born)
+	if c.buffer.undecided > 0 {
+		s.OldestAge = time.Duration(now - c.oldestBorn())
 	}
 	return s
 }

@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -181,7 +182,9 @@ func TestIteratorsTellThatRetentionTookTheRest(t *testing.T) {
 			},
 		} {
 			for i := range 5 {
-				put(t, st, "a", fmt.Sprint(i))
+				// Each is a block of its own, because a reader has what it began
+				// to read.
+				put(t, st, "a", fmt.Sprint(i)+strings.Repeat("x", 10<<10))
 			}
 			n := 0
 			var end error

@@ -40,14 +40,14 @@ func openJetStream(dir string, sync bool, kind jetstream.StorageType) rival {
 	return &jetLog{s, nc, js, st}
 }
 
-func (j *jetLog) append(batch []record) {
+func (j *jetLog) append(_ int, batch []record) {
 	if len(batch) == 1 {
-		must(j.js.Publish(context.Background(), "bench", batch[0]))
+		must(j.js.Publish(context.Background(), "bench", batch[0].raw))
 		return
 	}
 	acks := make([]jetstream.PubAckFuture, len(batch))
 	for i, r := range batch {
-		acks[i] = must(j.js.PublishAsync("bench", r))
+		acks[i] = must(j.js.PublishAsync("bench", r.raw))
 	}
 	for _, a := range acks {
 		select {
@@ -65,7 +65,7 @@ func (j *jetLog) scan(f func([]byte)) {
 	for got := uint64(0); got < want; {
 		b := must(c.Fetch(5000, jetstream.FetchMaxWait(patience)))
 		for m := range b.Messages() {
-			f(record(m.Data()).data())
+			f(m.Data())
 			if got++; got == want {
 				break
 			}
@@ -89,21 +89,21 @@ type kafkaLog struct {
 
 func openKafka(string, bool) rival {
 	c := cluster()
-	cl := must(kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(0)))
+	cl := kafkaClient(c, kgo.ProducerLinger(0))
 	return &kafkaLog{c, cl, &counter{}}
 }
 
-func (k *kafkaLog) append(batch []record) {
+func (k *kafkaLog) append(_ int, batch []record) {
 	rs := make([]*kgo.Record, len(batch))
 	for i, r := range batch {
-		rs[i] = &kgo.Record{Key: r[:keySize], Value: r.data()}
+		rs[i] = &kgo.Record{Key: r.raw[:keySize], Value: r.data}
 	}
 	check(k.cl.ProduceSync(context.Background(), rs...).FirstErr())
 	k.n.take(len(batch))
 }
 
 func (k *kafkaLog) scan(f func([]byte)) {
-	cl := must(kgo.NewClient(kgo.SeedBrokers(k.c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())))
+	cl := kafkaClient(k.c, fromStart()...)
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()

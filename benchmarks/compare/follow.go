@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"io"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,37 +41,60 @@ func (o *ours) follow(ctx context.Context, got func([]byte)) {
 
 func (j *jetLog) follow(ctx context.Context, got func([]byte)) {
 	c := must(j.st.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{}))
-	cc := must(c.Consume(func(m jetstream.Msg) { got(record(m.Data()).data()) }))
+	cc := must(c.Consume(func(m jetstream.Msg) { got(m.Data()) }))
 	<-ctx.Done()
 	cc.Stop()
 	<-cc.Closed()
 }
 
 func (k *kafkaLog) follow(ctx context.Context, got func([]byte)) {
-	cl := must(kgo.NewClient(kgo.SeedBrokers(k.c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())))
+	cl := kafkaClient(k.c, fromStart()...)
 	defer cl.Close()
 	for ctx.Err() == nil {
 		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) { got(r.Value) })
 	}
 }
 
+// follow reads a file in the way of a program that is notified of an append: one
+// read call for what has been added.
+func (l *file) follow(ctx context.Context, got func([]byte)) {
+	in := must(os.Open(l.f.Name()))
+	defer in.Close()
+	buf, have := make([]byte, 64<<10), 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.grown:
+		}
+		n, err := in.Read(buf[have:])
+		if err != io.EOF {
+			check(err)
+		}
+		have += n
+		at := 0
+		for have-at >= 4 {
+			size := int(binary.LittleEndian.Uint32(buf[at:]))
+			if have-at < 4+size {
+				break
+			}
+			got(buf[at+4 : at+4+size])
+			at += 4 + size
+		}
+		have = copy(buf, buf[at:have])
+	}
+}
+
 // handOver measures the time from the start of an append to the delivery of the
-// record to a waiting reader, in microseconds. It returns zeros if the system has
-// no such reader. A record is appended every half millisecond.
-func handOver(s system) (p50, p99 float64) {
-	dir := must(os.MkdirTemp(*dataDir, "compare-"))
-	defer os.RemoveAll(dir)
-	r := s.open(dir, s.unsynced == "")
+// record to a waiting reader. A record is appended every half millisecond.
+func handOver(s system) metrics {
+	dir, remove := tempDir()
+	defer remove()
+	r := s.open(dir, false)
 	defer r.close()
-	f, ok := r.(follower)
-	if !ok {
-		return 0, 0
-	}
-	n := 2000
-	if *quick {
-		n = 100
-	}
-	const warm = 50 // while the reader connects
+	f := r.(follower)
+	n := pick(2000, 100)
+	warm := n / 20 // while the reader connects
 	sent, took := make([]atomic.Int64, n), make([]time.Duration, n)
 	begin := time.Now()
 	var came atomic.Int64
@@ -79,19 +102,19 @@ func handOver(s system) (p50, p99 float64) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		f.follow(ctx, func(value []byte) {
-			i := binary.BigEndian.Uint64(value[2:])
+		f.follow(ctx, func(v []byte) {
+			i := numberIn(v[len(v)-small.size:])
 			took[i] = time.Since(begin) - time.Duration(sent[i].Load())
 			if came.Add(1) == int64(n) {
 				close(all)
 			}
 		})
 	})
-	m := newMaker(0)
+	m := newMaker(0, small)
 	for i := range n {
 		b := m.batch(1)
 		sent[i].Store(int64(time.Since(begin)))
-		r.append(b)
+		r.append(0, b)
 		time.Sleep(500 * time.Microsecond)
 	}
 	select {
@@ -101,8 +124,6 @@ func handOver(s system) (p50, p99 float64) {
 	}
 	cancel()
 	wg.Wait()
-	took = took[warm:]
-	slices.Sort(took)
-	at := func(p float64) float64 { return float64(took[int(float64(len(took)-1)*p)]) / 1e3 }
-	return at(0.5), at(0.99)
+	verify(r, []*maker{m})
+	return metrics{"p50": percentile(took[warm:], 0.5), "p99": percentile(took[warm:], 0.99)}
 }

@@ -15,49 +15,94 @@ func cluster() *kfake.Cluster {
 	return must(kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, topic)))
 }
 
-// kafkaProduce does the same as produce with franz-go's client and its fake
-// broker, over loopback.
-func kafkaProduce(size int) float64 {
-	c := cluster()
-	defer c.Close()
-	r, _ := kafkaFill(c, size)
-	return r
+func kafkaClient(c *kfake.Cluster, opts ...kgo.Opt) *kgo.Client {
+	return must(kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic(topic),
+		kgo.ProducerBatchCompression(kgo.NoCompression())}, opts...)...))
 }
 
-func kafkaFill(c *kfake.Cluster, size int) (float64, int) {
-	cl := must(kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.NoCompression())))
+// fromStart are options for a client that reads everything.
+func fromStart() []kgo.Opt {
+	return []kgo.Opt{kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())}
+}
+
+// kafkaProduce does the same as produce, over loopback.
+func kafkaProduce(sh shape) metrics {
+	c := cluster()
+	defer c.Close()
+	m := newMaker(0, sh)
+	rate := kafkaFill(c, m, asked(sh))
+	verify(&kafkaLog{c: c, n: &counter{next: uint64(m.next)}}, []*maker{m})
+	return metrics{"rate": rate}
+}
+
+// kafkaFill stores n records, and returns the rate of all but the first tenth.
+func kafkaFill(c *kfake.Cluster, m *maker, n int) float64 {
+	cl := kafkaClient(c)
 	defer cl.Close()
-	ctx, n, data := context.Background(), records(size), make([]byte, size)
+	rs := make([]kgo.Record, 0, n)
+	for _, r := range m.batch(n) {
+		rs = append(rs, kgo.Record{Key: r.raw[:keySize], Value: r.data})
+	}
+	ctx := context.Background()
 	var stored atomic.Int64
-	start := time.Now()
-	for i := range n {
-		cl.Produce(ctx, &kgo.Record{Key: keys[i%len(keys)], Value: data}, func(_ *kgo.Record, err error) {
-			check(err)
-			stored.Add(1)
-		})
+	done := func(_ *kgo.Record, err error) {
+		check(err)
+		stored.Add(1)
+	}
+	var start time.Time
+	for i := range rs {
+		if i == n/10 {
+			check(cl.Flush(ctx))
+			start = time.Now()
+		}
+		cl.Produce(ctx, &rs[i], done)
 	}
 	check(cl.Flush(ctx))
-	r := rate(n, start)
+	rate := perSecond(n-n/10, start)
 	if got := stored.Load(); got != int64(n) {
 		panic(got)
 	}
-	return r, n
+	return rate
 }
 
-// kafkaConsume does the same as consume, with a group that commits while it reads.
-func kafkaConsume(size int) float64 {
+// kafkaPutBy256 does the same as putBy256. A record does not linger for others:
+// there are none to come from a goroutine that waits.
+func kafkaPutBy256() metrics {
 	c := cluster()
 	defer c.Close()
-	_, n := kafkaFill(c, size)
-	cl := must(kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())))
+	cl := kafkaClient(c, kgo.ProducerLinger(0))
 	defer cl.Close()
-	start, got := time.Now(), 0
-	for got < n {
-		f := cl.PollFetches(context.Background())
+	out, makers := by256(func(r *record) error {
+		return cl.ProduceSync(context.Background(), &kgo.Record{Key: r.raw[:keySize], Value: r.data}).FirstErr()
+	})
+	n := 0
+	for _, m := range makers {
+		n += m.next
+	}
+	verify(&kafkaLog{c: c, n: &counter{next: uint64(n)}}, makers)
+	return out
+}
+
+// kafkaConsume does the same as consume: in a group, which commits while it
+// reads, or without one, which leaves less to do than a consumer of ours has.
+func kafkaConsume(opts ...kgo.Opt) metrics {
+	c := cluster()
+	defer c.Close()
+	m := newMaker(0, small)
+	kafkaFill(c, m, asked(small))
+	cl := kafkaClient(c, append(fromStart(), opts...)...)
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	start, got, sum := time.Now(), 0, 0
+	for got < m.next {
+		f := cl.PollFetches(ctx)
 		for _, e := range f.Errors() {
 			check(e.Err)
 		}
-		f.EachRecord(func(*kgo.Record) { got++ })
+		f.EachRecord(func(r *kgo.Record) { got++; sum += numberIn(r.Value) })
 	}
-	return rate(n, start)
+	rate := perSecond(m.next, start)
+	m.checkSum(got, sum)
+	return metrics{"rate": rate}
 }

@@ -2,92 +2,87 @@ package main
 
 import (
 	"context"
-	"os"
-	"sync/atomic"
-	"time"
 
 	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/consumer"
-	"github.com/shardlog/shardlog/producer"
 	"github.com/shardlog/shardlog/stream"
 )
 
-// open creates a stream of four shards in a directory of its own.
-func open() (st *stream.Stream, closeAll func()) {
-	dir := must(os.MkdirTemp("", "shardlog-compare-"))
-	db := must(stream.Open(dir, &stream.Options{Durability: stream.SyncNever}))
-	st = must(db.Create(context.Background(), "bench", stream.Config{Shards: 4}))
-	return st, func() {
-		check(db.Close())
-		check(os.RemoveAll(dir))
+// maxWriters is the largest number of writers of a work.
+const maxWriters = 256
+
+// ours is a stream, as a rival.
+type ours struct {
+	db *stream.DB
+	st *stream.Stream
+	// batches are what writers append from, so that they do not make a slice
+	// for each call. As programs do, they give single records to Put.
+	batches [maxWriters][]shardlog.Record
+	lent    bool
+}
+
+func durability(sync bool) stream.Durability {
+	if sync {
+		return stream.SyncAlways
+	}
+	return stream.SyncNever
+}
+
+func openOurs(dir string, sync bool) rival { return openShards(dir, sync, 4) }
+
+// openOursLent scans by reference.
+func openOursLent(dir string, sync bool) rival {
+	o := openShards(dir, sync, 4)
+	o.lent = true
+	return o
+}
+
+func openShards(dir string, sync bool, n int) *ours {
+	db := must(stream.Open(dir, &stream.Options{Durability: durability(sync)}))
+	return &ours{db: db, st: must(db.Ensure(context.Background(), "bench", stream.Config{Shards: n}))}
+}
+
+func (o *ours) append(writer int, batch []record) { o.appendTo(o.st, writer, batch) }
+
+func (o *ours) appendTo(st *stream.Stream, writer int, batch []record) {
+	ctx := context.Background()
+	if len(batch) == 1 {
+		r := &batch[0]
+		must(st.Put(ctx, shardlog.Record{PartitionKey: r.key, ExplicitHashKey: r.hash, Data: r.data}))
+		return
+	}
+	rs := o.batches[writer][:0]
+	for i := range batch {
+		r := &batch[i]
+		rs = append(rs, shardlog.Record{PartitionKey: r.key, ExplicitHashKey: r.hash, Data: r.data})
+	}
+	o.batches[writer] = rs
+	for _, r := range must(st.PutRecords(ctx, rs)) {
+		check(r.Err)
 	}
 }
 
-// produce puts records one by one through a producer, and waits until all are
-// acknowledged.
-func produce(size int) float64 {
-	st, closeAll := open()
-	defer closeAll()
-	ctx, n, data := context.Background(), records(size), make([]byte, size)
-	names := make([]string, len(keys))
-	for i := range keys {
-		names[i] = string(keys[i])
-	}
-	p := must(producer.New(st, nil))
-	var stored atomic.Int64
-	start := time.Now()
-	for i := range n {
-		check(p.PutAsync(ctx, shardlog.Record{PartitionKey: names[i%len(names)], Data: data}, func(_ producer.Result, err error) {
+func (o *ours) scan(f func([]byte)) { o.scanOf(o.st, f) }
+
+func (o *ours) scanOf(st *stream.Stream, f func([]byte)) {
+	for _, info := range must(st.Shards(context.Background())) {
+		if o.lent {
+			byReference(st, info.ID, f)
+			continue
+		}
+		for r, err := range st.Records(context.Background(), info.ID, shardlog.TrimHorizon()) {
 			check(err)
-			stored.Add(1)
-		}))
-	}
-	check(p.Shutdown(ctx))
-	r := rate(n, start)
-	if got := stored.Load(); got != int64(n) {
-		panic(got)
-	}
-	return r
-}
-
-// fill stores records in prepared batches.
-func fill(st *stream.Stream, n, size int) {
-	batch := make([]shardlog.Record, 500)
-	data := make([]byte, size)
-	for from := 0; from < n; from += len(batch) {
-		for i := range batch {
-			batch[i] = shardlog.Record{PartitionKey: string(keys[(from+i)%len(keys)]), Data: data}
-		}
-		for _, r := range must(st.PutRecords(context.Background(), batch)) {
-			check(r.Err)
+			f(r.Data)
 		}
 	}
 }
 
-// consume reads all of a stream through a consumer that checkpoints each batch.
-func consume(size int) float64 {
-	st, closeAll := open()
-	defer closeAll()
-	n := records(size)
-	fill(st, n, size)
-	c := must(consumer.New(st, nil))
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var got atomic.Int64
-	all := make(chan struct{})
-	start := time.Now()
-	done := make(chan error, 1)
-	go func() {
-		done <- c.Run(ctx, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
-			if got.Add(int64(len(b.Records))) == int64(n) {
-				close(all)
-			}
-			return nil
-		}))
-	}()
-	<-all
-	r := rate(n, start)
-	check(c.Shutdown(context.Background()))
-	check(<-done)
-	return r
+// byReference reads a shard in the quickest way that the log has, in which
+// records are lent until the next one.
+func byReference(st *stream.Stream, shard string, f func([]byte)) {
+	for r, err := range st.Scan(context.Background(), shard, shardlog.TrimHorizon()) {
+		check(err)
+		f(r.Data)
+	}
 }
+
+func (o *ours) close() { check(o.db.Close()) }

@@ -1,59 +1,176 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
+	"os/exec"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/wcharczuk/go-chart/v2"
-	"github.com/wcharczuk/go-chart/v2/drawing"
 )
+
+// cell is what one side of a work did in one round.
+type cell struct {
+	// Run is that of the results that the cell belongs to.
+	Run        string
+	Round      int
+	Work, Side string
+	// Took is how long the process ran, checks included.
+	Took    time.Duration
+	Metrics metrics
+}
 
 // results are the figures of one run of the command.
 type results struct {
-	Machine string
-	Rounds  int
-	Took    time.Duration
-	Systems []system
-	Figures [][]figures // by system, by round
-	Pairs   [][]string
-	Servers [][]string
+	// Run is a name that no other run has.
+	Run              string
+	Machine, Command string
+	Rounds           int
+	Span             time.Duration
+	Quick            bool
+	// Works of All were run.
+	Works, All int
+	Took       time.Duration
+	Cells      []cell
 }
 
-func rateOf(w work) func(figures) float64 {
-	return func(f figures) float64 { return f.Rate[w.String()] }
+func newResults(ws []work, all int) *results {
+	res := &results{Run: rand.Text(), Machine: machine(), Command: command(), Rounds: *rounds, Span: *span, Quick: *quick, Works: len(ws), All: all}
+	if *quick {
+		res.Rounds = 1
+	}
+	return res
 }
 
-func scanOf(f figures) float64   { return f.Scan }
-func diskOf(f figures) float64   { return f.DiskPerByte }
-func memoryOf(f figures) float64 { return f.PeakMB }
+// command is how to run it again.
+func command() string {
+	if *servers != "" {
+		return "bash benchmarks/compare/run.sh"
+	}
+	return "go run ./benchmarks/compare -out docs"
+}
 
-// each returns a figure in every round, nil if the system does not have it.
-func (res *results) each(system int, of func(figures) float64) (v []float64) {
-	for _, f := range res.Figures[system] {
-		if x := of(f); x > 0 {
+// quotable says why figures must not be published: those of a few rounds, or of
+// different runs, are not what they seem to be.
+func (res *results) quotable() error {
+	var faults []error
+	add := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if res.Quick {
+		add("they are of a quick run")
+	}
+	if res.Rounds < fewestRounds {
+		add("%d rounds; at least %d are needed", res.Rounds, fewestRounds)
+	}
+	if res.Span < leastSpan {
+		add("each side ran for %v; at least %v are needed", res.Span, leastSpan)
+	}
+	if res.Works < res.All {
+		add("%d works of %d; all are needed", res.Works, res.All)
+	}
+	if err := res.oneRun(); err != nil {
+		faults = append(faults, err)
+	}
+	if len(faults) == 0 {
+		return nil
+	}
+	return fmt.Errorf("these figures are not to be published: %w", errors.Join(faults...))
+}
+
+// oneRun checks that all cells are of this run, and that every side has been in
+// every round, once.
+func (res *results) oneRun() error {
+	type place struct{ work, side string }
+	seen := map[place][]int{}
+	for _, c := range res.Cells {
+		if c.Run != res.Run {
+			return fmt.Errorf("figures of the runs %s and %s are mixed", res.Run, c.Run)
+		}
+		p := place{c.Work, c.Side}
+		seen[p] = append(seen[p], c.Round)
+	}
+	for p, got := range seen {
+		slices.Sort(got)
+		if len(got) != res.Rounds || got[0] != 1 || got[len(got)-1] != res.Rounds || len(slices.Compact(got)) != res.Rounds {
+			return fmt.Errorf("%s, %s: there are figures of the rounds %v, not of each of %d", p.work, p.side, got, res.Rounds)
+		}
+	}
+	return nil
+}
+
+func (res *results) save(path string) error {
+	b, err := json.MarshalIndent(res, "", " ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+func load(path string) (*results, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	res := &results{}
+	if err := json.Unmarshal(b, res); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return res, nil
+}
+
+// of is a figure of one side of a work.
+type of struct{ work, side, metric string }
+
+// each returns a figure in every round, nil if it is not there.
+func (res *results) each(o of) (v []float64) {
+	for _, c := range res.Cells {
+		if c.Work != o.work || c.Side != o.side {
+			continue
+		}
+		if x, ok := c.Metrics[o.metric]; ok {
 			v = append(v, x)
 		}
 	}
 	return v
 }
 
-// ratios is ours divided by the system's, round by round.
-func (res *results) ratios(system int, of func(figures) float64) (v []float64) {
-	for i, s := range res.Systems {
-		if s.name != systems[0].name {
+// ratios divides one figure by another, round by round.
+func (res *results) ratios(a, b of) (v []float64) {
+	for _, c := range res.Cells {
+		x, ok := c.Metrics[a.metric]
+		if c.Work != a.work || c.Side != a.side || !ok {
 			continue
 		}
-		ours, theirs := res.each(i, of), res.each(system, of)
-		for r := range min(len(ours), len(theirs)) {
-			v = append(v, ours[r]/theirs[r])
+		for _, d := range res.Cells {
+			if y, ok := d.Metrics[b.metric]; ok && d.Round == c.Round && d.Work == b.work && d.Side == b.side && y > 0 {
+				v = append(v, x/y)
+			}
 		}
 	}
 	return v
+}
+
+// sides returns the names of those that did a work, in the order of works.
+func (res *results) sides(name string) (names []string) {
+	for _, w := range works() {
+		if w.name != name {
+			continue
+		}
+		for _, s := range w.sides {
+			names = append(names, s.name)
+		}
+	}
+	// Emulators are only known by the flag.
+	for _, c := range res.Cells {
+		if c.Work == name && !slices.Contains(names, c.Side) {
+			names = append(names, c.Side)
+		}
+	}
+	return names
 }
 
 // spread returns the median, the smallest and the largest value.
@@ -61,7 +178,20 @@ func spread(v []float64) string {
 	if len(v) == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.2f (%.2f to %.2f)", median(v), slices.Min(v), slices.Max(v))
+	return fmt.Sprintf("%s (%s to %s)", short(median(v)), short(slices.Min(v)), short(slices.Max(v)))
+}
+
+// short writes a ratio or a figure near 1 with what matters of it.
+func short(v float64) string {
+	switch {
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case v != 0 && v < 0.1:
+		return fmt.Sprintf("%.2g", v)
+	}
+	return fmt.Sprintf("%.2f", v)
 }
 
 func si(v float64) string {
@@ -74,7 +204,7 @@ func si(v float64) string {
 	return fmt.Sprintf("%.3g", v)
 }
 
-// machine describes the machine and the time.
+// machine describes the machine, the time and the tree.
 func machine() string {
 	cpu := ""
 	if b, err := os.ReadFile("/proc/cpuinfo"); err == nil {
@@ -85,206 +215,19 @@ func machine() string {
 			}
 		}
 	}
-	return fmt.Sprintf("%s %s/%s, %d CPUs%s, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu, time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	tree := ""
+	if b, err := exec.Command("git", "describe", "--always", "--dirty").Output(); err == nil {
+		tree = ", commit " + strings.TrimSpace(string(b))
+	}
+	return fmt.Sprintf("%s %s/%s, %d CPUs%s%s, %s", runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpu, tree, time.Now().UTC().Format("2006-01-02 15:04 MST"))
 }
 
-// table writes a Markdown table.
-func table(b *strings.Builder, head []string, rows [][]string) {
-	fmt.Fprintf(b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
-	for _, r := range rows {
-		fmt.Fprintf(b, "| %s |\n", strings.Join(r, " | "))
-	}
-	b.WriteString("\n")
-}
-
-const intro = `# Benchmarks
-
-Written by a program: make bench-compare runs it and writes this page and its charts again. Do not edit it.
-
-- Machine and time: %s; %d rounds, %v.
-- Command: %s
-- Records are 100 bytes of data with a key of 16, which all store. A work is so many writers, each with batches of so many
-  records, one call at a time, for a quarter of a second in a fresh directory. After it, everything is read back: count, order
-  by key, nothing twice, nothing missing. Each system runs in a process of its own; rounds are interleaved.
-- Figures are medians of the rounds. A ratio is shardlog divided by the other *within one round*, its median, and in brackets
-  the smallest and the largest. Above 1, shardlog is faster; **below 1 it loses**. Compare ratios, not absolutes: shared machines
-  are twice as fast at one hour as at another.
-- Checking is in none of the times, but making the records is in the rates, for all alike.
-
-`
-
-// write writes the page and the charts.
-func (res *results) write(dir string) error {
-	var b strings.Builder
-	command := "go run ./benchmarks/compare -out docs"
-	if *servers != "" {
-		command = "make bench-compare"
-	}
-	fmt.Fprintf(&b, intro, res.Machine, res.Rounds, res.Took, "`"+command+"`")
-	res.acks(&b)
-	for _, synced := range []bool{false, true} {
-		title, name := "Append, not synced", "append"
-		if synced {
-			title, name = "Append, synced before the acknowledgement", "append-synced"
-		}
-		fmt.Fprintf(&b, "## %s\n\nRecords a second, and shardlog's ratio.\n\n", title)
-		res.appends(&b, synced)
-		for _, w := range works {
-			if w.sync != synced || w.batch == 500 && w.writers == 1 {
-				continue
-			}
-			file := fmt.Sprintf("benchmarks-%s-%dx%d.svg", name, w.writers, w.batch)
-			if err := res.chart(filepath.Join(dir, file), "Append "+w.String()+", records/s", rateOf(w)); err != nil {
-				return err
-			}
-			fmt.Fprintf(&b, "![Append %s, records a second](%s)\n\n", w, file)
+// metrics returns the names of a side's figures, sorted.
+func (res *results) metrics(work, side string) []string {
+	for _, c := range res.Cells {
+		if c.Work == work && c.Side == side {
+			return slices.Sorted(maps.Keys(c.Metrics))
 		}
 	}
-	b.WriteString("## Latency of a call with one record\n\nMicroseconds from the call to the acknowledgement, p50 / p99.\n\n")
-	res.latencies(&b)
-	b.WriteString("## From an append to a reader that waits\n\nMicroseconds, a record each half millisecond. Systems without a reader that can wait are not here.\n\n")
-	res.handOvers(&b)
-	b.WriteString("## Scan, disk and memory\n\n")
-	fmt.Fprintf(&b, "%d records in batches of 500 by one writer, then read from the beginning in the same process. Disk is bytes on disk after closing for each byte of keys and data. Memory is the most that the whole process had.\n\n", loaded())
-	res.resources(&b)
-	if err := res.chart(filepath.Join(dir, "benchmarks-scan.svg"), "Scan, records/s", scanOf); err != nil {
-		return err
-	}
-	b.WriteString("![Scan, records a second](benchmarks-scan.svg)\n\n")
-	if len(res.Pairs) > 0 {
-		b.WriteString("## Clients\n\nProducer and consumer compared with franz-go's with its fake broker, records a second.\n\n")
-		table(&b, []string{"work", "shardlog", "franz-go", "ratio"}, res.Pairs)
-	}
-	if len(res.Servers) > 0 {
-		b.WriteString("## Over HTTP\n\nThe Kinesis endpoint compared with other emulators, with requests that are ready, so that no client's work is counted. Records a second.\n\n")
-		table(&b, []string{"work", "endpoint", "records/s", "ratio"}, res.Servers)
-	}
-	return os.WriteFile(filepath.Join(dir, "BENCHMARKS.md"), []byte(strings.TrimRight(b.String(), "\n")+"\n"), 0o644)
-}
-
-func (res *results) acks(b *strings.Builder) {
-	b.WriteString("## What an acknowledgement means\n\n")
-	var rows [][]string
-	for _, s := range res.Systems {
-		rows = append(rows, []string{s.name, or(s.unsynced), or(s.synced)})
-	}
-	table(b, []string{"system", "not synced", "synced"}, rows)
-}
-
-func or(s string) string {
-	if s == "" {
-		return "not there"
-	}
-	return s
-}
-
-func (res *results) appends(b *strings.Builder, synced bool) {
-	head := []string{"system"}
-	for _, w := range works {
-		if w.sync == synced {
-			head = append(head, fmt.Sprintf("%d x %d", w.writers, w.batch))
-		}
-	}
-	var rows [][]string
-	for i, s := range res.Systems {
-		row, some := []string{s.name}, false
-		for _, w := range works {
-			if w.sync != synced {
-				continue
-			}
-			cell := "-"
-			if v := res.each(i, rateOf(w)); v != nil {
-				cell, some = si(median(v))+"; "+spread(res.ratios(i, rateOf(w))), true
-			}
-			row = append(row, cell)
-		}
-		if some {
-			rows = append(rows, row)
-		}
-	}
-	table(b, head, rows)
-}
-
-func (res *results) latencies(b *strings.Builder) {
-	head := []string{"system"}
-	var singles []work
-	for _, w := range works {
-		if w.batch == 1 {
-			singles, head = append(singles, w), append(head, w.String())
-		}
-	}
-	var rows [][]string
-	for i, s := range res.Systems {
-		row := []string{s.name}
-		for _, w := range singles {
-			n, cell := w.String(), "-"
-			if p := res.each(i, func(f figures) float64 { return f.P50[n] }); p != nil {
-				cell = fmt.Sprintf("%.1f / %.0f", median(p), median(res.each(i, func(f figures) float64 { return f.P99[n] })))
-			}
-			row = append(row, cell)
-		}
-		rows = append(rows, row)
-	}
-	table(b, head, rows)
-}
-
-func (res *results) handOvers(b *strings.Builder) {
-	of := func(f figures) float64 { return f.HandOver99 }
-	var rows [][]string
-	for i, s := range res.Systems {
-		if v := res.each(i, of); v != nil {
-			rows = append(rows, []string{s.name, fmt.Sprintf("%.0f", median(res.each(i, func(f figures) float64 { return f.HandOver50 }))), fmt.Sprintf("%.0f", median(v)), spread(res.ratios(i, of))})
-		}
-	}
-	table(b, []string{"system", "p50", "p99", "ratio of p99; below 1, shardlog is faster"}, rows)
-}
-
-func (res *results) resources(b *strings.Builder) {
-	var rows [][]string
-	for i, s := range res.Systems {
-		disk := "-"
-		if v := res.each(i, diskOf); v != nil {
-			disk = fmt.Sprintf("%.2f", median(v))
-		}
-		rows = append(rows, []string{s.name, si(median(res.each(i, scanOf))), spread(res.ratios(i, scanOf)), disk, fmt.Sprintf("%.0f", median(res.each(i, memoryOf)))})
-	}
-	table(b, []string{"system", "scan, records/s", "ratio", "disk, bytes/byte", "peak memory, MB"}, rows)
-}
-
-// chart draws a bar for each system that has the figure.
-func (res *results) chart(path, title string, of func(figures) float64) error {
-	var bars []chart.Value
-	for i, s := range res.Systems {
-		v := res.each(i, of)
-		if v == nil {
-			continue
-		}
-		color := drawing.ColorFromHex("9aa5b1")
-		if s.name == systems[0].name {
-			color = drawing.ColorFromHex("1f6feb")
-		}
-		bars = append(bars, chart.Value{Label: s.name + " " + si(median(v)), Value: median(v), Style: chart.Style{FillColor: color, StrokeColor: color}})
-	}
-	if len(bars) == 0 {
-		return nil
-	}
-	top := slices.MaxFunc(bars, func(a, b chart.Value) int { return int(a.Value - b.Value) }).Value
-	c := chart.BarChart{
-		Title: title, Width: 1100, Height: 420, BarWidth: 50, BarSpacing: 42, Bars: bars,
-		Background: chart.Style{Padding: chart.Box{Top: 50, Left: 20, Right: 20, Bottom: 30}},
-		XAxis:      chart.Style{FontSize: 8, TextWrap: chart.TextWrapWord},
-		YAxis: chart.YAxis{
-			Range:          &chart.ContinuousRange{Min: 0, Max: top * 1.05},
-			ValueFormatter: func(v any) string { return si(v.(float64)) },
-		},
-	}
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	if err := c.Render(chart.SVG, f); err != nil {
-		_ = f.Close() // the first error is the cause
-		return err
-	}
-	return f.Close()
+	return nil
 }

@@ -2,12 +2,12 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"database/sql"
 	"encoding/binary"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,17 +18,16 @@ import (
 	"github.com/tidwall/wal"
 	"go.etcd.io/bbolt"
 	_ "modernc.org/sqlite" // the driver
-
-	"github.com/shardlog/shardlog"
-	"github.com/shardlog/shardlog/stream"
 )
 
 // rival is a system that records are appended to and read from.
 type rival interface {
 	// append stores the records of one batch and returns when they are
-	// acknowledged. Several writers call it at the same time.
-	append(batch []record)
-	// scan reads all records, in the order of storing if the system has one.
+	// acknowledged. Several writers, from 0 to maxWriters-1, call it at the
+	// same time.
+	append(writer int, batch []record)
+	// scan reads all records, in the order of storing if the system has one:
+	// their data, or all of record.raw. f must not keep the bytes.
 	scan(f func(value []byte))
 	close()
 }
@@ -48,80 +47,69 @@ const (
 	fsynced   = "fsync or fdatasync before it"
 )
 
+// Names of systems that goals refer to.
+const (
+	us      = "shardlog"
+	usLent  = us + ", by reference"
+	pebbles = "Pebble"
+	tidwall = "tidwall/wal"
+	badgers = "Badger, entry per record"
+	plain   = "plain file"
+	franz   = "franz-go to kfake"
+)
+
 var systems = []system{
-	{"shardlog", inKernel, fsynced, openOurs},
-	{"plain file", inKernel, fsynced + ", one for each call", openFile},
-	{"Badger, entry per record", inKernel, fsynced + ", one for each transaction", openBadger},
+	{us, inKernel, fsynced, openOurs},
+	{plain, inKernel, fsynced + ", one for each call", openFile},
+	{badgers, inKernel, fsynced + ", one for each transaction", openBadger},
 	{"bbolt", inKernel, fsynced + ", one for each transaction", openBolt},
-	{"Pebble", inProcess + " until its buffer is written", fsynced, openPebble},
-	{"tidwall/wal", inKernel, fsynced + ", one for each call", openTidwall},
+	{pebbles, inProcess + " until its buffer is written", fsynced, openPebble},
+	{tidwall, inKernel, fsynced + ", one for each call", openTidwall},
 	{"raft-wal", "", fsynced + ", one for each call", openRaft},
 	{"SQLite (modernc, WAL)", inKernel, fsynced + ", one for each transaction", openSQLite},
 	{"JetStream, file", inKernel + ", fsync every 2 minutes", fsynced + " (SyncAlways)", openJetStreamFile},
 	{"JetStream, memory", inProcess, "", openJetStreamMemory},
-	{"franz-go to kfake", inProcess, "", openKafka},
+	{franz, inProcess, "", openKafka},
 }
 
-// ours is a stream of four shards.
-type ours struct {
-	db *stream.DB
-	st *stream.Stream
-}
-
-func openOurs(dir string, sync bool) rival {
-	d := stream.SyncNever
-	if sync {
-		d = stream.SyncAlways
+// named returns systems by their names.
+func named(names ...string) (some []system) {
+	for _, n := range names {
+		i := slices.IndexFunc(systems, func(s system) bool { return s.name == n })
+		some = append(some, systems[i])
 	}
-	db := must(stream.Open(dir, &stream.Options{Durability: d}))
-	return &ours{db, must(db.Create(context.Background(), "bench", stream.Config{Shards: 4}))}
+	return some
 }
-
-func (o *ours) append(batch []record) {
-	rs := make([]shardlog.Record, len(batch))
-	for i, r := range batch {
-		rs[i] = shardlog.Record{PartitionKey: r.key(), Data: r.data()}
-	}
-	for _, r := range must(o.st.PutRecords(context.Background(), rs)) {
-		check(r.Err)
-	}
-}
-
-func (o *ours) scan(f func([]byte)) {
-	for _, info := range must(o.st.Shards(context.Background())) {
-		for r, err := range o.st.Scan(context.Background(), info.ID, shardlog.TrimHorizon()) {
-			check(err)
-			f(r.Data)
-		}
-	}
-}
-
-func (o *ours) close() { check(o.db.Close()) }
 
 // file is a file with a length before each record, and one write call for each
 // batch.
 type file struct {
-	mu   sync.Mutex
-	f    *os.File
-	buf  []byte
-	sync bool
+	mu    sync.Mutex
+	f     *os.File
+	buf   []byte
+	sync  bool
+	grown chan struct{} // one token after an append, for a reader that waits
 }
 
 func openFile(dir string, sync bool) rival {
-	return &file{f: must(os.Create(filepath.Join(dir, "log"))), sync: sync}
+	return &file{f: must(os.Create(filepath.Join(dir, "log"))), sync: sync, grown: make(chan struct{}, 1)}
 }
 
-func (l *file) append(batch []record) {
+func (l *file) append(_ int, batch []record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.buf = l.buf[:0]
 	for _, r := range batch {
-		l.buf = binary.LittleEndian.AppendUint32(l.buf, uint32(len(r)))
-		l.buf = append(l.buf, r...)
+		l.buf = binary.LittleEndian.AppendUint32(l.buf, uint32(len(r.raw)))
+		l.buf = append(l.buf, r.raw...)
 	}
 	must(l.f.Write(l.buf))
 	if l.sync {
 		check(l.f.Sync())
+	}
+	select {
+	case l.grown <- struct{}{}:
+	default:
 	}
 }
 
@@ -138,7 +126,7 @@ func (l *file) scan(f func([]byte)) {
 		}
 		buf = append(buf[:0], make([]byte, binary.LittleEndian.Uint32(size[:]))...)
 		must(io.ReadFull(in, buf))
-		f(record(buf).data())
+		f(buf)
 	}
 }
 
@@ -168,11 +156,11 @@ func openBadger(dir string, sync bool) rival {
 	return &badgerLog{db: must(badger.Open(badger.DefaultOptions(dir).WithLogger(nil).WithSyncWrites(sync).WithDetectConflicts(false)))}
 }
 
-func (b *badgerLog) append(batch []record) {
+func (b *badgerLog) append(_ int, batch []record) {
 	n := b.take(len(batch))
 	check(b.db.Update(func(txn *badger.Txn) error {
 		for i, r := range batch {
-			if err := txn.Set(number(n+uint64(i)), r); err != nil {
+			if err := txn.Set(number(n+uint64(i)), r.raw); err != nil {
 				return err
 			}
 		}
@@ -185,7 +173,7 @@ func (b *badgerLog) scan(f func([]byte)) {
 		it := txn.NewIterator(badger.DefaultIteratorOptions)
 		defer it.Close()
 		for it.Rewind(); it.Valid(); it.Next() {
-			if err := it.Item().Value(func(v []byte) error { f(record(v).data()); return nil }); err != nil {
+			if err := it.Item().Value(func(v []byte) error { f(v); return nil }); err != nil {
 				return err
 			}
 		}
@@ -203,11 +191,11 @@ var bucket = []byte("log")
 
 func openBolt(dir string, sync bool) rival {
 	db := must(bbolt.Open(filepath.Join(dir, "db"), 0o600, &bbolt.Options{NoSync: !sync, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType}))
-	check(db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket(bucket); return err }))
+	check(db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucketIfNotExists(bucket); return err }))
 	return &boltLog{db: db}
 }
 
-func (b *boltLog) append(batch []record) {
+func (b *boltLog) append(_ int, batch []record) {
 	check(b.db.Update(func(tx *bbolt.Tx) error {
 		bk := tx.Bucket(bucket)
 		bk.FillPercent = 1 // as appending wants it
@@ -216,7 +204,7 @@ func (b *boltLog) append(batch []record) {
 			if err != nil {
 				return err
 			}
-			if err := bk.Put(number(n), r); err != nil {
+			if err := bk.Put(number(n), r.raw); err != nil {
 				return err
 			}
 		}
@@ -226,7 +214,7 @@ func (b *boltLog) append(batch []record) {
 
 func (b *boltLog) scan(f func([]byte)) {
 	check(b.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucket).ForEach(func(_, v []byte) error { f(record(v).data()); return nil })
+		return tx.Bucket(bucket).ForEach(func(_, v []byte) error { f(v); return nil })
 	}))
 }
 
@@ -255,11 +243,11 @@ func openPebble(dir string, sync bool) rival {
 	return p
 }
 
-func (p *pebbleLog) append(batch []record) {
+func (p *pebbleLog) append(_ int, batch []record) {
 	n := p.take(len(batch))
 	b := p.db.NewBatch()
 	for i, r := range batch {
-		check(b.Set(number(n+uint64(i)), r, nil))
+		check(b.Set(number(n+uint64(i)), r.raw, nil))
 	}
 	check(p.db.Apply(b, p.opts))
 	check(b.Close())
@@ -268,7 +256,7 @@ func (p *pebbleLog) append(batch []record) {
 func (p *pebbleLog) scan(f func([]byte)) {
 	it := must(p.db.NewIter(nil))
 	for ok := it.First(); ok; ok = it.Next() {
-		f(record(must(it.ValueAndErr())).data())
+		f(must(it.ValueAndErr()))
 	}
 	check(it.Close())
 }
@@ -285,27 +273,39 @@ type tidwallLog struct {
 func openTidwall(dir string, sync bool) rival {
 	opts := *wal.DefaultOptions
 	opts.NoSync = !sync
-	return &tidwallLog{l: must(wal.Open(filepath.Join(dir, "wal"), &opts))}
+	return openWAL(dir, &opts)
 }
 
-func (t *tidwallLog) append(batch []record) {
+// openTidwallLent does not copy what is read.
+func openTidwallLent(dir string, _ bool) rival {
+	opts := *wal.DefaultOptions
+	opts.NoSync, opts.NoCopy = true, true
+	return openWAL(dir, &opts)
+}
+
+func openWAL(dir string, opts *wal.Options) rival {
+	l := must(wal.Open(filepath.Join(dir, "wal"), opts))
+	return &tidwallLog{l: l, next: must(l.LastIndex())}
+}
+
+func (t *tidwallLog) append(_ int, batch []record) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(batch) == 1 {
 		t.next++
-		check(t.l.Write(t.next, batch[0]))
+		check(t.l.Write(t.next, batch[0].raw))
 		return
 	}
 	for _, r := range batch {
 		t.next++
-		t.batch.Write(t.next, r)
+		t.batch.Write(t.next, r.raw)
 	}
 	check(t.l.WriteBatch(&t.batch))
 }
 
 func (t *tidwallLog) scan(f func([]byte)) {
 	for n := uint64(1); n <= t.next; n++ {
-		f(record(must(t.l.Read(n))).data())
+		f(must(t.l.Read(n)))
 	}
 }
 
@@ -319,13 +319,13 @@ type raftLog struct {
 
 func openRaft(dir string, _ bool) rival { return &raftLog{w: must(raftwal.Open(dir))} }
 
-func (l *raftLog) append(batch []record) {
+func (l *raftLog) append(_ int, batch []record) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	logs := make([]*raft.Log, len(batch))
 	for i, r := range batch {
 		l.next++
-		logs[i] = &raft.Log{Index: l.next, Data: r}
+		logs[i] = &raft.Log{Index: l.next, Data: r.raw}
 	}
 	check(l.w.StoreLogs(logs))
 }
@@ -334,7 +334,7 @@ func (l *raftLog) scan(f func([]byte)) {
 	var e raft.Log
 	for n := uint64(1); n <= l.next; n++ {
 		check(l.w.GetLog(n, &e))
-		f(record(e.Data).data())
+		f(e.Data)
 	}
 }
 
@@ -353,11 +353,11 @@ func openSQLite(dir string, sync bool) rival {
 	return &sqliteLog{db}
 }
 
-func (s *sqliteLog) append(batch []record) {
+func (s *sqliteLog) append(_ int, batch []record) {
 	tx := must(s.db.Begin())
 	stmt := must(tx.Prepare("INSERT INTO log (value) VALUES (?)"))
 	for _, r := range batch {
-		must(stmt.Exec([]byte(r)))
+		must(stmt.Exec(r.raw))
 	}
 	check(stmt.Close())
 	check(tx.Commit())
@@ -368,7 +368,7 @@ func (s *sqliteLog) scan(f func([]byte)) {
 	var v sql.RawBytes
 	for rows.Next() {
 		check(rows.Scan(&v))
-		f(record(v).data())
+		f(v)
 	}
 	check(rows.Err())
 	check(rows.Close())

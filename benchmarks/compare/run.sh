@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
 # Runs the whole comparison and writes docs/BENCHMARKS.md and its charts. The
-# emulators of the Kinesis protocol come from npm and Python and are left out,
-# with a word, if they cannot be installed or do not start. EMULATORS is a
-# directory to keep them in from run to run.
+# emulators of the Kinesis protocol come from npm and Python; if they cannot be
+# installed or do not start, a line says it and they are left out.
 #
-#   bash benchmarks/compare/run.sh [flags of the program]
+#   bash benchmarks/compare/run.sh                      five rounds of everything
+#   OUT= bash benchmarks/compare/run.sh -run ready      some works, without the page
+#
+# EMULATORS is a directory to keep the emulators in from run to run, RESULTS the
+# file for the figures. Other flags are those of the program.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 tmp=$(mktemp -d)
@@ -27,14 +30,16 @@ fi
 if [ -d "$at/node_modules/kinesis-local" ]; then
   (cd "$at/node_modules/kinesis-local" && KINESIS_MOCK_PLAIN_PORT=4573 KINESIS_MOCK_TLS_PORT=4574 SHARD_LIMIT=1000 LOG_LEVEL=ERROR exec node main.js) >"$tmp/mock.log" 2>&1 & pids+=($!)
 fi
+go build -o "$tmp/compare" ./benchmarks/compare
 http=""
 for e in kinesalite=4571 moto=4572 kinesis-mock=4573; do
   up=""
-  for _ in $(seq 100); do
+  for _ in $(seq $((${#pids[@]} * 50 + 1))); do
     if (exec 3<>"/dev/tcp/127.0.0.1/${e#*=}") 2>/dev/null; then up=1; break; fi
     sleep 0.2
   done
   if [ -n "$up" ]; then http+=",${e%=*}=http://127.0.0.1:${e#*=}"; else echo "${e%=*} does not run" >&2; fi
 done
-go build -o "$tmp/compare" ./benchmarks/compare
-"$tmp/compare" -out docs -http "${http#,}" "$@"
+results=${RESULTS:-${TMPDIR:-/tmp}/shardlog-compare.json}
+"$tmp/compare" -json "$results" -out "${OUT-docs}" -http "${http#,}" "$@"
+echo "the figures are in $results" >&2

@@ -67,19 +67,29 @@ func damage(off int, format string, args ...any) error {
 
 // Block is a decoded block: header fields and the uncompressed bytes. It is
 // immutable; its bytes may be shared by many readers and must not be changed.
+// One that Extend returned is not whole: it can be read, and Whole makes it
+// one that can be stored.
 type Block struct {
 	Header
-	raw      []byte // header, records, restart table
-	itemsEnd int    // where the restart table begins in raw
+	version  byte
+	raw      []byte // room for the header, records; of a whole block all that is stored
+	itemsEnd int    // where the records end in raw
+	table    []byte // restart points: of a whole block the end of raw
 }
 
 // HasIDs reports whether some records of b may have a dedup ID.
-func (b *Block) HasIDs() bool { return b.version() >= versionIDs }
+func (b *Block) HasIDs() bool { return b.version >= versionIDs }
 
-func (b *Block) version() byte { return b.raw[12] }
+// Size returns the bytes of b when it is whole and not compressed.
+func (b *Block) Size() int { return b.itemsEnd + len(b.table) }
 
-// Size returns the bytes that b holds in memory.
-func (b *Block) Size() int { return len(b.raw) }
+// Memory returns the bytes of memory that b keeps.
+func (b *Block) Memory() int {
+	if len(b.raw) > b.itemsEnd {
+		return cap(b.raw)
+	}
+	return cap(b.raw) + cap(b.table)
+}
 
 // IsZero reports whether b was never filled in.
 func (b *Block) IsZero() bool { return b.raw == nil }
@@ -103,4 +113,4 @@ func putHeader(raw []byte, h *Header, version byte, codec Codec, rawLen, restart
 // Encoded is Coder.Encode with a coder of its own.
 func (b *Block) Encoded(codec Codec) []byte { return new(Coder).Encode(b, codec) }
 
-func (b *Block) items() []byte { return b.raw[HeaderSize:b.itemsEnd] }
+func (b *Block) items() []byte { return b.raw[HeaderSize:b.itemsEnd:b.itemsEnd] }

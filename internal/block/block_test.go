@@ -105,20 +105,19 @@ func TestMergedBlocksAreLikeOneBuiltAtOnce(t *testing.T) {
 	rnd := newRand(t)
 	for range 40 {
 		run := randomRun(rnd, 2+rnd.Intn(80), 1000, 5000)
-		var merged Builder
-		merged.Init(run[0].counter, 0)
+		var parts []*Block
 		for rest := run; len(rest) > 0; {
 			n := 1 + rnd.Intn(len(rest))
-			part := blockOf(rest[:n], rest[0].counter-1)
+			part := blockOf(rest[:n], 999)
 			if rnd.Intn(2) == 0 { // as it comes back from the store
 				var err error
 				part, err = Decode(encoded(&part, S2))
 				require.NoError(t, err)
 			}
-			merged.AppendBlock(&part)
+			parts = append(parts, &part)
 			rest = rest[n:]
 		}
-		b := merged.Finish(999)
+		b := Merge(parts...)
 		requireRun(t, run, &b)
 		direct := blockOf(run, 999)
 		require.Equal(t, direct.Header, b.Header)

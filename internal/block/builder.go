@@ -7,23 +7,38 @@ import (
 )
 
 // Builder collects records of one shard. Its zero value is not ready: use
-// Init. It is not safe for concurrent use, and must not be copied.
+// Init. It is not safe for concurrent use.
 type Builder struct {
 	h           Header
 	raw         []byte // HeaderSize bytes kept free, then records
 	restarts    []byte
 	nextRestart int
-	ids         bool      // a record has a dedup ID
-	inline      [256]byte // where the first restart points are kept
+	ids         bool // a record has a dedup ID
 }
+
+// Drop makes b forget the memory that it built in, which others have now.
+func (b *Builder) Drop() { b.raw = nil }
+
+// Memory returns what b builds in, or built the last block in.
+func (b *Builder) Memory() []byte { return b.raw }
 
 // Init makes b ready for a block that begins with the counter first and will
 // have about size bytes of records.
 func (b *Builder) Init(first uint64, size int) {
-	b.h = Header{First: first}
 	// Room for the table saves copying the records when it is added.
-	b.raw = make([]byte, HeaderSize, HeaderSize+size+size/restartSpacing*restartSize)
-	b.restarts = b.inline[:0]
+	b.InitIn(make([]byte, HeaderSize+size+size/restartSpacing*restartSize), first)
+}
+
+// InitIn is Init that builds in memory that the caller had no more use for, as
+// long as it is enough.
+func (b *Builder) InitIn(memory []byte, first uint64) {
+	b.h = Header{First: first}
+	if cap(memory) < HeaderSize {
+		memory = make([]byte, HeaderSize)
+	}
+	b.raw = memory[:HeaderSize]
+	b.ids = false
+	b.restarts = b.restarts[:0]
 	b.nextRestart = HeaderSize + restartSpacing
 }
 
@@ -92,9 +107,7 @@ func (b *Builder) mark(ms int64) {
 		b.h.LastMs = ms
 	}
 	if len(b.raw) >= b.nextRestart {
-		b.restarts = binary.LittleEndian.AppendUint32(b.restarts, b.h.Count)
-		b.restarts = binary.LittleEndian.AppendUint32(b.restarts, uint32(len(b.raw)-HeaderSize))
-		b.restarts = binary.LittleEndian.AppendUint64(b.restarts, uint64(ms))
+		b.restarts = appendRestart(b.restarts, b.h.Count, len(b.raw)-HeaderSize, ms)
 		b.nextRestart = len(b.raw) + restartSpacing
 	}
 }
@@ -124,27 +137,18 @@ func uvarintLen(v uint64) int {
 	return n
 }
 
-// AppendBlock adds the records of a whole block, whose first must follow the
-// last one here without a gap. It gets no restart point other than one at its
-// beginning, which is enough because only small blocks are merged in this way.
-func (b *Builder) AppendBlock(o *Block) {
-	b.mark(o.FirstMs)
-	b.raw = append(b.raw, o.items()...)
-	b.h.Count += o.Count
-	b.ids = b.ids || o.HasIDs()
-	b.h.LastMs = o.LastMs
-}
-
 // Finish returns the block; prev is the counter of the shard's last record
-// before it. The builder must not be used after.
+// before it. It is in the builder's memory. The builder has to be initialized
+// before it is used again.
 func (b *Builder) Finish(prev uint64) Block {
 	b.h.Prev = prev
 	end := len(b.raw)
 	raw := append(b.raw, b.restarts...)
+	b.raw = raw
 	v := byte(version)
 	if b.ids {
 		v = versionIDs
 	}
 	putHeader(raw, &b.h, v, None, len(raw)-HeaderSize, len(b.restarts)/restartSize)
-	return Block{Header: b.h, raw: raw, itemsEnd: end}
+	return Block{Header: b.h, version: v, raw: raw, itemsEnd: end, table: raw[end:]}
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Encode returns the bytes to store: compressed if codec makes them smaller.
-// Without compression it is b's own memory.
+// Encode returns the bytes to store of a whole block: compressed if codec makes
+// them smaller. Without compression it is b's own memory.
 func (c *Coder) Encode(b *Block, codec Codec) []byte {
 	if codec == None {
 		return b.raw
@@ -17,7 +17,7 @@ func (c *Coder) Encode(b *Block, codec Codec) []byte {
 	if len(out) >= len(b.raw) {
 		return b.raw
 	}
-	putHeader(out, &b.Header, b.version(), codec, len(body), (len(b.raw)-b.itemsEnd)/restartSize)
+	putHeader(out, &b.Header, b.version, codec, len(body), b.restarts())
 	return out
 }
 
@@ -51,7 +51,7 @@ func (c *Coder) Decode(value []byte) (Block, error) {
 	b := Block{Header: Header{
 		First: le.Uint64(value[16:]), Prev: le.Uint64(value[24:]), Count: le.Uint32(value[32:]),
 		FirstMs: int64(le.Uint64(value[40:])), LastMs: int64(le.Uint64(value[48:])),
-	}, raw: value}
+	}, version: value[12], raw: value}
 	if codec := Codec(value[13]); codec != None {
 		raw, err := c.decompress(codec, value[HeaderSize:], rawLen)
 		if err != nil {
@@ -64,6 +64,7 @@ func (c *Coder) Decode(value []byte) (Block, error) {
 		return Block{}, damage(36, "records take %d bytes, expected %d", len(b.raw)-HeaderSize, rawLen)
 	}
 	b.itemsEnd = len(b.raw) - restarts*restartSize
+	b.table = b.raw[b.itemsEnd:]
 	return b, nil
 }
 

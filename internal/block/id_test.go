@@ -22,11 +22,7 @@ func TestOnlyBlocksWithIDsHaveTheNewerVersion(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, version == 2, again.HasIDs())
 		}
-		var merged Builder
-		merged.Init(50, 100)
-		merged.AppendBlock(&a)
-		merged.AppendBlock(&b)
-		both := merged.Finish(0)
+		both := Merge(&a, &b)
 		require.True(t, both.HasIDs())
 		requireRun(t, append(append([]placed(nil), plain...), with...), &both)
 	}

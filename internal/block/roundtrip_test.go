@@ -104,15 +104,14 @@ func TestRoundTripAndSeek(t *testing.T) {
 func TestMergedBlocksEqualOneBuiltAtOnce(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	rs, ms := randomRecords(rnd, 300)
-	var merged Builder
-	merged.Init(5, 100)
+	var parts []*Block
 	for from := 0; from < len(rs); {
 		to := min(len(rs), from+1+rnd.IntN(40))
 		part := build(5+uint64(from), 4, rs[from:to], ms[from:to])
-		merged.AppendBlock(&part)
+		parts = append(parts, &part)
 		from = to
 	}
-	blk := merged.Finish(4)
+	blk := Merge(parts...)
 	got, err := Decode(blk.Encoded(None))
 	require.NoError(t, err)
 	for i := 0; i < len(rs); i += 13 {

@@ -5,10 +5,10 @@ import (
 	"sort"
 )
 
-func (b *Block) restarts() int { return (len(b.raw) - b.itemsEnd) / restartSize }
+func (b *Block) restarts() int { return len(b.table) / restartSize }
 
 func (b *Block) restart(i int) (index uint32, offset int, ms int64) {
-	p := b.raw[b.itemsEnd+i*restartSize:]
+	p := b.table[i*restartSize:]
 	return binary.LittleEndian.Uint32(p), int(binary.LittleEndian.Uint32(p[4:])), int64(binary.LittleEndian.Uint64(p[8:]))
 }
 
@@ -45,7 +45,7 @@ func (b *Block) SeekTime(ms int64) (Iter, error) {
 // start returns an iterator at the last restart point that satisfies before,
 // which must hold for a prefix of the points; or at the beginning.
 func (b *Block) start(before func(index uint32, ms int64) bool) Iter {
-	it := Iter{data: b.items(), next: b.First, end: b.End(), ms: b.FirstMs, known: knownFlags(b.version())}
+	it := Iter{data: b.items(), next: b.First, end: b.End(), ms: b.FirstMs, known: knownFlags(b.version)}
 	n := sort.Search(b.restarts(), func(i int) bool {
 		index, _, ms := b.restart(i)
 		return !before(index, ms)

@@ -85,9 +85,9 @@ var layers = map[string][]string{
 	"sdktest/golang":                {},
 }
 
-// badgerUsers import Badger themselves: the seam to it, and the benchmarks,
-// where it is a rival.
-var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "benchmarks", "benchmarks/compare"}
+// badgerUsers import Badger themselves: the seam to it, and the comparison, where
+// it is a rival.
+var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "benchmarks/compare"}
 
 // linksBadger are the libraries that Badger may be linked into.
 var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "awsapi/awstest", "awsapi/kinesisapi", "kinesistest", "stream"}

@@ -22,9 +22,9 @@ var required = map[string][]string{
 		"google.golang.org/protobuf",
 	},
 	"benchmarks/compare": {
-		badger, "github.com/cockroachdb/pebble/v2", "github.com/hashicorp/raft", "github.com/hashicorp/raft-wal",
+		aws, aws + "/service/kinesis", badger, "github.com/cockroachdb/pebble/v2", "github.com/hashicorp/raft", "github.com/hashicorp/raft-wal",
 		"github.com/nats-io/nats-server/v2", "github.com/nats-io/nats.go", "github.com/tidwall/wal", "github.com/twmb/franz-go",
-		"github.com/twmb/franz-go/pkg/kfake", "github.com/wcharczuk/go-chart/v2", "go.etcd.io/bbolt", "modernc.org/sqlite",
+		"github.com/twmb/franz-go/pkg/kfake", "github.com/wcharczuk/go-chart/v2", "go.etcd.io/bbolt", "golang.org/x/sys", "modernc.org/sqlite",
 	},
 	"benchmarks/kinesis": {
 		aws, aws + "/config", aws + "/credentials", aws + "/service/kinesis", smithy, testify,

@@ -194,9 +194,7 @@ func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNum
 			s.fullBytes += p.b.Len()
 		}
 		// What came in the last group is the best guess.
-		p = g.newPart(s.log.lastParts)
-		p.shard = s
-		p.b.Init(counter, max(size, min(s.expectedBytes-s.fullBytes, blockBytes+size)))
+		p = s.log.spare.take(s, counter, max(size, min(s.expectedBytes-s.fullBytes, blockBytes+size)))
 		s.part = p
 		g.parts = append(g.parts, p)
 	}

@@ -102,7 +102,7 @@ func (l *Log) enqueueWith(ctx context.Context, records []shardlog.Record, target
 }
 
 // emptyGroup stands for the group of a call that had nothing to store.
-var emptyGroup = func() *group { g := newGroup(); close(g.done); return g }()
+var emptyGroup = func() *group { g := &group{done: make(chan struct{})}; close(g.done); return g }()
 
 // awaitNext waits, with mu held but not while it waits, until the open group
 // was taken. If there is an error, mu is not held any more.

@@ -15,6 +15,9 @@ const (
 	// its records take and what is read at open.
 	maxSlots   = 8192 // values
 	maxJournal = 16 << 20
+	// maxJournalStored bounds the values themselves: a shard with few records
+	// keeps those of others that have long been in blocks.
+	maxJournalStored = 64 << 20
 	// maxChanges and maxInline bound one transaction, with room for one more
 	// operation: the store takes 1,000 changes, and 15 % of a memtable of
 	// 1 MiB in its tree.

@@ -30,6 +30,9 @@ func (c *committer) run() {
 		c.commit(g)
 		c.log.mu.Lock()
 		c.expect = g.calls + c.log.open.calls
+		if g.err == nil {
+			c.log.spare.give(g.parts)
+		}
 		c.log.mu.Unlock()
 	}
 }
@@ -51,8 +54,7 @@ func (c *committer) take() *group {
 	}
 	c.gather()
 	g := l.open
-	l.open = newGroup()
-	l.lastParts = len(g.parts)
+	l.open = l.newGroup()
 	for _, p := range g.parts {
 		if p.shard.part == p {
 			s := p.shard
@@ -133,7 +135,7 @@ func (c *committer) fail(g *group, w *txBuilder, err error) {
 	w.undo()
 	l.mu.Lock()
 	next := l.open
-	l.open = newGroup()
+	l.open = l.newGroup()
 	if l.taken != nil {
 		close(l.taken)
 		l.taken = nil

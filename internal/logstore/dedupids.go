@@ -35,8 +35,8 @@ func (s *Shard) ScanDedupIDs(since int64, f func(id []byte, seq shardlog.Sequenc
 		}
 		errs = append(errs, err)
 	}
-	for _, m := range v.mem[v.firstUnflushed():] {
-		errs = append(errs, s.idsOf(&m.b, since, f))
+	for _, b := range v.runs() {
+		errs = append(errs, s.idsOf(b, since, f))
 	}
 	return errors.Join(errs...)
 }

@@ -17,30 +17,11 @@ type group struct {
 	calls         int           // appends that wait for it
 	done          chan struct{} // closed when err is final
 	err           error
-
-	inline [8]*part // where the first parts are listed
-	spare  []part   // memory for the next parts
 }
 
-// slabSize bounds how many small structures are allocated together, because one
-// that is in use keeps all.
-const slabSize = 8
-
-// newPart returns the memory for a part. It allocates as many as the last group
-// had, which is the best guess.
-func (g *group) newPart(last int) *part {
-	if len(g.spare) == 0 {
-		g.spare = make([]part, max(1, min(last-len(g.parts), slabSize)))
-	}
-	p := &g.spare[0]
-	g.spare = g.spare[1:]
-	return p
-}
-
-func newGroup() *group {
-	g := &group{done: make(chan struct{})}
-	g.parts = g.inline[:0]
-	return g
+// newGroup returns an empty group. Mu is held, or the log is not shared yet.
+func (l *Log) newGroup() *group {
+	return &group{done: make(chan struct{}), parts: l.spare.list()}
 }
 
 func (g *group) empty() bool { return len(g.parts) == 0 && len(g.ops) == 0 && len(g.attachments) == 0 }

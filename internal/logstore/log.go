@@ -48,16 +48,15 @@ type Log struct {
 
 	// mu guards the open group, the assignment of sequence numbers, and the
 	// fields of Shard that are marked. It is never held during I/O or a wait.
-	mu   sync.Mutex
-	open *group
-	// lastParts is how many parts the group had that was taken last.
-	lastParts int
-	taken     chan struct{} // closed when the open group was taken; nil if nobody waits
-	idle      bool          // the committer sleeps
-	stalls    bool          // there is an owner for whom writers wait; fixed
-	stopping  bool
-	err       error // why nothing is taken any more
-	shards    map[ID]*Shard
+	mu       sync.Mutex
+	open     *group
+	taken    chan struct{} // closed when the open group was taken; nil if nobody waits
+	idle     bool          // the committer sleeps
+	stalls   bool          // there is an owner for whom writers wait; fixed
+	stopping bool
+	err      error // why nothing is taken any more
+	shards   map[ID]*Shard
+	spare    spareParts
 
 	stalled  atomic.Bool   // the owner does not keep up; see stall
 	caughtUp chan struct{} // closed by CaughtUp; nil if nobody waits; guarded by mu
@@ -105,7 +104,7 @@ func newLog(store kv.Store, o Options) *Log {
 		closed: make(chan struct{}),
 		cache:  newCache(o.CacheBytes),
 	}
-	l.open = newGroup()
+	l.open = l.newGroup()
 	return l
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
 )
 
 // skipCounters is how many numbers of a shard are skipped after an unclean end
@@ -29,12 +30,18 @@ type recovery struct {
 type found struct {
 	config Config
 	blocks []blockRef
-	mem    []*memBlock
+	parts  []foundPart
+}
+
+// foundPart is a part of the journal that is in no block.
+type foundPart struct {
+	b    block.Block
+	slot uint32
 }
 
 func (ld *found) end() uint64 {
-	if n := len(ld.mem); n > 0 {
-		return ld.mem[n-1].b.End()
+	if n := len(ld.parts); n > 0 {
+		return ld.parts[n-1].b.End()
 	}
 	if n := len(ld.blocks); n > 0 {
 		return ld.blocks[n-1].end()
@@ -167,7 +174,7 @@ func (r *recovery) readJournal() error {
 			r.damaged = true
 		}
 		j.group = max(j.group, group)
-		values = append(values, value{group, &slot{number: n, bytes: int64(len(v))}, parts})
+		values = append(values, value{group, &slot{number: n, bytes: int64(len(v)), group: group}, parts})
 	}
 	sort.Slice(values, func(i, j int) bool { return values[i].group < values[j].group })
 	used := map[uint32]bool{}
@@ -177,7 +184,7 @@ func (r *recovery) readJournal() error {
 		}
 		if v.slot.refs > 0 {
 			used[v.slot.number] = true
-			j.used = append(j.used, v.slot)
+			j.use(v.slot)
 			r.log.live.Add(v.slot.bytes)
 		}
 	}
@@ -196,14 +203,13 @@ func (r *recovery) addPart(sl *slot, je *journalPart) {
 		return
 	}
 	sl.refs++
-	size := int64(je.b.Size())
-	ld.mem = append(ld.mem, &memBlock{b: je.b, size: size, slot: sl})
-	r.log.slots.bytes += size
+	ld.parts = append(ld.parts, foundPart{je.b, sl.number})
+	r.log.slots.bytes += int64(je.b.Size())
 }
 
 // publish publishes a shard's first view.
 func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
-	v := &view{horizon: max(s.base+1, r.horizons[s.id]), blocks: ld.blocks, mem: ld.mem}
+	v := &view{horizon: max(s.base+1, r.horizons[s.id]), blocks: ld.blocks}
 	v.last = v.horizon - 1
 	for i := range v.blocks {
 		e := &v.blocks[i]
@@ -214,17 +220,11 @@ func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 		v.bytes += int64(e.size)
 		r.log.live.Add(int64(e.size))
 	}
-	for i, m := range v.mem {
-		if i > 0 && !joins(v.mem[i-1], m) {
-			v.gaps++
-		}
-		m.ord = v.total
-		v.total += uint64(m.b.Count)
-		v.stepped = v.stepped || m.b.LastMs < v.lastMs
-		v.last, v.lastMs = m.b.End()-1, m.b.LastMs
-		v.bytes += m.size
-		v.unflushed++
-		v.unflushedBytes += m.b.Size()
+	for i := range ld.parts {
+		b := &ld.parts[i].b
+		v.gather(b, ld.parts[i].slot)
+		v.stepped = v.stepped || b.LastMs < v.lastMs
+		v.last, v.lastMs = b.End()-1, b.LastMs
 	}
 	if ld.config.Closed {
 		v.closed, s.closed = true, true

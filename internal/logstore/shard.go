@@ -137,7 +137,7 @@ func (s *Shard) Info() Info {
 	i := Info{
 		First: s.sequence(s.base, s.created*1000), Last: s.sequence(v.last, v.lastMs), Closed: v.closed,
 		Empty: v.after(v.horizon) == 0, Records: v.after(v.horizon), Bytes: v.bytes,
-		Blocks:    int64(len(v.blocks) + len(v.mem) - v.firstUnflushed()),
+		Blocks:    int64(len(v.blocks) + len(v.parts)),
 		RecordsIn: s.stats.recordsIn.Load(), BytesIn: s.stats.bytesIn.Load(),
 		RecordsOut: s.stats.recordsOut.Load(), BytesOut: s.stats.bytesOut.Load(), BlocksWritten: s.stats.blocks.Load(),
 	}
@@ -148,19 +148,24 @@ func (s *Shard) Info() Info {
 		i.Newest = time.UnixMilli(v.lastMs)
 		if len(v.blocks) > 0 {
 			i.Oldest = time.UnixMilli(v.blocks[0].firstMs)
-		} else if len(v.mem) > 0 {
-			i.Oldest = time.UnixMilli(v.mem[0].b.FirstMs)
+		} else if len(v.parts) > 0 {
+			i.Oldest = time.UnixMilli(v.parts[0].firstMs)
 		}
 	}
 	return i
 }
 
-// part is the records of one shard in a group, at most about a block.
+// part is the records of one shard in a group, at most about a block. It belongs
+// to its group: to the log under mu, and to the committer once that took it. Then
+// it is used again, with its memory unless a stored block is in it.
 type part struct {
-	shard *Shard
-	b     block.Builder
-	bytes int64 // records' sizes as users count them
-	mem   memBlock
+	shard  *Shard
+	b      block.Builder
+	bytes  int64       // records' sizes as users count them
+	block  block.Block // what b made
+	memory []byte      // what b begins in
+	kept   bool        // the block is kept, and its memory with it
+	slot   uint32      // where the journal has it
 }
 
 // pending is what a transaction does to one shard.
@@ -168,11 +173,16 @@ type pending struct {
 	shard   *Shard
 	active  bool
 	parts   []*part
-	base    *view       // what it was
-	next    *view       // what it will be
-	stored  []*memBlock // blocks to be stored, in order
-	journal bool        // the parts go to the journal
-	flushed int         // how many of base's journal parts stored takes over
+	base    *view         // what it was
+	next    *view         // what it will be
+	stored  []storedBlock // blocks to be stored, in order; they take over base's runs
+	journal bool          // the parts go to the journal
+}
+
+// storedBlock is a block that a transaction stores.
+type storedBlock struct {
+	m    *memBlock
+	size int64 // as stored
 }
 
 // Lost reports whether the record with the counter, which s was once given, is

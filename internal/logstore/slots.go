@@ -5,6 +5,7 @@ type slot struct {
 	number uint32
 	refs   int // parts that are not in blocks
 	bytes  int64
+	group  uint64 // number of the value
 }
 
 // heldSlot is a slot that may be used again after the next sync.
@@ -16,16 +17,30 @@ type heldSlot struct {
 // slots are the journal's values: which are in use, and which numbers may be
 // written next. They belong to the committer, and to recovery before it starts.
 type slots struct {
-	used  []*slot    // values in use, oldest first
-	free  []uint32   // numbers to use again
-	held  []heldSlot // numbers to use again after a sync, in order of syncs
-	next  uint32     // numbers never used begin here
-	bytes int64      // of the records that only the journal has
-	group uint64     // number of the last group that has a value
+	used     []*slot    // values in use, oldest first
+	byNumber []*slot    // the same
+	free     []uint32   // numbers to use again
+	held     []heldSlot // numbers to use again after a sync, in order of syncs
+	next     uint32     // numbers never used begin here
+	bytes    int64      // of the parts that are in no block
+	stored   int64      // of the values in use, with parts that are in blocks
+	group    uint64     // number of the last group that has a value
 }
 
 // full reports whether records have to leave the journal before more come.
-func (j *slots) full() bool { return len(j.used) >= maxSlots || j.bytes >= maxJournal }
+func (j *slots) full() bool {
+	return len(j.used) >= maxSlots || j.bytes >= maxJournal || j.stored >= maxJournalStored
+}
+
+// use notes that a value is in use, the newest one.
+func (j *slots) use(sl *slot) {
+	j.used = append(j.used, sl)
+	for len(j.byNumber) <= int(sl.number) {
+		j.byNumber = append(j.byNumber, nil)
+	}
+	j.byNumber[sl.number] = sl
+	j.stored += sl.bytes
+}
 
 // take returns the number to write the next value under. Done is how many
 // syncs are over.
@@ -59,12 +74,16 @@ func (j *slots) giveBack(number uint32, hold bool, begun uint64) {
 	j.free = append(j.free, number)
 }
 
-// release notes that a part of size bytes no longer needs its value, and
-// reports whether nothing else does.
-func (j *slots) release(sl *slot, size int) (unused bool) {
-	j.bytes -= int64(size)
-	sl.refs--
-	return sl.refs == 0
+// release notes that parts no longer need their values, and reports whether
+// there is a value that nothing needs.
+func (j *slots) release(parts []partRef) (unused bool) {
+	for i := range parts {
+		sl := j.byNumber[parts[i].slot]
+		j.bytes -= int64(parts[i].size)
+		sl.refs--
+		unused = unused || sl.refs == 0
+	}
+	return unused
 }
 
 // dropUnused gives back the values that nothing needs, and returns their
@@ -76,10 +95,12 @@ func (j *slots) dropUnused(hold bool, begun uint64) (dropped int64) {
 			kept = append(kept, sl)
 			continue
 		}
+		j.byNumber[sl.number] = nil
 		j.giveBack(sl.number, hold, begun)
 		dropped += sl.bytes
 	}
 	clear(j.used[len(kept):])
 	j.used = kept
+	j.stored -= dropped
 	return dropped
 }

@@ -27,13 +27,13 @@ func (t *tail) evict(limit int64) {
 		t.bytes -= int64(b.m.b.Size())
 		if p := &b.shard.pending; p.active {
 			if len(p.next.mem) > 0 && p.next.mem[0] == b.m {
-				p.next.mem = p.next.mem[1:]
+				p.next.cutMem(1)
 			}
 			continue
 		}
 		if v := b.shard.view.Load(); len(v.mem) > 0 && v.mem[0] == b.m {
 			next := *v
-			next.mem = v.mem[1:]
+			next.cutMem(1)
 			b.shard.view.Store(&next)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -31,8 +32,8 @@ func (s *Shard) ScanBlocks(f func(end uint64, lastMs, size int64) bool) {
 			return
 		}
 	}
-	for i, m := range v.mem[v.firstUnflushed():] {
-		if !f(m.b.End(), arrival(len(v.blocks)+i, m.b.LastMs), m.size) {
+	for i := range v.parts {
+		if p := &v.parts[i]; !f(p.end, arrival(len(v.blocks)+i, p.lastMs), int64(p.size)) {
 			return
 		}
 	}
@@ -90,9 +91,9 @@ func (t *trim) apply(tx *Tx) error {
 		t.horizon = max(t.horizon, e.end())
 	}
 	if !t.more {
-		for _, m := range v.mem[v.firstUnflushed():] {
-			if m.b.End() <= t.upto {
-				t.horizon = max(t.horizon, m.b.End())
+		for i := range v.parts {
+			if end := v.parts[i].end; end <= t.upto {
+				t.horizon = max(t.horizon, end)
 			}
 		}
 	}
@@ -111,7 +112,7 @@ func (t *trim) apply(tx *Tx) error {
 func (t *trim) commit() {
 	s, l := t.s, t.s.log
 	v := *s.view.Load()
-	before, freed := v.bytes, false
+	before := v.bytes
 	v.horizon = max(v.horizon, t.horizon)
 	n := 0
 	for n < len(v.blocks) && v.blocks[n].end() <= v.horizon {
@@ -121,18 +122,16 @@ func (t *trim) commit() {
 		l.dead.Add(size)
 		n++
 	}
-	v.blocks = v.blocks[n:]
+	if v.blocks = v.blocks[n:]; len(v.blocks) < n {
+		v.blocks = slices.Clip(append([]blockRef(nil), v.blocks...)) // the memory of those removed
+	}
 	n = 0
 	for n < len(v.mem) && v.mem[n].b.End() <= v.horizon {
-		if m := v.mem[n]; m.slot != nil {
-			v.bytes -= m.size
-			v.unflushed--
-			v.unflushedBytes -= m.b.Size()
-			freed = l.slots.release(m.slot, m.b.Size()) || freed
-		}
 		n++
 	}
-	v.mem = v.mem[n:]
+	v.gaps = min(v.gaps, len(v.mem)-n)
+	v.cutMem(n)
+	freed := l.slots.release(v.trimRuns())
 	s.publish(&v)
 	s.usage.Bytes.Add(v.bytes - before)
 	if freed {

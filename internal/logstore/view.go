@@ -8,42 +8,47 @@ import (
 	"github.com/shardlog/shardlog/internal/block"
 )
 
-// memBlock is a block in memory: one that is only in the journal yet, or a
-// recent one kept for tail readers.
+// memBlock is a block in memory: a run, or a recent stored block that is kept for
+// tail readers.
 type memBlock struct {
-	b    block.Block
-	ord  uint64
-	size int64 // stored bytes
-	slot *slot // where the journal has it; nil once it is a stored block
+	b   block.Block
+	ord uint64
 }
 
 // view is the readable state of a shard at one moment. It never changes;
 // the committer replaces it, so readers need no lock and block nobody. Slices
 // of successive views share memory, which is sound because published elements
-// are only ever cut off at the front or appended to.
+// are only ever cut off at the front or appended to. The same holds for the
+// memory of run.
 type view struct {
-	blocks []blockRef  // stored blocks in order
-	mem    []*memBlock // the newest records, contiguous to the end: some of the
-	// last stored blocks, then those that only the journal has
-	unflushed      int    // how many
-	unflushedBytes int    // their size in memory
-	gaps           int    // about how many of them do not follow the one before without a gap
-	horizon        uint64 // no record below it may be read
-	last           uint64 // counter of the last record; below the first if none ever was
-	lastMs         int64  // its arrival
-	stepped        bool   // some block arrived before one that precedes it; see believed
-	total          uint64 // records since the shard was opened, with those found then
-	bytes          int64  // stored bytes of blocks and journal parts
-	closed         bool   // nothing will follow last
+	blocks []blockRef // stored blocks in order
+	// mem and run have the newest records, contiguous to the end: some of the
+	// last stored blocks, then what only the journal has. That is in runs, each
+	// of which continues without a gap; the last one grows with each group.
+	mem     []*memBlock
+	run     memBlock  // the run that grows; its block is zero if there is none
+	parts   []partRef // what the runs consist of
+	gaps    int       // how many of mem, the last ones, are runs
+	cut     int       // how many were cut off in front of mem, and are still in its memory
+	horizon uint64    // no record below it may be read
+	last    uint64    // counter of the last record; below the first if none ever was
+	lastMs  int64     // its arrival
+	stepped bool      // some block arrived before one that precedes it; see believed
+	total   uint64    // records since the shard was opened, with those found then
+	bytes   int64     // stored bytes of blocks and journal parts
+	closed  bool      // nothing will follow last
 }
 
 // find returns the block with the record c, or the first one after it; in
 // memory if it is there.
 func (v *view) find(c uint64) (e blockRef, m *memBlock, ok bool) {
+	if !v.run.b.IsZero() && c >= v.run.b.First {
+		return v.findInRun(c)
+	}
 	if len(v.mem) > 0 && (c >= v.mem[0].b.First || len(v.blocks) == 0) {
 		i := sort.Search(len(v.mem), func(i int) bool { return v.mem[i].b.End() > c })
 		if i == len(v.mem) {
-			return blockRef{}, nil, false
+			return v.findInRun(c)
 		}
 		return blockRef{}, v.mem[i], true
 	}
@@ -54,7 +59,14 @@ func (v *view) find(c uint64) (e blockRef, m *memBlock, ok bool) {
 	case len(v.mem) > 0:
 		return blockRef{}, v.mem[0], true
 	}
-	return blockRef{}, nil, false
+	return v.findInRun(c)
+}
+
+func (v *view) findInRun(c uint64) (e blockRef, m *memBlock, ok bool) {
+	if v.run.b.IsZero() || v.run.b.End() <= c {
+		return blockRef{}, nil, false
+	}
+	return blockRef{}, &v.run, true
 }
 
 // stored returns the stored blocks from the one that e is on, for a reader who
@@ -83,6 +95,9 @@ func (v *view) findTime(ms int64) (e blockRef, m *memBlock, ok bool) {
 	if j < len(v.mem) {
 		return blockRef{}, v.mem[j], true
 	}
+	if !v.run.b.IsZero() && v.run.b.LastMs >= ms {
+		return blockRef{}, &v.run, true
+	}
 	return blockRef{}, nil, false
 }
 
@@ -94,7 +109,7 @@ func (v *view) findBelieved(ms int64) (e blockRef, m *memBlock, ok bool) {
 	case i < n:
 		return v.blocks[i], nil, true
 	case i < len(times):
-		return blockRef{}, v.mem[v.firstUnflushed()+i-n], true
+		return v.find(v.parts[i-n].end - 1)
 	}
 	return blockRef{}, nil, false
 }
@@ -110,13 +125,12 @@ func (v *view) findBelieved(ms int64) (e blockRef, m *memBlock, ok bool) {
 //     next one that is not. If none follows it stays, and retention counts from
 //     when it sees it.
 func (v *view) believed(now int64) []int64 {
-	unflushed := v.mem[v.firstUnflushed():]
-	times := make([]int64, 0, len(v.blocks)+len(unflushed))
+	times := make([]int64, 0, len(v.blocks)+len(v.parts))
 	for i := range v.blocks {
 		times = append(times, v.blocks[i].lastMs)
 	}
-	for _, m := range unflushed {
-		times = append(times, m.b.LastMs)
+	for i := range v.parts {
+		times = append(times, v.parts[i].lastMs)
 	}
 	latest := int64(math.MinInt64)
 	for i, t := range times {
@@ -146,7 +160,3 @@ func (v *view) after(c uint64) int64 {
 	}
 	return int64(v.total - ord)
 }
-
-// firstUnflushed returns where in mem the records begin that only the journal
-// has.
-func (v *view) firstUnflushed() int { return len(v.mem) - v.unflushed }

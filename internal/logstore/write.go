@@ -47,7 +47,7 @@ func (w *txBuilder) encode(g *group) {
 		}
 		for from, n, size := 0, 0, 0; from < len(w.small); from = n {
 			for size = 0; n < len(w.small) && size < journalBytes; n++ {
-				size += w.small[n].mem.b.Size()
+				size += w.small[n].block.Size()
 			}
 			w.writeJournal(w.small[from:n])
 		}
@@ -61,9 +61,9 @@ func (w *txBuilder) collect(parts []*part) {
 		t := w.pending(p.shard)
 		prev := t.base.last
 		if n := len(t.parts); n > 0 {
-			prev = t.parts[n-1].mem.b.End() - 1
+			prev = t.parts[n-1].block.End() - 1
 		}
-		p.mem.b = p.b.Finish(prev)
+		p.block = p.b.Finish(prev)
 		t.parts = append(t.parts, p)
 	}
 }
@@ -84,9 +84,9 @@ func (w *txBuilder) pending(s *Shard) *pending {
 func (w *txBuilder) place(t *pending) {
 	size := 0
 	for _, p := range t.parts {
-		size += p.mem.b.Size()
+		size += p.block.Len()
 	}
-	small := size < directBytes && size+t.base.unflushedBytes < flushBytes && t.base.gaps < maxGaps
+	small := size < directBytes && size+t.base.gathered() < flushBytes && t.base.gaps < maxGaps
 	if small || w.full() {
 		t.journal = true
 		w.small = append(w.small, t.parts...)
@@ -95,45 +95,39 @@ func (w *txBuilder) place(t *pending) {
 	w.flush(t, t.parts)
 }
 
-// flush stores blocks of the journal's parts of a shard and of new ones.
+// flush stores blocks of the runs of a shard and of new parts.
 func (w *txBuilder) flush(t *pending, parts []*part) {
-	waiting := t.base.mem[t.base.firstUnflushed():]
-	t.flushed = len(waiting)
-	run := make([]*memBlock, 0, len(waiting)+len(parts))
-	run = append(run, waiting...)
+	list := t.base.runs()
+	runs := len(list)
 	for _, p := range parts {
-		run = append(run, &p.mem)
+		list = append(list, &p.block)
 	}
 	left := 0
-	for _, m := range run {
-		left += m.b.Size()
+	for _, b := range list {
+		left += b.Len()
 	}
-	for len(run) > 0 {
-		n, size := 1, run[0].b.Size()
+	for i, n := 0, 0; i < len(list); i = n {
+		size := list[i].Len()
 		limit := blockBytes
 		if left <= blockBytes+directBytes {
 			limit = left // rather than leave a block that is hardly worth a key
 		}
-		for n < len(run) && size+run[n].b.Size() <= limit && joins(run[n-1], run[n]) {
-			size += run[n].b.Size()
-			n++
+		for n = i + 1; n < len(list) && size+list[n].Len() <= limit && joins(list[n-1], list[n]); n++ {
+			size += list[n].Len()
 		}
-		m := run[0]
-		switch {
-		case n > 1:
-			var merged block.Builder
-			merged.Init(m.b.First, size)
-			for _, m := range run[:n] {
-				merged.AppendBlock(&m.b)
-			}
-			m = &memBlock{b: merged.Finish(m.b.Prev)}
-		case m.slot != nil:
-			m = &memBlock{b: m.b} // readers still have the other
-		}
-		w.store(t, m)
-		run = run[n:]
 		left -= size
+		if n == i+1 && i >= runs {
+			w.storePart(t, parts[i-runs])
+			continue
+		}
+		w.store(t, &memBlock{b: block.Merge(list[i:n]...)})
 	}
+}
+
+// storePart adds a part to the batch that is a block as it is.
+func (w *txBuilder) storePart(t *pending, p *part) {
+	p.kept = true
+	w.store(t, &memBlock{b: p.block.Compact()})
 }
 
 // store adds a block to the batch.
@@ -145,8 +139,7 @@ func (w *txBuilder) store(t *pending, m *memBlock) {
 		// one transaction takes little.
 		value = b.Encoded(block.None)
 	}
-	m.size = int64(len(value))
-	t.stored = append(t.stored, m)
+	t.stored = append(t.stored, storedBlock{m, int64(len(value))})
 	e := blockRef{first: b.First, count: b.Count, firstMs: b.FirstMs, lastMs: b.LastMs}
 	from := len(w.keys)
 	w.keys = appendBlockKey(w.keys, t.shard.id, &e)
@@ -156,11 +149,8 @@ func (w *txBuilder) store(t *pending, m *memBlock) {
 // flushOldest keeps the journal in its bounds: the shards that have parts in
 // the oldest quarter of its values get blocks, however small.
 func (w *txBuilder) flushOldest() {
-	used := w.log.slots.used
-	oldest := make(map[*slot]bool, len(used)/4+1)
-	for _, sl := range used[:len(used)/4+1] {
-		oldest[sl] = true
-	}
+	j := &w.log.slots
+	upto := j.used[len(j.used)/4].group
 	w.log.mu.Lock()
 	shards := slices.Collect(maps.Values(w.log.shards))
 	w.log.mu.Unlock()
@@ -169,8 +159,7 @@ func (w *txBuilder) flushOldest() {
 			return
 		}
 		v := s.view.Load()
-		from := v.firstUnflushed()
-		if from == len(v.mem) || !oldest[v.mem[from].slot] {
+		if len(v.parts) == 0 || j.byNumber[v.parts[0].slot].group > upto {
 			continue
 		}
 		// Its new parts, if any, are on their way to the journal.
@@ -183,19 +172,16 @@ func (w *txBuilder) flushOldest() {
 // writeJournal adds a journal value with the parts to the batch.
 func (w *txBuilder) writeJournal(parts []*part) {
 	j := &w.log.slots
-	sl := &slot{number: j.take(w.log.syncDone.Load()), refs: len(parts)}
 	j.group++
+	sl := &slot{number: j.take(w.log.syncDone.Load()), refs: len(parts), group: j.group}
 	for _, p := range parts {
-		w.encoded = append(w.encoded, journalPart{p.shard.id, p.mem.b})
+		p.slot = sl.number
+		w.encoded = append(w.encoded, journalPart{p.shard.id, p.block})
 	}
 	value := encodeJournal(j.group, w.encoded)
 	clear(w.encoded)
 	w.encoded = w.encoded[:0]
 	sl.bytes = int64(len(value))
-	for _, p := range parts {
-		p.mem.slot = sl
-		p.mem.size = int64(p.mem.b.Size())
-	}
 	w.slots = append(w.slots, sl)
 	from := len(w.keys)
 	w.keys = appendSlotKey(w.keys, sl.number)

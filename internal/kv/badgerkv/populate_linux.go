@@ -23,13 +23,15 @@ type pager struct {
 }
 
 // pagedFile is the newest value log file, which is the one that Badger writes
-// to. Its fields are the pager's goroutine's, but for lead.
+// to. Its fields are the pager's goroutine's, but for
+// those that are atomic.
 type pagedFile struct {
 	dir   string
 	limit int64 // a file is full at about this size
-	ahead int64
+	ahead int64 // how far ahead of the writer to populate; 0 for not
 
 	lead atomic.Int64 // populated bytes that the writer has not reached, about
+	wake atomic.Int64 // the goroutine has something to do when lead is below it
 
 	fid     uint32
 	f       *os.File
@@ -43,11 +45,15 @@ type pagedFile struct {
 func newPager(s *Store) *pager {
 	o := s.opts
 	// Linux before 5.14 refuses this advice.
-	if err := (mapping{}).populate(0, 0); o.SyncWrites || err != nil {
+	if err := (mapping{}).populate(0, 0); err != nil {
 		return nil
 	}
 	p := &pager{kick: make(chan struct{}, 1), quit: make(chan struct{}), s: s}
-	p.f = pagedFile{dir: o.Dir, limit: o.ValueLogFile, ahead: min(populateAhead, o.ValueLogFile/4)}
+	p.f.dir, p.f.limit = o.Dir, o.ValueLogFile
+	if !o.SyncWrites {
+		p.f.ahead = min(populateAhead, o.ValueLogFile/4)
+	}
+	p.f.wake.Store(p.f.ahead / 2)
 	p.wg.Add(1)
 	go p.run()
 	return p
@@ -63,7 +69,7 @@ func (p *pager) close() {
 
 // wrote notes how much is written to the value log, before or after the fact.
 func (p *pager) wrote(n int64) {
-	if p != nil && n > 0 && p.f.lead.Add(-n) < p.f.ahead/2 {
+	if p != nil && n > 0 && p.f.lead.Add(-n) < p.f.wake.Load() {
 		select {
 		case p.kick <- struct{}{}:
 		default:
@@ -102,11 +108,14 @@ func (p *pager) advance(f *pagedFile) error {
 	if err != nil {
 		return err
 	}
-	if written := hole - f.ahead - max(f.lead.Load(), 0); written-f.flushed >= flushStep {
-		p.flush(f, written&^(populateStep-1))
+	if to := f.behind(hole - max(f.lead.Load(), 0)); to > f.flushed {
+		p.flush(f, to)
 	}
-	end := min(hole+f.ahead, f.limit+f.ahead/4, f.size)
-	for at := hole &^ (populateStep - 1); at < end; at += populateStep {
+	end := hole
+	if f.ahead > 0 {
+		end = min(hole+f.ahead, f.limit+populatePast, f.size)
+	}
+	for at := hole &^ (populateStep - 1); hole < end && at < end; at += populateStep {
 		select {
 		case <-p.quit:
 			return nil
@@ -119,11 +128,27 @@ func (p *pager) advance(f *pagedFile) error {
 	}
 	p.populated += int(max(0, end-hole))
 	f.end = max(hole, end)
-	f.lead.Add(f.end - hole)
-	if f.end == hole {
-		f.lead.Add(f.ahead) // it is full, and nothing is to be done soon
+	lead := f.lead.Add(f.end - hole)
+	f.wake.Store(f.ahead / 2)
+	if f.end >= f.limit || f.ahead == 0 {
+		// Nothing more is populated. What is left is to write what the writer leaves
+		// behind it, and to notice that there is another file.
+		f.wake.Store(lead - lastStep/2)
 	}
 	return nil
+}
+
+// behind returns up to where the system is to write the file to the disk, which is
+// f.flushed if it is not yet time for more; at is where the writer is.
+func (f *pagedFile) behind(at int64) int64 {
+	lag, step := max(f.ahead, populateStep), int64(flushStep)
+	if at >= f.limit-2*flushStep {
+		lag, step = populateStep, lastStep
+	}
+	if to := (at - lag) &^ (populateStep - 1); to-f.flushed >= step {
+		return to
+	}
+	return f.flushed
 }
 
 // flush asks the system to begin writing the file up to an offset. For that the

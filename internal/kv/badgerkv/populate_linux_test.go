@@ -8,7 +8,9 @@ package badgerkv
 import (
 	"bytes"
 	"fmt"
+	mrand "math/rand"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +19,53 @@ import (
 
 	"github.com/shardlog/shardlog/internal/kv"
 )
+
+// The system is asked to write a file in steps, which are smaller where the sync of
+// the full file comes soon.
+func TestThePagerWritesInStepsBehindTheWriter(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct{ ahead, flushed, at, want int64 }{
+		{2 * mib, 0, 5 * mib, 0},
+		{2 * mib, 0, 6 * mib, 4 * mib},
+		{2 * mib, 4 * mib, 9 * mib, 4 * mib},
+		{0, 4 * mib, 9 * mib, 9*mib - populateStep},
+		{2 * mib, 54 * mib, 60 * mib, 60*mib - populateStep},
+		{2 * mib, 59 * mib, 60 * mib, 59 * mib},
+		{2 * mib, 62 * mib, 64 * mib, 64*mib - populateStep},
+	} {
+		f := pagedFile{limit: 64 * mib, ahead: c.ahead, flushed: c.flushed}
+		require.Equal(t, c.want, f.behind(c.at), "%+v", c)
+	}
+}
+
+// A store that syncs each commit is written in the same steps, and nothing of it
+// is populated.
+func TestASyncedFileIsWrittenAsItFills(t *testing.T) {
+	o := small(t.TempDir())
+	o.ValueLogFile, o.SyncWrites = 16<<20, true
+	s := open(t, o)
+	if s.pager == nil {
+		require.ErrorContains(t, (mapping{}).populate(0, 0), "invalid argument", "a system before 5.14")
+		return
+	}
+	want := map[string][]byte{}
+	rnd := mrand.New(mrand.NewSource(1))
+	for i := range 80 { // more than one file
+		k := fmt.Sprint("k", i)
+		want[k] = value(rnd, 512<<10)
+		require.NoError(t, set(s, k, want[k]))
+		for len(s.pager.kick) > 0 { // it follows
+			runtime.Gosched()
+		}
+	}
+	s.pager.close() // so that its fields may be looked at
+	require.Positive(t, s.pager.flushes)
+	require.Zero(t, s.pager.populated)
+	s.pager = nil
+	for k, v := range want {
+		requireValue(t, s, k, v)
+	}
+}
 
 // The pager takes pages out of the mapping that is being written to. Nothing
 // may be lost of it, also for those who read meanwhile, and while files fill

@@ -127,7 +127,8 @@ func (r *reserve) failed(err error) error {
 }
 
 // values allocates the value log ahead of the writer: n bytes, and a step if there
-// is room.
+// is room and the file is not full then. Badger gives back what is behind the end of
+// a file that is full while the writer waits, and some systems tell the disk.
 func (r *reserve) values(n int64) error {
 	if err := r.follow(); err != nil {
 		return err
@@ -141,10 +142,11 @@ func (r *reserve) values(n int64) error {
 	if r.at+n <= r.end {
 		return nil
 	}
-	to := r.at + n + r.step
+	least := r.at + n
+	to := max(least, min(least+r.step, r.limit))
 	err := allocate(r.f, r.end, to-r.end)
 	if isFull(err) {
-		to = r.at + n
+		to = least
 		err = allocate(r.f, r.end, to-r.end)
 	}
 	if err == nil {

@@ -64,6 +64,21 @@ func TestBlocksAreAllocatedAheadOfTheWriter(t *testing.T) {
 	}
 }
 
+// Nothing is allocated behind the size at which a file is full but what a commit
+// needs: Badger would give it back while a writer waits.
+func TestNothingIsAllocatedBehindAFullFile(t *testing.T) {
+	o := small(t.TempDir())
+	o.SyncWrites, o.ValueLogFile = true, 18<<20 // a step begins near the end
+	s := open(t, o)
+	const size = 64 << 10
+	for i := 0; !exists(valuePath(o.Dir, 2)); i++ {
+		fi, err := os.Stat(valuePath(o.Dir, 1))
+		require.NoError(t, err)
+		require.LessOrEqual(t, allocated(fi), o.ValueLogFile+2*size)
+		require.NoError(t, set(s, fmt.Sprint("k", i), make([]byte, size)))
+	}
+}
+
 // A disk that another program fills is an error of the commit, and heals.
 func TestADiskThatFillsUpIsAnErrorOfTheCommit(t *testing.T) {
 	r := newReserve(Options{Dir: t.TempDir(), ValueLogFile: 1 << 20}, nil)

@@ -1,0 +1,137 @@
+package block
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// Extend returns a block of the records of b, which is zero or was returned by
+// Extend or From, and those of o, which follow them without a gap. It costs a
+// copy of o's records, because the result shares the memory of b: what that has
+// behind b's end is written over. So only the longest extension of a block that
+// anybody uses can be extended, by one goroutine at a time. Those before it stay
+// as they are, because bytes that they have are never written again.
+func (b *Block) Extend(o *Block) Block {
+	x := *b
+	if b.IsZero() {
+		x = begin(o, HeaderSize+o.Len())
+	}
+	x.extend(o)
+	return x
+}
+
+// begin returns a block without records that o's may be added to, in memory of
+// a size.
+func begin(o *Block, size int) Block {
+	x := Block{Header: o.Header, raw: make([]byte, HeaderSize, size), itemsEnd: HeaderSize}
+	x.Count, x.LastMs = 0, o.FirstMs
+	return x
+}
+
+// extend adds the records of o.
+func (b *Block) extend(o *Block) {
+	marked := o.FirstMs != b.LastMs
+	n := o.Len()
+	if marked {
+		n += markerSize
+	}
+	b.raw = reserve(b.raw, n)
+	if marked {
+		b.raw = append(b.raw, flagMarker)
+		b.raw = binary.LittleEndian.AppendUint64(b.raw, uint64(o.FirstMs))
+	}
+	b.addRestarts(o)
+	b.raw = append(b.raw, o.items()...)
+	b.itemsEnd = len(b.raw)
+	b.version = max(b.version, o.version)
+	b.Count += o.Count
+	b.LastMs = o.LastMs
+}
+
+// reserve makes room for n more bytes. It adds half of what there was, so that a
+// block that grows is copied about twice in all.
+func reserve(p []byte, n int) []byte {
+	if cap(p)-len(p) >= n {
+		return p
+	}
+	return append(make([]byte, 0, len(p)+n+cap(p)/2), p...)
+}
+
+// addRestarts adds the restart points of o, whose records are about to follow,
+// and one where they begin if it is due.
+func (b *Block) addRestarts(o *Block) {
+	base, last := len(b.raw)-HeaderSize, 0
+	if n := b.restarts(); n > 0 {
+		_, last, _ = b.restart(n - 1)
+	}
+	if base-last >= restartSpacing {
+		b.table = appendRestart(b.table, b.Count, base, o.FirstMs)
+	}
+	for i := range o.restarts() {
+		index, off, ms := o.restart(i)
+		b.table = appendRestart(b.table, b.Count+index, base+off, ms)
+	}
+}
+
+func appendRestart(table []byte, index uint32, off int, ms int64) []byte {
+	table = binary.LittleEndian.AppendUint32(table, index)
+	table = binary.LittleEndian.AppendUint32(table, uint32(off))
+	return binary.LittleEndian.AppendUint64(table, uint64(ms))
+}
+
+// Merge returns a whole block of the records of several that follow each other
+// without gaps. It has memory of its own.
+func Merge(blocks ...*Block) Block {
+	size := HeaderSize
+	for _, o := range blocks {
+		// A restart point comes with o or at least 4 KiB after the last, and one
+		// where o begins.
+		size += markerSize + o.Len() + (o.restarts()+1)*restartSize
+	}
+	x := begin(blocks[0], size)
+	for _, o := range blocks {
+		x.extend(o)
+	}
+	x.raw = append(x.raw, x.table...)
+	x.table = x.raw[x.itemsEnd:]
+	putHeader(x.raw, &x.Header, x.version, None, len(x.raw)-HeaderSize, x.restarts())
+	return x
+}
+
+// Place is where one of the blocks begins that Extend put together.
+type Place struct {
+	Counter uint64 // of its first record
+	Ms      int64  // when that arrived
+	Offset  int    // Len of the block before it was extended
+}
+
+// From returns a block of the records of b from a place on, at which it has a
+// record. It can be extended, and has memory of its own.
+func (b *Block) From(at Place) Block {
+	x := Block{Header: b.Header, version: b.version}
+	x.First, x.Prev, x.FirstMs = at.Counter, at.Counter-1, at.Ms
+	x.Count = uint32(b.End() - at.Counter)
+	x.raw = append(make([]byte, HeaderSize, HeaderSize+b.Len()-at.Offset), b.items()[at.Offset:]...)
+	x.itemsEnd = len(x.raw)
+	for i := range b.restarts() {
+		if index, off, ms := b.restart(i); off > at.Offset {
+			x.table = appendRestart(x.table, index-uint32(at.Counter-b.First), off-at.Offset, ms)
+		}
+	}
+	return x
+}
+
+// Len returns the bytes of b's records.
+func (b *Block) Len() int { return max(b.itemsEnd-HeaderSize, 0) }
+
+// Compact returns a whole block in memory of its own if what it is in is much
+// larger than it.
+func (b *Block) Compact() Block {
+	if cap(b.raw)-len(b.raw) <= len(b.raw)/4 {
+		return *b
+	}
+	x := *b
+	x.raw = slices.Clip(slices.Clone(b.raw))
+	x.table = x.raw[b.itemsEnd:]
+	return x
+}
