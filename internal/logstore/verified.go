@@ -164,7 +164,7 @@ func (s *Shard) reread(e *blockRef, at uint64, err error) (block.Block, error) {
 	return b, now
 }
 
-// isDamage reports whether the decoder of blocks says so.
+// isDamage reports whether an error is one of the decoder of blocks.
 func isDamage(err error) bool {
 	var d *block.DamageError
 	return errors.As(err, &d)
