@@ -59,6 +59,8 @@ type Shard struct {
 	newest  newest               // the committer's
 	pending pending              // the committer's, while it makes a transaction
 
+	verified verified // stored blocks
+
 	waiters atomic.Int32
 	waitMu  sync.Mutex
 	changed chan struct{} // closed at the next change; nil if nobody waits

@@ -47,6 +47,8 @@ type Store struct {
 	pager  *pager // nil where there is none
 	places *places
 	blocks *reserve // under txMu
+	// mergeAtClose says that Close merges the tables of level zero; see manyTables.
+	mergeAtClose bool
 	// threshold is the size from which values go to the value log.
 	threshold int64
 

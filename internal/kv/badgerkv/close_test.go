@@ -2,6 +2,7 @@ package badgerkv
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -97,4 +98,27 @@ func TestWritersWithoutTheDirectoryAreRefused(t *testing.T) {
 	}
 	require.ErrorIs(t, err, shardlog.ErrStorage)
 	require.ErrorIs(t, s.Close(), shardlog.ErrStorage)
+}
+
+// A database that is opened many times for a moment has few tables.
+func TestShortRunsLeaveFewTables(t *testing.T) {
+	o := small(t.TempDir())
+	o.FreeSpace = func(string) (int64, error) { return fillFar, nil }
+	const runs = 5 * closeTables
+	most := 0
+	for i := range runs {
+		s, err := Open(o)
+		require.NoError(t, err)
+		require.NoError(t, set(s, fmt.Sprint("k", i), []byte("v")))
+		require.NoError(t, set(s, "state", fmt.Append(nil, i))) // each run changes it
+		require.NoError(t, s.Close())
+		tables, err := numbered(o.Dir, ".sst")
+		require.NoError(t, err)
+		most = max(most, len(tables))
+	}
+	require.LessOrEqual(t, most, closeTables+2)
+	s := open(t, o)
+	for i := range runs {
+		requireValue(t, s, fmt.Sprint("k", i), []byte("v"))
+	}
 }

@@ -49,6 +49,7 @@ func (s *Store) examineLocked() error {
 	if err := tidy(o.Dir, report); err != nil {
 		return err
 	}
+	s.mergeAtClose = s.manyTables(report)
 	return s.noteState(badgerfile.StateOpening)
 }
 

@@ -92,6 +92,7 @@ func (s *Store) badgerOptions() badger.Options {
 		WithNumLevelZeroTables(1).
 		WithNumLevelZeroTablesStall(12).
 		WithNumCompactors(2).
+		WithCompactL0OnClose(s.mergeAtClose).
 		WithBaseTableSize(2 << 20).
 		WithBaseLevelSize(10 << 20).
 		WithCompression(options.None).
