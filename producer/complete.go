@@ -45,6 +45,7 @@ func (c *core) complete(b *request, now int64) failures {
 	x.attempt = Attempt{Time: b.started, Duration: b.duration}
 	x.stored = []Attempt{x.attempt}
 	c.stats.requestTime.add(b.duration)
+	c.sched.noteRequestTime(b.duration)
 	c.sched.contendedUntil = 0
 	x.lost, x.fenced = x.identityLost()
 	whole := x.classify(b.err)

@@ -58,6 +58,7 @@ const (
 type schedule struct {
 	flushUpTo      uint64 // entries up to this number do not linger
 	lastSentAt     int64  // when the last request was given to a sender
+	usualTime      int64  // of a request, smoothed
 	contendedUntil int64  // most keys that are ready are taken to be in requests
 	limitedUntil   int64  // key queues that wait for a shard's limit; 0 without any
 	wakeAt         int64  // when the timer fires; 0 when it is not set
@@ -78,6 +79,7 @@ type effects struct {
 func newCore(conf *config, start time.Time) core {
 	return core{
 		conf: conf, start: start, strict: conf.strict,
+		sched:  schedule{usualTime: int64(stagger)},
 		buffer: buffer{maxRecords: conf.BufferRecords, maxBytes: conf.BufferBytes},
 		keys:   keyQueues{byHash: make(map[uint64]*keyQueue)},
 	}

@@ -368,3 +368,36 @@ func TestVerdicts(t *testing.T) {
 		assert.Equal(t, tt.want, got, name)
 	}
 }
+
+// A sink that usually answers fast gets a second request only when one takes
+// unusually long.
+func TestSecondRequestWaitsForWhatIsUnusual(t *testing.T) {
+	c := newCoreTest(t, Options{MaxBatchRecords: 1})
+	second := func() (after int64) {
+		c.put("k", "1")
+		b := c.send()
+		c.put("l", "2")
+		for c.startSender(c.now); c.effects.senders == 0; c.startSender(c.now) {
+			c.now += millis / 4
+			after += millis / 4
+		}
+		other := c.send()
+		b.duration, other.duration = time.Duration(after), time.Duration(after)
+		c.answer(b, nil)
+		c.answer(other, nil)
+		c.deliverAll()       // else writers wait for that
+		c.flight.senders = 0 // they have ended
+		return after
+	}
+	assert.Equal(t, millis, second())
+	for range 10 {
+		c.put("k", "fast")
+		b := c.send()
+		b.duration = 0
+		c.answer(b, nil)
+		c.deliverAll() // else writers wait for that
+		c.flight.senders = 0
+	}
+	assert.Equal(t, int64(patience), second())
+	assert.Equal(t, millis, second(), "it has become slow")
+}

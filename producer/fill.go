@@ -22,7 +22,7 @@ func (c *core) nextRequest(fresh bool, now int64) *request {
 	if c.outOfNumbers() || c.nextNewDue(c.flight.senders-1) > now {
 		return nil
 	}
-	if !fresh && c.flight.senders > 1 && now < c.sched.lastSentAt+int64(stagger) {
+	if !fresh && c.flight.senders > 1 && now < c.sched.lastSentAt+c.stagger() {
 		return nil
 	}
 	b := c.flight.newRequest()
@@ -30,14 +30,11 @@ func (c *core) nextRequest(fresh bool, now int64) *request {
 	if c.flight.withoutQueues != nil {
 		c.createQueues(c.flight.withoutQueues)
 	}
-	if c.buffer.pages.n > 0 {
-		if c.sendsPacked() {
-			c.fillPacked(b, now)
-			c.sched.limitedUntil, c.flight.withoutQueues = 0, b
-			c.onSend(b, now)
-			return b
-		}
-		c.unpackReady()
+	if c.sendsPacked() {
+		c.fillPacked(b, now)
+		c.sched.limitedUntil, c.flight.withoutQueues = 0, b
+		c.onSend(b, now)
+		return b
 	}
 	b.noQueues = c.flight.senders-c.flight.starting == 1 && !c.strict && c.conf.ShardRate == (ShardRate{})
 	f := filling{core: c, b: b, now: now, clock: c.clock(now)}

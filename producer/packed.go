@@ -8,17 +8,20 @@ import (
 
 // This file is what the core does with pages. Two invariants keep it simple:
 //
-//   - While there are pages in buffer.pages, there are no entries in
-//     buffer.ready.
+//   - The entries in buffer.ready are older than the pages in buffer.pages.
 //   - The records of pages without a result are younger than all entries
 //     without one, and a page in a request is older than those in buffer.pages.
 //
 // So a record that cannot be in a page turns those before it into entries.
 
-// packs reports whether a record that arrives goes into a page: nothing is known
-// of any key that a record of it would have to wait for.
+// keysAreFree reports whether there is no key of which a record would have to
+// wait for another one.
+func (c *core) keysAreFree() bool { return !c.strict && len(c.keys.byHash) == 0 }
+
+// packs reports whether a record that arrives goes into a page. It may have to
+// leave it again: what counts is the moment in which it is sent.
 func (c *core) packs() bool {
-	return c.conf.packs && !c.strict && c.buffer.ready.n == 0 && len(c.keys.byHash) == 0
+	return c.conf.packs && c.keysAreFree()
 }
 
 // pack accepts a record into the last page, or a new one. Copied is as in
@@ -56,10 +59,18 @@ func (c *core) packWaiting(e *entry, now int64) bool {
 	return true
 }
 
-// sendsPacked reports whether the first page can go as it is: nothing else is in
-// flight, or waits for another attempt.
+// sendsPacked reports whether the first page can go as it is. If it cannot
+// because others are in flight, or wait for another attempt, entries are made of
+// all pages; not, if it only has to wait for entries.
 func (c *core) sendsPacked() bool {
-	return c.flight.senders-c.flight.starting == 1 && !c.strict && len(c.keys.byHash) == 0
+	if c.buffer.pages.n == 0 {
+		return false
+	}
+	if c.flight.senders-c.flight.starting > 1 || !c.keysAreFree() {
+		c.unpackReady()
+		return false
+	}
+	return c.buffer.ready.n == 0
 }
 
 // fillPacked makes the first page the request b.

@@ -197,12 +197,20 @@ func TestEntryBehindPages(t *testing.T) {
 		age = append(age, e.seq)
 	}
 	assert.Equal(t, []uint64{1, 2, 3, 4}, age)
-	assert.False(t, c.packs())
+	c.arrive("k", "5", recipient{})
+	assert.Equal(t, 2, c.buffer.ready.n)
+	assert.Equal(t, 1, c.buffer.pages.n)
 	c.answer(b, nil)
 	b = c.send()
 	assert.Equal(t, []string{"3", "4"}, c.sent(b))
-	assert.True(t, c.packs(), "nothing is ready")
+	assert.Equal(t, 1, c.buffer.pages.n, "waits for those before")
 	c.answer(b, nil)
+	b = c.send()
+	assert.True(t, b.isPacked())
+	assert.Equal(t, []string{"5"}, c.sent(b))
+	c.answer(b, nil)
+	c.deliverAll()
+	assert.Zero(t, c.buffer.records)
 }
 
 func TestCallbacksOfPagesAndEntriesAreInOrder(t *testing.T) {

@@ -13,7 +13,8 @@ const (
 	// stagger is how long after a request another one may be started while it
 	// is in flight. A sink that answers faster than that, as one in the same
 	// process does, gets one after the other, which costs less than any overlap
-	// gains.
+	// gains. If it usually does, patience takes its place: most requests that
+	// take longer are those of a process that had no processor.
 	stagger = time.Millisecond
 
 	// backlog is how many full requests' worth may wait, for a request or for
@@ -37,10 +38,21 @@ func (c *core) nextDue(others int) int64 {
 		at = min(at, c.nextNewDue(others))
 	}
 	if others > 0 {
-		at = max(at, c.sched.lastSentAt+int64(stagger))
+		at = max(at, c.sched.lastSentAt+c.stagger())
 	}
 	return at
 }
+
+// stagger returns how long after a request another one may be started.
+func (c *core) stagger() int64 {
+	if c.sched.usualTime < int64(stagger)/2 {
+		return int64(patience)
+	}
+	return int64(stagger)
+}
+
+// noteRequestTime counts how long a request took in what is usual.
+func (s *schedule) noteRequestTime(d time.Duration) { s.usualTime += (int64(d) - s.usualTime) / 8 }
 
 // nextNewDue is nextDue for a request that was not sent before.
 func (c *core) nextNewDue(others int) int64 {

@@ -78,27 +78,37 @@ func (p *Producer) handleAnswer(b **request) {
 	f := p.core.complete(r, p.now())
 	*b = nil
 	p.core.admitWaiting(p.now())
+	ready := p.core.buffer.readyRecords()
 	notified := p.unlock()
 	p.logFailures(&f)
 	if notified > 1 {
-		p.letWritersRun(notified)
+		p.letWritersRun(ready + notified)
 	}
 }
 
-// maxYields is how often a sender lets others run first. A few turns suffice,
-// and cost a lone sender nothing.
-const maxYields = 4
+// How often a sender lets others run first: until a few turns in a row brought
+// no record. A turn that finds nothing to run costs a lone sender little.
+const (
+	idleTurns = 8
+	maxTurns  = 1000
+)
 
 // letWritersRun lets the writers that were just notified put their next records
-// first, so that these go together.
-func (p *Producer) letWritersRun(notified int) {
-	for range maxYields {
+// first, so that these go together with what is ready already: until so many are
+// ready. Otherwise writers would form two halves that take turns.
+func (p *Producer) letWritersRun(most int) {
+	most = min(most, p.conf.MaxBatchRecords)
+	last := 0
+	for turn, idle := 0, 0; turn < maxTurns && idle < idleTurns; turn++ {
 		runtime.Gosched()
 		p.mu.Lock()
 		n := p.core.buffer.readyRecords()
 		p.mu.Unlock()
-		if n >= min(notified, p.conf.MaxBatchRecords) {
+		if n >= most {
 			return
+		}
+		if idle++; n != last {
+			last, idle = n, 0
 		}
 	}
 }

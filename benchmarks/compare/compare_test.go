@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,13 +155,16 @@ func TestEndpoints(t *testing.T) {
 // The decoder reads what a client sends: it would be no measure if it left
 // something out.
 func TestDecoder(t *testing.T) {
-	p := parser{in: request{500, 100, 1}.body("s")}
-	if err := p.object(&entry{}); err != nil || len(p.entries) != 500 {
-		t.Fatal(err, len(p.entries))
-	}
-	for i, r := range newMaker(0, small).batch(500) {
-		if e := p.entries[i]; !bytes.Equal(e.data, r.data) || string(e.key) != keys[i] {
-			t.Fatal(i, e)
+	for _, own := range []bool{true, false} {
+		s := &scratch{}
+		r := must(http.NewRequest("POST", "/", bytes.NewReader(request{500, 100, 1}.body("s"))))
+		if err := s.decode(r, own); err != nil || len(s.entries) != 500 {
+			t.Fatal(err, len(s.entries))
+		}
+		for i, r := range newMaker(0, small).batch(500) {
+			if e := s.entries[i]; !bytes.Equal(e.data, r.data) || string(e.key) != keys[i] {
+				t.Fatal(i, e)
+			}
 		}
 	}
 	for _, bad := range []string{"", "{", `{"Records":`, `{"Records":[{"Data":"?"}]}`, `{"Records":[{"Data":"a\"b"}]}`, `{"a" "b"}`} {

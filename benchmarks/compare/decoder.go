@@ -6,14 +6,21 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
+	"unicode/utf8"
 )
 
 // decoder is a handler of PutRecords and PutRecord whose decoder was written by
 // hand for these two, and which only answers: it stores nothing, looks for no
-// shard and checks no limit. It is what a handler in net/http can reach.
-type decoder struct{ scratch sync.Pool }
+// shard and checks no limit.
+type decoder struct {
+	// pool has the memory of earlier requests, which are decoded in place: what
+	// net/http can reach at best. Without it each request has memory of its own,
+	// and its records are copied into it, as a handler does that has to keep them.
+	pool *sync.Pool
+}
 
 // scratch is what one request needs.
 type scratch struct {
@@ -28,23 +35,12 @@ var errBody = errors.New("not the JSON of a PutRecords")
 
 // ServeHTTP implements http.Handler.
 func (d *decoder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s, _ := d.scratch.Get().(*scratch)
-	if s == nil {
-		s = &scratch{}
+	s := &scratch{}
+	if d.pool != nil {
+		s = d.pool.Get().(*scratch)
+		defer d.pool.Put(s)
 	}
-	defer d.scratch.Put(s)
-	if n := int(r.ContentLength); n >= 0 && n <= cap(s.body) {
-		s.body = s.body[:n]
-	} else {
-		s.body = make([]byte, max(n, 0))
-	}
-	if _, err := io.ReadFull(r.Body, s.body); err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
-	}
-	p := parser{in: s.body, entries: s.entries[:0]}
-	err := p.object(&entry{})
-	if s.entries = p.entries; err != nil {
+	if err := s.decode(r, d.pool == nil); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
@@ -55,13 +51,30 @@ func (d *decoder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(s.out) // a client that has gone
 }
 
+func (s *scratch) decode(r *http.Request, own bool) error {
+	p := parser{entries: s.entries[:0]}
+	n := max(int(r.ContentLength), 0)
+	s.body = slices.Grow(s.body[:0], n)[:n]
+	if _, err := io.ReadFull(r.Body, s.body); err != nil {
+		return err
+	}
+	if own {
+		p.arena = make([]byte, 0, n) // decoded data is shorter
+	}
+	p.in = s.body
+	err := p.object(&entry{})
+	s.entries = p.entries
+	return err
+}
+
 // answer encodes an answer as long as a real one.
 func (s *scratch) answer(target string) {
 	if target != targetPrefix+"PutRecords" {
 		s.out = append(s.out[:0], `{"SequenceNumber":"49600000000000000000000000000000000000000000000000000000","ShardId":"shardId-000000000000"}`...)
 		return
 	}
-	b := append(s.out[:0], `{"FailedRecordCount":0,"Records":[`...)
+	b := slices.Grow(s.out[:0], 64+len(s.entries)*112)
+	b = append(b, `{"FailedRecordCount":0,"Records":[`...)
 	for i := range s.entries {
 		if i > 0 {
 			b = append(b, ',')
@@ -73,11 +86,24 @@ func (s *scratch) answer(target string) {
 	s.out = append(b, "]}"...)
 }
 
-// parser reads the JSON of a request. Data is decoded in place.
+// parser reads the JSON of a request.
 type parser struct {
 	in      []byte
 	at      int
 	entries []entry
+	// arena takes what is kept of the records, which are decoded in place
+	// without it.
+	arena []byte
+}
+
+// keep returns v, or a copy of it in the arena.
+func (p *parser) keep(v []byte) []byte {
+	if p.arena == nil {
+		return v
+	}
+	n := len(p.arena)
+	p.arena = append(p.arena, v...)
+	return p.arena[n:len(p.arena):len(p.arena)]
 }
 
 // next skips white space and returns the byte after it, which it consumes.
@@ -147,12 +173,15 @@ func (p *parser) member(name string, e *entry) error {
 	switch name {
 	case "Data":
 		n, err := base64.StdEncoding.Decode(v, v)
-		e.data = v[:max(n, 0)]
+		e.data = p.keep(v[:n])
 		return err
 	case "PartitionKey":
-		e.key = v
+		if !utf8.Valid(v) || len(v) == 0 {
+			return errBody
+		}
+		e.key = p.keep(v)
 	case "ExplicitHashKey":
-		e.hash = v
+		e.hash = p.keep(v)
 	}
 	return nil
 }

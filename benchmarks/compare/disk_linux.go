@@ -20,6 +20,9 @@ func allocated(info fs.FileInfo) int64 {
 	return info.Size()
 }
 
+// syncDisks waits until what was written is on the disk.
+func syncDisks() { unix.Sync() }
+
 // dropCache takes all files of a directory out of the page cache and returns the
 // part of them that the kernel has kept; ok is false where that is not possible.
 // Names and sizes of files stay cached.

@@ -24,6 +24,7 @@ const targetPrefix = "Kinesis_20131202."
 // Sides of works over HTTP.
 const (
 	decoderSide = "decoder that only answers"
+	reusingSide = "the same, with memory reused"
 	usNever     = us + ", never synced"
 	usAlways    = us + ", always synced"
 	usMemory    = us + ", in memory"
@@ -66,9 +67,9 @@ type endpoint struct {
 // many records come in on many connections: some would take minutes.
 func endpoints(others bool) []endpoint {
 	all := []endpoint{
-		{decoderSide, true, func() (string, func(int64)) {
-			url, stop := serve(&decoder{})
-			return url, func(int64) { stop() }
+		{decoderSide, true, func() (string, func(int64)) { return serveDecoder(&decoder{}) }},
+		{reusingSide, true, func() (string, func(int64)) {
+			return serveDecoder(&decoder{&sync.Pool{New: func() any { return &scratch{} }}})
 		}},
 		{usNever, true, func() (string, func(int64)) { return serveOurs(&stream.Options{Durability: stream.SyncNever}) }},
 		{usAlways, true, func() (string, func(int64)) { return serveOurs(&stream.Options{Durability: stream.SyncAlways}) }},
@@ -101,7 +102,7 @@ func httpWorks() (all []work) {
 		all = append(all, w)
 	}
 	w := work{name: "SDK GetRecords, 16 connections"}
-	for _, e := range endpoints(true)[1:] {
+	for _, e := range endpoints(true)[2:] {
 		w.sides = append(w.sides, side{e.name, func() metrics { return e.read(16) }})
 	}
 	return append(all, w)
@@ -113,6 +114,11 @@ func serve(h http.Handler) (url string, stop func()) {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: patience}
 	go func() { _ = srv.Serve(l) }() // ends with Close
 	return "http://" + l.Addr().String(), func() { check(srv.Close()) }
+}
+
+func serveDecoder(d *decoder) (url string, stop func(int64)) {
+	url, end := serve(d)
+	return url, func(int64) { end() }
 }
 
 // serveOurs serves a database in a directory, or in memory.
@@ -172,7 +178,7 @@ func headers(op string) map[string]string {
 // createStream makes a stream of four shards and waits until it can be used.
 func (e endpoint) createStream(url string) (name string) {
 	name = fmt.Sprintf("compare-%d-%d", os.Getpid(), time.Now().UnixNano())
-	if e.name == decoderSide {
+	if e.name == decoderSide || e.name == reusingSide {
 		return name
 	}
 	must(call(url, "CreateStream", map[string]any{"StreamName": name, "ShardCount": 4}))

@@ -114,7 +114,7 @@ func mkdir(dir string) string {
 	return dir
 }
 
-// copyFiles copies a directory.
+// copyFiles copies a directory to the disk.
 func copyFiles(from, to string) error {
 	return filepath.WalkDir(from, func(path string, d os.DirEntry, err error) error {
 		if err != nil {
@@ -136,7 +136,12 @@ func copyFiles(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if err := copyData(out, in); err != nil {
+		err = copyData(out, in)
+		if err == nil {
+			// Opening may sync a file, and is not to wait for the copy.
+			err = out.Sync()
+		}
+		if err != nil {
 			_ = out.Close() // the first error is the cause
 			return err
 		}

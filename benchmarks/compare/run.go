@@ -67,8 +67,16 @@ func (res *results) inTurn(ws []work) error {
 			fmt.Fprintf(os.Stderr, "\rround %d of %d: %-60s", round+1, res.Rounds, w.name)
 			for i := range w.sides {
 				s := w.sides[(i+round)%len(w.sides)]
+				// What the one before has left to write is not to be this one's.
+				syncDisks()
 				start := time.Now()
 				m, err := runSide(w.name, s.name, round+1)
+				if err != nil && !strings.HasPrefix(s.name, us) {
+					// Others fail in their own ways, which need not be the end of
+					// a long run. What is ours does not get a second chance.
+					fmt.Fprintf(os.Stderr, "\n%v\nonce more\n", err)
+					m, err = runSide(w.name, s.name, round+1)
+				}
 				if err != nil {
 					return err
 				}
@@ -117,6 +125,9 @@ func runSide(work, side string, round int) (metrics, error) {
 	defer cancel()
 	var extra []string
 	if *profile != "" {
+		if err := os.MkdirAll(*profile, 0o755); err != nil {
+			return nil, err
+		}
 		name := strings.NewReplacer(" ", "-", ",", "", "/", "-", "(", "", ")", "").Replace(fmt.Sprintf("%s.%s.%d.pprof", work, side, round))
 		extra = []string{"-cpuprofile", filepath.Join(*profile, name)}
 	}
