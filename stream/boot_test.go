@@ -17,7 +17,7 @@ import (
 
 // A block at the end of a shard that is damaged may not have been synced, and is
 // dropped, only if the system was started again since the writer began. Otherwise
-// it was there in full, and readers are told.
+// it was there in full, and readers get an error.
 func TestEndsOfShardsAreDroppedAfterACrashOfTheSystemOnly(t *testing.T) {
 	boot := bootOf(new(badgerkv.Store))
 	if boot == "" {
@@ -58,7 +58,7 @@ func TestEndsOfShardsAreDroppedAfterACrashOfTheSystemOnly(t *testing.T) {
 			require.Equal(t, openState(SyncNever, boot), state(t, db))
 			st, err := db.Stream(ctx, "s")
 			require.NoError(t, err)
-			// What comes behind shows what is missing before it.
+			// The next block shows what is missing before it.
 			_, err = st.Put(ctx, shardlog.Record{PartitionKey: "k", Data: []byte("last")})
 			require.NoError(t, err)
 			found, faults := 0, 0

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerkv"
 	"github.com/shardlog/shardlog/internal/logstore"
 )
 
@@ -119,11 +120,16 @@ func openState(d Durability, boot string) string {
 // bootOf returns the run of the system, as long as which what was written to a
 // store is there, or "".
 func bootOf(store kv.Store) string {
-	if s, ok := store.(interface{ Boot() string }); ok {
+	if s, ok := store.(booted); ok {
 		return s.Boot()
 	}
 	return ""
 }
+
+// booted is a store that keeps what was written when the process dies.
+type booted interface{ Boot() string }
+
+var _ booted = (*badgerkv.Store)(nil)
 
 // recovery says how the database was left; boot is the run of the system now.
 func (m *stored) recovery(boot string) logstore.Recovery {
