@@ -23,7 +23,7 @@ func (s *Shard) ScanDedupIDs(since int64, f func(id []byte, seq shardlog.Sequenc
 		i = sort.Search(len(times), func(i int) bool { return times[i] >= since })
 	}
 	for _, e := range v.blocks[i:] {
-		b, err := s.load(e, nil, false)
+		b, _, err := s.load(e, nil, false)
 		if errors.Is(err, errTrimmed) {
 			continue
 		}

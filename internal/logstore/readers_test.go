@@ -191,7 +191,7 @@ func TestRecordsAreTheSameFromMemoryAndFromTheStore(t *testing.T) {
 			m := n
 			for r, err := range b.Scan(ctx, from) {
 				require.NoError(t, err)
-				require.Equal(t, all[m], r)
+				require.Equal(t, all[m], *r)
 				m++
 			}
 			require.Equal(t, len(all), m)

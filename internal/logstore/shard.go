@@ -58,6 +58,8 @@ type Shard struct {
 	view    atomic.Pointer[view] // replaced by the committer only
 	pending pending              // the committer's, while it makes a transaction
 
+	verified verified // stored blocks
+
 	waiters atomic.Int32
 	waitMu  sync.Mutex
 	changed chan struct{} // closed at the next change; nil if nobody waits

@@ -11,7 +11,11 @@ import (
 func (l *Log) Reclaim() (more bool, err error) {
 	dead := l.dead.Load()
 	defer l.deadSeen.Store(dead)
-	more, moved, err := l.store.Reclaim(l.live.Load(), l.dead.Load())
+	moved := false
+	l.moves.during(func() bool {
+		more, moved, err = l.store.Reclaim(l.live.Load(), l.dead.Load())
+		return moved || err != nil
+	})
 	if err == nil && moved {
 		err = l.sweep()
 	}
