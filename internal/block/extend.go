@@ -65,6 +65,20 @@ const (
 	growMost  = 32 << 10
 )
 
+// Reserve returns b in memory in which it can grow by as much as it has, within
+// bounds, if it cannot grow by half of that. B was returned by Extend or From.
+func (b *Block) Reserve() Block {
+	x := *b
+	more := min(max(b.Len(), growLeast), growMost)
+	points := more/restartSpacing + 1
+	if free := cap(b.raw) - len(b.raw); free >= more/2 && cap(b.table)-len(b.table) >= points/2*restartSize {
+		return x
+	}
+	x.raw = append(make([]byte, 0, len(b.raw)+more), b.raw...)
+	x.table = append(make([]byte, 0, len(b.table)+points*restartSize), b.table...)
+	return x
+}
+
 // Grow is Extend in place; false means that the memory of b is not enough, and
 // nothing was done. Those who have an extension of b, or b as it was, are not
 // affected, and find by Upto what was added.

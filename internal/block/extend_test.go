@@ -24,7 +24,18 @@ func TestABlockGrowsBehindItsReaders(t *testing.T) {
 				_ = grown.Extend(&up)
 			}
 			places = append(places, Place{Counter: run[at].counter, Ms: run[at].ms, Offset: grown.Len()})
-			grown = grown.Extend(&part)
+			if at > 0 && rnd.Intn(3) == 0 {
+				grown = grown.Reserve()
+			}
+			before := grown
+			if grown.Grow(&part) {
+				inPlace := before.Upto(grown.Extent())
+				requireRun(t, run[:at+n], &inPlace)
+				requireEverySeek(t, run[:at+n], &inPlace)
+				require.Equal(t, grown.HasIDs(), inPlace.HasIDs())
+			} else {
+				grown = grown.Extend(&part)
+			}
 			was = append(was, grown)
 			at += n
 		}

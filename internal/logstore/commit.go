@@ -28,6 +28,7 @@ func (c *committer) run() {
 			return
 		}
 		c.commit(g)
+		c.w.reset() // or an idle log would keep the values of its last group
 		c.log.mu.Lock()
 		c.expect = g.calls + c.log.open.calls
 		if g.err == nil {

@@ -21,7 +21,6 @@ func (w *txBuilder) publish() {
 	added := int64(0)
 	for _, t := range w.touched {
 		s := t.shard
-		t.active = false
 		if t.next != nil {
 			s.set(t.next)
 		}
@@ -31,6 +30,7 @@ func (w *txBuilder) publish() {
 			usage, added = s.usage, 0
 		}
 		added += t.added
+		t.end()
 	}
 	l.use(usage, added)
 }

@@ -105,10 +105,16 @@ func (v *view) gather(b *block.Block, slot uint32) {
 	v.more = nil
 }
 
-// growth returns how the run of v, which is not published yet, can grow in place.
+// growth returns how the run of v, which is not published yet, can grow in place,
+// and makes room for that: for its records and for as many parts as they may be,
+// so that both are used up at about the same time.
 func (v *view) growth() *growth {
 	if v.run.b.IsZero() {
 		return nil
+	}
+	v.run.b = v.run.b.Reserve()
+	if n := len(v.parts); cap(v.parts)-n < n/2+1 {
+		v.parts = append(make([]partRef, 0, max(2*n, 4)), v.parts...)
 	}
 	g := &growth{b: v.run.b, parts: v.parts}
 	g.seen.Store(int64(len(v.parts)))

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -102,6 +103,11 @@ func TestEvictedBlocksAreNotKept(t *testing.T) {
 		}
 		require.LessOrEqual(t, v.cut, len(v.mem)/4)
 		kept += (len(v.mem) + v.cut) * 20_000
+	}
+	for _, s := range ss {
+		require.Zero(t, s.pending.next)
+		require.Empty(t, slices.DeleteFunc(s.pending.stored[:cap(s.pending.stored)], func(b storedBlock) bool { return b.m == nil }))
+		require.Empty(t, slices.DeleteFunc(s.pending.parts[:cap(s.pending.parts)], func(p *part) bool { return p == nil }))
 	}
 	require.LessOrEqual(t, kept, limit+limit/4)
 	require.Len(t, contents(t, ss[0]), 16)

@@ -70,12 +70,18 @@ func (w *txBuilder) collect(parts []*part) {
 func (w *txBuilder) pending(s *Shard) *pending {
 	t := &s.pending
 	if !t.active {
-		clear(t.parts)
-		clear(t.stored)
-		*t = pending{shard: s, active: true, parts: t.parts[:0], stored: t.stored[:0]}
+		t.shard, t.active = s, true
 		w.touched = append(w.touched, t)
 	}
 	return t
+}
+
+// end forgets what the transaction did to the shard. It may be the last one for
+// long, and would keep the newest blocks in memory.
+func (t *pending) end() {
+	clear(t.parts)
+	clear(t.stored)
+	*t = pending{parts: t.parts[:0], stored: t.stored[:0]}
 }
 
 // place decides whether a shard's new parts go to the journal or, with those
@@ -190,7 +196,7 @@ func (w *txBuilder) undo() {
 		w.log.slots.free = append(w.log.slots.free, sl.number)
 	}
 	for _, t := range w.touched {
-		t.active = false
+		t.end()
 	}
 }
 
