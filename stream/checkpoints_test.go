@@ -54,7 +54,7 @@ func TestCheckpointsSurviveReopening(t *testing.T) {
 }
 
 // A row that is remembered as it was written is not believed when the store has
-// another one, whoever wrote it; and what is remembered is bounded.
+// another one, which a transaction may have written; and what is remembered is bounded.
 func TestRowsThatOthersWrite(t *testing.T) {
 	db := openMem(t)
 	ctx := t.Context()
