@@ -29,7 +29,7 @@ func consume(r *report) {
 		group++
 		return consumeAll(st, total, &consumer.Options{Group: fmt.Sprint("g", group), MaxBatchRecords: 2_000})
 	}
-	r.ratio("records/s", ours, func() float64 { return readAll(st, (*stream.Stream).Records, total) })
+	r.ratio("records/s", ours, func() float64 { return readAll(st, ownedRecords, total) })
 	group++
 	r.line("batches of 1,000, the default", "%s records/s", si(consumeAll(st, total, &consumer.Options{Group: fmt.Sprint("g", group)})))
 }

@@ -23,9 +23,12 @@ func (f *fetcher) emit(p *shardlog.Page) bool {
 	}
 	for i := range p.Records {
 		r := &p.Records[i]
+		e.left = len(p.Records) - i
 		if !f.aggregate(r) || !e.unpack(r) {
 			if f.isUndoneWhole(r) {
-				e.add(*r)
+				if slot := e.add(r.Size()); slot != nil {
+					*slot = *r
+				}
 			}
 		}
 		e.at = shardlog.After(r.Sequence)
@@ -44,9 +47,9 @@ func (f *fetcher) aggregate(r *shardlog.Record) bool {
 
 // isUndone reports whether a record is behind the place inside an aggregated
 // record where the reading began.
-func (f *fetcher) isUndone(r *shardlog.Record) bool {
-	return r.Sequence != f.skip.Sequence() || f.skip.Kind() != shardlog.KindAfter ||
-		f.skip.SubSequence() != shardlog.WholeRecord && int64(r.SubSequence) > f.skip.SubSequence()
+func (f *fetcher) isUndone(seq shardlog.SequenceNumber, sub uint32) bool {
+	return seq != f.skip.Sequence() || f.skip.Kind() != shardlog.KindAfter ||
+		f.skip.SubSequence() != shardlog.WholeRecord && int64(sub) > f.skip.SubSequence()
 }
 
 // isUndoneWhole is isUndone for a record that is delivered as it is stored. An
@@ -54,7 +57,7 @@ func (f *fetcher) isUndone(r *shardlog.Record) bool {
 // the reading began inside it because an earlier worker could de-aggregate it,
 // with other options or a sound copy.
 func (f *fetcher) isUndoneWhole(r *shardlog.Record) bool {
-	return f.isUndone(r) || f.skip.SubSequence() != shardlog.WholeRecord && r.SubSequence == 0 && kpl.HasMagic(r.Data)
+	return f.isUndone(r.Sequence, r.SubSequence) || f.skip.SubSequence() != shardlog.WholeRecord && r.SubSequence == 0 && kpl.HasMagic(r.Data)
 }
 
 // isBegun reports whether the reading began inside the record. An earlier worker
@@ -82,20 +85,29 @@ type emitter struct {
 	page    *shardlog.Page
 	records []shardlog.Record
 	size    int
+	left    int               // of the page, as they are stored
+	each    int               // user records of the last aggregated one
 	at      shardlog.Position // after the last record
 	stopped bool
 }
 
-// add takes a record in, and sends a chunk first when it is full.
-func (e *emitter) add(r shardlog.Record) {
+// add returns the memory for a record of a size, which is zero, and sends a
+// chunk first when it is full. It returns nil when the reading was ended.
+func (e *emitter) add(size int) *shardlog.Record {
 	o := e.f.t.r.o
-	if n := len(e.records); n >= o.MaxBatchRecords || n > 0 && e.size+r.Size() > o.MaxBatchBytes {
+	if n := len(e.records); n >= o.MaxBatchRecords || n > 0 && e.size+size > o.MaxBatchBytes {
 		e.stopped = e.stopped || !e.send(e.at, false)
 	}
-	if !e.stopped {
-		e.records = append(e.records, r)
-		e.size += r.Size()
+	if e.stopped {
+		return nil
 	}
+	if e.records == nil {
+		// The best guess is that the others are like this one.
+		e.records = make([]shardlog.Record, 0, max(1, min(e.left*max(1, e.each), o.MaxBatchRecords, o.MaxBatchBytes/max(1, size)+1)))
+	}
+	e.records = append(e.records, shardlog.Record{})
+	e.size += size
+	return &e.records[len(e.records)-1]
 }
 
 // send hands on what was collected.
@@ -134,6 +146,9 @@ func (e *emitter) unpack(r *shardlog.Record) bool {
 		outside = uint64(a.Len())
 		a = nil
 	}
+	if a != nil {
+		e.each = a.Len()
+	}
 	var buf [64]kpl.UserRecord
 	for sub := uint32(0); a != nil && !e.stopped; {
 		got := a.Next(buf[:0], len(buf))
@@ -141,15 +156,11 @@ func (e *emitter) unpack(r *shardlog.Record) bool {
 			break
 		}
 		for i := range got {
-			u := shardlog.Record{
-				PartitionKey: got[i].PartitionKey, ExplicitHashKey: got[i].HashKey, Data: got[i].Data, Headers: got[i].Headers,
-				Sequence: r.Sequence, SubSequence: sub, ShardID: r.ShardID, Arrival: r.Arrival,
-			}
-			switch {
-			case !t.inside(&got[i]):
+			u := &got[i]
+			if !t.inside(u) {
 				outside++
-			case e.f.isUndone(&u):
-				e.add(u)
+			} else if e.f.isUndone(r.Sequence, sub) {
+				e.addUser(r, u, sub)
 			}
 			e.at = shardlog.AfterSub(r.Sequence, sub)
 			sub++
@@ -159,6 +170,18 @@ func (e *emitter) unpack(r *shardlog.Record) bool {
 		t.r.update(t.id, func(s *shard) { s.stats.OutOfRange += outside })
 	}
 	return true
+}
+
+// addUser adds a user record of an aggregated one.
+func (e *emitter) addUser(r *shardlog.Record, u *kpl.UserRecord, sub uint32) {
+	size := len(u.PartitionKey) + len(u.Data)
+	for i := range u.Headers {
+		size += len(u.Headers[i].Key) + len(u.Headers[i].Value)
+	}
+	if slot := e.add(size); slot != nil {
+		slot.PartitionKey, slot.ExplicitHashKey, slot.Data, slot.Headers = u.PartitionKey, u.HashKey, u.Data, u.Headers
+		slot.Sequence, slot.SubSequence, slot.ShardID, slot.Arrival = r.Sequence, sub, r.ShardID, r.Arrival
+	}
 }
 
 // allInside reports whether every user record belongs to the shard.

@@ -72,7 +72,7 @@ func (p *Producer) enterLocked(r *shardlog.Record, in *prepared, to recipient, b
 		wait = c.mustWait(in.size, block, now)
 	}
 	if !wait && c.life == stateOpen && in.extras == nil && c.packs() {
-		c.pack(r.PartitionKey, r.Data, !c.conf.BorrowData && len(r.Data) <= pageData, r.ExplicitHashKey, to, now)
+		c.pack(r.PartitionKey, r.Data, c.conf.storing(len(r.Data), c.conf.BorrowData), r.ExplicitHashKey, to, now)
 		return nil, nil
 	}
 	if c.conf.packs {

@@ -2,12 +2,14 @@ package shard_test
 
 import (
 	"context"
+	"iter"
 	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/logstore"
 	"github.com/shardlog/shardlog/shard"
 	"github.com/shardlog/shardlog/stream"
 )
@@ -80,6 +82,34 @@ func calls(ctx context.Context, t testing.TB, s *shard.Shard, records []shardlog
 	for _, err := range s.Tail(ctx, shardlog.TrimHorizon()) {
 		errs["Tail"] = err
 	}
-	require.Len(t, errs, 10)
+	for _, err := range s.ScanTail(ctx, shardlog.TrimHorizon()) {
+		errs["ScanTail"] = err
+	}
+	require.Len(t, errs, 11)
 	return errs
+}
+
+func init() { logstore.PoisonBorrowed(true) }
+
+// numbersOf makes an iteration over records one over their numbers.
+func numbersOf(over func(context.Context, shardlog.Position) iter.Seq2[shardlog.Record, error]) func(context.Context, shardlog.Position) iter.Seq2[shardlog.SequenceNumber, error] {
+	return func(ctx context.Context, from shardlog.Position) iter.Seq2[shardlog.SequenceNumber, error] {
+		return func(yield func(shardlog.SequenceNumber, error) bool) {
+			over(ctx, from)(func(r shardlog.Record, err error) bool { return yield(r.Sequence, err) })
+		}
+	}
+}
+
+// lentNumbersOf is numbersOf for records that are borrowed.
+func lentNumbersOf(over func(context.Context, shardlog.Position) iter.Seq2[*shardlog.Record, error]) func(context.Context, shardlog.Position) iter.Seq2[shardlog.SequenceNumber, error] {
+	return numbersOf(func(ctx context.Context, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
+		return func(yield func(shardlog.Record, error) bool) {
+			over(ctx, from)(func(r *shardlog.Record, err error) bool {
+				if err != nil {
+					return yield(shardlog.Record{}, err)
+				}
+				return yield(*r, nil)
+			})
+		}
+	})
 }

@@ -1,9 +1,11 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand"
 	"os"
 	"strconv"
@@ -18,6 +20,7 @@ import (
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/kvtest"
 	"github.com/shardlog/shardlog/internal/leaktest"
+	"github.com/shardlog/shardlog/internal/logstore"
 )
 
 // Environment variables of the tests:
@@ -277,4 +280,26 @@ func hashOf(st *Stream, r *shardlog.Record) shardlog.HashKey {
 func counterOf(n shardlog.SequenceNumber) uint64 {
 	c, _ := n.Counter()
 	return c
+}
+
+func init() { logstore.PoisonBorrowed(true) }
+
+// copied makes an iteration over borrowed records one over records.
+func copied(seq iter.Seq2[*shardlog.Record, error]) iter.Seq2[shardlog.Record, error] {
+	return func(yield func(shardlog.Record, error) bool) {
+		for r, err := range seq {
+			c := shardlog.Record{}
+			if err == nil {
+				c = *r
+				c.PartitionKey, c.Data, c.DedupID = strings.Clone(r.PartitionKey), bytes.Clone(r.Data), strings.Clone(r.DedupID)
+				c.Headers = nil
+				for _, h := range r.Headers {
+					c.Headers = append(c.Headers, shardlog.Header{Key: strings.Clone(h.Key), Value: strings.Clone(h.Value)})
+				}
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	}
 }

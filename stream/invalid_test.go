@@ -332,9 +332,10 @@ func everyCall(db *DB, st *Stream, ctx context.Context) map[string]error {
 	_, errs["OpenProducer"] = st.OpenProducer(ctx, "p")
 	_, errs["Read"] = st.Read(ctx, shardlog.ReadRequest{ShardID: shardID(0)})
 	for name, seq := range map[string]func(func(shardlog.Record, error) bool){
-		"Records": st.Records(ctx, shardID(0), shardlog.TrimHorizon()),
-		"Scan":    st.Scan(ctx, shardID(0), shardlog.TrimHorizon()),
-		"Tail":    st.Tail(ctx, shardID(0), shardlog.TrimHorizon()),
+		"Records":  st.Records(ctx, shardID(0), shardlog.TrimHorizon()),
+		"Scan":     copied(st.Scan(ctx, shardID(0), shardlog.TrimHorizon())),
+		"Tail":     st.Tail(ctx, shardID(0), shardlog.TrimHorizon()),
+		"ScanTail": copied(st.ScanTail(ctx, shardID(0), shardlog.TrimHorizon())),
 	} {
 		errs[name] = errors.New("nothing was yielded")
 		for _, err := range seq {

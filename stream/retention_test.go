@@ -175,7 +175,10 @@ func TestIteratorsTellThatRetentionTookTheRest(t *testing.T) {
 				return st.Records(ctx, id, from)
 			},
 			"scan": func(ctx context.Context, id string, from shardlog.Position) func(func(shardlog.Record, error) bool) {
-				return st.Scan(ctx, id, from)
+				return copied(st.Scan(ctx, id, from))
+			},
+			"scan tail": func(ctx context.Context, id string, from shardlog.Position) func(func(shardlog.Record, error) bool) {
+				return copied(st.ScanTail(ctx, id, from))
 			},
 			"tail": func(ctx context.Context, id string, from shardlog.Position) func(func(shardlog.Record, error) bool) {
 				return st.Tail(ctx, id, from)

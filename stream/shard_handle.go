@@ -68,30 +68,36 @@ func (st *Stream) Resolve(ctx context.Context, shardID string, from shardlog.Pos
 // Records iterates over the records of a shard from a position to its tail, and
 // ends there; see shard.Shard.Records.
 func (st *Stream) Records(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "records", shardID, from, (*shard.Shard).Records)
+	return overShard(ctx, st, "records", shardID, from, (*shard.Shard).Records)
 }
 
-// Scan is Records whose records are borrowed: their data and strings are valid
-// until the loop asks for the next one, and must not be changed or kept. It is
-// for reading large amounts at the highest speed.
-func (st *Stream) Scan(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "scan", shardID, from, (*shard.Shard).Scan)
+// Scan is Records whose records are borrowed: the record and the bytes of its
+// Data, its strings and its Headers are valid until the loop asks for the next
+// one, and must not be changed or kept. It is for reading large amounts at the
+// highest speed. With an error the record is nil; see shard.Shard.Scan.
+func (st *Stream) Scan(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[*shardlog.Record, error] {
+	return overShard(ctx, st, "scan", shardID, from, (*shard.Shard).Scan)
+}
+
+// ScanTail is Tail whose records are borrowed, as those of Scan are.
+func (st *Stream) ScanTail(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[*shardlog.Record, error] {
+	return overShard(ctx, st, "tail", shardID, from, (*shard.Shard).ScanTail)
 }
 
 // Tail is Records that follows the shard: at the tail it waits for more. It
 // ends at the end of a closed shard, and when ctx ends, with its cause.
 func (st *Stream) Tail(ctx context.Context, shardID string, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return st.iterate(ctx, "tail", shardID, from, (*shard.Shard).Tail)
+	return overShard(ctx, st, "tail", shardID, from, (*shard.Shard).Tail)
 }
 
-type iteration func(*shard.Shard, context.Context, shardlog.Position) iter.Seq2[shardlog.Record, error]
-
-// iterate looks the shard up when the loop begins.
-func (st *Stream) iterate(ctx context.Context, op, shardID string, from shardlog.Position, over iteration) iter.Seq2[shardlog.Record, error] {
-	return func(yield func(shardlog.Record, error) bool) {
+// overShard looks the shard up when the loop begins. R is shardlog.Record, or a
+// pointer to one.
+func overShard[R any](ctx context.Context, st *Stream, op, shardID string, from shardlog.Position, over func(*shard.Shard, context.Context, shardlog.Position) iter.Seq2[R, error]) iter.Seq2[R, error] {
+	return func(yield func(R, error) bool) {
 		s, err := st.shard(ctx, op, shardID)
 		if err != nil {
-			yield(shardlog.Record{}, err)
+			var none R
+			yield(none, err)
 			return
 		}
 		over(s, ctx, from)(yield)

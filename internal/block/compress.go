@@ -40,8 +40,9 @@ func (c *Coder) compress(codec Codec, body []byte) []byte {
 	return out[:HeaderSize+len(s2.Encode(out[HeaderSize:], body))]
 }
 
-// decompress returns HeaderSize free bytes and rawLen bytes of records.
-func (c *Coder) decompress(codec Codec, body []byte, rawLen int) ([]byte, error) {
+// decompress returns HeaderSize free bytes and rawLen bytes of records, in the
+// memory of buf if there is one.
+func (c *Coder) decompress(codec Codec, body []byte, buf *[]byte, rawLen int) (raw []byte, err error) {
 	switch codec {
 	case S2:
 		n, err := s2.DecodedLen(body)
@@ -51,12 +52,28 @@ func (c *Coder) decompress(codec Codec, body []byte, rawLen int) ([]byte, error)
 		if n != rawLen {
 			return nil, fmt.Errorf("s2 body decodes to %d bytes, expected %d", n, rawLen)
 		}
-		raw := make([]byte, HeaderSize+rawLen)
-		_, err = s2.Decode(raw[HeaderSize:], body)
-		return raw, err
+		raw = sized(buf, HeaderSize+rawLen)
+		if _, err := s2.Decode(raw[HeaderSize:], body); err != nil {
+			return nil, err
+		}
 	case Zstd:
 		c.init()
-		return c.dec.DecodeAll(body, make([]byte, HeaderSize, HeaderSize+rawLen))
+		if raw, err = c.dec.DecodeAll(body, sized(buf, HeaderSize+rawLen)[:HeaderSize]); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("codec %d is not known", codec)
 	}
-	return nil, fmt.Errorf("codec %d is not known", codec)
+	if buf != nil {
+		*buf = raw
+	}
+	return raw, nil
+}
+
+// sized returns n bytes, those of buf if they are enough.
+func sized(buf *[]byte, n int) []byte {
+	if buf != nil && cap(*buf) >= n {
+		return (*buf)[:n]
+	}
+	return make([]byte, n)
 }

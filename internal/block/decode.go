@@ -27,7 +27,29 @@ func Decode(value []byte) (Block, error) { return new(Coder).Decode(value) }
 // Decode verifies the checksum of an encoded block and takes it apart. The
 // result keeps value unless it was compressed; value must not change after.
 // The error is a *DamageError.
-func (c *Coder) Decode(value []byte) (Block, error) {
+func (c *Coder) Decode(value []byte) (Block, error) { return c.decode(value, nil, true) }
+
+// DecodeOver is Decode for a reader that has one block at a time: a block that
+// was compressed is decompressed into buf, which grows as it has to, so that
+// the block is valid until buf is used again.
+func (c *Coder) DecodeOver(value []byte, buf *[]byte) (Block, error) {
+	return c.decode(value, buf, true)
+}
+
+// DecodeTrusted is Decode without the checksum, for a value whose checksum was
+// verified before. Bytes that were damaged since then give other records, or a
+// *DamageError from here or from the block's iterators, and nothing worse: no
+// panic, and no reading outside of value. A compressed value is verified
+// anyway, because that costs little compared with decompressing.
+func (c *Coder) DecodeTrusted(value []byte) (Block, error) {
+	return c.decode(value, nil, Compressed(value))
+}
+
+// Compressed reports whether a value is an encoded block whose records have
+// other memory than the value once it is decoded.
+func Compressed(value []byte) bool { return len(value) >= HeaderSize && Codec(value[13]) != None }
+
+func (c *Coder) decode(value []byte, buf *[]byte, verify bool) (Block, error) {
 	if len(value) < HeaderSize {
 		return Block{}, damage(len(value), "%d bytes are less than a header", len(value))
 	}
@@ -38,8 +60,10 @@ func (c *Coder) Decode(value []byte) (Block, error) {
 	if v := value[12]; v != version && v != versionIDs {
 		return Block{}, damage(12, "block version %d is not known", v)
 	}
-	if got, want := xxhash.Sum64(value[8:]), le.Uint64(value); got != want {
-		return Block{}, damage(0, "checksum is %#x, expected %#x", got, want)
+	if verify {
+		if got, want := xxhash.Sum64(value[8:]), le.Uint64(value); got != want {
+			return Block{}, damage(0, "checksum is %#x, expected %#x", got, want)
+		}
 	}
 	rawLen, bodyLen, restarts := int(le.Uint32(value[36:])), int(le.Uint32(value[56:])), int(le.Uint32(value[60:]))
 	if bodyLen != len(value)-HeaderSize {
@@ -53,7 +77,7 @@ func (c *Coder) Decode(value []byte) (Block, error) {
 		FirstMs: int64(le.Uint64(value[40:])), LastMs: int64(le.Uint64(value[48:])),
 	}, version: value[12], raw: value}
 	if codec := Codec(value[13]); codec != None {
-		raw, err := c.decompress(codec, value[HeaderSize:], rawLen)
+		raw, err := c.decompress(codec, value[HeaderSize:], buf, rawLen)
 		if err != nil {
 			return Block{}, damage(HeaderSize, "%v", err)
 		}

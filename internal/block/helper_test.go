@@ -123,7 +123,7 @@ func requireItem(t testing.TB, want *placed, item *Item) {
 	require.Equal(t, want.counter, item.Counter)
 	require.Equal(t, want.ms, item.Ms)
 	var r shardlog.Record
-	require.NoError(t, item.Record(&r))
+	require.NoError(t, item.Record(&r, new(Headers)))
 	require.Equal(t, want.r.PartitionKey, r.PartitionKey)
 	require.True(t, bytes.Equal(want.r.Data, r.Data))
 	require.Equal(t, want.r.ExplicitHashKey, r.ExplicitHashKey)

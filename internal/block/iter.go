@@ -47,8 +47,22 @@ type Iter struct {
 	known byte // flags
 }
 
+// Ms returns the arrival of the record that was returned last, in Unix
+// milliseconds.
+func (it *Iter) Ms() int64 { return it.ms }
+
 // Counter returns the counter of the record that Next will return.
 func (it *Iter) Counter() uint64 { return it.next }
+
+// Left returns how many records Next and Record have left.
+func (it *Iter) Left() uint64 { return it.end - it.next }
+
+// AtEnd returns an iterator at the end of the block.
+func (it *Iter) AtEnd() Iter {
+	end := *it
+	end.off, end.next = len(it.data), it.end
+	return end
+}
 
 // Done reports whether Next has nothing left.
 func (it *Iter) Done() bool { return it.next >= it.end }
@@ -67,10 +81,13 @@ func (it *Iter) Own(stop Iter) {
 // cannot be decoded the error is a *DamageError, and the iterator must not be
 // used after it.
 func (it *Iter) Next(item *Item) (ok bool, err error) {
+	data, off := it.data, it.off
 	if it.next >= it.end {
+		if off != len(data) {
+			return false, damage(HeaderSize+off, "%d bytes follow the last record", len(data)-off)
+		}
 		return false, nil
 	}
-	data, off := it.data, it.off
 	if off < len(data) && data[off]&flagMarker != 0 {
 		if len(data)-off < markerSize {
 			return false, damage(HeaderSize+off, "time marker cut short")
@@ -112,13 +129,27 @@ func (it *Iter) Next(item *Item) (ok bool, err error) {
 	return true, nil
 }
 
-// Plain does what Next and Item.Record do, for a record that has a short key,
-// less than 16 KiB of data and nothing else, as nearly all have. It sets the
-// key and the data of r, which point into the block, and no other fields. If it
-// returns false it has done nothing; Next then returns the record or the error.
-func (it *Iter) Plain(r *shardlog.Record) bool {
-	data, off := it.data, it.off
-	if it.next >= it.end || len(data)-off < 4 || data[off] != 0 {
+// Record decodes the next record into r as Next and Item.Record do, in one step:
+// it sets what the block has of the record and no other fields. The strings and
+// the data point into the block; Headers are over memory of h. Where it returns
+// false it has consumed nothing, and r is undefined: Next then finds the end or
+// the error, or decodes what Record leaves to it, which is lengths of more than
+// two bytes.
+func (it *Iter) Record(r *shardlog.Record, h *Headers) bool {
+	data, off, ms := it.data, it.off, it.ms
+	if it.next >= it.end || len(data)-off < 4 {
+		return false
+	}
+	flags := data[off]
+	if flags&flagMarker != 0 {
+		if len(data)-off < markerSize+4 {
+			return false
+		}
+		ms = int64(binary.LittleEndian.Uint64(data[off+1:]))
+		off += markerSize
+		flags = data[off]
+	}
+	if flags&^it.known != 0 {
 		return false
 	}
 	keyLen, dataLen := int(data[off+1]), int(data[off+2])
@@ -133,6 +164,12 @@ func (it *Iter) Plain(r *shardlog.Record) bool {
 		dataLen = dataLen&0x7f | int(data[off])<<7
 		off++
 	}
+	r.ExplicitHashKey, r.DedupID, r.Headers = shardlog.HashKey{}, "", nil
+	if flags != 0 {
+		if off = it.recordParts(r, h, flags, off); off < 0 {
+			return false
+		}
+	}
 	k := off + keyLen
 	d := k + dataLen
 	if d > len(data) {
@@ -141,8 +178,42 @@ func (it *Iter) Plain(r *shardlog.Record) bool {
 	r.PartitionKey = unsafe.String(&data[off], keyLen)
 	r.Data = data[k:d:d]
 	it.next++
-	it.off = d
+	it.off, it.ms = d, ms
 	return true
+}
+
+// recordParts is optional for Record; it returns where the key is, or -1 where
+// it decodes nothing.
+func (it *Iter) recordParts(r *shardlog.Record, h *Headers, flags byte, off int) int {
+	data := it.data
+	if flags&flagExplicit != 0 {
+		if len(data)-off < 16 {
+			return -1
+		}
+		r.ExplicitHashKey = shardlog.NewHashKey(binary.BigEndian.Uint64(data[off:]), binary.BigEndian.Uint64(data[off+8:]))
+		off += 16
+	}
+	if flags&flagID != 0 {
+		size, n := uvarint(data, off)
+		if n <= 0 || size > uint64(len(data)-off-n) {
+			return -1
+		}
+		off += n + int(size)
+		r.DedupID = text(data[off-int(size) : off])
+	}
+	if flags&flagHeaders != 0 {
+		size, n := uvarint(data, off)
+		if n <= 0 || size > uint64(len(data)-off-n) {
+			return -1
+		}
+		off += n + int(size)
+		hs, reason := h.decode(data[off-int(size) : off])
+		if reason != "" {
+			return -1
+		}
+		r.Headers = hs
+	}
+	return off
 }
 
 // optional decodes the parts of a record that most records do not have.
@@ -175,59 +246,32 @@ func (it *Iter) optional(item *Item, flags byte, off int) (int, error) {
 	return off, nil
 }
 
-// Plain reports whether the item has nothing but a key and data.
-func (item *Item) Plain() bool {
-	return item.headers == nil && item.ID == nil && !item.Explicit.IsSet()
-}
-
 // Size returns the item's size as users count it: data, partition key, and the
 // keys and values of headers. For the headers it is a few bytes more, those
 // of their lengths, which saves taking them apart.
 func (item *Item) Size() int { return len(item.Key) + len(item.Data) + len(item.headers) }
 
 // Record fills in a Record over the item's bytes; the strings point into them
-// too, so they must not change for as long as the record is used.
-func (item *Item) Record(r *shardlog.Record) error {
-	r.PartitionKey = unsafe.String(unsafe.SliceData(item.Key), len(item.Key))
+// too, so they must not change for as long as the record is used. Headers are
+// over memory of h.
+func (item *Item) Record(r *shardlog.Record, h *Headers) error {
+	r.PartitionKey = text(item.Key)
 	r.Data = item.Data
 	r.ExplicitHashKey = item.Explicit
-	r.DedupID, r.Headers = "", nil
-	if item.ID != nil {
-		r.DedupID = unsafe.String(unsafe.SliceData(item.ID), len(item.ID))
-	}
+	r.DedupID, r.Headers = text(item.ID), nil
 	if item.headers == nil {
 		return nil
 	}
-	return item.decodeHeaders(r)
-}
-
-func (item *Item) decodeHeaders(r *shardlog.Record) error {
-	h := item.headers
-	count, n := uvarint(h, 0)
-	if n <= 0 || count > shardlog.MaxHeaders {
-		return damage(-1, "%d headers in record %d", count, item.Counter)
+	hs, reason := h.decode(item.headers)
+	if reason != "" {
+		return damage(-1, "headers of record %d: %s", item.Counter, reason)
 	}
-	h = h[n:]
-	text := func() (string, bool) {
-		size, n := uvarint(h, 0)
-		if n <= 0 || size > uint64(len(h)-n) {
-			return "", false
-		}
-		s := h[n : n+int(size)]
-		h = h[n+int(size):]
-		return unsafe.String(unsafe.SliceData(s), len(s)), true
-	}
-	r.Headers = make([]shardlog.Header, 0, count)
-	for range count {
-		key, ok1 := text()
-		value, ok2 := text()
-		if !ok1 || !ok2 {
-			return damage(-1, "headers of record %d cut short", item.Counter)
-		}
-		r.Headers = append(r.Headers, shardlog.Header{Key: key, Value: value})
-	}
+	r.Headers = hs
 	return nil
 }
+
+// text returns bytes as a string over the same memory.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // uvarint reads at p[off:]; n is 0 or negative when there is no number there.
 // The one-byte case is by far the most frequent.

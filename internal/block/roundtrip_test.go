@@ -57,7 +57,7 @@ func requireRecords(t *testing.T, it Iter, first uint64, rs []shardlog.Record, m
 		require.Equal(t, first+uint64(i), item.Counter)
 		require.Equal(t, ms[i], item.Ms)
 		var got shardlog.Record
-		require.NoError(t, item.Record(&got))
+		require.NoError(t, item.Record(&got, new(Headers)))
 		require.Equal(t, rs[i].PartitionKey, got.PartitionKey)
 		require.Equal(t, rs[i].ExplicitHashKey, got.ExplicitHashKey)
 		require.Equal(t, rs[i].Headers, got.Headers)

@@ -70,6 +70,8 @@ func benchShard(b *testing.B, n int) *Shard {
 const benchRead = 50_000
 
 func BenchmarkScan(b *testing.B) {
+	PoisonBorrowed(false)
+	defer PoisonBorrowed(true)
 	s := benchShard(b, benchRead)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -59,3 +59,14 @@ func (c *cache) put(s *Shard, b block.Block) {
 		c.bytes -= int64(item.b.Size())
 	}
 }
+
+// drop removes a block.
+func (c *cache) drop(s *Shard, first uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.m[cacheKey{s, first}]; ok {
+		item := c.lru.Remove(e).(cacheItem)
+		c.bytes -= int64(item.b.Size())
+		delete(c.m, cacheKey{s, first})
+	}
+}

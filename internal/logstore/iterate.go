@@ -19,13 +19,6 @@ func (s *Shard) Records(ctx context.Context, from shardlog.Position) iter.Seq2[s
 	return s.Iterate(ctx, from, IterateOptions{})
 }
 
-// Scan is Records whose records are borrowed: their data and strings are valid
-// until the loop asks for the next one, and must not be changed. It is for
-// reading very much very fast.
-func (s *Shard) Scan(ctx context.Context, from shardlog.Position) iter.Seq2[shardlog.Record, error] {
-	return s.Iterate(ctx, from, IterateOptions{Borrow: true})
-}
-
 // Tail is Records that follows the shard: at the tail it waits for more. It
 // ends when the shard is closed and read to its end, when ctx ends, with the
 // error of ctx, or when the log is closed.
@@ -33,42 +26,58 @@ func (s *Shard) Tail(ctx context.Context, from shardlog.Position) iter.Seq2[shar
 	return s.Iterate(ctx, from, IterateOptions{Follow: true})
 }
 
-// IterateOptions says how Iterate goes about it. The zero value is that of Records.
+// Scan is Records whose records are borrowed; see Borrow.
+func (s *Shard) Scan(ctx context.Context, from shardlog.Position) iter.Seq2[*shardlog.Record, error] {
+	return s.Borrow(ctx, from, IterateOptions{})
+}
+
+// IterateOptions says how Iterate and Borrow go about it. The zero value is that
+// of Records.
 type IterateOptions struct {
 	Follow bool              // as Tail
-	Borrow bool              // as Scan
 	Wrap   func(error) error // applied to errors; nil for none
 	// End, if set, is called when everything was read; the error, if any, is
 	// yielded.
 	End func() error
 }
 
-// Iterate is Records, Scan or Tail.
-func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, mode IterateOptions) iter.Seq2[shardlog.Record, error] {
-	return func(yield func(shardlog.Record, error) bool) { s.walk(ctx, from, mode, yield) }
+// Iterate is Records or Tail.
+func (s *Shard) Iterate(ctx context.Context, from shardlog.Position, o IterateOptions) iter.Seq2[shardlog.Record, error] {
+	return func(yield func(shardlog.Record, error) bool) {
+		s.walk(ctx, from, o, &scanner{decoder: decoder{s: s}, owned: yield, fail: func(err error) bool { return yield(shardlog.Record{}, err) }})
+	}
 }
 
-func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOptions, yield func(shardlog.Record, error) bool) {
-	// Errors are rare, so it is they that go the longer way.
-	fail := func(err error) bool {
-		if mode.Wrap != nil {
-			err = mode.Wrap(err)
-		}
-		return yield(shardlog.Record{}, err)
+// Borrow is Iterate whose records are borrowed: a record, and the bytes of its
+// data, strings and headers, are valid until the loop asks for the next one, and
+// must not be changed. Nothing of the store is held meanwhile, so the loop may
+// take as long as it likes and may call everything. With an error the record is nil.
+func (s *Shard) Borrow(ctx context.Context, from shardlog.Position, o IterateOptions) iter.Seq2[*shardlog.Record, error] {
+	return func(yield func(*shardlog.Record, error) bool) {
+		sc := &scanner{decoder: decoder{s: s}, borrowed: lend(yield), fail: func(err error) bool { return yield(nil, err) }}
+		sc.headers.Reuse = true
+		s.walk(ctx, from, o, sc)
 	}
+}
+
+func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOptions, sc *scanner) {
+	// Errors are rare, so it is they that go the longer way.
+	if fail := sc.fail; mode.Wrap != nil {
+		sc.fail = func(err error) bool { return fail(mode.Wrap(err)) }
+	}
+	fail := sc.fail
 	if isFuture(from) && mode.Follow {
 		if _, err := s.untilDue(ctx, from, math.MaxInt64); err != nil {
 			fail(err)
 			return
 		}
 	}
-	st, err := s.resolve(s.view.Load(), from)
+	st, err := s.resolve(s.view(), from)
 	if err != nil {
 		fail(err)
 		return
 	}
-	sc := scanner{s: s, at: st.counter, borrow: mode.Borrow, yield: yield, fail: fail}
-	if st.partial {
+	if sc.at = st.counter; st.partial {
 		sc.inside = st.counter
 	}
 	for {
@@ -79,7 +88,7 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 			fail(err)
 			return
 		}
-		v := s.view.Load()
+		v := s.view()
 		if sc.at < v.horizon {
 			// Retention went past this reader, if only while it found out
 			// where the horizon is.
@@ -117,15 +126,17 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 
 // scanner walks over a shard block by block.
 type scanner struct {
-	s       *Shard
-	at      uint64 // counter of the next record
-	inside  uint64 // the record that the position is inside of; 0 if none
-	borrow  bool   // bytes are used again for the next blocks
-	arrival arrivals
-	yield   func(shardlog.Record, error) bool // records
-	fail    func(error) bool                  // errors
+	at     uint64           // counter of the next record
+	inside uint64           // the record that the position is inside of; 0 if none
+	fail   func(error) bool // yields errors
 
-	cur fetch // what was fetched last
+	// One of them yields records.
+	owned    func(shardlog.Record, error) bool
+	borrowed func(*shardlog.Record, error) bool
+
+	decoder
+	rec shardlog.Record // the last one
+	cur fetch           // what was fetched last
 }
 
 // block yields the records of the block that find found; it returns false when
@@ -135,26 +146,31 @@ func (sc *scanner) block(v *view, e blockRef, m *memBlock) bool {
 	if m != nil {
 		return sc.inMemory(v, m)
 	}
-	if sc.cur.run(s, v.stored(&e, fetchBlocks, fetchBytes), sc.borrow); sc.cur.err != nil {
+	if sc.cur.run(s, v.stored(&e, fetchBlocks, fetchBytes), sc.borrowed != nil); sc.cur.err != nil {
 		sc.fail(sc.cur.err)
 		return false
 	}
 	for i := range sc.cur.refs {
-		b, err := sc.cur.block(i)
-		if errors.Is(err, errTrimmed) {
-			return true // the next view has a later horizon
-		}
+		e := &sc.cur.refs[i]
+		b, trusted, err := sc.cur.block(i)
+		more := false
 		if err == nil {
-			err = s.checkGap(v, sc.at, &b)
+			more, err = sc.records(v, &b, false)
 		}
-		if err != nil {
+		if trusted && isDamage(err) {
+			if b, err = s.reread(e, sc.at, err); err == nil {
+				more, err = sc.records(v, &b, false)
+			}
+		}
+		if isDamage(err) {
+			err = s.damaged(e, err)
+		}
+		switch {
+		case errors.Is(err, errTrimmed):
+			return true // the next view has a later horizon
+		case err != nil:
 			return sc.skip(err)
-		}
-		it, err := b.Seek(sc.at)
-		if err != nil {
-			return sc.skip(s.corrupt(b.First, b.End(), err))
-		}
-		if !sc.records(&b, it) {
+		case !more:
 			return false
 		}
 	}
@@ -163,62 +179,53 @@ func (sc *scanner) block(v *view, e blockRef, m *memBlock) bool {
 
 // inMemory yields the records of a block that other readers share.
 func (sc *scanner) inMemory(v *view, m *memBlock) bool {
-	s, b := sc.s, m.b
-	if err := s.checkGap(v, sc.at, &b); err != nil {
-		return sc.skip(err)
-	}
-	it, err := b.Seek(sc.at)
-	if err == nil && !sc.borrow {
-		end := it
-		if end, err = b.Seek(b.End()); err == nil {
-			it.Own(end)
-		}
+	more, err := sc.records(v, &m.b, true)
+	if isDamage(err) {
+		err = sc.s.corruptIn(m.b.First, m.b.End(), err)
 	}
 	if err != nil {
-		return sc.skip(s.corrupt(b.First, b.End(), err))
+		return sc.skip(err)
 	}
-	return sc.records(&b, it)
+	return more
 }
 
-func (sc *scanner) records(b *block.Block, it block.Iter) bool {
-	s := sc.s
-	var item block.Item
-	var r shardlog.Record
+// records yields the records of a block from at on; more is false when the loop was
+// left. The error is a *block.DamageError unless blocks are missing.
+func (sc *scanner) records(v *view, b *block.Block, shared bool) (more bool, err error) {
+	if err := sc.s.checkGap(v, sc.at, b); err != nil {
+		return true, err
+	}
+	it, err := b.Seek(sc.at)
+	if err != nil {
+		return true, err
+	}
+	if shared && sc.borrowed == nil {
+		it.Own(it.AtEnd())
+	}
+	s, r := sc.s, &sc.rec
 	n, size := int64(0), int64(0)
 	defer func() {
 		s.stats.recordsOut.Add(n)
 		s.stats.bytesOut.Add(size)
 	}()
-	// The fields that Plain leaves alone, but for the sequence number, are
-	// those of the last record as long as it was plain and of the same moment.
-	same, ms := false, int64(0)
 	for {
 		counter := it.Counter()
-		if same && it.Plain(&r) {
-			r.Sequence = s.sequence(counter, ms)
-		} else {
-			ok, err := it.Next(&item)
-			if err == nil && !ok {
-				return true
-			}
-			if err == nil {
-				err = s.record(&item, &sc.arrival, &r)
-			}
-			if err != nil {
-				return sc.skip(s.corrupt(b.First, b.End(), err))
-			}
-			same, ms = item.Plain(), item.Ms
+		if ok, err := sc.next(&it, r); err != nil || !ok {
+			return true, err
 		}
 		sc.at = counter + 1
 		if counter == sc.inside && !isAggregate(r.Data) {
 			continue // no part of it is left
 		}
 		n++
-		if size += int64(len(r.PartitionKey) + len(r.Data)); !same {
-			size += int64(item.Size() - len(item.Key) - len(item.Data))
+		size += int64(r.Size())
+		if sc.borrowed != nil {
+			more = sc.borrowed(r, nil)
+		} else {
+			more = sc.owned(*r, nil)
 		}
-		if !sc.yield(r, nil) {
-			return false
+		if !more {
+			return false, nil
 		}
 	}
 }

@@ -8,42 +8,40 @@ import (
 )
 
 // load returns the block that find found; shared says that it may come from
-// the cache and is not to be changed.
-func (s *Shard) load(e blockRef, m *memBlock, shared bool) (block.Block, error) {
+// the cache and is not to be changed. Trusted says that its checksum was not
+// verified by this call.
+func (s *Shard) load(e blockRef, m *memBlock, shared bool) (b block.Block, trusted bool, err error) {
 	if m != nil {
-		return m.b, nil
+		return m.b, false, nil
 	}
 	if shared {
 		if b, ok := s.log.cache.get(s, e.first); ok {
-			return b, nil
+			return b, true, nil
 		}
 	}
+	mark := s.beforeRead()
 	value, err := s.log.store.Get(blockKey(s.id, &e))
+	s.afterRead(&mark)
 	switch {
 	case errors.Is(err, shardlog.ErrNotFound):
 		if err := s.log.awaitPublished(); err != nil {
-			return block.Block{}, err
+			return block.Block{}, false, err
 		}
-		if e.end() <= s.view.Load().horizon {
-			return block.Block{}, errTrimmed
+		if e.end() <= s.view().horizon {
+			return block.Block{}, false, errTrimmed
 		}
-		return block.Block{}, s.corrupt(e.first, e.end(), &block.DamageError{Offset: -1, Reason: "the block is missing"})
+		return block.Block{}, false, s.damaged(&e, &block.DamageError{Offset: -1, Reason: "the block is missing"})
 	case errors.Is(err, shardlog.ErrCorrupt):
-		return block.Block{}, s.corrupt(e.first, e.end(), err)
+		return block.Block{}, false, s.damaged(&e, err)
 	case err != nil:
-		return block.Block{}, err
+		s.verified.forget()
+		return block.Block{}, false, err
 	}
-	b, err := s.log.coder.Decode(value)
-	if err != nil {
-		return block.Block{}, s.corrupt(e.first, e.end(), err)
-	}
-	if b.First != e.first || b.Count != e.count {
-		return block.Block{}, s.corrupt(e.first, e.end(), &block.DamageError{Offset: 16, Reason: "the block is another than its key says"})
-	}
-	if shared {
+	b, trusted, err = s.decode(value, &e, mark, nil)
+	if err == nil && shared {
 		s.log.cache.put(s, b)
 	}
-	return b, nil
+	return b, trusted, err
 }
 
 // errTrimmed says that retention removed a block between finding and reading.

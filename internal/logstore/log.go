@@ -77,6 +77,7 @@ type Log struct {
 
 	coder block.Coder
 	cache *cache
+	moves moves
 
 	live, dead atomic.Int64 // stored bytes in use; ever overwritten or deleted
 	unsynced   atomic.Bool

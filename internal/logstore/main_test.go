@@ -6,4 +6,6 @@ import (
 	"github.com/shardlog/shardlog/internal/leaktest"
 )
 
+func init() { PoisonBorrowed(true) }
+
 func TestMain(m *testing.M) { leaktest.Main(m) }

@@ -13,7 +13,6 @@ import (
 // to the reader: a block that the page has whole is copied once, from the store
 // into memory that the records keep; of any other, just the records are copied.
 type pager struct {
-	s *Shard
 	v *view
 	p shardlog.Page
 
@@ -21,7 +20,7 @@ type pager struct {
 	room int    // records that the page still takes
 	left int    // bytes that it still takes; 0 when it is full
 
-	arrival arrivals
+	decoder
 	fetched *fetch // from fetches while the page is filled
 }
 
@@ -35,11 +34,11 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 	if err := s.log.closing(); err != nil {
 		return shardlog.Page{}, err
 	}
-	g := pager{s: s, v: v, at: at, room: maxRecords, left: maxBytes}
+	g := pager{v: v, at: at, room: maxRecords, left: maxBytes, decoder: decoder{s: s}}
 	err := g.fill()
 	if f := g.fetched; f != nil {
-		clear(f.blocks) // they keep the page's memory
-		*f = fetch{keys: f.keys, spans: f.spans, blocks: f.blocks}
+		clear(f.values) // they keep the page's memory
+		*f = fetch{keys: f.keys, keyMem: f.keyMem, values: f.values}
 		fetches.Put(f)
 	}
 	if err != nil && len(g.p.Records) == 0 {
@@ -64,11 +63,19 @@ func (g *pager) fill() error {
 				continue
 			}
 		}
-		b, err := g.s.load(e, m, true)
-		if err != nil {
-			return err
+		if m != nil {
+			if err := g.add(&m.b, true); isDamage(err) {
+				return g.s.corruptIn(m.b.First, m.b.End(), err)
+			} else if err != nil {
+				return err
+			}
+			continue
 		}
-		if err := g.add(&b, true); err != nil {
+		b, trusted, err := g.s.load(e, nil, true)
+		if err == nil {
+			err = g.addStored(&e, &b, trusted, true)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -99,9 +106,9 @@ func (g *pager) addWhole(refs []blockRef) error {
 		return f.err
 	}
 	for i := range refs {
-		b, err := f.block(i)
+		b, trusted, err := f.block(i)
 		if err == nil {
-			err = g.add(&b, false)
+			err = g.addStored(&refs[i], &b, trusted, false)
 		}
 		if err != nil || g.left <= 0 {
 			return err
@@ -110,9 +117,24 @@ func (g *pager) addWhole(refs []blockRef) error {
 	return nil
 }
 
+// addStored is add for a stored block.
+func (g *pager) addStored(e *blockRef, b *block.Block, trusted, shared bool) error {
+	err := g.add(b, shared)
+	if trusted && isDamage(err) {
+		var whole block.Block
+		if whole, err = g.s.reread(e, g.at, err); err == nil {
+			err = g.add(&whole, false)
+		}
+	}
+	if isDamage(err) {
+		err = g.s.damaged(e, err)
+	}
+	return err
+}
+
 // add adds the records of a block that the page has room for, over a copy of
 // their bytes if other readers share the block. After an error it has those
-// before the damage.
+// before the damage, and is a *block.DamageError unless blocks are missing.
 func (g *pager) add(b *block.Block, shared bool) error {
 	if err := g.s.checkGap(g.v, g.at, b); err != nil {
 		return err
@@ -124,7 +146,7 @@ func (g *pager) add(b *block.Block, shared bool) error {
 		stop, full, err = g.reach(b, it)
 	}
 	if err != nil {
-		return g.s.corrupt(b.First, b.End(), err)
+		return err
 	}
 	n := int(stop.Counter() - it.Counter())
 	if shared && n > 0 {
@@ -136,9 +158,20 @@ func (g *pager) add(b *block.Block, shared bool) error {
 	g.p.Records = slices.Grow(g.p.Records, n)
 	have := len(g.p.Records)
 	records := g.p.Records[have : have+n] // zero, as whatever was never used
-	done, size, err := g.decode(b, it, records)
+	done, size, next := 0, 0, it.Counter()
+	for ; done < n && err == nil; done++ {
+		r := &records[done]
+		if _, err = g.next(&it, r); err != nil {
+			*r = shardlog.Record{}
+			break
+		}
+		size += r.Size()
+	}
+	if err == nil {
+		err = g.end(&it)
+	}
 	g.p.Records = g.p.Records[:have+done]
-	g.at = it.Counter() + uint64(done)
+	g.at = next + uint64(done)
 	g.room -= done
 	if g.left -= size; full {
 		g.left = 0
@@ -168,34 +201,6 @@ func (g *pager) reach(b *block.Block, it block.Iter) (stop block.Iter, full bool
 		left -= size
 	}
 	return stop, false, nil
-}
-
-// decode fills in records, which are zero, and returns how many it did, and
-// their size. With an error, those before the one that is damaged.
-func (g *pager) decode(b *block.Block, it block.Iter, records []shardlog.Record) (n, size int, err error) {
-	s := g.s
-	var item block.Item
-	// What Plain leaves alone is the same for all records of one moment.
-	same, ms, arrival := false, int64(0), time.Time{}
-	for ; n < len(records); n++ {
-		r := &records[n]
-		counter := it.Counter()
-		if same && it.Plain(r) {
-			r.Sequence, r.ShardID, r.Arrival = s.sequence(counter, ms), s.name, arrival
-			size += len(r.PartitionKey) + len(r.Data)
-			continue
-		}
-		if _, err := it.Next(&item); err != nil {
-			return n, size, s.corrupt(b.First, b.End(), err)
-		}
-		if err := s.record(&item, &g.arrival, r); err != nil {
-			*r = shardlog.Record{}
-			return n, size, err
-		}
-		same, ms, arrival = true, item.Ms, r.Arrival
-		size += item.Size()
-	}
-	return n, size, nil
 }
 
 // estimate returns how many records the page will have, as far as n of its

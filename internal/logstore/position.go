@@ -86,9 +86,9 @@ func (s *Shard) atTime(v *view, t time.Time) (uint64, error) {
 	if !ok {
 		return max(v.last+1, v.horizon), nil
 	}
-	b, err := s.load(e, m, true)
+	b, _, err := s.load(e, m, true)
 	if errors.Is(err, errTrimmed) {
-		return s.atTime(s.view.Load(), t)
+		return s.atTime(s.view(), t)
 	}
 	if err != nil {
 		return 0, err
@@ -124,7 +124,7 @@ func (s *Shard) inside(v *view, st readStart) readStart {
 		return st
 	}
 	st.partial = false
-	b, err := s.load(e, m, true)
+	b, _, err := s.load(e, m, true)
 	if err != nil {
 		return st
 	}

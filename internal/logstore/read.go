@@ -32,7 +32,7 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 		}
 		req.Wait = max(req.Wait-time.Since(start), 0)
 	}
-	v := s.view.Load()
+	v := s.view()
 	st, err := s.resolve(v, req.From)
 	if err != nil {
 		return shardlog.Page{}, err
@@ -58,30 +58,63 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 		if !errors.Is(err, errTrimmed) {
 			return p, err
 		}
-		v = s.view.Load()
+		v = s.view()
 	}
 }
 
 // arrivals turns milliseconds into times; consecutive records often share one.
 type arrivals struct {
-	ms int64
-	t  time.Time
+	ms, seconds int64
+	t           time.Time
 }
 
-func (a *arrivals) at(ms int64) time.Time {
+func (a *arrivals) set(ms int64) {
 	if ms != a.ms || a.t.IsZero() {
-		a.ms, a.t = ms, time.UnixMilli(ms)
+		a.ms, a.seconds, a.t = ms, ms/1000, time.UnixMilli(ms)
 	}
-	return a.t
 }
 
-// record fills in r from an item, whose bytes it keeps.
-func (s *Shard) record(item *block.Item, a *arrivals, r *shardlog.Record) error {
-	if err := item.Record(r); err != nil {
-		return s.corrupt(item.Counter, item.Counter+1, err)
+// number composes the number of the record with the counter that arrived then.
+func (s *Shard) number(counter uint64, a *arrivals) shardlog.SequenceNumber {
+	return shardlog.NewSequenceNumber(s.created, s.id.Shard, counter, a.seconds)
+}
+
+// decoder takes records out of blocks, one after another.
+type decoder struct {
+	s       *Shard
+	arrival arrivals
+	headers block.Headers
+	item    block.Item
+}
+
+// next decodes the next record into r. ok is false at the end of the block; the
+// error is a *block.DamageError. No record that was ever stored has an empty key,
+// but bytes that became zeros look as if theirs had; in a block that is trusted
+// nothing else shows that.
+func (d *decoder) next(it *block.Iter, r *shardlog.Record) (ok bool, err error) {
+	counter := it.Counter()
+	if !it.Record(r, &d.headers) {
+		if ok, err := it.Next(&d.item); err != nil || !ok {
+			return false, err
+		}
+		if len(d.item.Key) == 0 {
+			return false, &recordError{counter, &block.DamageError{Offset: -1, Reason: "a record without a partition key"}}
+		}
+		if err := d.item.Record(r, &d.headers); err != nil {
+			return false, &recordError{counter, err}
+		}
 	}
-	r.Sequence = s.sequence(item.Counter, item.Ms)
-	r.ShardID = s.name
-	r.Arrival = a.at(item.Ms)
-	return nil
+	d.arrival.set(it.Ms())
+	// All fields are set, also those that are always the same: r may have been lent.
+	r.Sequence, r.SubSequence, r.ShardID, r.Arrival = d.s.number(counter, &d.arrival), 0, d.s.name, d.arrival.t
+	return true, nil
+}
+
+// end returns an error if the records of a block end before its bytes do.
+func (d *decoder) end(it *block.Iter) error {
+	if !it.Done() {
+		return nil
+	}
+	_, err := it.Next(&d.item)
+	return err
 }

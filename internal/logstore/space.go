@@ -11,7 +11,11 @@ import (
 func (l *Log) Reclaim() (more bool, err error) {
 	dead := l.dead.Load()
 	defer l.deadSeen.Store(dead)
-	more, moved, err := l.store.Reclaim(l.live.Load(), l.dead.Load())
+	moved := false
+	l.moves.during(func() bool {
+		more, moved, err = l.store.Reclaim(l.live.Load(), l.dead.Load())
+		return moved || err != nil
+	})
 	if err == nil && moved {
 		err = l.sweep()
 	}
@@ -29,7 +33,7 @@ func (l *Log) sweep() error {
 	l.mu.Lock()
 	horizons := make(map[ID]uint64, len(l.shards))
 	for id, s := range l.shards {
-		horizons[id] = s.view.Load().horizon
+		horizons[id] = s.view().horizon
 	}
 	l.mu.Unlock()
 	l.purgedMu.Lock()

@@ -1,0 +1,6 @@
+//go:build !race
+
+package logstore
+
+// raceDetector: this program looks for data races.
+const raceDetector = false
