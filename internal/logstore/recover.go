@@ -238,7 +238,7 @@ func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 		r.log.logWarn("records arrived in the future: the clock was ahead when they were stored, or is behind now", "shard", s.id.String(), "by", ahead)
 	}
 	s.usage.Bytes.Add(v.bytes)
-	s.view.Store(v)
+	s.set(v)
 }
 
 // Recovery says in what state a store was left.
