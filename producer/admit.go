@@ -1,6 +1,10 @@
 package producer
 
-import "github.com/shardlog/shardlog"
+import (
+	"slices"
+
+	"github.com/shardlog/shardlog"
+)
 
 // prepared is what is known of a record before the lock is taken.
 type prepared struct {
@@ -23,8 +27,12 @@ func (c *core) enter(r *shardlog.Record, in *prepared, wait, block bool, now int
 	}
 	e := c.buffer.newEntry()
 	e.key, e.hashKey, e.data, e.size, e.hash = r.PartitionKey, r.ExplicitHashKey, r.Data, in.size, in.hash
-	if n := len(r.Data); n > 0 && n <= smallData && !c.conf.BorrowData {
+	switch n := len(r.Data); {
+	case n == 0 || c.conf.BorrowData:
+	case n <= smallData:
 		e.data, e.chunk = c.buffer.copyData(r.Data)
+	case n <= pageData && c.conf.packs: // else the caller has copied it
+		e.data = slices.Clone(r.Data)
 	}
 	e.explicit, e.keyless, e.extras = in.explicit, in.keyless, in.extras
 	if wait {

@@ -1,12 +1,34 @@
 package producer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
 	"github.com/shardlog/shardlog/internal/kpl"
 )
+
+// encodedSink is a sink in the same module that takes records as they are stored,
+// so that a record is copied once on its way there and once into its block.
+// *stream.Stream is one.
+type encodedSink interface {
+	// PutEncoded is shardlog.Sink.PutRecords for the records of run, which are
+	// checked. It sets an element of res for each.
+	PutEncoded(ctx context.Context, run block.Run, res []shardlog.PutResult) error
+	// IsSink reports whether it is sink, rather than a part of it: a struct that
+	// embeds it may have a PutRecords of its own.
+	IsSink(sink shardlog.Sink) bool
+}
+
+// encodedSinkOf returns sink as an encodedSink; nil if it is none.
+func encodedSinkOf(sink shardlog.Sink) encodedSink {
+	if s, ok := sink.(encodedSink); ok && s.IsSink(sink) {
+		return s
+	}
+	return nil
+}
 
 // demand is something that options ask for, and whether the sink has it.
 type demand struct {

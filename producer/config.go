@@ -17,7 +17,9 @@ type config struct {
 	// packs is set if records may be in pages: nothing but their key says where
 	// they may go, and they have no numbers.
 	packs bool
-	seed  maphash.Seed // of the hashes of partition keys
+	// encodes is set if the sink takes pages of encoded records.
+	encodes bool
+	seed    maphash.Seed // of the hashes of partition keys
 	// strict is set if a request may have one record of a key only, by the
 	// options or by what the sink can do.
 	strict       bool
@@ -37,6 +39,7 @@ func newConfig(sink shardlog.Sink, o Options) config {
 		seed:          maphash.MakeSeed(),
 	}
 	c.packs = !c.needsShards && o.ID == ""
+	c.encodes = c.packs && !o.BorrowData && encodedSinkOf(sink) != nil
 	if a := o.Aggregation; a.Enabled {
 		_, takesRanges := sink.(shardlog.RequestSink)
 		c.sendsRanges = takesRanges && caps.RefusesMisrouted
@@ -52,6 +55,18 @@ func newConfig(sink shardlog.Sink, o Options) config {
 // aggregates reports whether e may be a part of an aggregate.
 func (c *config) aggregates(e *entry) bool {
 	return c.Aggregation.Enabled && !e.notAggregated && e.maxSlots == 0 && e.dedupID() == ""
+}
+
+// storing returns what a page does with data of n bytes. Own says that the data
+// may be referred to.
+func (c *config) storing(n int, own bool) storing {
+	switch {
+	case c.encodes && n <= pageData:
+		return encoded
+	case own || n > pageData:
+		return asItIs
+	}
+	return copied
 }
 
 // hashOf returns the hash of a partition key that names its key queue.

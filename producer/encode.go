@@ -9,7 +9,9 @@ import (
 // work on them. A request that is sent again keeps its aggregates.
 func (b *request) encode(conf *config) {
 	if b.page != nil {
-		b.encodePage()
+		if !b.page.encoded {
+			b.encodePage()
+		}
 		return
 	}
 	total := 0
@@ -42,7 +44,7 @@ func (b *request) encode(conf *config) {
 func (b *request) encodePage() {
 	for i := range b.page.items {
 		it := &b.page.items[i]
-		b.records = append(b.records, shardlog.Record{PartitionKey: it.key, ExplicitHashKey: b.page.hashKey(i), Data: it.data})
+		b.records = append(b.records, shardlog.Record{PartitionKey: it.key, ExplicitHashKey: b.page.hashKey(i), Data: it.data()})
 	}
 }
 

@@ -24,9 +24,8 @@ func (c *core) packs() bool {
 	return c.conf.packs && c.keysAreFree()
 }
 
-// pack accepts a record into the last page, or a new one. Copied is as in
-// page.add.
-func (c *core) pack(key string, data []byte, copied bool, hashKey shardlog.HashKey, to recipient, now int64) {
+// pack accepts a record into the last page, or a new one.
+func (c *core) pack(key string, data []byte, how storing, hashKey shardlog.HashKey, to recipient, now int64) {
 	b, size := &c.buffer, len(key)+len(data)
 	pg := b.pages.tail
 	if pg == nil || len(pg.items) >= c.conf.MaxBatchRecords || pg.bytes+size > c.conf.MaxBatchBytes {
@@ -34,7 +33,7 @@ func (c *core) pack(key string, data []byte, copied bool, hashKey shardlog.HashK
 		pg.first = b.seq + 1
 		b.pages.push(pg)
 	}
-	pg.add(key, data, copied, hashKey, to, now)
+	pg.add(key, data, how, hashKey, to, now)
 	b.pages.n++
 	b.pages.bytes += size
 	b.seq++
@@ -54,7 +53,7 @@ func (c *core) packWaiting(e *entry, now int64) bool {
 	if e.explicit {
 		hashKey = e.hashKey
 	}
-	c.pack(e.key, e.data, e.chunk != nil, hashKey, e.recipient, now)
+	c.pack(e.key, e.data, c.conf.storing(len(e.data), e.chunk == nil), hashKey, e.recipient, now)
 	c.buffer.recycle(e)
 	return true
 }
@@ -112,7 +111,8 @@ func (x *completion) onPackedStored() {
 		x.freeItem(seq, it)
 	}
 	if callbacks > 0 {
-		pg.results, pg.attempts = append(pg.results, b.results...), x.stored // the sink's slice may be used again
+		pg.takeResults(b)
+		pg.attempts = x.stored
 	}
 	b.clearRecords()
 	x.endRequest(b)
@@ -190,7 +190,7 @@ func (c *core) unpackStored(pg *page) {
 func (c *core) entryOf(pg *page, i int) *entry {
 	pg.foreign = true
 	it, e := &pg.items[i], c.buffer.newEntry()
-	e.key, e.data, e.size, e.born, e.seq = it.key, it.data, it.size(), it.born, pg.first+uint64(i)
+	e.key, e.data, e.size, e.born, e.seq = it.key, it.data(), it.size(), it.born, pg.first+uint64(i)
 	e.hashKey = pg.hashKey(i)
 	e.explicit = e.hashKey.IsSet()
 	e.hash = c.conf.hashOf(it.key)

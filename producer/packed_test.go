@@ -14,7 +14,7 @@ import (
 func (c *coreTest) arrive(key, name string, to recipient) {
 	c.t.Helper()
 	require.True(c.t, c.packs())
-	c.pack(key, []byte(name), true, shardlog.HashKey{}, to, c.now)
+	c.pack(key, []byte(name), copied, shardlog.HashKey{}, to, c.now)
 	c.onArrival(len(key)+len(name), c.now)
 }
 
@@ -314,15 +314,15 @@ func TestPageMemory(t *testing.T) {
 	var m memory
 	pg := m.newPage()
 	own := []byte("own")
-	pg.add("a", own, false, shardlog.HashKey{}, recipient{}, 1)
-	assert.Same(t, &own[0], &pg.items[0].data[0])
+	pg.add("a", own, asItIs, shardlog.HashKey{}, recipient{}, 1)
+	assert.Same(t, &own[0], &pg.items[0].data()[0])
 	for i := range 2000 { // the slab is replaced meanwhile
-		pg.add("b", []byte(fmt.Sprintf("%04d", i)), true, shardlog.HashKey{}, recipient{}, 1)
+		pg.add("b", []byte(fmt.Sprintf("%04d", i)), copied, shardlog.HashKey{}, recipient{}, 1)
 	}
-	pg.add("c", nil, true, shardlog.MaxHashKey, recipient{}, 1)
+	pg.add("c", nil, copied, shardlog.MaxHashKey, recipient{}, 1)
 	for i := range 2000 {
-		require.Equal(t, fmt.Sprintf("%04d", i), string(pg.items[1+i].data))
-		require.Equal(t, 4, cap(pg.items[1+i].data), "an append does not reach the next one's data")
+		require.Equal(t, fmt.Sprintf("%04d", i), string(pg.items[1+i].data()))
+		require.Equal(t, 4, cap(pg.items[1+i].data()), "an append does not reach the next one's data")
 	}
 	assert.False(t, pg.hashKey(0).IsSet())
 	assert.Equal(t, shardlog.MaxHashKey, pg.hashKey(2001))

@@ -1,6 +1,9 @@
 package producer
 
-import "github.com/shardlog/shardlog"
+import (
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
+)
 
 // page is a run of records in arrays: a whole request, or what has arrived for
 // the next one. A record in it costs a few stores under Producer.mu, and no
@@ -18,6 +21,7 @@ type page struct {
 	slab     []byte             // where data is copied to; slices of it are in items
 	first    uint64             // number of the first item
 	bytes    int                // sizes of the items
+	encoded  bool               // all items are encoded as well
 	foreign  bool               // others may still refer to its memory: it is not used again
 
 	// Of a page that is stored and has callbacks.
@@ -30,13 +34,15 @@ type page struct {
 
 // item is a record in a page.
 type item struct {
-	key  string
-	data []byte
-	born int64 // when it was accepted
+	key   string
+	bytes []byte // the data, or the encoded record, which ends with it
+	born  int64  // when it was accepted
+	n     int    // bytes of data
 	recipient
 }
 
-func (it *item) size() int { return len(it.key) + len(it.data) }
+func (it *item) data() []byte { return it.bytes[len(it.bytes)-it.n:] }
+func (it *item) size() int    { return len(it.key) + it.n }
 
 // pageData is the largest data that is copied into a slab. Larger data has
 // memory of its own, which is copied without the lock.
@@ -45,26 +51,57 @@ const pageData = 4096
 // minSlab is how large a page's first slab is at least.
 const minSlab = 1024
 
-// add appends a record. Copied says that data is not the page's yet, and has at
-// most pageData bytes. Its slab grows by being replaced, since items refer to it:
-// a page that is used again has one that is large enough.
-func (pg *page) add(key string, data []byte, copied bool, hashKey shardlog.HashKey, to recipient, now int64) {
-	if n := len(data); n > 0 && copied {
-		if cap(pg.slab)-len(pg.slab) < n {
-			pg.slab = make([]byte, 0, max(2*cap(pg.slab), minSlab, n))
-		}
+// storing says what a page does with a record's data.
+type storing uint8
+
+const (
+	asItIs  storing = iota // refers to it
+	copied                 // copies it into its slab
+	encoded                // the record is encoded into the slab
+)
+
+// add appends a record. What is copied or encoded has at most pageData bytes of
+// data.
+func (pg *page) add(key string, data []byte, how storing, hashKey shardlog.HashKey, to recipient, now int64) {
+	bytes := data
+	switch {
+	case how == encoded:
+		pg.makeRoom(block.MaxEncoded(key, data))
+		from := len(pg.slab)
+		pg.slab = block.AppendRecord(pg.slab, key, hashKey, data)
+		bytes = pg.slab[from:len(pg.slab):len(pg.slab)]
+	case how == copied && len(data) > 0:
+		pg.makeRoom(len(data))
 		from := len(pg.slab)
 		pg.slab = append(pg.slab, data...)
-		data = pg.slab[from:len(pg.slab):len(pg.slab)]
+		bytes = pg.slab[from:len(pg.slab):len(pg.slab)]
 	}
+	pg.encoded = how == encoded && (pg.encoded || len(pg.items) == 0)
 	if hashKey.IsSet() || len(pg.hashKeys) > 0 {
 		for len(pg.hashKeys) < len(pg.items) {
 			pg.hashKeys = append(pg.hashKeys, shardlog.HashKey{})
 		}
 		pg.hashKeys = append(pg.hashKeys, hashKey)
 	}
-	pg.items = append(pg.items, item{key: key, data: data, born: now, recipient: to})
+	pg.items = append(pg.items, item{key: key, bytes: bytes, n: len(data), born: now, recipient: to})
 	pg.bytes += len(key) + len(data)
+}
+
+// makeRoom makes room for n bytes in the slab. It grows by being replaced, since
+// items refer to it: a page that is used again has one that is large enough.
+func (pg *page) makeRoom(n int) {
+	if cap(pg.slab)-len(pg.slab) < n {
+		pg.slab = make([]byte, 0, max(2*cap(pg.slab), minSlab, n))
+	}
+}
+
+// Len implements block.Run.
+func (pg *page) Len() int { return len(pg.items) }
+
+// At implements block.Run, for a page whose items are encoded.
+func (pg *page) At(i int, e *block.Encoded) {
+	it := &pg.items[i]
+	e.Key, e.HashKey, e.Bytes, e.Data = it.key, pg.hashKey(i), it.bytes, it.data()
 }
 
 // hashKey returns the hash key that the caller gave item i.
@@ -80,10 +117,19 @@ func resultOf(r *shardlog.PutResult, attempts []Attempt) Result {
 	return Result{ShardID: r.ShardID, Sequence: r.Sequence, Duplicate: r.Duplicate, Sends: 1, Attempts: attempts}
 }
 
+// takeResults takes over the results of b. A slice of the sink's is copied,
+// because the sink may use it again.
+func (pg *page) takeResults(b *request) {
+	if pg.encoded {
+		pg.results, b.own = b.results, pg.results[:0]
+		return
+	}
+	pg.results = append(pg.results[:0], b.results...)
+}
+
 // reset makes pg ready for other records.
 func (pg *page) reset() {
 	clear(pg.items)
-	clear(pg.results)
 	*pg = page{items: pg.items[:0], hashKeys: pg.hashKeys[:0], slab: pg.slab[:0], results: pg.results[:0]}
 }
 

@@ -35,6 +35,7 @@ type Producer struct {
 	conf     config
 	sink     shardlog.Sink
 	requests shardlog.RequestSink // sink, where more than PutRecords is needed
+	encoded  encodedSink          // sink, if it takes encoded records
 	ctx      context.Context      // of every request; ends with Close
 	cancel   context.CancelCauseFunc
 	finished chan struct{} // closed when nothing is left after Shutdown or Close
@@ -76,6 +77,7 @@ func New(sink shardlog.Sink, opts *Options) (*Producer, error) {
 		learning: make(chan struct{}, 1), opening: make(chan struct{}, 1),
 	}
 	p.requests, _ = sink.(shardlog.RequestSink)
+	p.encoded = encodedSinkOf(sink)
 	p.core = newCore(&p.conf, time.Now())
 	p.ctx, p.cancel = context.WithCancelCause(context.Background())
 	return p, nil

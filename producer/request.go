@@ -33,7 +33,8 @@ type request struct {
 	records   []shardlog.Record
 	ranges    []shardlog.HashRange
 	numbers   []uint64
-	arena     []byte // holds the aggregates
+	arena     []byte               // holds the aggregates
+	own       []shardlog.PutResult // memory for the results of encoded records
 	epoch     uint64
 	doneBelow uint64
 
@@ -99,6 +100,9 @@ func (b *request) reset() {
 	b.queues, b.slots = b.queues[:0], b.slots[:0]
 	b.bytes, b.undecided, b.sends, b.noQueues, b.sinkMayRead = 0, 0, 0, false, false
 	b.results, b.err = nil, nil
+	if b.unpacked {
+		clear(b.own) // it may have errors
+	}
 	b.page, b.unpacked = nil, false
 	if cap(b.arena) > maxKeptArena {
 		b.arena = nil
@@ -125,7 +129,7 @@ func (b *request) giveUp() {
 // reading it.
 func (b *request) leaveToSink() {
 	b.sinkMayRead = true
-	b.records, b.ranges, b.numbers, b.arena = nil, nil, nil, nil
+	b.records, b.ranges, b.numbers, b.arena, b.own = nil, nil, nil, nil, nil
 }
 
 // keepData makes sure that the memory of the entries' data is not used again.
@@ -171,7 +175,11 @@ func (b *request) userRecords() (n int) {
 }
 
 func (b *request) info() RequestInfo {
-	i := RequestInfo{Records: len(b.records), UserRecords: b.userRecords(), Resent: b.sends > 1}
+	i := RequestInfo{Records: b.size(), UserRecords: b.userRecords(), Resent: b.sends > 1}
+	if b.page != nil {
+		i.Bytes = b.page.bytes
+		return i
+	}
 	for j := range b.records {
 		i.Bytes += b.records[j].Size()
 	}

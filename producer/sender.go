@@ -154,8 +154,10 @@ func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []sh
 			ctx = b.ctx
 		}
 	}
-	n := len(b.records)
-	if p.conf.ID != "" || p.conf.sendsRanges {
+	n := b.size()
+	if b.page != nil && b.page.encoded {
+		results, err = p.putEncoded(ctx, b)
+	} else if p.conf.ID != "" || p.conf.sendsRanges {
 		req := &shardlog.PutRequest{Records: b.records, Ranges: b.ranges, Producer: p.conf.ID, Epoch: b.epoch, Numbers: b.numbers, Done: b.doneBelow}
 		results, err = p.requests.PutRequest(ctx, req)
 	} else {
@@ -171,6 +173,20 @@ func (p *Producer) exchange(b *request, end *func(RequestOutcome)) (results []sh
 		return nil, fmt.Errorf("%w: the sink gave %d results for %d records", shardlog.ErrUnknownOutcome, len(results), n)
 	}
 	return results, err
+}
+
+// putEncoded gives the sink a page of encoded records.
+func (p *Producer) putEncoded(ctx context.Context, b *request) ([]shardlog.PutResult, error) {
+	n := b.size()
+	if cap(b.own) < n {
+		b.own = make([]shardlog.PutResult, n, max(n, min(2*cap(b.own), p.conf.MaxBatchRecords)))
+	}
+	b.own = b.own[:n]
+	results := b.own
+	if err := p.encoded.PutEncoded(ctx, b.page, results); err != nil {
+		return nil, err
+	}
+	return results, nil
 }
 
 // openIdentity opens the producer's identity before the first request, and

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerkv"
 	"github.com/shardlog/shardlog/internal/logstore"
 )
 
@@ -32,7 +35,7 @@ const (
 // The values of keyState.
 const (
 	stateClean = "clean" // closed in order
-	stateOpen  = "open:" // + Durability of the process that has it, or died with it
+	stateOpen  = "open:" // and what openState adds
 )
 
 func streamKey(stream uint32) []byte {
@@ -103,10 +106,42 @@ type stored struct {
 	shards  map[logstore.ID]*shardMeta
 }
 
-// recovery says how the database was left.
-func (m *stored) recovery() logstore.Recovery {
+// openState is the state of a database that is open, and was recovered: the
+// Durability of the process that has it, or died with it, and, if that does not
+// sync each commit, the run of the system.
+func openState(d Durability, boot string) string {
+	state := stateOpen + d.String()
+	if d != SyncAlways && boot != "" {
+		state += " " + boot
+	}
+	return state
+}
+
+// bootOf returns the run of the system, as long as which what was written to a
+// store is there, or "".
+func bootOf(store kv.Store) string {
+	if s, ok := store.(booted); ok {
+		return s.Boot()
+	}
+	return ""
+}
+
+// booted is a store that keeps what was written when the process dies.
+type booted interface{ Boot() string }
+
+var _ booted = (*badgerkv.Store)(nil)
+
+// recovery says how the database was left; boot is the run of the system now.
+func (m *stored) recovery(boot string) logstore.Recovery {
 	unclean := !m.fresh && m.state != stateClean
-	return logstore.Recovery{Unclean: unclean, Unsynced: unclean && m.state != stateOpen+SyncAlways.String()}
+	mode, was, _ := strings.Cut(strings.TrimPrefix(m.state, stateOpen), " ")
+	return logstore.Recovery{
+		Unclean:  unclean,
+		Unsynced: unclean && mode != SyncAlways.String(),
+		// The state is stored after recovery. So if there was a crash of the system
+		// before, what it took was looked for.
+		Intact: boot != "" && was == boot,
+	}
 }
 
 // readMeta reads and checks the metadata of a store.

@@ -104,7 +104,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 	db.log, err = logstore.Open(store, logstore.Options{
 		SyncEvery: db.syncEvery(), TailBytes: db.opts.TailBytes, CacheBytes: db.opts.CacheBytes,
 		Logger: db.opts.Logger, Wake: db.wakeJanitor,
-	}, configs, meta.recovery())
+	}, configs, meta.recovery(bootOf(store)))
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 		err = db.deleteKeys(context.Background(), append(stale, more...))
 	}
 	if err == nil {
-		err = db.mark(stateOpen + db.opts.Durability.String())
+		err = db.mark(openState(db.opts.Durability, bootOf(store)))
 	}
 	if err != nil {
 		return errors.Join(err, db.log.Close())

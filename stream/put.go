@@ -101,7 +101,6 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 	}
 	r, targets := st.routes.Load(), buf.targetsFor(len(records))
 	limit := min(meta.MaxRecordSize, st.db.largestRecord())
-	limited := false
 	for i := range records {
 		key, invalid := checkAndHash(&records[i], limit, meta.Hash, &buf.hashes, idsOff)
 		if records[i].DedupID != "" {
@@ -110,12 +109,10 @@ func (st *Stream) putRecords(ctx context.Context, records []shardlog.Record) (re
 		if invalid != nil {
 			return nil, false, checkRecords(records, limit, meta.idRule())
 		}
-		sh := r.route(key)
-		targets[i] = sh.s
-		limited = limited || sh.lim != nil && sh.lim.writes
+		targets[i] = r.targets[r.place(key)]
 	}
 	res = make([]shardlog.PutResult, len(records))
-	if limited {
+	if r.limited {
 		err = st.putLimited(ctx, r, records, targets, res)
 	} else {
 		err = st.db.log.Append(ctx, records, targets, res)

@@ -72,8 +72,11 @@ type routes struct {
 	all  []*streamShard // by index, which puts parents before children
 	open []*streamShard // by hash key range, without gaps or overlaps
 	// starts are the first hash keys of open[1:], as pairs of 64-bit words, for
-	// the search in route.
-	starts [][2]uint64
+	// the search in place, and targets the shards of open: with very many shards
+	// a record costs less if what it does not need is not looked at.
+	starts  [][2]uint64
+	targets []*logstore.Shard
+	limited bool // some of open have limits of writes
 }
 
 func newRoutes(all []*streamShard) *routes {
@@ -85,15 +88,21 @@ func newRoutes(all []*streamShard) *routes {
 		}
 	}
 	sort.Slice(r.open, func(i, j int) bool { return r.open[i].meta.Start.Compare(r.open[j].meta.Start) < 0 })
-	for _, sh := range r.open[min(1, len(r.open)):] {
-		hi, lo := sh.meta.Start.Words()
-		r.starts = append(r.starts, [2]uint64{hi, lo})
+	for i, sh := range r.open {
+		if hi, lo := sh.meta.Start.Words(); i > 0 {
+			r.starts = append(r.starts, [2]uint64{hi, lo})
+		}
+		r.targets = append(r.targets, sh.s)
+		r.limited = r.limited || sh.lim != nil && sh.lim.writes
 	}
 	return r
 }
 
 // route returns the open shard of a hash key.
-func (r *routes) route(k shardlog.HashKey) *streamShard {
+func (r *routes) route(k shardlog.HashKey) *streamShard { return r.open[r.place(k)] }
+
+// place returns which of open is the shard of a hash key.
+func (r *routes) place(k shardlog.HashKey) int {
 	hi, lo := k.Words()
 	i, j := 0, len(r.starts) // the shard is one of open[i:j+1]
 	for i < j {
@@ -104,7 +113,7 @@ func (r *routes) route(k shardlog.HashKey) *streamShard {
 			j = h
 		}
 	}
-	return r.open[i]
+	return i
 }
 
 // current returns the stream's view of a shard, or nil if

@@ -111,6 +111,11 @@ func putHeader(raw []byte, h *Header, version byte, codec Codec, rawLen, restart
 }
 
 // Encoded is Coder.Encode with a coder of its own.
-func (b *Block) Encoded(codec Codec) []byte { return new(Coder).Encode(b, codec) }
+func (b *Block) Encoded(codec Codec) []byte {
+	if codec == None {
+		return b.raw
+	}
+	return new(Coder).Encode(b, codec)
+}
 
 func (b *Block) items() []byte { return b.raw[HeaderSize:b.itemsEnd:b.itemsEnd] }

@@ -48,29 +48,82 @@ func (b *Block) extend(o *Block) {
 	b.LastMs = o.LastMs
 }
 
-// reserve makes room for n more bytes. It adds half of what there was, so that a
-// block that grows is copied about twice in all.
+// reserve makes room for n more bytes, and for as much as there is, so that a
+// block that grows is copied about once in all; but for no more than growMost.
 func reserve(p []byte, n int) []byte {
 	if cap(p)-len(p) >= n {
 		return p
 	}
-	return append(make([]byte, 0, len(p)+n+cap(p)/2), p...)
+	return append(make([]byte, 0, len(p)+n+min(max(cap(p), growLeast), growMost)), p...)
+}
+
+// What a block that grows is given in addition to what it needs now. Those of the
+// log end between 64 and 72 KiB, and most of them have half of that when they
+// come to need more than 32 KiB.
+const (
+	growLeast = 256
+	growMost  = 32 << 10
+)
+
+// Grow is Extend in place; false means that the memory of b is not enough, and
+// nothing was done. Those who have an extension of b, or b as it was, are not
+// affected, and find by Upto what was added.
+func (b *Block) Grow(o *Block) bool {
+	points := o.restarts()
+	if b.restartDue() {
+		points++
+	}
+	if cap(b.raw)-len(b.raw) < markerSize+o.Len() || cap(b.table)-len(b.table) < points*restartSize {
+		return false
+	}
+	b.extend(o)
+	return true
+}
+
+// Extent is how far a block that grows reaches.
+type Extent struct {
+	LastMs  int64
+	Count   uint32
+	Records uint32 // Len
+	Points  uint16 // restart points
+	Version uint8
+}
+
+// Extent returns how far b reaches.
+func (b *Block) Extent() Extent {
+	return Extent{LastMs: b.LastMs, Count: b.Count, Records: uint32(b.Len()), Points: uint16(b.restarts()), Version: b.version}
+}
+
+// Upto returns what b has grown to in place, up to an extent that it had.
+func (b *Block) Upto(e Extent) Block {
+	x := *b
+	x.LastMs, x.Count, x.version = e.LastMs, e.Count, e.Version
+	x.itemsEnd = HeaderSize + int(e.Records)
+	x.raw = b.raw[:x.itemsEnd]
+	x.table = b.table[:int(e.Points)*restartSize]
+	return x
 }
 
 // addRestarts adds the restart points of o, whose records are about to follow,
 // and one where they begin if it is due.
 func (b *Block) addRestarts(o *Block) {
-	base, last := len(b.raw)-HeaderSize, 0
-	if n := b.restarts(); n > 0 {
-		_, last, _ = b.restart(n - 1)
-	}
-	if base-last >= restartSpacing {
+	base := len(b.raw) - HeaderSize
+	if b.restartDue() {
 		b.table = appendRestart(b.table, b.Count, base, o.FirstMs)
 	}
 	for i := range o.restarts() {
 		index, off, ms := o.restart(i)
 		b.table = appendRestart(b.table, b.Count+index, base+off, ms)
 	}
+}
+
+// restartDue reports whether there should be a restart point where b ends.
+func (b *Block) restartDue() bool {
+	last := 0
+	if n := b.restarts(); n > 0 {
+		_, last, _ = b.restart(n - 1)
+	}
+	return b.Len()-last >= restartSpacing
 }
 
 func appendRestart(table []byte, index uint32, off int, ms int64) []byte {
@@ -119,6 +172,18 @@ func (b *Block) From(at Place) Block {
 		}
 	}
 	return x
+}
+
+// PointsUpto returns how many restart points b has in its first bytes of records.
+func (b *Block) PointsUpto(records uint32) uint16 {
+	n := 0
+	for n < b.restarts() {
+		if _, off, _ := b.restart(n); off >= int(records) {
+			break
+		}
+		n++
+	}
+	return uint16(n)
 }
 
 // Len returns the bytes of b's records.

@@ -50,7 +50,7 @@ var layers = map[string][]string{
 	"checkpoint/checkpointtest":   {".", "checkpoint"},
 	"checkpoint/badgercheckpoint": {".", "checkpoint"},
 	"cost":                        {"."},
-	"producer":                    {".", "internal/backoff", "internal/kpl", "internal/reentry"},
+	"producer":                    {".", "internal/backoff", "internal/block", "internal/kpl", "internal/reentry"},
 	"consumer":                    {".", "checkpoint", "consumer/internal/lease", "internal/backoff", "internal/kpl", "internal/reentry"},
 	"consumer/internal/lease":     {".", "checkpoint", "internal/backoff", "internal/reentry"},
 	"internal/backoff":            {"."},

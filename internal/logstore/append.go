@@ -21,15 +21,38 @@ import (
 // anything was written. If ctx ends later, the results of what was under way
 // match shardlog.ErrUnknownOutcome.
 func (l *Log) Append(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult) error {
+	return l.appendAll(ctx, input{records: records}, targets, res)
+}
+
+// AppendRun is Append for records that are encoded already.
+func (l *Log) AppendRun(ctx context.Context, run block.Run, targets []*Shard, res []shardlog.PutResult) error {
+	return l.appendAll(ctx, input{run: run}, targets, res)
+}
+
+// input is what a call appends: records, or, if run is set, encoded ones.
+type input struct {
+	records []shardlog.Record
+	run     block.Run
+}
+
+func (in *input) len() int {
+	if in.run != nil {
+		return in.run.Len()
+	}
+	return len(in.records)
+}
+
+func (l *Log) appendAll(ctx context.Context, in input, targets []*Shard, res []shardlog.PutResult) error {
 	if err := ctx.Err(); err != nil {
 		return shardlog.ContextError(ctx)
 	}
-	if len(targets) != len(records) || len(res) != len(records) || slices.Contains(targets, nil) {
+	n := in.len()
+	if len(targets) != n || len(res) != n || slices.Contains(targets, nil) {
 		return &shardlog.InvalidError{Field: "targets and results", Value: fmt.Sprintf("%d and %d, or a nil shard", len(targets), len(res)),
-			Limit: fmt.Sprintf("a shard and a result for each of the %d records", len(records))}
+			Limit: fmt.Sprintf("a shard and a result for each of the %d records", n)}
 	}
-	for from := 0; from < len(records); {
-		g, to, err := l.enqueue(ctx, records, targets, res, from)
+	for from := 0; from < n; {
+		g, to, err := l.enqueue(ctx, &in, targets, res, from)
 		if err == nil && g == nil {
 			return nil // all that is left is for shards that are closed
 		}
@@ -101,21 +124,30 @@ func setErr(res []shardlog.PutResult, err error) {
 
 // enqueue adds records to the open group until it is full, and returns the
 // group, nil if no record did, and the index of the first that was not dealt with.
-func (l *Log) enqueue(ctx context.Context, records []shardlog.Record, targets []*Shard, res []shardlog.PutResult, from int) (*group, int, error) {
+func (l *Log) enqueue(ctx context.Context, in *input, targets []*Shard, res []shardlog.PutResult, from int) (*group, int, error) {
 	l.mu.Lock()
 	if err := l.awaitRoom(ctx); err != nil {
 		return nil, from, err
 	}
 	g := l.open
 	ms := time.Now().UnixMilli()
-	i, added := from, false
-	for ; i < len(records) && g.bytes < groupBytes; i++ {
+	i, n, added := from, in.len(), false
+	var it block.Encoded
+	for ; i < n && g.bytes < groupBytes; i++ {
 		s := targets[i]
 		if s.closed {
 			res[i] = shardlog.PutResult{Err: shardlog.ErrShardClosed}
 			continue
 		}
-		res[i], added = shardlog.PutResult{ShardID: s.name, Sequence: s.add(g, &records[i], ms)}, true
+		added = true
+		var seq shardlog.SequenceNumber
+		if in.run == nil {
+			seq = s.add(g, &in.records[i], ms)
+		} else {
+			in.run.At(i, &it)
+			seq = s.addEncoded(g, &it, ms)
+		}
+		res[i] = shardlog.PutResult{ShardID: s.name, Sequence: seq}
 	}
 	if !added {
 		l.mu.Unlock() // a group of nothing is never committed
@@ -183,12 +215,28 @@ func (s *Shard) arrive(ms int64) {
 // add encodes a record into the group's part of the shard, with mu held, and
 // returns its sequence number.
 func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNumber {
+	p, counter := s.nextIn(g, block.EncodedSize(r), ms)
+	p.b.Append(r, s.lastMs)
+	p.bytes += int64(r.Size())
+	return s.sequence(counter, s.lastMs)
+}
+
+// addEncoded is add for a record that is encoded already.
+func (s *Shard) addEncoded(g *group, it *block.Encoded, ms int64) shardlog.SequenceNumber {
+	p, counter := s.nextIn(g, it.EncodedSize(), ms)
+	p.b.AppendEncoded(it, s.lastMs)
+	p.bytes += int64(it.Size())
+	return s.sequence(counter, s.lastMs)
+}
+
+// nextIn returns the group's part of the shard that takes a record of an encoded
+// size, and the record's counter. Mu is held.
+func (s *Shard) nextIn(g *group, size int, ms int64) (p *part, counter uint64) {
 	s.arrive(ms)
-	counter := s.next
+	counter = s.next
 	s.next++
 	s.lastAssigned = counter
-	size := block.EncodedSize(r)
-	p := s.part
+	p = s.part
 	if p == nil || p.b.Len() >= blockBytes || (p.b.Len() > 0 && p.b.Len()+size > 2*blockBytes) {
 		if p != nil {
 			s.fullBytes += p.b.Len()
@@ -198,8 +246,6 @@ func (s *Shard) add(g *group, r *shardlog.Record, ms int64) shardlog.SequenceNum
 		s.part = p
 		g.parts = append(g.parts, p)
 	}
-	p.b.Append(r, s.lastMs)
-	p.bytes += int64(r.Size())
 	g.bytes += size
-	return s.sequence(counter, s.lastMs)
+	return p, counter
 }

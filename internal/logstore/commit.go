@@ -144,8 +144,7 @@ func (c *committer) fail(g *group, w *txBuilder, err error) {
 		s := p.shard
 		// The numbers given out are not used again, so that nobody can
 		// mistake another record for the one that failed.
-		v := s.view.Load()
-		s.part, s.fullBytes, s.lastAssigned = nil, 0, v.last
+		s.part, s.fullBytes, s.lastAssigned = nil, 0, s.newest.last
 	}
 	ops := append(g.ops, next.ops...)
 	for _, o := range ops {

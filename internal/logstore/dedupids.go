@@ -15,7 +15,7 @@ import (
 // cannot be read because it is damaged is left out; the error, which matches
 // shardlog.ErrCorrupt then, comes at the end.
 func (s *Shard) ScanDedupIDs(since int64, f func(id []byte, seq shardlog.SequenceNumber, ms int64)) error {
-	v := s.view.Load()
+	v := s.view()
 	var errs []error
 	i := sort.Search(len(v.blocks), func(i int) bool { return v.blocks[i].lastMs >= since })
 	if v.stepped {

@@ -44,7 +44,7 @@ func (g *groups) run(l *Log) {
 			g.dropped = l.Drop(ctx, ss[2], func(tx *Tx) error { tx.Set([]byte("dropped"), []byte("1")); return nil }) == nil
 		}
 		if i == 20 {
-			upto := ss[0].view.Load().blocks
+			upto := ss[0].view().blocks
 			if len(upto) > 1 && ss[0].Trim(ctx, upto[0].end()) == nil {
 				g.trimmed = upto[0].end()
 			}

@@ -49,7 +49,7 @@ func (sc *script) run(l *Log) {
 			sc.put(l, s, next(40, 500)...)
 		}
 		if round == 1 {
-			mid := ss[2].view.Load().last - 20
+			mid := ss[2].view().last - 20
 			// It may take effect whatever it returns.
 			_, sc.trims = ss[2].Trim(ctx, mid), mid
 		}

@@ -72,7 +72,7 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 			return
 		}
 	}
-	st, err := s.resolve(s.view.Load(), from)
+	st, err := s.resolve(s.view(), from)
 	if err != nil {
 		fail(err)
 		return
@@ -88,7 +88,7 @@ func (s *Shard) walk(ctx context.Context, from shardlog.Position, mode IterateOp
 			fail(err)
 			return
 		}
-		v := s.view.Load()
+		v := s.view()
 		if sc.at < v.horizon {
 			// Retention went past this reader, if only while it found out
 			// where the horizon is.

@@ -25,10 +25,10 @@ const (
 )
 
 // encodeJournal encodes parts of a group.
-func encodeJournal(group uint64, parts []journalPart) []byte {
+func encodeJournal(group uint64, parts []*part) []byte {
 	n := journalHeader
-	for i := range parts {
-		n += journalPartHeader + parts[i].b.Size()
+	for _, p := range parts {
+		n += journalPartHeader + p.block.Size()
 	}
 	le := binary.LittleEndian
 	v := make([]byte, journalHeader, n)
@@ -36,11 +36,10 @@ func encodeJournal(group uint64, parts []journalPart) []byte {
 	v[12] = journalVersion
 	le.PutUint64(v[16:], group)
 	le.PutUint32(v[24:], uint32(len(parts)))
-	for i := range parts {
-		p := &parts[i]
-		enc := p.b.Encoded(block.None)
-		v = le.AppendUint32(v, p.id.Stream)
-		v = le.AppendUint32(v, p.id.Shard)
+	for _, p := range parts {
+		enc := p.block.Encoded(block.None)
+		v = le.AppendUint32(v, p.shard.id.Stream)
+		v = le.AppendUint32(v, p.shard.id.Shard)
 		v = le.AppendUint32(v, uint32(len(enc)))
 		v = append(v, enc...)
 	}

@@ -52,7 +52,7 @@ func (l *Log) Change(ctx context.Context, c Change) ([]*Shard, error) {
 			}
 			l.mu.Unlock()
 			for _, s := range c.Close {
-				v := *s.view.Load()
+				v := *s.view()
 				v.closed = true
 				s.publish(&v)
 			}
@@ -102,7 +102,7 @@ func (l *Log) Drop(ctx context.Context, s *Shard, apply func(*Tx) error) error {
 			}
 			l.purged[s.id] = true
 			l.purgedMu.Unlock()
-			v := *s.view.Load()
+			v := *s.view()
 			v.closed = true
 			end = v.last + 1
 			s.publish(&v)

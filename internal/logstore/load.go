@@ -27,7 +27,7 @@ func (s *Shard) load(e blockRef, m *memBlock, shared bool) (b block.Block, trust
 		if err := s.log.awaitPublished(); err != nil {
 			return block.Block{}, false, err
 		}
-		if e.end() <= s.view.Load().horizon {
+		if e.end() <= s.view().horizon {
 			return block.Block{}, false, errTrimmed
 		}
 		return block.Block{}, false, s.damaged(&e, &block.DamageError{Offset: -1, Reason: "the block is missing"})

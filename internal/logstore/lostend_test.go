@@ -21,7 +21,7 @@ func readDamaged(t *testing.T, s *Shard) (data []string, damages []*shardlog.Cor
 	t.Helper()
 	c, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	for r, err := range s.Iterate(c, shardlog.TrimHorizon(), IterateOptions{Follow: s.view.Load().closed}) {
+	for r, err := range s.Iterate(c, shardlog.TrimHorizon(), IterateOptions{Follow: s.view().closed}) {
 		var d *shardlog.CorruptError
 		if errors.As(err, &d) {
 			damages = append(damages, d)
@@ -45,7 +45,7 @@ func readDamaged(t *testing.T, s *Shard) (data []string, damages []*shardlog.Cor
 		for _, r := range p.Records {
 			paged = append(paged, string(r.Data))
 		}
-		if from = p.Next; p.End || (len(p.Records) == 0 && !s.view.Load().closed) {
+		if from = p.Next; p.End || (len(p.Records) == 0 && !s.view().closed) {
 			break
 		}
 	}
@@ -204,7 +204,7 @@ func TestAReaderThatIsOvertakenAtEachRead(t *testing.T) {
 		}
 	})
 	for _, from := range []shardlog.Position{shardlog.TrimHorizon(), shardlog.AtTime(time.Unix(1, 0))} {
-		upto = s.view.Load().horizon
+		upto = s.view().horizon
 		p, err := s.Read(ctx, shardlog.ReadRequest{From: from})
 		require.NoError(t, err)
 		require.NotEmpty(t, p.Records)
@@ -212,7 +212,7 @@ func TestAReaderThatIsOvertakenAtEachRead(t *testing.T) {
 	}
 	// A position that is not relative is reported.
 	store.OnRead(nil)
-	at := shardlog.At(s.sequence(s.view.Load().horizon, 0))
+	at := shardlog.At(s.sequence(s.view().horizon, 0))
 	trimBefore(t, store, s, 1, base+1+70)
 	_, err := s.Read(ctx, shardlog.ReadRequest{From: at})
 	require.ErrorIs(t, err, shardlog.ErrExpired)

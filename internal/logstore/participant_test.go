@@ -257,7 +257,7 @@ func TestLostAndIDs(t *testing.T) {
 	require.NoError(t, s.ScanDedupIDs(0, note))
 	require.Equal(t, map[string]shardlog.SequenceNumber{"a": seqs[0], "c": seqs[2], "d": seqs[3], "e": seqs[4]}, got)
 	clear(got)
-	require.NoError(t, s.ScanDedupIDs(s.view.Load().lastMs+1, note))
+	require.NoError(t, s.ScanDedupIDs(s.view().lastMs+1, note))
 	require.Empty(t, got)
 	for _, seq := range seqs {
 		require.False(t, s.Lost(counterOf(seq)))

@@ -88,7 +88,7 @@ func (s *Shard) atTime(v *view, t time.Time) (uint64, error) {
 	}
 	b, _, err := s.load(e, m, true)
 	if errors.Is(err, errTrimmed) {
-		return s.atTime(s.view.Load(), t)
+		return s.atTime(s.view(), t)
 	}
 	if err != nil {
 		return 0, err

@@ -17,16 +17,34 @@ func (w *txBuilder) publish() {
 		l.dropSlots()
 	}
 	l.tail.evict(l.opts.TailBytes)
+	var usage *Usage // that of the shards before, and what they added
+	added := int64(0)
 	for _, t := range w.touched {
 		s := t.shard
 		t.active = false
-		s.publish(t.next)
-		if total, limit := s.usage.Bytes.Add(t.next.bytes-t.base.bytes), s.usage.Limit.Load(); limit > 0 && total > limit {
-			if s.usage.exceeds(total, limit) {
-				l.requireOwner()
-			}
-			l.opts.Wake()
+		if t.next != nil {
+			s.set(t.next)
 		}
+		s.notify()
+		if s.usage != usage {
+			l.use(usage, added)
+			usage, added = s.usage, 0
+		}
+		added += t.added
+	}
+	l.use(usage, added)
+}
+
+// use counts bytes that shards with a common limit store more than before.
+func (l *Log) use(u *Usage, added int64) {
+	if u == nil {
+		return
+	}
+	if total, limit := u.Bytes.Add(added), u.Limit.Load(); limit > 0 && total > limit {
+		if u.exceeds(total, limit) {
+			l.requireOwner()
+		}
+		l.opts.Wake()
 	}
 }
 
@@ -44,33 +62,46 @@ func (w *txBuilder) newView() *view {
 	return v
 }
 
-// grow makes the next view of one shard; freed says that a journal value is
-// no longer needed.
+// grow makes the next view of one shard, or makes its run grow in place; freed
+// says that a journal value is no longer needed.
 func (w *txBuilder) grow(t *pending) (freed bool) {
-	v := w.newView()
-	*v = *t.base
+	s := t.shard
+	records, bytes, stored := int64(0), int64(0), int64(0)
+	for _, p := range t.parts {
+		records += int64(p.block.Count)
+		bytes += p.bytes
+		stored += int64(p.block.Size())
+	}
+	s.stats.recordsIn.Add(records)
+	s.stats.bytesIn.Add(bytes)
+	if t.journal {
+		w.log.slots.bytes += stored
+	}
+	if n := &s.newest; t.journal && len(t.stored) == 0 && n.more.grow(t.parts, &n.gathered) {
+		t.added = stored
+		n.last, n.lastMs = n.more.b.End()-1, n.more.b.LastMs
+		return false
+	}
+	base, v := s.view(), w.newView()
+	*v = *base
 	t.next = v
 	if len(t.stored) > 0 {
 		freed = w.growStored(t, v)
 	}
-	records, bytes := int64(0), int64(0)
 	for _, p := range t.parts {
 		b := &p.block
 		if t.journal {
 			v.gather(b, p.slot)
-			w.log.slots.bytes += int64(b.Size())
 		}
 		if b.LastMs < v.lastMs {
 			v.stepped = true
-			w.log.logWarn("the clock has stepped back: it was ahead before, or is behind now", "shard", t.shard.id.String(),
+			w.log.logWarn("the clock has stepped back: it was ahead before, or is behind now", "shard", s.id.String(),
 				"before", time.UnixMilli(v.lastMs), "now", time.UnixMilli(b.LastMs))
 		}
 		v.last, v.lastMs = b.End()-1, b.LastMs
-		records += int64(b.Count)
-		bytes += p.bytes
 	}
-	t.shard.stats.recordsIn.Add(records)
-	t.shard.stats.bytesIn.Add(bytes)
+	v.more = v.growth()
+	t.added = v.bytes - base.bytes
 	return freed
 }
 

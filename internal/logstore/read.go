@@ -32,7 +32,7 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 		}
 		req.Wait = max(req.Wait-time.Since(start), 0)
 	}
-	v := s.view.Load()
+	v := s.view()
 	st, err := s.resolve(v, req.From)
 	if err != nil {
 		return shardlog.Page{}, err
@@ -58,7 +58,7 @@ func (s *Shard) Read(ctx context.Context, req shardlog.ReadRequest) (shardlog.Pa
 		if !errors.Is(err, errTrimmed) {
 			return p, err
 		}
-		v = s.view.Load()
+		v = s.view()
 	}
 }
 

@@ -316,7 +316,7 @@ func TestRetentionThatOvertakesAWaitingReader(t *testing.T) {
 	for i := range rounds {
 		require.NoError(t, put(l, s, numbers(each*i, each*i+each, 1+i%3*1000)...))
 		if i < rounds-1 { // the last record is where the readers end
-			require.NoError(t, s.Trim(ctx, s.view.Load().last+1))
+			require.NoError(t, s.Trim(ctx, s.view().last+1))
 		}
 	}
 	wg.Wait()

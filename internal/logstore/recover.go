@@ -56,7 +56,7 @@ func (r *recovery) run(rec Recovery) error {
 	if err := r.readBlocks(); err != nil {
 		return err
 	}
-	if rec.Unsynced {
+	if rec.Unsynced && !rec.Intact {
 		if err := r.verifyTails(); err != nil {
 			return err
 		}
@@ -238,7 +238,7 @@ func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 		r.log.logWarn("records arrived in the future: the clock was ahead when they were stored, or is behind now", "shard", s.id.String(), "by", ahead)
 	}
 	s.usage.Bytes.Add(v.bytes)
-	s.view.Store(v)
+	s.set(v)
 }
 
 // Recovery says in what state a store was left.
@@ -248,6 +248,10 @@ type Recovery struct {
 	// missing or damaged, and readers may have seen them: damaged blocks at
 	// the end of a shard are dropped, and numbers skipped.
 	Unsynced bool
+	// Intact says that the system has run since the last writer began. So what it
+	// wrote is there, synced or not, and the ends of shards need not be looked at,
+	// which takes reading a block of each.
+	Intact bool
 	// Unclean says that the last writer did not close the store. Numbers that it
 	// had given out are then skipped even if each commit was synced: a log that
 	// was damaged afterwards may have lost the newest records, and readers may

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/shardlog/shardlog/internal/block"
 )
@@ -13,15 +14,76 @@ import (
 // partRef is a part of the journal whose records are in a run. It is removed as
 // a whole.
 type partRef struct {
-	end             uint64 // counter after its last record
-	firstMs, lastMs int64  // arrivals of the first and the last
-	count           uint32
-	offset          uint32 // where it begins in the records of its run
-	size            uint32 // stored bytes
-	slot            uint32 // where the journal has it
+	end     uint64       // counter after its last record
+	firstMs int64        // arrival of the first
+	reach   block.Extent // of its run, with it
+	count   uint32
+	size    uint32 // stored bytes
+	sum     uint32 // those of all parts in this memory up to this one, modulo 2^32
+	slot    uint32 // where the journal has it
 }
 
 func (p *partRef) first() uint64 { return p.end - uint64(p.count) }
+func (p *partRef) lastMs() int64 { return p.reach.LastMs }
+
+// refer returns what parts will have of a part that is now the last one of a run.
+func refer(run, b *block.Block, before []partRef, slot uint32) partRef {
+	p := partRef{end: b.End(), firstMs: b.FirstMs, reach: run.Extent(), count: b.Count, size: uint32(b.Size()), slot: slot}
+	p.sum = p.size
+	if n := len(before); n > 0 {
+		p.sum += before[n-1].sum
+	}
+	return p
+}
+
+// growth makes parts visible without a new view, which would cost more than the
+// few records that a group of very many shards has for each: behind those that
+// the run and the parts of a view have, in the same memory, and then by their
+// number. It ends where the memory does, or something else changes.
+type growth struct {
+	seen atomic.Int64 // parts that readers may look at
+
+	// The committer's.
+	b     block.Block // the run with all parts
+	parts []partRef
+}
+
+// grow adds parts to what a view has that is published, if that can be done in
+// place, and their bytes to size.
+func (g *growth) grow(parts []*part, size *int) bool {
+	if g == nil {
+		return false
+	}
+	before := g.b.Len()
+	for _, p := range parts {
+		// What is left of an attempt that ends here is written over: nobody has
+		// seen it, and g is not used again.
+		if len(g.parts) == cap(g.parts) || !joins(&g.b, &p.block) || !g.b.Grow(&p.block) {
+			return false
+		}
+		g.parts = append(g.parts, refer(&g.b, &p.block, g.parts, p.slot))
+	}
+	g.seen.Store(int64(len(g.parts)))
+	*size += g.b.Len() - before
+	return true
+}
+
+// view returns v with what the run has grown by.
+func (g *growth) view(v *view) *view {
+	n := int(g.seen.Load())
+	had := len(v.parts)
+	if n == had {
+		return v
+	}
+	x := *v
+	x.parts = v.parts[:n]
+	p := &x.parts[n-1]
+	x.run.b = v.run.b.Upto(p.reach)
+	x.total = v.run.ord + p.end - v.run.b.First
+	x.bytes += int64(p.sum - x.parts[had-1].sum)
+	x.last, x.lastMs = p.end-1, p.lastMs()
+	return &x
+}
 
 // gather adds a part that the journal has in a slot to the runs. V is not
 // published yet. A run may grow in the memory of older views: they do not reach
@@ -36,13 +98,21 @@ func (v *view) gather(b *block.Block, slot uint32) {
 	if v.run.b.IsZero() {
 		v.run.ord = v.total
 	}
-	size := b.Size()
-	v.parts = append(v.parts, partRef{
-		end: b.End(), firstMs: b.FirstMs, lastMs: b.LastMs, count: b.Count, offset: uint32(v.run.b.Len()), size: uint32(size), slot: slot,
-	})
 	v.run.b = v.run.b.Extend(b)
+	v.parts = append(v.parts, refer(&v.run.b, b, v.parts, slot))
 	v.total += uint64(b.Count)
-	v.bytes += int64(size)
+	v.bytes += int64(b.Size())
+	v.more = nil
+}
+
+// growth returns how the run of v, which is not published yet, can grow in place.
+func (v *view) growth() *growth {
+	if v.run.b.IsZero() {
+		return nil
+	}
+	g := &growth{b: v.run.b, parts: v.parts}
+	g.seen.Store(int64(len(v.parts)))
+	return g
 }
 
 // joins reports whether b continues a, so that both can be one block: without a
@@ -75,7 +145,7 @@ func (v *view) gathered() int {
 func (v *view) dropRuns() {
 	kept := len(v.mem) - v.gaps
 	v.mem = v.mem[:kept:kept] // older views still have the runs in this array
-	v.run, v.parts, v.gaps = memBlock{}, nil, 0
+	v.run, v.parts, v.more, v.gaps = memBlock{}, nil, nil, 0
 }
 
 // trimRuns removes the parts below the horizon, and returns those. V is not
@@ -91,39 +161,42 @@ func (v *view) trimRuns() []partRef {
 		v.dropRuns()
 		return dropped
 	}
-	v.parts = v.parts[n:]
 	if n == 0 {
 		return nil
 	}
-	// Closed runs that end below it are cut off with the stored blocks. The one
-	// that the first part is in may have had others.
-	at := block.Place{Counter: v.parts[0].first(), Ms: v.parts[0].firstMs, Offset: int(v.parts[0].offset)}
-	if at.Offset == 0 {
+	v.parts, v.more = v.parts[n:], nil
+	// Closed runs that end below the horizon are cut off with the stored blocks. The
+	// one that the first part is in may have had the last that is dropped as well.
+	// What is left of it is copied.
+	at := block.Place{Counter: v.parts[0].first(), Ms: v.parts[0].firstMs, Offset: int(dropped[n-1].reach.Records)}
+	var rest *memBlock
+	if first := len(v.mem) - v.gaps; v.gaps > 0 && v.mem[first].b.First < at.Counter {
+		rest = v.mem[first].from(at)
+		v.mem, v.cut = slices.Clone(v.mem), 0
+		v.mem[first] = rest
+	} else if v.gaps == 0 && v.run.b.First < at.Counter {
+		rest = v.run.from(at)
+		v.run = *rest
+	} else {
 		return dropped
 	}
 	v.parts = slices.Clone(v.parts)
-	from := func(m *memBlock) memBlock {
-		return memBlock{b: m.b.From(at), ord: m.ord + at.Counter - m.b.First}
-	}
-	end := v.run.b.End()
-	for i := len(v.mem) - v.gaps; i < len(v.mem); i++ {
-		if m := v.mem[i]; m.b.End() > at.Counter {
-			rest := from(m)
-			v.mem = slices.Clone(v.mem)
-			v.mem[i], v.cut, end = &rest, 0, rest.b.End()
-			break
-		}
-	}
-	if v.run.b.First < at.Counter && at.Counter < v.run.b.End() {
-		v.run, end = from(&v.run), v.run.b.End()
-	}
+	was := dropped[n-1].reach
 	for i := range v.parts {
-		if v.parts[i].end > end {
+		p := &v.parts[i]
+		if p.end > rest.b.End() {
 			break
 		}
-		v.parts[i].offset -= uint32(at.Offset)
+		p.reach.Count -= was.Count
+		p.reach.Records -= was.Records
+		p.reach.Points = rest.b.PointsUpto(p.reach.Records)
 	}
 	return dropped
+}
+
+// from returns the rest of a run from a place on.
+func (m *memBlock) from(at block.Place) *memBlock {
+	return &memBlock{b: m.b.From(at), ord: m.ord + at.Counter - m.b.First}
 }
 
 // cutMem removes the first n of mem. What they were is still in its memory, so

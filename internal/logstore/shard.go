@@ -55,7 +55,8 @@ type Shard struct {
 	fullBytes     int   // bytes of its full parts in the open group
 	expectedBytes int   // bytes of its parts in the last group, and some more
 
-	view    atomic.Pointer[view] // replaced by the committer only
+	current atomic.Pointer[view] // replaced by the committer only; see view
+	newest  newest               // the committer's
 	pending pending              // the committer's, while it makes a transaction
 
 	verified verified // stored blocks
@@ -79,8 +80,34 @@ func (l *Log) newShard(c Config) *Shard {
 	if s.usage == nil {
 		s.usage = &Usage{}
 	}
-	s.view.Store(&view{horizon: c.Base + 1, last: c.Base})
+	s.set(&view{horizon: c.Base + 1, last: c.Base})
 	return s
+}
+
+// newest is what the committer has to know of the end of a shard, in one place
+// because it looks at it for each shard of a group.
+type newest struct {
+	last     uint64 // counter of the last record; below the first if none ever was
+	lastMs   int64
+	gathered int // bytes of the runs
+	gaps     int
+	more     *growth
+}
+
+// set makes v the readable state of s. Only the committer, and recovery before it
+// starts, may call it.
+func (s *Shard) set(v *view) {
+	s.current.Store(v)
+	s.newest = newest{last: v.last, lastMs: v.lastMs, gathered: v.gathered(), gaps: v.gaps, more: v.more}
+}
+
+// view returns the readable state of s now.
+func (s *Shard) view() *view {
+	v := s.current.Load()
+	if v.more == nil {
+		return v
+	}
+	return v.more.view(v)
 }
 
 // Floor returns the counter below the next one; skipped says that it is above
@@ -135,7 +162,7 @@ type Info struct {
 
 // Info returns the state of s.
 func (s *Shard) Info() Info {
-	v := s.view.Load()
+	v := s.view()
 	i := Info{
 		First: s.sequence(s.base, s.created*1000), Last: s.sequence(v.last, v.lastMs), Closed: v.closed,
 		Empty: v.after(v.horizon) == 0, Records: v.after(v.horizon), Bytes: v.bytes,
@@ -175,9 +202,9 @@ type pending struct {
 	shard   *Shard
 	active  bool
 	parts   []*part
-	base    *view         // what it was
-	next    *view         // what it will be
-	stored  []storedBlock // blocks to be stored, in order; they take over base's runs
+	next    *view         // what its view will be; nil if its run grew in place
+	added   int64         // stored bytes more than before
+	stored  []storedBlock // blocks to be stored, in order; they take over the runs
 	journal bool          // the parts go to the journal
 }
 
@@ -190,7 +217,7 @@ type storedBlock struct {
 // Lost reports whether the record with the counter, which s was once given, is
 // neither there nor removed by retention: a power failure took it before it was synced.
 func (s *Shard) Lost(counter uint64) bool {
-	v := s.view.Load()
+	v := s.view()
 	if counter < v.horizon {
 		return false
 	}

@@ -33,7 +33,7 @@ func (l *Log) sweep() error {
 	l.mu.Lock()
 	horizons := make(map[ID]uint64, len(l.shards))
 	for id, s := range l.shards {
-		horizons[id] = s.view.Load().horizon
+		horizons[id] = s.view().horizon
 	}
 	l.mu.Unlock()
 	l.purgedMu.Lock()

@@ -25,16 +25,16 @@ func (t *tail) evict(limit int64) {
 	for ; t.bytes > limit && n < len(t.blocks); n++ {
 		b := &t.blocks[n]
 		t.bytes -= int64(b.m.b.Size())
-		if p := &b.shard.pending; p.active {
+		if p := &b.shard.pending; p.active && p.next != nil {
 			if len(p.next.mem) > 0 && p.next.mem[0] == b.m {
 				p.next.cutMem(1)
 			}
 			continue
 		}
-		if v := b.shard.view.Load(); len(v.mem) > 0 && v.mem[0] == b.m {
+		if v := b.shard.view(); len(v.mem) > 0 && v.mem[0] == b.m {
 			next := *v
 			next.cutMem(1)
-			b.shard.view.Store(&next)
+			b.shard.set(&next)
 		}
 	}
 	if n > 0 {

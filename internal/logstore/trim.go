@@ -16,7 +16,7 @@ import (
 // Records are removed by the block. Where the clock was wrong, the arrival is that
 // of view.believed.
 func (s *Shard) ScanBlocks(f func(end uint64, lastMs, size int64) bool) {
-	v := s.view.Load()
+	v := s.view()
 	var times []int64
 	if v.stepped {
 		times = v.believed(time.Now().UnixMilli())
@@ -33,7 +33,7 @@ func (s *Shard) ScanBlocks(f func(end uint64, lastMs, size int64) bool) {
 		}
 	}
 	for i := range v.parts {
-		if p := &v.parts[i]; !f(p.end, arrival(len(v.blocks)+i, p.lastMs), int64(p.size)) {
+		if p := &v.parts[i]; !f(p.end, arrival(len(v.blocks)+i, p.lastMs()), int64(p.size)) {
 			return
 		}
 	}
@@ -57,7 +57,7 @@ func (s *Shard) TrimBefore(ctx context.Context, before shardlog.Position) error 
 	if err := ctx.Err(); err != nil {
 		return shardlog.ContextError(ctx)
 	}
-	st, err := s.resolve(s.view.Load(), before)
+	st, err := s.resolve(s.view(), before)
 	if errors.Is(err, shardlog.ErrExpired) {
 		return nil
 	}
@@ -76,7 +76,7 @@ type trim struct {
 }
 
 func (t *trim) apply(tx *Tx) error {
-	v := t.s.view.Load()
+	v := t.s.view()
 	t.horizon = v.horizon
 	for i := range v.blocks {
 		e := &v.blocks[i]
@@ -111,7 +111,7 @@ func (t *trim) apply(tx *Tx) error {
 // have grown since apply, by what the same transaction stored.
 func (t *trim) commit() {
 	s, l := t.s, t.s.log
-	v := *s.view.Load()
+	v := *s.view()
 	before := v.bytes
 	v.horizon = max(v.horizon, t.horizon)
 	n := 0

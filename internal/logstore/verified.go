@@ -147,7 +147,7 @@ func (s *Shard) decode(value []byte, e *blockRef, m readMark, over *[]byte) (b b
 		return block.Block{}, trusted, s.damaged(e, err)
 	}
 	if noted && !trusted {
-		s.verified.add(m.generation, e, s.view.Load().horizon)
+		s.verified.add(m.generation, e, s.view().horizon)
 	}
 	return b, trusted, nil
 }

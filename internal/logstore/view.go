@@ -28,6 +28,7 @@ type view struct {
 	mem     []*memBlock
 	run     memBlock  // the run that grows; its block is zero if there is none
 	parts   []partRef // what the runs consist of
+	more    *growth   // how the run has grown since, in place; nil if it cannot
 	gaps    int       // how many of mem, the last ones, are runs
 	cut     int       // how many were cut off in front of mem, and are still in its memory
 	horizon uint64    // no record below it may be read
@@ -130,7 +131,7 @@ func (v *view) believed(now int64) []int64 {
 		times = append(times, v.blocks[i].lastMs)
 	}
 	for i := range v.parts {
-		times = append(times, v.parts[i].lastMs)
+		times = append(times, v.parts[i].lastMs())
 	}
 	latest := int64(math.MinInt64)
 	for i, t := range times {

@@ -11,7 +11,7 @@ import (
 // publish makes a new view visible and wakes the readers that wait. Only the
 // committer, and recovery before it starts, may call it.
 func (s *Shard) publish(v *view) {
-	s.view.Store(v)
+	s.set(v)
 	s.notify()
 }
 
@@ -47,14 +47,14 @@ func (s *Shard) waitFor(ctx context.Context, counter uint64, timeout <-chan time
 	defer s.waiters.Add(-1)
 	for {
 		changed := s.onChange()
-		v := s.view.Load()
+		v := s.view()
 		if v.last >= counter || v.closed {
 			return v, nil
 		}
 		select {
 		case <-changed:
 		case <-timeout:
-			return s.view.Load(), nil
+			return s.view(), nil
 		case <-ctx.Done():
 			return nil, shardlog.ContextError(ctx)
 		case <-s.log.quit:
@@ -66,7 +66,7 @@ func (s *Shard) waitFor(ctx context.Context, counter uint64, timeout <-chan time
 // untilDue waits for the time of an early position, the end of the shard, or
 // the end of wait, and returns the view of that moment.
 func (s *Shard) untilDue(ctx context.Context, p shardlog.Position, wait time.Duration) (*view, error) {
-	v := s.view.Load()
+	v := s.view()
 	if wait <= 0 || v.closed {
 		return v, nil
 	}

@@ -15,13 +15,12 @@ import (
 type txBuilder struct {
 	log     *Log
 	batch   kv.Batch
-	keys    []byte        // where the keys of batch are
-	touched []*pending    // by shard, in order of appearance
-	small   []*part       // what goes to the journal
-	encoded []journalPart // those of one journal value
-	slots   []*slot       // of the group's journal values
-	ops     []*op         // those whose changes are in the batch
-	views   []view        // memory for the next views
+	keys    []byte     // where the keys of batch are
+	touched []*pending // by shard, in order of appearance
+	small   []*part    // what goes to the journal
+	slots   []*slot    // of the group's journal values
+	ops     []*op      // those whose changes are in the batch
+	views   []view     // memory for the next views
 }
 
 func (w *txBuilder) reset() {
@@ -59,7 +58,7 @@ func (w *txBuilder) encode(g *group) {
 func (w *txBuilder) collect(parts []*part) {
 	for _, p := range parts {
 		t := w.pending(p.shard)
-		prev := t.base.last
+		prev := p.shard.newest.last
 		if n := len(t.parts); n > 0 {
 			prev = t.parts[n-1].block.End() - 1
 		}
@@ -73,7 +72,7 @@ func (w *txBuilder) pending(s *Shard) *pending {
 	if !t.active {
 		clear(t.parts)
 		clear(t.stored)
-		*t = pending{shard: s, active: true, base: s.view.Load(), parts: t.parts[:0], stored: t.stored[:0]}
+		*t = pending{shard: s, active: true, parts: t.parts[:0], stored: t.stored[:0]}
 		w.touched = append(w.touched, t)
 	}
 	return t
@@ -86,7 +85,7 @@ func (w *txBuilder) place(t *pending) {
 	for _, p := range t.parts {
 		size += p.block.Len()
 	}
-	small := size < directBytes && size+t.base.gathered() < flushBytes && t.base.gaps < maxGaps
+	small := size < directBytes && size+t.shard.newest.gathered < flushBytes && t.shard.newest.gaps < maxGaps
 	if small || w.full() {
 		t.journal = true
 		w.small = append(w.small, t.parts...)
@@ -97,7 +96,7 @@ func (w *txBuilder) place(t *pending) {
 
 // flush stores blocks of the runs of a shard and of new parts.
 func (w *txBuilder) flush(t *pending, parts []*part) {
-	list := t.base.runs()
+	list := t.shard.view().runs()
 	runs := len(list)
 	for _, p := range parts {
 		list = append(list, &p.block)
@@ -158,7 +157,7 @@ func (w *txBuilder) flushOldest() {
 		if w.full() {
 			return
 		}
-		v := s.view.Load()
+		v := s.view()
 		if len(v.parts) == 0 || j.byNumber[v.parts[0].slot].group > upto {
 			continue
 		}
@@ -176,11 +175,8 @@ func (w *txBuilder) writeJournal(parts []*part) {
 	sl := &slot{number: j.take(w.log.syncDone.Load()), refs: len(parts), group: j.group}
 	for _, p := range parts {
 		p.slot = sl.number
-		w.encoded = append(w.encoded, journalPart{p.shard.id, p.block})
 	}
-	value := encodeJournal(j.group, w.encoded)
-	clear(w.encoded)
-	w.encoded = w.encoded[:0]
+	value := encodeJournal(j.group, parts)
 	sl.bytes = int64(len(value))
 	w.slots = append(w.slots, sl)
 	from := len(w.keys)

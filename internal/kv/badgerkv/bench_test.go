@@ -3,7 +3,9 @@ package badgerkv
 import (
 	"fmt"
 	"math/rand"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/stretchr/testify/require"
@@ -71,6 +73,43 @@ func BenchmarkCommit(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkFileChange commits blocks to a store whose value log files fill up.
+// Change-ms is the median of the commits that filled one, and worst-ms the longest.
+func BenchmarkFileChange(b *testing.B) {
+	for _, sync := range []bool{false, true} {
+		b.Run(fmt.Sprintf("sync=%v", sync), func(b *testing.B) {
+			o := small(b.TempDir())
+			o.ValueLogFile, o.SyncWrites = 64<<20, sync
+			s := open(b, o)
+			v := value(rand.New(rand.NewSource(1)), 256<<10)
+			b.SetBytes(int64(len(v)))
+			var changes []time.Duration
+			file := uint64(1)
+			for i := 0; b.Loop(); i++ {
+				began := time.Now()
+				if err := set(s, fmt.Sprint("k", i%1000), v); err != nil {
+					b.Fatal(err)
+				}
+				if took := time.Since(began); exists(valuePath(o.Dir, file+1)) {
+					file++
+					changes = append(changes, took)
+				}
+				if i%2000 == 1999 {
+					b.StopTimer()
+					_, _, err := s.Reclaim(int64(1000*len(v)), int64(i*len(v)))
+					require.NoError(b, err)
+					b.StartTimer()
+				}
+			}
+			if n := len(changes); n > 0 {
+				slices.Sort(changes)
+				b.ReportMetric(changes[n/2].Seconds()*1e3, "change-ms")
+				b.ReportMetric(changes[n-1].Seconds()*1e3, "worst-ms")
+			}
+		})
 	}
 }
 

@@ -93,6 +93,10 @@ func noteState(dir string, state badgerfile.State, sync bool) error {
 	return inv.Write(dir)
 }
 
+// Boot names the run of the operating system, "" where that is not known. What a
+// process wrote to a store is there as long as the run lasts, whatever was synced.
+func (s *Store) Boot() string { return badgerfile.BootID() }
+
 // RestoreMarker is the name of a file that keeps a directory from being opened
 // while a database is restored into it.
 const RestoreMarker = badgerfile.RestoreName
