@@ -14,6 +14,10 @@ const (
 	fetchBytes  = 256 << 10
 )
 
+// ownBytes is how much memory blocks that readers keep share: little enough that
+// a record that is kept does not hold much more than itself.
+const ownBytes = 64 << 10
+
 // fetch is a run of stored blocks, copied from the store. Nothing of the store
 // is held once run returns, so a reader may take as long as it likes over what
 // it gets; see docs/adr/0017.
@@ -27,7 +31,8 @@ type fetch struct {
 	borrow bool
 	keyMem []byte
 	keys   [][]byte
-	arena  []byte // the values, unless their memory becomes that of records
+	own    []byte // memory of records that belong to the reader
+	arena  []byte // the other values
 	raw    []byte // where a borrowed block is decompressed
 }
 
@@ -48,15 +53,16 @@ func (f *fetch) run(s *Shard, refs []blockRef, borrow bool) {
 	}
 	f.mark = s.beforeRead()
 	f.err = s.log.store.GetMany(f.keys, func(_ int, value []byte) bool {
+		mem := &f.arena
 		if !borrow && !block.Compressed(value) {
-			// Memory for each block: what is kept of a record holds no more, and
-			// memory that is copied into is not cleared before.
-			f.values = append(f.values, append([]byte(nil), value...))
-			return true
+			if mem = &f.own; cap(f.own)-len(f.own) < len(value) {
+				f.own = make([]byte, 0, max(len(value), min(size, ownBytes)))
+			}
 		}
-		from := len(f.arena)
-		f.arena = append(f.arena, value...)
-		f.values = append(f.values, f.arena[from:len(f.arena):len(f.arena)])
+		size -= len(value)
+		from := len(*mem)
+		*mem = append(*mem, value...)
+		f.values = append(f.values, (*mem)[from:len(*mem):len(*mem)])
 		return true
 	})
 	s.afterRead(&f.mark)
