@@ -137,8 +137,8 @@ func (p *Producer) awaitRoom(ctx context.Context, e *entry, admit chan error) er
 // PutAsync blocks only while the buffer is full, and no longer than ctx; ctx
 // has no meaning for a record that was accepted. When more than four requests'
 // worth of records wait for a sink that answers within 5 ms, or for their
-// callbacks, it also waits for that to proceed, until no request has been sent
-// for 5 ms. The errors are those of Put that arise before a record is sent.
+// callbacks, it also waits until half of them are done, or no request has been
+// sent for 5 ms. The errors are those of Put that arise before a record is sent.
 //
 // Callbacks run one at a time, for each partition key in the order in which
 // the records were put; for each shard, in the order of a request, and of all

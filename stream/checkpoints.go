@@ -47,6 +47,10 @@ func rowKey(parts ...string) []byte {
 }
 
 func getRow(get func([]byte) ([]byte, error), k []byte) (checkpoint.StoredRow, error) {
+	return getRowBy(get, k, func(_, v []byte) (checkpoint.StoredRow, error) { return checkpoint.DecodeStored(v) })
+}
+
+func getRowBy(get func([]byte) ([]byte, error), k []byte, decode func(k, v []byte) (checkpoint.StoredRow, error)) (checkpoint.StoredRow, error) {
 	v, err := get(k)
 	if errors.Is(err, shardlog.ErrNotFound) {
 		return checkpoint.StoredRow{}, nil
@@ -54,7 +58,7 @@ func getRow(get func([]byte) ([]byte, error), k []byte) (checkpoint.StoredRow, e
 	if err != nil {
 		return checkpoint.StoredRow{}, err
 	}
-	return checkpoint.DecodeStored(v)
+	return decode(k, v)
 }
 
 func (c checkpoints) fail(op string, k checkpoint.Key, err error) error {
@@ -65,8 +69,8 @@ func (c checkpoints) fail(op string, k checkpoint.Key, err error) error {
 }
 
 // write runs a compare-and-set: decide gets the stored row and returns what to
-// store.
-func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, decide func(checkpoint.StoredRow) ([]byte, error)) error {
+// store, for the row that next is then; nil if there is none.
+func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, next *checkpoint.Lease, decide func(checkpoint.StoredRow) ([]byte, error)) error {
 	if err := c.db.enter(ctx, "checkpoint "+op, k.Stream); err != nil {
 		return err
 	}
@@ -78,15 +82,19 @@ func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, dec
 		return c.fail(op, k, err)
 	}
 	err := c.db.log.DoFinally(ctx, func(tx *logstore.Tx) error {
-		r, err := getRow(tx.Get, key)
+		r, err := getRowBy(tx.Get, key, c.db.written.decode)
 		if err != nil {
 			return err
 		}
 		v, err := decide(r)
-		if err == nil {
-			tx.Set(key, v)
+		if err != nil {
+			return err
 		}
-		return err
+		tx.Set(key, v)
+		if next != nil {
+			c.db.written.note(key, v, next)
+		}
+		return nil
 	}, func() { c.db.rows.unlock(key) })
 	if err != nil {
 		return c.fail(op, k, err)
@@ -97,7 +105,7 @@ func (c checkpoints) write(ctx context.Context, op string, k checkpoint.Key, dec
 // Create implements checkpoint.Store.
 func (c checkpoints) Create(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
-	err := c.write(ctx, "create", l.Key, func(r checkpoint.StoredRow) ([]byte, error) { return r.Create(&l) })
+	err := c.write(ctx, "create", l.Key, &l, func(r checkpoint.StoredRow) ([]byte, error) { return r.Create(&l) })
 	if err != nil {
 		return checkpoint.Lease{}, err
 	}
@@ -137,7 +145,7 @@ func (c checkpoints) Watch(ctx context.Context, group, stream string) <-chan str
 func (c checkpoints) Update(ctx context.Context, l checkpoint.Lease) (checkpoint.Lease, error) {
 	l = l.Clone()
 	var before checkpoint.Lease
-	err := c.write(ctx, "update", l.Key, func(r checkpoint.StoredRow) ([]byte, error) {
+	err := c.write(ctx, "update", l.Key, &l, func(r checkpoint.StoredRow) ([]byte, error) {
 		before = r.Lease
 		return r.Update(&l)
 	})
@@ -150,7 +158,7 @@ func (c checkpoints) Update(ctx context.Context, l checkpoint.Lease) (checkpoint
 
 // Delete implements checkpoint.Store.
 func (c checkpoints) Delete(ctx context.Context, l checkpoint.Lease) error {
-	err := c.write(ctx, "delete", l.Key, func(r checkpoint.StoredRow) ([]byte, error) { return r.Delete(&l) })
+	err := c.write(ctx, "delete", l.Key, nil, func(r checkpoint.StoredRow) ([]byte, error) { return r.Delete(&l) })
 	if err == nil {
 		c.db.watchers.Changed(&l, nil)
 	}

@@ -53,6 +53,45 @@ func TestCheckpointsSurviveReopening(t *testing.T) {
 	require.ErrorIs(t, err, shardlog.ErrConflict)
 }
 
+// A row that is remembered as it was written is not believed when the store has
+// another one, which a transaction may have written; and what is remembered is bounded.
+func TestRowsThatOthersWrite(t *testing.T) {
+	db := openMem(t)
+	ctx := t.Context()
+	store := db.Checkpoints().(checkpoint.TxStore[*Tx])
+	l, err := store.Create(ctx, checkpoint.Lease{Key: checkpoint.Key{Group: "g", Stream: "s", Shard: "0"}, Parents: []string{"p"}})
+	require.NoError(t, err)
+	stale, err := store.Update(ctx, l)
+	require.NoError(t, err)
+	tx := db.Begin()
+	l, err = store.UpdateTx(ctx, tx, stale)
+	require.NoError(t, err)
+	_, err = tx.Commit(ctx)
+	require.NoError(t, err)
+	_, err = store.Update(ctx, stale)
+	require.ErrorIs(t, err, shardlog.ErrConflict)
+	l.Owner = "w"
+	l, err = store.Update(ctx, l)
+	require.NoError(t, err)
+	l.Parents[0] = "another" // the lease is the caller's own
+	got, err := store.Get(ctx, l.Key)
+	require.NoError(t, err)
+	require.Equal(t, []string{"p"}, got.Parents)
+	require.NoError(t, store.Delete(ctx, got))
+	_, err = store.Update(ctx, got)
+	require.ErrorIs(t, err, shardlog.ErrNotFound)
+	again, err := store.Create(ctx, checkpoint.Lease{Key: l.Key})
+	require.NoError(t, err)
+	require.Greater(t, again.Version, got.Version)
+
+	for i := range maxWrittenRows + 1 {
+		db.written.note(fmt.Append(nil, i), []byte("v"), &l)
+	}
+	require.LessOrEqual(t, len(db.written.rows), maxWrittenRows)
+	db.written.note([]byte("large"), make([]byte, maxWrittenBytes+1), &l)
+	require.NotContains(t, db.written.rows, "large")
+}
+
 // Many groups that checkpoint large states at the same time share
 // transactions; no number of them is too many for one.
 func TestManyLargeCheckpointsAtTheSameTime(t *testing.T) {

@@ -37,6 +37,7 @@ type DB struct {
 	deletedTo atomic.Uint64
 
 	rows     rowLocks
+	written  writtenRows
 	watchers checkpoint.Watchers
 
 	// manage lets one change of the set of streams run at a time, without

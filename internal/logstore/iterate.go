@@ -135,7 +135,7 @@ type scanner struct {
 	borrowed func(*shardlog.Record, error) bool
 
 	decoder
-	rec shardlog.Record // the last one
+	rec shardlog.Record // the one that is lent
 	cur fetch           // what was fetched last
 }
 
@@ -189,7 +189,8 @@ func (sc *scanner) inMemory(v *view, m *memBlock) bool {
 	return more
 }
 
-// records yields the records of a block from at on; more is false when the loop was
+// records yields the records of a block from at on, of which other readers may
+// have the bytes; more is false when the loop was
 // left. The error is a *block.DamageError unless blocks are missing.
 func (sc *scanner) records(v *view, b *block.Block, shared bool) (more bool, err error) {
 	if err := sc.s.checkGap(v, sc.at, b); err != nil {
@@ -202,32 +203,61 @@ func (sc *scanner) records(v *view, b *block.Block, shared bool) (more bool, err
 	if shared && sc.borrowed == nil {
 		it.Own(it.AtEnd())
 	}
-	s, r := sc.s, &sc.rec
+	if sc.borrowed != nil {
+		return sc.lend(&it)
+	}
+	return sc.give(&it)
+}
+
+// give yields the records that it has left by value. It and lend differ in where
+// the record is: here it stays on the stack, which spares the collector.
+func (sc *scanner) give(it *block.Iter) (more bool, err error) {
+	var r shardlog.Record
 	n, size := int64(0), int64(0)
-	defer func() {
-		s.stats.recordsOut.Add(n)
-		s.stats.bytesOut.Add(size)
-	}()
-	for {
-		counter := it.Counter()
-		if ok, err := sc.next(&it, r); err != nil || !ok {
+	for more = true; more; {
+		ok, err := sc.next(it, &r)
+		if err != nil || !ok {
+			sc.count(n, size)
 			return true, err
 		}
-		sc.at = counter + 1
-		if counter == sc.inside && !isAggregate(r.Data) {
-			continue // no part of it is left
-		}
-		n++
-		size += int64(r.Size())
-		if sc.borrowed != nil {
-			more = sc.borrowed(r, nil)
-		} else {
-			more = sc.owned(*r, nil)
-		}
-		if !more {
-			return false, nil
+		if sc.passes(it, &r) {
+			n, size = n+1, size+int64(r.Size())
+			more = sc.owned(r, nil)
 		}
 	}
+	sc.count(n, size)
+	return false, nil
+}
+
+// lend yields the records that it has left by reference.
+func (sc *scanner) lend(it *block.Iter) (more bool, err error) {
+	r := &sc.rec
+	n, size := int64(0), int64(0)
+	for more = true; more; {
+		ok, err := sc.next(it, r)
+		if err != nil || !ok {
+			sc.count(n, size)
+			return true, err
+		}
+		if sc.passes(it, r) {
+			n, size = n+1, size+int64(r.Size())
+			more = sc.borrowed(r, nil)
+		}
+	}
+	sc.count(n, size)
+	return false, nil
+}
+
+// passes notes that the reader has come to a record, and reports whether it gets
+// it: not, if the position was inside of it and no part of it is left.
+func (sc *scanner) passes(it *block.Iter, r *shardlog.Record) bool {
+	sc.at = it.Counter()
+	return sc.at-1 != sc.inside || isAggregate(r.Data)
+}
+
+func (sc *scanner) count(n, size int64) {
+	sc.s.stats.recordsOut.Add(n)
+	sc.s.stats.bytesOut.Add(size)
 }
 
 // skip yields an error and, if it is damage and the caller has not left the

@@ -166,6 +166,9 @@ func (s *Shard) reread(e *blockRef, at uint64, err error) (block.Block, error) {
 
 // isDamage reports whether an error is one of the decoder of blocks.
 func isDamage(err error) bool {
+	if err == nil {
+		return false // before d is allocated
+	}
 	var d *block.DamageError
 	return errors.As(err, &d)
 }

@@ -93,15 +93,17 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) (err er
 	io.Prefix = first[:n]
 	it := txn.NewIterator(io)
 	defer it.Close()
-	more := true
+	more, at := true, 0
+	call := newValueCall(func(v []byte) { more = f(at, v) })
 	it.Seek(first)
 	for i, k := range keys {
 		for it.Valid() && bytes.Compare(it.Item().Key(), k) < 0 {
 			it.Next()
 		}
+		at = i
 		if !it.Valid() || !bytes.Equal(it.Item().Key(), k) {
 			more = f(i, nil)
-		} else if err := s.valueOf(it.Item(), func(v []byte) { more = f(i, v) }); err != nil {
+		} else if err := s.passValue(it.Item(), call); err != nil {
 			return corrupt(err)
 		}
 		if !more {
@@ -113,13 +115,37 @@ func (s *Store) GetMany(keys [][]byte, f func(i int, value []byte) bool) (err er
 
 // valueOf calls f with an item's value. A panic of f is not caught, unless it
 // is a page that cannot be read.
-func (s *Store) valueOf(item *badger.Item, f func([]byte)) (err error) {
+func (s *Store) valueOf(item *badger.Item, f func([]byte)) error {
+	return s.passValue(item, newValueCall(f))
+}
+
+// valueCall is a function that is called with values, one after another.
+type valueCall struct {
+	calling bool // the function runs, and what panics is not Badger
+	call    func(value []byte) error
+}
+
+func newValueCall(f func([]byte)) *valueCall {
+	c := &valueCall{}
+	c.call = func(v []byte) error {
+		if v == nil {
+			v = []byte{}
+		}
+		c.calling = true
+		f(v)
+		c.calling = false
+		return nil
+	}
+	return c
+}
+
+// passValue is valueOf for a function that is called for many items.
+func (s *Store) passValue(item *badger.Item, c *valueCall) (err error) {
 	if err := s.places.check(item); err != nil {
 		return err
 	}
-	calling := false
 	defer func() {
-		if calling {
+		if c.calling {
 			return
 		}
 		if p := recover(); p != nil {
@@ -127,15 +153,7 @@ func (s *Store) valueOf(item *badger.Item, f func([]byte)) (err error) {
 			err = fmt.Errorf("reading a value: %v", p)
 		}
 	}()
-	return item.Value(func(v []byte) error {
-		if v == nil {
-			v = []byte{}
-		}
-		calling = true
-		f(v)
-		calling = false
-		return nil
-	})
+	return item.Value(c.call)
 }
 
 // faulted turns the panic of a page that cannot be read into an error.
