@@ -14,7 +14,7 @@ import (
 func (b *Block) Extend(o *Block) Block {
 	x := *b
 	if b.IsZero() {
-		x = begin(o, HeaderSize+o.Len())
+		x = begin(o, HeaderSize+o.Len()+min(max(o.Len(), growLeast), growMost))
 	}
 	x.extend(o)
 	return x
@@ -71,11 +71,12 @@ func (b *Block) Reserve() Block {
 	x := *b
 	more := min(max(b.Len(), growLeast), growMost)
 	points := more/restartSpacing + 1
-	if free := cap(b.raw) - len(b.raw); free >= more/2 && cap(b.table)-len(b.table) >= points/2*restartSize {
-		return x
+	if cap(b.raw)-len(b.raw) < more/2 {
+		x.raw = append(make([]byte, 0, len(b.raw)+more), b.raw...)
 	}
-	x.raw = append(make([]byte, 0, len(b.raw)+more), b.raw...)
-	x.table = append(make([]byte, 0, len(b.table)+points*restartSize), b.table...)
+	if cap(b.table)-len(b.table) < points*restartSize/2 {
+		x.table = append(make([]byte, 0, len(b.table)+points*restartSize), b.table...)
+	}
 	return x
 }
 
