@@ -148,6 +148,9 @@ func newChecker(ctx context.Context, dir string, key []byte) (*checker, error) {
 		return nil, fmt.Errorf("%w: no database in %s", shardlog.ErrNotFound, dir)
 	}
 	c := &checker{ctx: ctx, files: files, lost: map[string]bool{}}
+	if c.view, err = badgerkv.OpenView(files, logstore.IsBlock); err != nil {
+		return nil, err
+	}
 	for _, d := range files.Damage {
 		c.file(d, true)
 	}
@@ -157,9 +160,6 @@ func newChecker(ctx context.Context, dir string, key []byte) (*checker, error) {
 	for _, f := range files.Dir.All() {
 		c.Files++
 		c.Bytes += f.Size
-	}
-	if c.view, err = badgerkv.OpenView(files, logstore.IsBlock); err != nil {
-		return nil, err
 	}
 	return c, nil
 }

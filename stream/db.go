@@ -55,7 +55,8 @@ func openStore(dir string, o Options) (kv.Store, error) {
 	}
 	return badgerkv.Open(badgerkv.Options{
 		Dir: dir, SyncWrites: o.Durability == SyncAlways, ValueLogFile: o.ValueLogFileBytes,
-		EncryptionKey: o.EncryptionKey, MinFree: o.MinFreeBytes, Logger: o.Logger,
+		EncryptionKey: o.EncryptionKey, MinFree: o.MinFreeBytes, Logger: o.Logger, RedoMax: o.RedoLogBytes,
+		Accept: acceptFormat,
 	})
 }
 

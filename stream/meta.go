@@ -17,7 +17,10 @@ import (
 
 // formatVersion is the version of everything that is stored; docs/FORMAT.md
 // describes it. A database with a higher one is refused.
-const formatVersion = 1
+//
+// Version 2 has the redo log, without which an earlier program would lose what only
+// that has.
+const formatVersion = 2
 
 // Keys of metadata; docs/FORMAT.md lists all that are in use.
 var (
@@ -100,6 +103,7 @@ func mustJSON(v any) []byte {
 // stored is all metadata of a database.
 type stored struct {
 	fresh   bool // nothing was stored yet
+	format  int  // version of what is stored
 	state   string
 	next    uint32
 	streams map[uint32]*streamMeta
@@ -147,20 +151,13 @@ func (m *stored) recovery(boot string) logstore.Recovery {
 // readMeta reads and checks the metadata of a store.
 func readMeta(store logstore.Reader) (*stored, error) {
 	m := &stored{streams: map[uint32]*streamMeta{}, shards: map[logstore.ID]*shardMeta{}}
-	switch v, err := store.Get(keyFormat); {
-	case errors.Is(err, shardlog.ErrNotFound):
+	var err error
+	if m.format, err = readFormat(store.Get); err != nil {
+		return nil, err
+	}
+	if m.format == 0 {
 		m.fresh = true
 		return m, nil
-	case err != nil:
-		return nil, err
-	default:
-		n, err := strconv.Atoi(string(v))
-		if err != nil {
-			return nil, fmt.Errorf("%w: format version %q", shardlog.ErrCorrupt, v)
-		}
-		if n > formatVersion {
-			return nil, fmt.Errorf("%w: the database has format %d, this program knows up to %d", shardlog.ErrVersion, n, formatVersion)
-		}
 	}
 	v, err := store.Get(keyState)
 	if err != nil {
@@ -179,6 +176,32 @@ func readMeta(store logstore.Reader) (*stored, error) {
 		return nil, err
 	}
 	return m, m.readShards(store)
+}
+
+// readFormat returns the format version of what is stored, 0 if nothing is. The
+// error matches shardlog.ErrVersion if it is one that this program does not know.
+func readFormat(get func(key []byte) ([]byte, error)) (int, error) {
+	v, err := get(keyFormat)
+	if errors.Is(err, shardlog.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(string(v))
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%w: format version %q", shardlog.ErrCorrupt, v)
+	}
+	if n > formatVersion {
+		return 0, fmt.Errorf("%w: the database has format %d, this program knows up to %d", shardlog.ErrVersion, n, formatVersion)
+	}
+	return n, nil
+}
+
+// acceptFormat keeps the store of a later program from being changed.
+func acceptFormat(get func(key []byte) ([]byte, error)) error {
+	_, err := readFormat(get)
+	return err
 }
 
 func (m *stored) readStreams(store logstore.Reader) error {

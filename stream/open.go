@@ -59,6 +59,14 @@ func openOn(store kv.Store, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !meta.fresh && meta.format < formatVersion {
+		var b kv.Batch
+		b.Set(keyFormat, strconv.AppendInt(nil, formatVersion, 10))
+		b.Small = true
+		if err := store.Commit(&b); err != nil {
+			return nil, err
+		}
+	}
 	if meta.fresh {
 		var b kv.Batch
 		b.Set(keyFormat, strconv.AppendInt(nil, formatVersion, 10))
@@ -239,7 +247,7 @@ func RotateEncryptionKey(dir string, oldKey, newKey []byte) error {
 		return &shardlog.Error{Op: "rotate encryption key", Err: fmt.Errorf("%w: no database: %v", shardlog.ErrNotFound, err)}
 	}
 	// Opening it shows that the key is right and that nobody else has it open.
-	store, err := badgerkv.Open(badgerkv.Options{Dir: dir, SyncWrites: true, ValueLogFile: 64 << 20, EncryptionKey: oldKey})
+	store, err := badgerkv.Open(badgerkv.Options{Dir: dir, ValueLogFile: 64 << 20, EncryptionKey: oldKey, Accept: acceptFormat})
 	if err == nil {
 		err = store.Close()
 	}

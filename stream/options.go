@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv/badgerkv"
 )
 
 // Durability says what an acknowledged write survives. In every mode it
@@ -71,6 +72,11 @@ type Options struct {
 	// Disk space is given back by the file. Defaults to 64 MiB; 1 MiB to
 	// 1 GiB.
 	ValueLogFileBytes int64
+	// RedoLogBytes is how large the redo log may become, which Durability
+	// SyncAlways writes each small or medium group to before it is acknowledged.
+	// It begins with 256 KiB and grows under load; the file stays as large as it
+	// became. Opening after a crash reads it. Defaults to 64 MiB; 1 MiB to 4 GiB.
+	RedoLogBytes int64
 	// TailBytes is how much of the newest records is kept in memory for
 	// readers near the tail, over all streams. Defaults to 8 MiB; at most
 	// 1 GiB.
@@ -95,6 +101,7 @@ func (o *Options) withDefaults(dir string) (Options, error) {
 	setDefault(&c.SyncInterval, 100*time.Millisecond)
 	setDefault(&c.ValueLogFileBytes, 64<<20)
 	setDefault(&c.MinFreeBytes, 4*c.ValueLogFileBytes+64<<20)
+	setDefault(&c.RedoLogBytes, badgerkv.DefaultRedoMax)
 	setDefault(&c.TailBytes, 8<<20)
 	setDefault(&c.CacheBytes, 8<<20)
 	var errs []error
@@ -115,6 +122,7 @@ func (o *Options) withDefaults(dir string) (Options, error) {
 	check(c.EncryptionKey == nil || !c.InMemory, "Options.EncryptionKey", "(hidden)", "unset with Options.InMemory")
 	check(c.MinFreeBytes > 0, "Options.MinFreeBytes", c.MinFreeBytes, "above 0")
 	check(c.ValueLogFileBytes >= 1<<20 && c.ValueLogFileBytes <= 1<<30, "Options.ValueLogFileBytes", c.ValueLogFileBytes, "1 MiB to 1 GiB")
+	check(c.RedoLogBytes >= 1<<20 && c.RedoLogBytes <= 4<<30, "Options.RedoLogBytes", c.RedoLogBytes, "1 MiB to 4 GiB")
 	check(c.TailBytes > 0 && c.TailBytes <= 1<<30, "Options.TailBytes", c.TailBytes, "1 to 1 GiB")
 	check(c.CacheBytes > 0 && c.CacheBytes <= 1<<30, "Options.CacheBytes", c.CacheBytes, "1 to 1 GiB")
 	return c, errors.Join(errs...)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,7 +14,7 @@ import (
 )
 
 func TestNewerFormatIsRefused(t *testing.T) {
-	for value, want := range map[string]error{"2": shardlog.ErrVersion, "100": shardlog.ErrVersion, "x": shardlog.ErrCorrupt, "": shardlog.ErrCorrupt} {
+	for value, want := range map[string]error{strconv.Itoa(formatVersion + 1): shardlog.ErrVersion, "100": shardlog.ErrVersion, "x": shardlog.ErrCorrupt, "": shardlog.ErrCorrupt} {
 		store := newSurviving()
 		require.NoError(t, store.open(t, nil).Close())
 		var b kv.Batch
@@ -25,7 +26,7 @@ func TestNewerFormatIsRefused(t *testing.T) {
 		require.ErrorIs(t, err, want)
 		if want == shardlog.ErrVersion {
 			require.Contains(t, err.Error(), "format "+value)
-			require.Contains(t, err.Error(), "up to 1")
+			require.Contains(t, err.Error(), "up to "+strconv.Itoa(formatVersion))
 		}
 	}
 }

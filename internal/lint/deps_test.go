@@ -58,7 +58,8 @@ var layers = map[string][]string{
 	"internal/kpl":                {"."},
 	"internal/kv":                 {"."},
 	"internal/kv/badgerfile":      {"."},
-	"internal/kv/badgerkv":        {".", "internal/kv", "internal/kv/badgerfile"},
+	"internal/kv/badgerkv":        {".", "internal/kv", "internal/kv/badgerfile", "internal/kv/redo"},
+	"internal/kv/redo":            {".", "internal/kv"},
 	"internal/kv/kvtest":          {".", "internal/kv"},
 	"internal/leaktest":           {},
 	"internal/lint":               {},
@@ -87,10 +88,10 @@ var layers = map[string][]string{
 
 // badgerUsers import Badger themselves: the seam to it, and the comparison, where
 // it is a rival.
-var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "benchmarks/compare"}
+var badgerUsers = []string{"checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "internal/kv/powerloss", "benchmarks/compare"}
 
 // linksBadger are the libraries that Badger may be linked into.
-var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "awsapi/awstest", "awsapi/kinesisapi", "kinesistest", "stream"}
+var linksBadger = []string{"benchmarks/patterns", "benchmarks/patterns/benchcmd", "checkpoint/badgercheckpoint", "internal/kv/badgerfile", "internal/kv/badgerkv", "internal/kv/powerloss", "awsapi/awstest", "awsapi/kinesisapi", "kinesistest", "stream"}
 
 // importsInternal are nested modules that may import internal packages of the
 // main module. Such an import breaks a build that selects a newer main module

@@ -25,9 +25,11 @@ const (
 	ManifestName = "MANIFEST"
 	RegistryName = "KEYREGISTRY"
 	DiscardName  = "DISCARD"
-	tableSuffix  = ".sst"
-	valueSuffix  = ".vlog"
-	walSuffix    = ".mem"
+	// RedoName is the redo log, which is ours; see package redo.
+	RedoName    = "REDO"
+	tableSuffix = ".sst"
+	valueSuffix = ".vlog"
+	walSuffix   = ".mem"
 )
 
 // File is a file of the directory.
@@ -42,6 +44,7 @@ type File struct {
 type Dir struct {
 	Path                        string
 	Manifest, Registry, Discard *File
+	Redo                        *File
 	// Tables, Values and WALs are sorted by number.
 	Tables, Values, WALs []File
 	// Foreign are names that Badger takes for its logs, and fails over.
@@ -103,6 +106,9 @@ func (d *Dir) add(f File) {
 	case DiscardName:
 		d.Discard = &f
 		return
+	case RedoName:
+		d.Redo = &f
+		return
 	}
 	for suffix, files := range map[string]*[]File{tableSuffix: &d.Tables, valueSuffix: &d.Values, walSuffix: &d.WALs} {
 		name, ok := strings.CutSuffix(f.Name, suffix)
@@ -119,7 +125,7 @@ func (d *Dir) add(f File) {
 // OwnFile reports whether a file with the name belongs to a database.
 func OwnFile(name string) bool {
 	switch name {
-	case InventoryName, InventoryName + ".new", "LOCK", "MANIFEST-REWRITE", "REWRITE-KEYREGISTRY":
+	case InventoryName, InventoryName + ".new", RedoName + ".new", "LOCK", "MANIFEST-REWRITE", "REWRITE-KEYREGISTRY":
 		return true
 	}
 	var d Dir
@@ -130,7 +136,7 @@ func OwnFile(name string) bool {
 // All returns all files.
 func (d *Dir) All() []File {
 	var all []File
-	for _, f := range []*File{d.Manifest, d.Registry, d.Discard} {
+	for _, f := range []*File{d.Manifest, d.Registry, d.Discard, d.Redo} {
 		if f != nil {
 			all = append(all, *f)
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
+	"path/filepath"
 
 	"github.com/shardlog/shardlog"
 )
@@ -33,6 +34,8 @@ type Report struct {
 	Trim  *Trim
 	// Empty are files that were never written to.
 	Empty []File
+	// CutManifest says that the manifest is to be cut at Manifest.End.
+	CutManifest bool
 	// StaleDiscard says that the statistics of dead values are useless.
 	StaleDiscard bool
 }
@@ -49,9 +52,10 @@ func (r *Report) Err() error {
 // inspection is an Inspect under way.
 type inspection struct {
 	Report
-	key  []byte
-	full bool
-	wals []wal
+	key     []byte
+	full    bool
+	durable uint64
+	wals    []wal
 	// known is the last place in the newest file of the value log that is known,
 	// nil for none.
 	known *Pointer
@@ -66,11 +70,13 @@ type wal struct {
 // Inspect looks at a directory that nobody has open, without writing to it. It
 // reads all of the manifest, the key registry, the tables and the write-ahead
 // logs, as Badger does when it opens the directory; of the value log, the end of
-// the newest file, and headers and sizes of the others, unless full asks for all. Key is the encryption key, nil for none.
+// the newest file, and headers and sizes of the others, unless full asks for all. Key is the
+// encryption key, nil for none. Commits up to version durable, 0 if that is not
+// known, were synced.
 //
 // The error is ErrKey or that of the file system; damage is in the report.
-func Inspect(path string, key []byte, full bool) (*Report, error) {
-	in := &inspection{key: key, full: full}
+func Inspect(path string, key []byte, full bool, durable uint64) (*Report, error) {
+	in := &inspection{key: key, full: full, durable: durable}
 	var err error
 	if in.Dir, err = List(path); err != nil {
 		return nil, err
@@ -123,10 +129,10 @@ func (in *inspection) present() error {
 	inv := in.Inventory
 	if d.Manifest != nil {
 		// Badger makes the manifest first, and the rest behind it.
-		in.Fresh = rest == 0 && d.Registry == nil && d.Manifest.Size <= manifestHeader+8 && (inv == nil || len(inv.Files) == 0)
+		in.Fresh = rest == 0 && d.Registry == nil && d.Redo == nil && d.Manifest.Size <= manifestHeader+8 && (inv == nil || len(inv.Files) == 0)
 		return nil
 	}
-	if rest == 0 && d.Registry == nil && (inv == nil || len(inv.Files) == 0 && inv.State == StateOpening) {
+	if rest == 0 && d.Registry == nil && d.Redo == nil && (inv == nil || len(inv.Files) == 0 && inv.State == StateOpening) {
 		in.Fresh = true
 		return nil
 	}
@@ -170,6 +176,16 @@ func (in *inspection) manifest() error {
 	}
 	var err error
 	in.Manifest, err = ReadManifest(in.Dir.File(ManifestName))
+	if m := in.Manifest; m != nil && m.Torn != nil {
+		// What a process has written is there in full as long as the system runs.
+		if in.Inventory.SameBoot() {
+			in.damaged(m.Torn)
+			in.Manifest = nil
+		} else {
+			in.warn(m.Torn)
+			in.CutManifest = true
+		}
+	}
 	return in.note(err, in.damaged)
 }
 
@@ -178,6 +194,11 @@ func (in *inspection) manifest() error {
 // the directory since, and nothing can be concluded.
 func (in *inspection) listed() error {
 	inv, d := in.Inventory, in.Dir
+	if inv != nil && inv.State != StateClean && inv.Redo && d.Redo == nil {
+		missing := damage(d.File(RedoName), -1, "it is missing, and the database was not closed")
+		missing.Lost = "what was acknowledged shortly before, if the system crashed"
+		in.damaged(missing)
+	}
 	if inv == nil || inv.State != StateClean {
 		return nil
 	}
@@ -199,6 +220,9 @@ func (in *inspection) listed() error {
 		case ok && size == want, name == ManifestName && !ok, name == RegistryName && !ok:
 		case name == DiscardName:
 			in.StaleDiscard = true
+		case size < want && want <= LogHeader && filepath.Ext(name) == valueSuffix:
+			// It had no values. Badger removes such a file when it opens the directory,
+			// and what else it did then may be lost in a power failure.
 		case !ok:
 			in.damaged(damage(d.File(name), -1, "it is missing; the database was closed with it, of %d bytes", want))
 		case size < want:
@@ -269,7 +293,7 @@ func (in *inspection) tables() error {
 // later than all that it names, and have entries that are nowhere else. A
 // process that is killed leaves tables that are not named, too, but their
 // entries are still in a write-ahead log or in the tables that they were merged
-// from.
+// from. After a crash of the system that is so only for what was synced.
 func (in *inspection) unnamed() error {
 	if in.Manifest == nil || in.Keys == nil {
 		return nil
@@ -289,10 +313,9 @@ func (in *inspection) unnamed() error {
 				return err
 			}
 		}
-		lost, all := 0, 0
+		lost, synced := 0, in.synced()
 		whole, err := in.readUnnamed(f, func(e Entry) {
-			all++
-			if !known[versioned(e)] {
+			if !known[versioned(e)] && (synced || e.Version <= in.durable) {
 				lost++
 			}
 		})

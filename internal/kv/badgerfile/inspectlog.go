@@ -47,14 +47,15 @@ func (in *inspection) walFiles() error {
 // walRules reports whether acknowledged commits are missing from the write-ahead
 // logs. What a process had written is there in full as long as the system has
 // run since. After a crash of the system that is so only for
-// what was synced: each commit but the last, or nothing.
+// what was synced: each commit but the last, those up to a known one, or nothing.
+// After such a crash what is missing stays missing, which Inventory.Gaps says.
 func (in *inspection) walRules() error {
 	if in.Keys == nil {
 		return nil
 	}
 	inv := in.Inventory
 	strict := inv.SameBoot()
-	synced := strict || inv == nil || inv.Sync
+	synced := in.synced()
 	blank := len(in.wals) == 0
 	for i, w := range in.wals {
 		l, path := w.log, in.Dir.File(w.Name)
@@ -68,20 +69,20 @@ func (in *inspection) walRules() error {
 		if l.Cut() || l.Blank && l.Torn() {
 			d := damage(path, l.Stop, "the write-ahead log cannot be read from there on, and was written up to %d", l.Written)
 			d.Lost = in.lostBehind(l)
-			if strict || synced && l.After.Versions >= 2 {
+			if strict || synced && l.After.Versions >= 2 || l.Last > 0 && l.Last < in.durable && !in.flushed(l.Last) {
 				in.damaged(d)
 			} else {
 				in.warn(d)
 			}
 		}
 		if i > 0 && synced && l.First > 0 {
-			if p := in.wals[i-1].log; p.Last > 0 && !p.Cut() && l.First > p.Last+1 {
+			if p := in.wals[i-1].log; p.Last > 0 && !p.Cut() && l.First > max(p.Last, inv.Gaps)+1 {
 				in.damaged(damage(path, LogHeader, "it begins with commit %d, and the log before it ends with %d", l.First, p.Last))
 			}
 		}
 	}
-	if err := in.emptied(); err != nil {
-		return err
+	if synced {
+		in.emptied()
 	}
 	// An open store always has one.
 	if blank && strict && inv.State == StateOpen {
@@ -92,25 +93,52 @@ func (in *inspection) walRules() error {
 	return nil
 }
 
-// emptied looks at write-ahead logs that are empty and older than one that is
-// not: what they held must be in tables.
-func (in *inspection) emptied() error {
-	if len(in.wals) == 0 || len(in.Empty) == 0 || in.Empty[0].Number > in.wals[0].Number || in.Manifest == nil {
-		return nil
+// synced reports whether all that was committed must be there, but for the last
+// commit. Where there is a redo log, and where no inventory has the opposite, commits
+// were not synced one by one.
+func (in *inspection) synced() bool {
+	inv := in.Inventory
+	return inv.SameBoot() || in.Dir.Redo == nil && inv != nil && inv.Sync
+}
+
+// newestInTables returns the highest version in the tables; ok is false if they
+// cannot all be read, which is reported already.
+func (in *inspection) newestInTables() (last uint64, ok bool) {
+	if in.Manifest == nil {
+		return 0, false
 	}
-	var last uint64
 	for number, t := range in.Manifest.Tables {
 		err := ReadTable(in.Dir.File(TableName(number)), t, in.Keys, func(e Entry) bool { last = max(last, e.Version); return true })
 		if err != nil {
-			return nil // which is reported already
+			return 0, false
 		}
 	}
+	return last, true
+}
+
+// flushed reports whether tables have a version behind one. Memtables become
+// tables in their order, so all that the log with that one has is in tables.
+func (in *inspection) flushed(version uint64) bool {
+	last, ok := in.newestInTables()
+	return ok && last > version
+}
+
+// emptied looks at write-ahead logs that are empty and older than one that is
+// not: what they held must be in tables.
+func (in *inspection) emptied() {
+	if len(in.wals) == 0 || len(in.Empty) == 0 || in.Empty[0].Number > in.wals[0].Number {
+		return
+	}
+	last, ok := in.newestInTables()
+	if !ok {
+		return
+	}
+	last = max(last, in.Inventory.Gaps)
 	if first := in.wals[0].log.First; first > last+1 {
 		d := damage(in.Dir.File(in.Empty[0].Name), -1, "it is empty, and neither the tables nor another log have commits %d to %d", last+1, first-1)
 		d.Lost = fmt.Sprintf("%d commits", first-1-last)
 		in.damaged(d)
 	}
-	return nil
 }
 
 // lostBehind estimates what Badger would leave out.

@@ -47,6 +47,12 @@ type Inventory struct {
 	// What a process wrote is there as long as the run lasts, whatever was
 	// synced.
 	Boot string
+	// Gaps is a version up to which commits may be missing between others: the
+	// system crashed, and what came back need not be all. Those behind it follow
+	// each other.
+	Gaps uint64
+	// Redo says that there is a redo log.
+	Redo bool
 	// Registry is the checksum of the header of the key registry; 0 when not
 	// known.
 	Registry uint32
@@ -77,7 +83,7 @@ func TakeInventory(dir string, state State, sync bool) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
-	inv := &Inventory{State: state, Sync: sync, Boot: BootID(), Files: map[string]int64{}}
+	inv := &Inventory{State: state, Sync: sync, Boot: BootID(), Redo: d.Redo != nil, Files: map[string]int64{}}
 	if d.Registry != nil {
 		if inv.Registry, err = registrySum(d.File(RegistryName)); err != nil {
 			return nil, err
@@ -112,7 +118,7 @@ func registrySum(path string) (uint32, error) {
 func (i *Inventory) Write(dir string) error {
 	var b strings.Builder
 	b.WriteString(inventoryHead)
-	fmt.Fprintf(&b, "state %s\nsync %t\nboot %s\nregistry %d\nmanifest %d\n", i.State, i.Sync, i.Boot, i.Registry, i.Manifest)
+	fmt.Fprintf(&b, "state %s\nsync %t\nboot %s\ngaps %d\nredo %t\nregistry %d\nmanifest %d\n", i.State, i.Sync, i.Boot, i.Gaps, i.Redo, i.Registry, i.Manifest)
 	for name, size := range i.Files {
 		fmt.Fprintf(&b, "file %d %s\n", size, name)
 	}
@@ -153,6 +159,10 @@ func ReadInventory(dir string) (*Inventory, error) {
 			inv.Sync = value == "true"
 		case "boot":
 			inv.Boot = value
+		case "redo":
+			inv.Redo = value == "true"
+		case "gaps":
+			inv.Gaps, err = strconv.ParseUint(value, 10, 64)
 		case "registry":
 			inv.Registry, err = parse32(value)
 		case "manifest":

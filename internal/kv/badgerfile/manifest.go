@@ -2,11 +2,14 @@ package badgerfile
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"os"
 
 	"github.com/dgraph-io/badger/v4/pb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/shardlog/shardlog"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -29,6 +32,10 @@ type Manifest struct {
 	// End is where the last whole entry ends. What follows up to Size is torn:
 	// written by a process that was killed, or cut off.
 	End, Size int64
+	// Torn is damage at End if no entry follows it: a crash of the system may have
+	// left part of an entry that was being written, with the size of all of it. Badger
+	// does not open such a manifest, and does once it is cut at End.
+	Torn *shardlog.DamageError
 }
 
 const manifestHeader = 8
@@ -40,6 +47,42 @@ func ReadManifest(path string) (*Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	m, err := readManifest(path, b)
+	var d *shardlog.DamageError
+	if errors.As(err, &d) && m != nil && !entryBehind(b, m.End) {
+		m.Torn, err = d, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// manifestEntry returns the size of the entry at the beginning of b, with its header,
+// if it is whole and has something in it.
+func manifestEntry(b []byte) (size int64, ok bool) {
+	if len(b) < 8 {
+		return 0, false
+	}
+	n := uint64(binary.BigEndian.Uint32(b))
+	if n == 0 || n > uint64(len(b)-8) {
+		return 0, false
+	}
+	return 8 + int64(n), crc32.Checksum(b[8:8+n], castagnoli) == binary.BigEndian.Uint32(b[4:])
+}
+
+// entryBehind reports whether a whole entry follows what is at an offset.
+func entryBehind(b []byte, at int64) bool {
+	for at++; at < int64(len(b)); at++ {
+		if _, ok := manifestEntry(b[at:]); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// readManifest returns what it could read also if there is damage behind the header.
+func readManifest(path string, b []byte) (*Manifest, error) {
 	m := &Manifest{Tables: map[uint64]Table{}, Named: map[uint64]bool{}, Size: int64(len(b))}
 	if len(b) < manifestHeader || string(b[:4]) != "Bdgr" {
 		return nil, damage(path, 0, "it does not begin as a manifest does")
@@ -58,14 +101,14 @@ func ReadManifest(path string) (*Manifest, error) {
 		}
 		n := uint64(binary.BigEndian.Uint32(rest))
 		if n > uint64(len(b)) {
-			return nil, damage(path, m.End, "an entry of %d bytes in a file of %d", n, len(b))
+			return m, damage(path, m.End, "an entry of %d bytes in a file of %d", n, len(b))
 		}
 		if n > uint64(len(rest)-8) {
 			return m, nil
 		}
 		body := rest[8 : 8+n]
 		if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(rest[4:]) {
-			return nil, damage(path, m.End, "an entry fails its checksum")
+			return m, damage(path, m.End, "an entry fails its checksum")
 		}
 		var set pb.ManifestChangeSet
 		if err := proto.Unmarshal(body, &set); err != nil {

@@ -1,14 +1,9 @@
 package badgerfile
 
 import (
-	"encoding/binary"
 	"errors"
-	"hash/crc32"
-	"os"
 	"slices"
 	"strings"
-
-	"github.com/dgraph-io/badger/v4/y"
 
 	"github.com/shardlog/shardlog"
 )
@@ -21,16 +16,9 @@ type View struct {
 	keys    Keys
 	entries map[string]Entry
 	sorted  []string
-	files   map[uint32]*valueFile
+	values  *Values
 	// Damage is what was found while it was built.
 	Damage []*shardlog.DamageError
-}
-
-// valueFile is an open file of the value log.
-type valueFile struct {
-	f   *os.File
-	key []byte
-	iv  []byte
 }
 
 // OpenView reads the tables and write-ahead logs of a report. If the manifest
@@ -40,10 +28,8 @@ type valueFile struct {
 // although the write-ahead log has lost them; one that was deleted may then be
 // there again.
 func OpenView(r *Report, inValues func(key []byte) bool) (*View, error) {
-	v := &View{dir: r.Dir, keys: r.Keys, entries: map[string]Entry{}, files: map[uint32]*valueFile{}}
-	if v.keys == nil {
-		v.keys = Keys{} // what is not encrypted can be read
-	}
+	v := &View{dir: r.Dir, values: r.Values(), entries: map[string]Entry{}}
+	v.keys = v.values.keys
 	for _, f := range r.Dir.Tables {
 		t, named := Table{}, false
 		if r.Manifest != nil {
@@ -157,79 +143,23 @@ func (v *View) Get(key []byte) ([]byte, error) {
 	case e.Pointer == nil:
 		return slices.Clone(e.Value), nil
 	}
-	return v.value(key, e.Pointer)
+	return v.values.Get(key, e.Version, e.Pointer)
 }
 
-// value reads a value from the value log, and verifies it.
-func (v *View) value(key []byte, p *Pointer) ([]byte, error) {
-	path := v.dir.File(ValueName(uint64(p.File)))
-	vf, err := v.file(p.File)
-	if err != nil {
-		return nil, damage(path, -1, "a value is in it, and it cannot be read: %v", err)
-	}
-	bad := func(what string) ([]byte, error) {
-		return nil, damage(path, int64(p.Start), "the value there %s", what)
-	}
-	b := make([]byte, p.Size)
-	if p.Size < 10 {
-		return bad("has no room")
-	}
-	if _, err := vf.f.ReadAt(b, int64(p.Start)); err != nil {
-		return bad("is missing: the file is shorter")
-	}
-	body := b[:len(b)-crc32.Size]
-	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b[len(body):]) {
-		return bad("fails its checksum")
-	}
-	n := 2
-	var fields [3]uint64
-	for i := range fields {
-		x, k := binary.Uvarint(body[n:])
-		if k <= 0 {
-			return bad("makes no sense")
-		}
-		fields[i], n = x, n+k
-	}
-	if uint64(len(body)-n) != fields[0]+fields[1] || fields[0] < 8 {
-		return bad("makes no sense")
-	}
-	kv := body[n:]
-	if vf.key != nil {
-		iv := binary.BigEndian.AppendUint32(slices.Clone(vf.iv), p.Start)
-		if kv, err = y.XORBlockAllocate(kv, vf.key, iv); err != nil {
-			return bad("cannot be decrypted")
+// Put adds a version of a key, unless the view has a later one that can be read.
+func (v *View) Put(e Entry) {
+	old, known := v.entries[string(e.Key)]
+	if known && old.Version >= e.Version {
+		_, err := v.Get(e.Key)
+		if old.Version > e.Version || err == nil || errors.Is(err, shardlog.ErrNotFound) {
+			return
 		}
 	}
-	if string(kv[:fields[0]-8]) != string(key) {
-		return bad("belongs to another key")
+	v.entries[string(e.Key)] = e
+	if !known {
+		at, _ := slices.BinarySearch(v.sorted, string(e.Key))
+		v.sorted = slices.Insert(v.sorted, at, string(e.Key))
 	}
-	return kv[fields[0]:], nil
-}
-
-// file returns an open file of the value log.
-func (v *View) file(number uint32) (*valueFile, error) {
-	if vf := v.files[number]; vf != nil {
-		return vf, nil
-	}
-	path := v.dir.File(ValueName(uint64(number)))
-	b, err := readUpTo(path, LogHeader)
-	if err != nil {
-		return nil, err
-	}
-	if len(b) < LogHeader {
-		return nil, errors.New("it ends inside its header")
-	}
-	id := binary.BigEndian.Uint64(b)
-	if !v.keys.Has(id) {
-		return nil, errors.New("the data key that its header names is unknown")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	vf := &valueFile{f: f, key: v.keys[id], iv: b[8:]}
-	v.files[number] = vf
-	return vf, nil
 }
 
 // Scan calls f for each key with the prefix, in order, until f returns false;
@@ -253,8 +183,4 @@ func (v *View) Scan(prefix []byte, f func(key []byte, size int64) bool) error {
 }
 
 // Close closes the files.
-func (v *View) Close() {
-	for _, vf := range v.files {
-		vf.f.Close()
-	}
-}
+func (v *View) Close() { v.values.Close() }

@@ -31,7 +31,7 @@ func TestSyncInADirectoryWhoseNameIsAPattern(t *testing.T) {
 	require.NoError(t, os.MkdirAll(dir, 0o755))
 	s := open(t, small(dir))
 	synced := map[string]int{}
-	s.syncFile = func(name string) error { synced[filepath.Base(name)]++; return syncFile(name) }
+	s.disk.Sync = func(f *os.File) error { synced[filepath.Base(f.Name())]++; return datasync(f) }
 	for i := range 60 {
 		require.NoError(t, set(s, fmt.Sprint(i), make([]byte, 60<<10)))
 	}
@@ -71,7 +71,7 @@ func TestReclaimKeepsTheFileIfTheSyncFails(t *testing.T) {
 		names, _ := filepath.Glob(filepath.Join(s.opts.Dir, "*.vlog"))
 		return names
 	}
-	s.syncFile = func(name string) error { return errors.New("input/output error") }
+	s.disk.Sync = func(*os.File) error { return errors.New("input/output error") }
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for range 500 {

@@ -16,6 +16,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv/badgerfile"
 )
 
 // Sizes of the store. The memtable is small on purpose: an overwritten or
@@ -54,9 +55,22 @@ type Store struct {
 
 	commits, syncs atomic.Int64
 
-	syncMu   sync.Mutex         // one Sync at a time, and none while Close takes the files away
-	filled   uint64             // value log files before this one need no sync; see syncFilled
-	syncFile func(string) error // tests look on
+	files *badgerfile.Report // what was found; while the store is opened
+
+	boot string // run of the system that the files were written in, see noteOpen
+	gaps uint64 // see badgerfile.Inventory
+
+	redo      *redoLog      // nil where commits are not synced
+	durable   atomic.Uint64 // version up to which Badger has everything on disk, where there is a redo log
+	lastValue []byte        // key of the last change that went to the value log; under txMu
+	newest    newestFiles
+
+	syncMu sync.Mutex // one Sync at a time without a redo log, and none while Close takes the files away
+
+	disk   *Disk
+	fileMu sync.Mutex // held while files are synced; after txMu and syncMu
+	filled uint64     // value log files before this one need no sync; see syncFiles
+	named  uint64     // the newest log of a memtable whose name is durable
 }
 
 // usable reports whether the store may still be written to.

@@ -48,6 +48,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.pager.close()
+	s.redo.stop()
 	s.syncMu.Lock()
 	defer s.syncMu.Unlock()
 	s.txMu.Lock()
@@ -55,6 +56,7 @@ func (s *Store) Close() error {
 	s.mapMu.Lock()
 	defer s.mapMu.Unlock()
 	s.blocks.close()
+	s.newest.close()
 	defer s.places.close()
 	err := s.flushable()
 	switch {
@@ -84,7 +86,7 @@ func (s *Store) closeGone() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = s.db.Close() // that the files are gone is reported already
+		_ = errors.Join(s.db.Close(), s.closeRedo(false)) // that the files are gone is reported already
 		_ = errors.Join(os.RemoveAll(dir), unlock())
 	}()
 	select {
@@ -125,14 +127,7 @@ func (s *Store) flushable() error {
 func (s *Store) closeBadger() error {
 	done := make(chan error, 1)
 	go func() {
-		err := s.db.Close()
-		if err == nil {
-			err = s.log.failure()
-		}
-		if err == nil {
-			err = s.noteState(badgerfile.StateClean)
-		}
-		done <- err
+		done <- s.closeFiles()
 	}()
 	var jam <-chan time.Time
 	if s.log.jammed.Load() {
@@ -150,6 +145,23 @@ func (s *Store) closeBadger() error {
 	case <-s.log.flushFailed:
 		return fmt.Errorf("%w: not closed in order: %w; all that was written is in the write-ahead log", shardlog.ErrStorage, s.log.failure())
 	}
+}
+
+// closeFiles closes Badger and the redo log, and notes that they were closed in
+// order.
+func (s *Store) closeFiles() error {
+	var err error
+	if s.redo != nil {
+		err = s.syncFiles()
+	}
+	if err = errors.Join(err, s.db.Close()); err == nil {
+		err = s.log.failure()
+	}
+	err = errors.Join(err, s.closeRedo(err == nil))
+	if err == nil {
+		err = s.noteState(badgerfile.StateClean)
+	}
+	return err
 }
 
 // heldUp returns a channel that is closed when a compaction has waited for

@@ -27,6 +27,12 @@ func (s *Store) Commit(b *kv.Batch) error {
 	if err := s.space.check(int64(b.Bytes), b.Small); err != nil {
 		return err
 	}
+	twice := s.redo.takes(b)
+	if twice {
+		if err := s.redo.ring.Room(b); err != nil {
+			return s.failed(err)
+		}
+	}
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
 	if s.closed.Load() {
@@ -42,15 +48,45 @@ func (s *Store) Commit(b *kv.Batch) error {
 		s.mapMu.Lock()
 		defer s.mapMu.Unlock()
 	}
-	if err := s.commit(b); err != nil {
+	if err := s.commitAs(b, twice, large > 0); err != nil {
 		return err
 	}
 	s.commits.Add(1)
 	s.gc.written.Add(int64(b.Bytes))
-	if s.opts.SyncWrites {
-		s.syncs.Add(1)
-	}
 	return nil
+}
+
+// commitAs writes a batch as durably as the store was opened for, with txMu held.
+// Values says that it has some for the value log.
+func (s *Store) commitAs(b *kv.Batch, twice, values bool) error {
+	if values {
+		s.noteValue(b)
+	}
+	switch {
+	case s.redo == nil:
+		return s.commit(b)
+	case twice:
+		s.syncs.Add(1)
+		return s.commitTwice(b)
+	}
+	if err := s.commit(b); err != nil {
+		return err
+	}
+	s.syncs.Add(1)
+	if err := s.syncCommit(values); err != nil {
+		return s.failed(err)
+	}
+	return s.log.failure()
+}
+
+// noteValue notes the last key whose value goes to the value log, with txMu held.
+func (s *Store) noteValue(b *kv.Batch) {
+	for i := len(b.Ops) - 1; i >= 0; i-- {
+		if op := &b.Ops[i]; int64(len(op.Value)) >= s.threshold {
+			s.lastValue = append(s.lastValue[:0], op.Key...)
+			return
+		}
+	}
 }
 
 // remaps reports whether a batch may be too large for the mapping of a value
@@ -64,8 +100,21 @@ func (s *Store) remaps(b *kv.Batch) bool {
 // commit writes a batch as one transaction. Every error from Badger past this
 // point leaves an uncertain state, so it stops all further writing.
 func (s *Store) commit(b *kv.Batch) error {
-	txn := s.db.NewTransactionAt(newest, true)
+	txn, err := s.transaction(b)
+	if err != nil {
+		return err
+	}
 	defer txn.Discard()
+	if err := txn.CommitAt(s.ts.Add(1), nil); err != nil {
+		return s.failed(err)
+	}
+	return s.log.failure()
+}
+
+// transaction returns one of Badger with the changes of a batch. Nothing was sent
+// if there is an error.
+func (s *Store) transaction(b *kv.Batch) (*badger.Txn, error) {
+	txn := s.db.NewTransactionAt(newest, true)
 	entries := make([]badger.Entry, len(b.Ops))
 	for i := range b.Ops {
 		op, e := &b.Ops[i], &entries[i]
@@ -77,13 +126,9 @@ func (s *Store) commit(b *kv.Batch) error {
 			err = txn.SetEntry(e)
 		}
 		if err != nil {
-			return fmt.Errorf("badgerkv: %w", err) // nothing was sent yet
+			txn.Discard()
+			return nil, fmt.Errorf("badgerkv: %w", err)
 		}
 	}
-	if err := txn.CommitAt(s.ts.Add(1), nil); err != nil {
-		s.log.fail(err.Error())
-		return fmt.Errorf("%w: %v", shardlog.ErrStorage, err)
-	}
-	// Badger logs a failed sync of the value log and reports success.
-	return s.log.failure()
+	return txn, nil
 }

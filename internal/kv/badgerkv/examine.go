@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv/badgerfile"
+	"github.com/shardlog/shardlog/internal/kv/redo"
 )
 
 // examine looks at the directory before Badger does, while nobody has it open,
@@ -31,9 +33,14 @@ func (s *Store) examineLocked() error {
 		return errKey
 	}
 	if o.Restoring {
+		s.boot = badgerfile.BootID()
 		return s.noteState(badgerfile.StateOpening)
 	}
-	report, err := badgerfile.Inspect(o.Dir, o.EncryptionKey, false)
+	mark, err := redo.Examine(s.path(badgerfile.RedoName))
+	if err != nil {
+		return err
+	}
+	report, err := badgerfile.Inspect(o.Dir, o.EncryptionKey, false, mark.Base)
 	if errors.Is(err, badgerfile.ErrKey) {
 		return errKey
 	}
@@ -49,8 +56,26 @@ func (s *Store) examineLocked() error {
 	if err := tidy(o.Dir, report); err != nil {
 		return err
 	}
+	s.files = report
+	// What an earlier run of the system has left counts as left by it until Badger
+	// has taken it over: this process may be killed before.
+	if inv := report.Inventory; inv != nil {
+		s.boot, s.gaps = inv.Boot, inv.Gaps
+	}
+	if report.Fresh {
+		s.boot = badgerfile.BootID()
+	}
 	s.mergeAtClose = s.manyTables(report)
 	return s.noteState(badgerfile.StateOpening)
+}
+
+// noteOpen notes that the store is in use. It is called once everything that was
+// found is in Badger.
+func (s *Store) noteOpen() error {
+	if boot := badgerfile.BootID(); s.boot == "" || s.boot != boot {
+		s.boot, s.gaps = boot, s.ts.Load()
+	}
+	return s.noteState(badgerfile.StateOpen)
 }
 
 // errKey says that the encryption key is not right.
@@ -68,6 +93,9 @@ func tidy(dir string, r *badgerfile.Report) error {
 	for _, f := range r.Empty {
 		errs = append(errs, os.Remove(r.Dir.File(f.Name)))
 	}
+	if r.CutManifest {
+		errs = append(errs, os.Truncate(r.Dir.File(badgerfile.ManifestName), r.Manifest.End))
+	}
 	if r.StaleDiscard && r.Dir.Discard != nil {
 		errs = append(errs, os.Remove(r.Dir.File(badgerfile.DiscardName)))
 	}
@@ -82,15 +110,27 @@ func tidy(dir string, r *badgerfile.Report) error {
 
 // noteState writes the inventory.
 func (s *Store) noteState(state badgerfile.State) error {
-	return noteState(s.opts.Dir, state, s.opts.SyncWrites)
+	return noteState(s.opts.Dir, state, s.boot, s.gaps)
 }
 
-func noteState(dir string, state badgerfile.State, sync bool) error {
-	inv, err := badgerfile.TakeInventory(dir, state, sync)
+func noteState(dir string, state badgerfile.State, boot string, gaps uint64) error {
+	// No commit is synced one by one: the redo log has those that must not be lost.
+	inv, err := badgerfile.TakeInventory(dir, state, false)
 	if err != nil {
 		return err
 	}
+	inv.Boot, inv.Gaps = boot, gaps
 	return inv.Write(dir)
+}
+
+// noteNoRedo notes that there is no redo log, before it goes.
+func (s *Store) noteNoRedo() error {
+	inv, err := badgerfile.TakeInventory(s.opts.Dir, badgerfile.StateOpening, false)
+	if err != nil {
+		return err
+	}
+	inv.Boot, inv.Gaps, inv.Redo = s.boot, s.gaps, false
+	return inv.Write(s.opts.Dir)
 }
 
 // Boot names the run of the operating system, "" where that is not known. What a
@@ -132,15 +172,34 @@ type View = badgerfile.View
 // Inspect looks at all files of a directory that is locked, without writing to
 // it. The error wraps shardlog.ErrInvalid if the key is wrong.
 func Inspect(dir string, key []byte) (*Files, error) {
-	r, err := badgerfile.Inspect(dir, key, true)
+	mark, damaged := redo.Examine(filepath.Join(dir, badgerfile.RedoName))
+	if damaged != nil && !errors.Is(damaged, shardlog.ErrCorrupt) {
+		return nil, damaged
+	}
+	// OpenView reports the damage, if the redo log is this store's.
+	r, err := badgerfile.Inspect(dir, key, true, mark.Base)
 	if errors.Is(err, badgerfile.ErrKey) {
 		return nil, errKey
 	}
 	return r, err
 }
 
-// OpenView reads what can be read of the files. Keys for which inValues returns
-// true are also searched for in the value log if there is damage.
+// OpenView reads what can be read of the files, and of the redo log. Keys for
+// which inValues returns true are also searched for in the value log if there is
+// damage. Damage of the redo log is added to that of the files.
 func OpenView(f *Files, inValues func(key []byte) bool) (*View, error) {
-	return badgerfile.OpenView(f, inValues)
+	v, err := badgerfile.OpenView(f, inValues)
+	if err != nil {
+		return nil, err
+	}
+	err = viewRedo(f, v)
+	var d *shardlog.DamageError
+	if errors.As(err, &d) {
+		f.Damage, err = append(f.Damage, d), nil
+	}
+	if err != nil {
+		v.Close()
+		return nil, err
+	}
+	return v, nil
 }

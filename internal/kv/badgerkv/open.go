@@ -27,7 +27,13 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	o.Dir = dir
-	s := &Store{opts: o, pins: map[uint64]int{}, log: newBadgerLog(o.Logger), syncFile: syncFile}
+	if o.RedoMax == 0 {
+		o.RedoMax = DefaultRedoMax
+	}
+	s := &Store{opts: o, pins: map[uint64]int{}, log: newBadgerLog(o.Logger), disk: o.Disk}
+	if s.disk == nil {
+		s.disk = System()
+	}
 	if s.dir, err = os.Stat(dir); err != nil {
 		return nil, err
 	}
@@ -43,11 +49,9 @@ func Open(o Options) (*Store, error) {
 	}
 	s.threshold = 1 << 10
 	if o.SyncWrites {
-		// This saves no sync: in this mode Badger syncs the value log in every
-		// commit, also when it wrote nothing to it. It keeps small values, such
-		// as those of the journal, which are overwritten soon, out of the value
-		// log, whose space is costly to reclaim. The disk bounds the rate of
-		// commits here, so the tree has the capacity for them.
+		// The disk bounds the rate of commits here, so the tree has the capacity for
+		// small values, such as those of the journal. They are overwritten soon, and
+		// space in the value log is costly to reclaim.
 		s.threshold = kv.InlineValue
 	}
 	bo := s.badgerOptions()
@@ -66,25 +70,29 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.db = db
-	if o.SyncWrites {
-		// An earlier process may not have synced what it wrote, and from now on
-		// everything that is there counts as durable.
-		if err := s.syncFilled(); err != nil {
-			return nil, errors.Join(err, db.Close())
-		}
+	s.ts.Store(db.MaxVersion())
+	if o.Accept != nil {
+		err = o.Accept(s.Get)
 	}
-	if err := s.noteState(badgerfile.StateOpen); err != nil {
-		return nil, errors.Join(err, db.Close())
+	if err == nil {
+		err = s.openRedo(encrypted)
+	}
+	s.files = nil
+	if err == nil {
+		err = s.noteOpen()
+	}
+	if err != nil {
+		s.redo.stop()
+		return nil, errors.Join(err, s.closeRedo(false), db.Close())
 	}
 	s.pager = newPager(s)
-	s.ts.Store(db.MaxVersion())
 	return s, nil
 }
 
 func (s *Store) badgerOptions() badger.Options {
 	return badger.DefaultOptions(s.opts.Dir).
 		WithLogger(s.log).
-		WithSyncWrites(s.opts.SyncWrites).
+		WithSyncWrites(false). // see syncFiles
 		WithValueLogFileSize(s.opts.ValueLogFile).
 		WithValueThreshold(s.threshold).
 		WithMemTableSize(memTableSize).
@@ -170,5 +178,9 @@ func RotateKey(dir string, old, new []byte) error {
 	if err := badger.WriteKeyRegistry(kr, ko); err != nil {
 		return err
 	}
-	return noteState(dir, badgerfile.StateClean, true)
+	boot, gaps := badgerfile.BootID(), uint64(0)
+	if inv, _ := badgerfile.ReadInventory(dir); inv != nil {
+		boot, gaps = inv.Boot, inv.Gaps
+	}
+	return noteState(dir, badgerfile.StateClean, boot, gaps)
 }

@@ -178,7 +178,10 @@ func (s *Store) recovered(err *error) {
 }
 
 func (s *Store) scanAt(version uint64, prefix []byte, f func(key []byte, size int64) bool) error {
-	return s.scanItems(version, prefix, func(item *badger.Item) bool { return f(item.Key(), item.ValueSize()) })
+	return s.scanItems(version, prefix, func(item *badger.Item) bool {
+		k := item.Key()
+		return bytes.Equal(k, redoKey) || f(k, item.ValueSize()) // which is nobody else's
+	})
 }
 
 // scanItems calls f for the items with the prefix until it returns false.
@@ -225,11 +228,15 @@ func (s *Store) Snapshot() (kv.Snapshot, error) {
 	return &snapshot{s: s, version: v}, nil
 }
 
-// dropVersions lets Badger know which versions nobody reads any more.
+// dropVersions lets Badger know which versions nobody reads any more. A recovery
+// reads those that are not durable, and what was before them.
 func (s *Store) dropVersions() {
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
 	v := s.ts.Load()
+	if s.redo != nil {
+		v = s.durable.Load()
+	}
 	for pinned := range s.pins {
 		v = min(v, pinned)
 	}

@@ -56,6 +56,11 @@ func (s *Store) Reclaim(live, dead int64) (more, moved bool, err error) {
 	if slack <= file {
 		return false, false, nil
 	}
+	if s.redo != nil && s.durable.Load() < s.ts.Load() {
+		if err := s.advance(); err != nil {
+			return false, false, err
+		}
+	}
 	s.dropVersions()
 	g.idle++
 	if due := dead - g.rotated; due > max(file/2, live/12) || (quiet && due > 0) {
@@ -162,6 +167,7 @@ func (s *Store) rewrite(ratio float64) error {
 		s.txMu.Lock()
 		defer s.txMu.Unlock()
 		s.blocks.rewritten()
+		s.newest.log.close() // the one behind it may be removed, and not the newest
 	}()
 	if raceDetector {
 		s.txMu.Lock()

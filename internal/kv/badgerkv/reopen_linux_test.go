@@ -1,6 +1,7 @@
 package badgerkv
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,18 +48,15 @@ func settle(dir string, cold bool) error {
 		return err
 	}
 	for _, path := range paths {
-		if err := syncFile(path); err != nil {
+		f, err := os.Open(path)
+		if err != nil {
 			return err
 		}
-		if !cold {
-			continue
-		}
-		f, err := os.Open(path)
-		if err == nil {
+		err = datasync(f)
+		if err == nil && cold {
 			err = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
-			f.Close()
 		}
-		if err != nil {
+		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
 	}

@@ -54,6 +54,8 @@ type reserve struct {
 	at   int64 // and at most this far
 	end  int64 // allocated up to here
 
+	// removed says that value log files may have been removed, also one that is newer.
+	removed bool
 	// moving is what value log GC may write meanwhile to the same file, without
 	// the lock; 0 while none runs.
 	moving int64
@@ -109,7 +111,7 @@ func (r *reserve) forRewrite(part float64) error {
 
 // rewritten notes that value log GC has ended. It may have written as much as was
 // allocated, and has written to a memtable.
-func (r *reserve) rewritten() { r.at, r.moving, r.mem = r.end, 0, lookEvery }
+func (r *reserve) rewritten() { r.at, r.moving, r.mem, r.removed = r.end, 0, lookEvery, true }
 
 // failed converts an error of the file system. One that cannot allocate is not
 // asked again.
@@ -158,13 +160,14 @@ func (r *reserve) values(n int64) error {
 
 // follow opens the newest value log file if that is another now.
 func (r *reserve) follow() error {
-	if r.f != nil && !exists(valuePath(r.dir, r.file+1)) {
+	if r.f != nil && !r.removed && !exists(valuePath(r.dir, r.file+1)) {
 		return nil
 	}
 	logs, err := numbered(r.dir, ".vlog")
 	if err != nil {
 		return err
 	}
+	r.removed = false
 	if len(logs) == 0 {
 		return fs.ErrNotExist
 	}
@@ -195,7 +198,7 @@ func (r *reserve) closeValues() {
 
 // memtables allocates the log of the memtable if that is another now.
 func (r *reserve) memtables() error {
-	if r.wal != 0 && !exists(filepath.Join(r.dir, badgerfile.WALName(r.wal+1))) {
+	if r.wal != 0 && newestLog(r.dir, r.wal) {
 		r.mem = 0
 		return nil
 	}

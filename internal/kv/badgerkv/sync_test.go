@@ -19,9 +19,9 @@ import (
 func TestSyncReachesFilesThatAreFull(t *testing.T) {
 	s := open(t, small(t.TempDir()))
 	synced := map[string]int{}
-	s.syncFile = func(name string) error {
-		synced[filepath.Base(name)]++
-		return syncFile(name)
+	s.disk.Sync = func(f *os.File) error {
+		synced[filepath.Base(f.Name())]++
+		return datasync(f)
 	}
 	write := func() (logs []string) {
 		for i := range 60 {
@@ -82,10 +82,10 @@ func TestReclaimSyncsCopiesBeforeItRemovesTheFile(t *testing.T) {
 		return names
 	}
 	atSync, syncs := files(), 0
-	s.syncFile = func(name string) error {
+	s.disk.Sync = func(f *os.File) error {
 		atSync = files()
 		syncs++
-		return syncFile(name)
+		return datasync(f)
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -120,9 +120,9 @@ func TestAFailedSyncOfAFullFileStopsTheStore(t *testing.T) {
 	s, err := Open(small(t.TempDir()))
 	require.NoError(t, err)
 	require.NoError(t, set(s, "a", []byte("1")))
-	s.syncFile = func(string) error { return os.ErrNotExist } // taken away by space reclaiming
+	s.disk.Sync = func(*os.File) error { return os.ErrNotExist } // taken away by space reclaiming
 	require.NoError(t, s.Sync())
-	s.syncFile = func(string) error { return errors.New("input/output error") }
+	s.disk.Sync = func(*os.File) error { return errors.New("input/output error") }
 	require.ErrorIs(t, s.Sync(), shardlog.ErrStorage)
 	require.ErrorIs(t, set(s, "b", nil), shardlog.ErrStorage)
 	require.ErrorIs(t, s.Close(), shardlog.ErrStorage)

@@ -151,7 +151,7 @@ func TestAKillWhileTheNewestFileIsPutAside(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			o := o
 			o.Dir = killed(t, src)
-			r, err := badgerfile.Inspect(o.Dir, nil, false)
+			r, err := badgerfile.Inspect(o.Dir, nil, false, 0)
 			require.NoError(t, err)
 			require.NoError(t, r.Err())
 			require.Empty(t, r.Warnings)
@@ -215,7 +215,7 @@ func TestTheLastValueOfALargeNewestFileIsMissing(t *testing.T) {
 	o.ValueLogFile = 8 << 20
 	dir, want := killedAfter(t, o, 40, 64<<10)
 	o.Dir = dir
-	r, err := badgerfile.Inspect(dir, nil, false)
+	r, err := badgerfile.Inspect(dir, nil, false, 0)
 	require.NoError(t, err)
 	for what, damage := range map[string]func(path string) error{
 		"cut": func(path string) error { return os.Truncate(path, r.Trim.Size-10) },
@@ -227,7 +227,7 @@ func TestTheLastValueOfALargeNewestFileIsMissing(t *testing.T) {
 			o := o
 			o.Dir = killed(t, dir)
 			require.NoError(t, damage(valuePath(o.Dir, 1)))
-			r, err := badgerfile.Inspect(o.Dir, nil, false)
+			r, err := badgerfile.Inspect(o.Dir, nil, false, 0)
 			require.NoError(t, err)
 			require.Len(t, r.Warnings, 1)
 			s := open(t, o)
@@ -261,7 +261,7 @@ func TestTheEndIsFoundThroughATable(t *testing.T) {
 	_, err = f.WriteAt([]byte("damage"), 32<<10)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
-	r, err := badgerfile.Inspect(o.Dir, nil, false)
+	r, err := badgerfile.Inspect(o.Dir, nil, false, 0)
 	require.NoError(t, err)
 	require.Empty(t, r.Errors())
 	require.EqualValues(t, 2, r.Guard)

@@ -1,0 +1,279 @@
+package badgerkv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerfile"
+	"github.com/shardlog/shardlog/internal/kv/redo"
+)
+
+// recovery brings a store to the state after the last frame of its redo log. What
+// a crash of the system leaves in Badger is
+//
+//   - all that was committed before the ring was advanced last (Mark.Base), and all
+//     batches that were synced themselves because they are large;
+//   - of the others any part, where a batch has all of its keys or none, but a
+//     key may be there without its value;
+//   - the same of the one batch behind the last frame, which was not
+//     acknowledged. It is kept if it is whole, and taken back if not;
+//   - values that space reclaiming has copied, whose new place is known and whose
+//     copy is lost. The original is still there.
+//
+// All reads are of the versions up to limit, so that a recovery that is cut off
+// does not confuse the next one: what it writes has higher versions.
+type recovery struct {
+	s      *Store
+	ring   *redo.Ring
+	mark   redo.Mark
+	values *badgerfile.Values
+	last   uint64            // version of the last frame, or Mark.Base
+	limit  uint64            // see above
+	wanted map[string]uint64 // keys of the frames, with the version of the last change
+	found  map[string][]found
+	torn   map[uint64]bool // versions behind last of which a value is lost
+	later  []string        // keys with a version behind last
+}
+
+// keepTorn makes recovery keep batches of which a part is lost. Tests set it, to see
+// that they notice.
+var keepTorn bool
+
+// found is a version of a key.
+type found struct {
+	version  uint64
+	deleted  bool
+	readable bool
+}
+
+// recover applies what the ring has and Badger has not, and syncs it.
+func (s *Store) recover(ring *redo.Ring) error {
+	r := &recovery{s: s, ring: ring, mark: ring.Mark(), wanted: map[string]uint64{}, found: map[string][]found{}, torn: map[uint64]bool{}}
+	frames := 0
+	r.last = r.mark.Base
+	err := ring.Read(func(f redo.Frame) error {
+		frames++
+		r.last = max(r.last, f.Version)
+		for i := range f.Ops {
+			r.wanted[string(f.Ops[i].Key)] = f.Version
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	top := max(s.ts.Load(), r.last, r.mark.Limit)
+	if r.limit = r.mark.Limit; r.limit == 0 {
+		r.limit = top
+	}
+	s.ts.Store(top)
+	if r.mark.Clean && frames == 0 {
+		return nil
+	}
+	r.values = s.files.Values()
+	defer r.values.Close()
+	if err := r.look(); err != nil {
+		return err
+	}
+	changed, err := r.apply()
+	if err != nil {
+		return err
+	}
+	if changed > 0 {
+		s.warn("changes were taken from the redo log", "frames", frames, "changes", changed)
+	}
+	return s.syncFiles()
+}
+
+// look finds the keys that frames change, that have versions behind the last
+// frame, or whose value cannot be read.
+func (r *recovery) look() error {
+	txn := r.s.db.NewTransactionAt(r.limit, false)
+	defer txn.Discard()
+	o := badger.DefaultIteratorOptions
+	o.PrefetchValues, o.AllVersions = false, true
+	it := txn.NewIterator(o)
+	defer it.Close()
+	var key []byte
+	var versions []found
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		if k := item.Key(); !bytes.Equal(k, key) {
+			r.note(key, versions)
+			key, versions = append(key[:0], k...), versions[:0]
+		}
+		if ownKey(item.Key()) {
+			continue
+		}
+		ok, err := r.readable(item)
+		if err != nil {
+			return err
+		}
+		versions = append(versions, found{item.Version(), item.IsDeletedOrExpired(), ok})
+	}
+	r.note(key, versions)
+	return nil
+}
+
+// note keeps what recovery needs of a key.
+func (r *recovery) note(key []byte, versions []found) {
+	if len(versions) == 0 {
+		return
+	}
+	_, wanted := r.wanted[string(key)]
+	behind := versions[0].version > r.last
+	if !wanted && !behind && versions[0].readable {
+		return
+	}
+	r.found[string(key)] = slices.Clone(versions)
+	if !behind {
+		return
+	}
+	r.later = append(r.later, string(key))
+	for _, v := range versions {
+		if v.version > r.last && !v.readable {
+			r.torn[v.version] = !keepTorn
+		}
+	}
+}
+
+// readable reports whether the value of a version is there. What was on disk
+// before the ring was advanced last is not looked at.
+func (r *recovery) readable(item *badger.Item) (bool, error) {
+	p, ok := place(item)
+	if !ok || p.File < r.mark.File || p.File == r.mark.File && int64(p.Start)+int64(p.Size) <= r.mark.Offset {
+		return true, nil
+	}
+	_, err := r.values.Get(item.Key(), item.Version(), &p)
+	var d *shardlog.DamageError
+	if errors.As(err, &d) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// current returns the version of a key that holds before frames are applied, and
+// whether Badger would show another one.
+func (r *recovery) current(key string) (f found, hidden bool) {
+	for i, v := range r.found[key] {
+		if !r.torn[v.version] && v.readable {
+			return v, i > 0
+		}
+	}
+	return found{deleted: true}, len(r.found[key]) > 0
+}
+
+// apply writes what Badger lacks, and returns how many changes.
+func (r *recovery) apply() (changed int, err error) {
+	w := &recoveryWriter{r: r}
+	if err := r.originals(w); err != nil {
+		return 0, err
+	}
+	err = r.ring.Read(func(f redo.Frame) error {
+		for i := range f.Ops {
+			op := &f.Ops[i]
+			c, hidden := r.current(string(op.Key))
+			if f.Version > c.version || hidden && f.Version == c.version {
+				w.add(*op)
+			}
+		}
+		return w.flush()
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, key := range r.later {
+		if err := r.takeBack(w, key); err != nil {
+			return 0, err
+		}
+	}
+	return w.changed, w.flush()
+}
+
+// takeBack gives a key the value that it had before a batch that is torn.
+func (r *recovery) takeBack(w *recoveryWriter, key string) error {
+	c, hidden := r.current(key)
+	if !hidden || r.wanted[key] > 0 && r.wanted[key] >= c.version {
+		return nil // or a frame has changed it
+	}
+	if c.deleted {
+		return w.addFlush(kv.Op{Key: []byte(key), Delete: true})
+	}
+	v, err := r.s.getAt(c.version, []byte(key))
+	if err != nil {
+		return err
+	}
+	return w.addFlush(kv.Op{Key: []byte(key), Value: v})
+}
+
+// originals stores values again whose copy by space reclaiming is lost.
+func (r *recovery) originals(w *recoveryWriter) error {
+	lost := map[string]uint64{}
+	for key, versions := range r.found {
+		v := versions[0]
+		if !v.readable && v.version <= r.last && r.wanted[key] < v.version {
+			lost[key] = v.version
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	return r.values.Each(func(e badgerfile.Entry) error {
+		if v, ok := lost[string(e.Key)]; !ok || v != e.Version {
+			return nil
+		}
+		delete(lost, string(e.Key))
+		r.found[string(e.Key)] = []found{{version: e.Version, readable: true}}
+		return w.addFlush(kv.Op{Key: e.Key, Value: e.Value})
+	})
+}
+
+// recoveryWriter stores changes. The first one is preceded by a note in the ring.
+type recoveryWriter struct {
+	r       *recovery
+	batch   kv.Batch
+	noted   bool
+	changed int
+}
+
+func (w *recoveryWriter) add(op kv.Op) {
+	if op.Delete {
+		w.batch.Delete(op.Key)
+	} else {
+		w.batch.Set(op.Key, op.Value)
+	}
+	w.changed++
+}
+
+func (w *recoveryWriter) addFlush(op kv.Op) error {
+	w.add(op)
+	return w.flush()
+}
+
+func (w *recoveryWriter) flush() error {
+	if len(w.batch.Ops) == 0 {
+		return nil
+	}
+	if !w.noted {
+		if err := w.r.ring.NoteLimit(w.r.limit); err != nil {
+			return err
+		}
+		w.noted = true
+	}
+	w.batch.Small = true // it was accepted before
+	err := w.r.s.Commit(&w.batch)
+	w.batch.Reset()
+	if err != nil {
+		return fmt.Errorf("applying the redo log: %w", err)
+	}
+	return nil
+}
+
+// ownKey reports whether a key is the store's own.
+func ownKey(key []byte) bool { return len(key) > 0 && key[0] == FillerPrefix }
