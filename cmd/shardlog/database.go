@@ -68,6 +68,6 @@ func lookInto(dir string) (fresh bool, others string, err error) {
 	// A process that was killed while it made a database may have left some files
 	// of one. Where the files cannot be read, or are being changed, opening says
 	// more about it.
-	r, err := badgerfile.Inspect(dir, nil, false)
+	r, err := badgerfile.Inspect(dir, nil, false, 0)
 	return err == nil && r.Fresh, others, nil
 }

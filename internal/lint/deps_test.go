@@ -59,6 +59,7 @@ var layers = map[string][]string{
 	"internal/kv":                 {"."},
 	"internal/kv/badgerfile":      {"."},
 	"internal/kv/badgerkv":        {".", "internal/kv", "internal/kv/badgerfile", "internal/kv/redo"},
+	"internal/kv/powerloss":       {"internal/kv/badgerfile", "internal/kv/badgerkv", "internal/kv/redo"},
 	"internal/kv/redo":            {".", "internal/kv"},
 	"internal/kv/kvtest":          {".", "internal/kv"},
 	"internal/leaktest":           {},
