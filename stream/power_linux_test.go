@@ -421,7 +421,7 @@ func (p *powerLog) live(t *testing.T, dir string, rounds int) (next string) {
 	require.NoError(t, err)
 	s := p.state(c.String())
 	s.epoch = 0 // nothing is sent again
-	rec.OnPoint = nil
+	rec.Silence()
 	look, err := os.MkdirTemp(p.root, "look")
 	require.NoError(t, err)
 	require.NoError(t, os.CopyFS(look, os.DirFS(next)))

@@ -40,8 +40,9 @@ const (
 	envPowerKeep = "SHARDLOG_POWER_KEEP"
 )
 
-// powerModel is what was committed to a store.
+// powerModel is what was committed to a store. Only one goroutine adds to it.
 type powerModel struct {
+	mu      sync.RWMutex // held to add, and by the others to read
 	batches []kv.Batch
 	digests []uint64 // after so many batches
 	now     map[string][]byte
@@ -57,6 +58,8 @@ func entryDigest(key string, value []byte) uint64 {
 }
 
 func (m *powerModel) add(b kv.Batch) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.batches = append(m.batches, b)
 	for _, op := range b.Ops {
 		key := string(op.Key)
@@ -74,8 +77,11 @@ func (m *powerModel) add(b kv.Batch) {
 
 // cut returns the model after n batches.
 func (m *powerModel) cut(n int) *powerModel {
+	m.mu.RLock()
+	batches := m.batches[:n]
+	m.mu.RUnlock()
 	c := newPowerModel()
-	for _, b := range m.batches[:n] {
+	for _, b := range batches {
 		c.add(b)
 	}
 	return c
@@ -186,6 +192,9 @@ func powerStates(short int) int {
 	if n, err := strconv.Atoi(os.Getenv(envPower)); err == nil {
 		return n
 	}
+	if badgerkv.RaceDetector {
+		return short / 4 // which is about twenty times as slow
+	}
 	return short
 }
 
@@ -256,6 +265,8 @@ func (j *powerJob) differences(found map[string][]byte) string {
 
 // last returns the number of the batch, up to n, that changed a key last.
 func (m *powerModel) last(key string, n int) int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	for i := n - 1; i >= 0; i-- {
 		for _, op := range m.batches[i].Ops {
 			if string(op.Key) == key {
@@ -336,7 +347,10 @@ func (j *powerJob) number(found map[string][]byte, lost map[string]bool, back bo
 func (j *powerJob) synced(found map[string][]byte, lost map[string]bool) error {
 	was := j.model.cut(j.floor).now
 	later := map[string][]kv.Op{}
-	for _, b := range j.model.batches[j.floor : j.from+len(j.digests)-1] {
+	j.model.mu.RLock()
+	batches := j.model.batches[j.floor : j.from+len(j.digests)-1]
+	j.model.mu.RUnlock()
+	for _, b := range batches {
 		for _, op := range b.Ops {
 			later[string(op.Key)] = append(later[string(op.Key)], op)
 		}
@@ -367,6 +381,8 @@ func mayBe(op kv.Op, found []byte) bool {
 
 // had reports whether a key had a value.
 func (m *powerModel) had(key string, value []byte) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	for i := range m.batches {
 		for _, op := range m.batches[i].Ops {
 			if string(op.Key) == key && !op.Delete && bytes.Equal(op.Value, value) {
@@ -548,7 +564,7 @@ func (p *powerRun) live(t testing.TB, dir string, n int) (next string) {
 	// Another power loss, from which the next one starts.
 	next, err = os.MkdirTemp(p.root, "live")
 	require.NoError(t, err)
-	rec.OnPoint = nil
+	rec.Silence()
 	c := powerloss.Random(p.rnd.Int63())
 	if p.torn {
 		c.Fates[powerloss.WAL] = powerloss.Some
@@ -637,6 +653,9 @@ func TestPowerLoss(t *testing.T) {
 			}
 			if os.Getenv(envPower) == "" {
 				p.every *= 5 // as many runs, and fewer states of each
+			}
+			if badgerkv.RaceDetector {
+				p.every *= 4
 			}
 			began := time.Now()
 			runs := 0

@@ -124,6 +124,13 @@ func (r *Recorder) event(what string) (seq int) {
 	return seq
 }
 
+// Silence ends the calls of OnPoint.
+func (r *Recorder) Silence() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.OnPoint = nil
+}
+
 func (r *Recorder) point(what string) {
 	if r.OnPoint != nil && !r.stopped {
 		r.OnPoint(&Point{What: what, r: r})
