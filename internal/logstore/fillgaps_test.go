@@ -99,4 +99,3 @@ func TestSlotsAreHeldAfterALogThatWasNotSynced(t *testing.T) {
 		})
 	}
 }
-

@@ -27,6 +27,8 @@ type Options struct {
 	// background; 0 means never, because the store syncs each commit itself
 	// or nobody asked for it.
 	SyncEvery time.Duration
+	// CommitsSynced says that the store syncs each commit itself.
+	CommitsSynced bool
 	// TailBytes is how much of the newest records is kept in memory for
 	// readers near the tail, over all shards. Defaults to 8 MiB.
 	TailBytes int64
@@ -153,7 +155,7 @@ func (l *Log) sync() error {
 // promised nothing that an overwritten slot could break.
 func (l *Log) syncs() (begun uint64, hold bool) {
 	begun = l.syncBegun.Load()
-	return begun, begun > 0 || l.opts.SyncEvery > 0
+	return begun, !l.opts.CommitsSynced && (begun > 0 || l.opts.SyncEvery > 0)
 }
 
 // Close commits what has been accepted, stops the log and closes its store.
