@@ -50,6 +50,14 @@ func TestTheJournalFillsGapsBetweenBlocks(t *testing.T) {
 				})
 			}
 
+			var faults []Fault
+			_, err := Verify(ctx, store, map[ID]uint64{{1, 0}: base, {1, 1}: base}, func(f Fault) { faults = append(faults, f) })
+			require.NoError(t, err)
+			require.Len(t, faults, 1)
+			if how == "lost" { // a damaged value is one as long as the log was not opened
+				require.GreaterOrEqual(t, int(faults[0].First-base-1), first, "what opening will find is not missing")
+			}
+
 			for range 2 { // the second time all is in blocks
 				l, err := Open(&faulty{Store: store, failAt: -1, keepOpen: true}, Options{}, configs(2), Recovery{Unsynced: true, Unclean: true})
 				require.NoError(t, err)
