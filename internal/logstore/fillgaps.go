@@ -98,7 +98,7 @@ func (r *recovery) storeFills(id ID, ld *found) error {
 		r.garbage = slices.DeleteFunc(r.garbage, func(k []byte) bool { return bytes.Equal(k, key) })
 		at := sort.Search(len(ld.blocks), func(i int) bool { return ld.blocks[i].first > e.first })
 		ld.blocks = slices.Insert(ld.blocks, at, e)
-		r.log.logWarn("a block that was not synced before the end is made again from the journal", "shard", id.String(), "first", e.first, "records", e.count)
+		r.log.logWarn("a block that was not synced before the end is created from the journal", "shard", id.String(), "first", e.first, "records", e.count)
 	}
 	return nil
 }
