@@ -152,7 +152,8 @@ func (l *Log) sync() error {
 
 // syncs returns how many calls of Sync have begun, and whether a slot has to
 // wait for the next. A log that was never synced, and is not by itself, has
-// promised nothing that an overwritten slot could break.
+// promised nothing that an overwritten slot could break; and where commits are
+// synced, a block is durable before its slot is free.
 func (l *Log) syncs() (begun uint64, hold bool) {
 	begun = l.syncBegun.Load()
 	return begun, !l.opts.CommitsSynced && (begun > 0 || l.opts.SyncEvery > 0)
