@@ -52,6 +52,7 @@ func (t *task) close(b *Batch) {
 // handle makes one call of the handler and returns how many records from the
 // first on are done.
 func (t *task) handle(b *Batch) (n int, err error) {
+	all := len(b.piece.records) // b.Records is the handler's, which may filter it
 	err = t.call(func() error { return t.r.h.Handle(t.handling, b) })
 	<-t.lock // waits for a Batch.Checkpoint that is under way
 	b.over = true
@@ -63,15 +64,15 @@ func (t *task) handle(b *Batch) (n int, err error) {
 	}
 	if settled >= 0 {
 		// The user's transaction decides, whatever the handler returns.
-		if n = max(n, settled); err == nil && n < len(b.Records) && settled == 0 {
+		if n = max(n, settled); err == nil && n < all && settled == 0 {
 			err = errRolledBack
 		}
 	}
 	if err == nil {
-		return len(b.Records), nil
+		return all, nil
 	}
 	var partial *PartialError
-	if errors.As(err, &partial) && partial.Index <= len(b.Records) && settled < 0 {
+	if errors.As(err, &partial) && partial.Index <= all && settled < 0 {
 		n = max(n, partial.Index)
 	}
 	return n, err

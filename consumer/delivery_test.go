@@ -594,3 +594,37 @@ func TestCheckpointBySubSequence(t *testing.T) {
 		r.stop()
 	})
 }
+
+// A batch is the handler's: one that it has filtered, or put something in, is done
+// like any other.
+func TestHandlerThatChangesItsBatch(t *testing.T) {
+	for name, change := range map[string]func([]shardlog.Record) []shardlog.Record{
+		"filters": func(rs []shardlog.Record) []shardlog.Record {
+			return slices.DeleteFunc(rs, func(r shardlog.Record) bool { return true })
+		},
+		"adds": func(rs []shardlog.Record) []shardlog.Record { return append(rs, rs...) },
+	} {
+		for kind, o := range map[string]consumer.Options{"in order": {}, "per key": {PerKey: 2}, "lanes": {Lanes: 2}} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				bubble(t, func(t *testing.T) {
+					src, st := newSource(1), newStore()
+					src.putKeys(0, 30, 5)
+					var got, calls atomic.Int64
+					o.Store = st
+					r := start(t, src, consumer.HandlerFunc(func(_ context.Context, b *consumer.Batch) error {
+						got.Add(int64(len(b.Records)))
+						if calls.Add(1) > 100 {
+							return errBroken // the attempt after it comes later
+						}
+						b.Records = change(b.Records)
+						return nil
+					}), o)
+					time.Sleep(time.Minute)
+					settle()
+					assert.EqualValues(t, 30, got.Load())
+					r.stop()
+				})
+			})
+		}
+	}
+}

@@ -216,7 +216,7 @@ func (k *keyed) work() {
 // call makes one call of the handler and sends what follows, also when the
 // handler or another function of the user ends the goroutine.
 func (k *keyed) call(q *keyQueue, b *Batch) {
-	res := keyResult{q: q, size: len(b.Records), gone: true}
+	res := keyResult{q: q, size: len(b.piece.records), gone: true}
 	defer func() {
 		if res.gone {
 			res.err = errGoexit
@@ -232,13 +232,13 @@ func (k *keyed) handle(q *keyQueue, b *Batch, res *keyResult) {
 	t := k.t
 	n, err := t.handle(b)
 	res.n = n
-	t.recordCall(n, sizeOf(b.Records[:n]), err, false)
-	if err == nil || n == len(b.Records) || errors.Is(err, errNotAcknowledged) {
+	t.recordCall(n, sizeOf(b.piece.records[:n]), err, false)
+	if err == nil || n == len(b.piece.records) || errors.Is(err, errNotAcknowledged) {
 		return
 	}
-	cur := &piece{records: b.Records[n:], end: b.piece.end}
+	cur := &piece{records: b.piece.records[n:], end: b.piece.end}
 	var partial *PartialError
-	single := errors.As(err, &partial) && partial.Index >= 0 && partial.Index < len(b.Records) || len(cur.records) == 1
+	single := errors.As(err, &partial) && partial.Index >= 0 && partial.Index < len(b.piece.records) || len(cur.records) == 1
 	kind, poison := EventHandlerFailed, 0
 	switch {
 	case t.r.o.Bisect && !single:

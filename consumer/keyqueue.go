@@ -57,7 +57,9 @@ func (q *keyQueue) finish(n int) {
 		it.done = true
 		q.first, it.next = it.next, nil
 	}
-	q.length -= n
+	if q.length -= n; q.first == nil {
+		q.last = nil // it has the page
+	}
 }
 
 // piece returns a copy of the first records: at most most of them, and no
@@ -149,6 +151,7 @@ func (qs *keyQueues) release(q *keyQueue) {
 	q.busy, q.attempt, q.limit = false, 1, 0
 	if len(qs.lanes) == 0 {
 		delete(qs.keys, q.key)
+		q.key = "" // it is in the memory of a page
 		qs.spare = append(qs.spare, q)
 	}
 }

@@ -88,6 +88,12 @@ func TestRowsThatOthersWrite(t *testing.T) {
 		db.written.note(fmt.Append(nil, i), []byte("v"), &l)
 	}
 	require.LessOrEqual(t, len(db.written.rows), maxWrittenRows)
+	db.written.rows = nil
+	for i := range maxWrittenRows {
+		db.written.note(fmt.Append(nil, i), []byte("v"), &l)
+	}
+	db.written.note(fmt.Append(nil, maxWrittenRows-1), []byte("w"), &l)
+	require.Len(t, db.written.rows, maxWrittenRows, "a row that is known needs no room")
 	db.written.note([]byte("large"), make([]byte, maxWrittenBytes+1), &l)
 	require.NotContains(t, db.written.rows, "large")
 }

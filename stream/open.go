@@ -110,7 +110,7 @@ func (db *DB) load(store kv.Store, meta *stored) error {
 	}
 	var err error
 	db.log, err = logstore.Open(store, logstore.Options{
-		SyncEvery: db.syncEvery(), TailBytes: db.opts.TailBytes, CacheBytes: db.opts.CacheBytes,
+		SyncEvery: db.syncEvery(), CommitsSynced: db.opts.Durability == SyncAlways, TailBytes: db.opts.TailBytes, CacheBytes: db.opts.CacheBytes,
 		Logger: db.opts.Logger, Wake: db.wakeJanitor,
 	}, configs, meta.recovery(bootOf(store)))
 	if err != nil {

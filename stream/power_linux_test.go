@@ -64,14 +64,18 @@ type powerState struct {
 	dir, what string
 	acked     map[string]uint64
 	epoch     uint64
+	killed    bool // the process, and not the power
 	// loose says that what came later may be there in part, and be damaged.
 	loose bool
 }
 
-// rebooted is a store of a system that was started again.
-type rebooted struct{ *badgerkv.Store }
+// rebooted is a store of a system that was started again, or was not.
+type rebooted struct {
+	*badgerkv.Store
+	boot string
+}
 
-func (rebooted) Boot() string { return "later" }
+func (r rebooted) Boot() string { return r.boot }
 
 func newPowerLog(t *testing.T, encrypted bool, seed int64) *powerLog {
 	p := &powerLog{rnd: rand.New(rand.NewSource(seed)), choices: rand.New(rand.NewSource(seed + 1)),
@@ -120,8 +124,8 @@ func (p *powerLog) hasFailed() bool {
 	return len(p.failures) > 0
 }
 
-// open opens a database on a disk.
-func (p *powerLog) open(dir string, disk *badgerkv.Disk) (*DB, error) {
+// open opens a database on a disk, in a run of the system.
+func (p *powerLog) open(dir string, disk *badgerkv.Disk, boot string) (*DB, error) {
 	o, err := p.opts.withDefaults(dir)
 	if err != nil {
 		return nil, err
@@ -133,7 +137,7 @@ func (p *powerLog) open(dir string, disk *badgerkv.Disk) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openOn(rebooted{store}, o)
+	db, err := openOn(rebooted{store, boot}, o)
 	if err != nil {
 		return nil, errors.Join(err, store.Close())
 	}
@@ -161,7 +165,7 @@ func (p *powerLog) point(pt *powerloss.Point) {
 		c.Seed, c.Journal = p.choices.Int63(), p.choices.Intn(2) == 0
 		p.systems++
 	}
-	s.what = fmt.Sprintf("%s, %v: %s", pt.What, s.acked, c)
+	s.what, s.killed = fmt.Sprintf("%s, %v: %s", pt.What, s.acked, c), c.Killed
 	var err error
 	if s.dir, err = os.MkdirTemp(p.root, "state"); err == nil {
 		err = pt.Build(s.dir, c)
@@ -184,7 +188,11 @@ func (p *powerLog) state(what string) powerState {
 
 // check opens a state and compares it with what was acknowledged.
 func (p *powerLog) check(s powerState) error {
-	db, err := p.open(s.dir, powerloss.Quick())
+	boot := "after"
+	if s.killed {
+		boot = "before"
+	}
+	db, err := p.open(s.dir, powerloss.Quick(), boot)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -198,6 +206,7 @@ func (p *powerLog) check(s powerState) error {
 func (s *powerState) verify(db *DB) error {
 	ctx := context.Background()
 	seen := map[string]bool{}
+	var damaged error
 	for _, name := range []string{"s", "other", "bytes"} {
 		st, err := db.Stream(ctx, name)
 		if errors.Is(err, shardlog.ErrNotFound) {
@@ -217,15 +226,19 @@ func (s *powerState) verify(db *DB) error {
 			}
 		}
 		found, err := readPower(ctx, st)
-		if s.loose && errors.Is(err, shardlog.ErrCorrupt) {
-			// A block that was not synced is lost, and one behind it is not. What is in
-			// front of the damage in time may be behind it in the shard's blocks.
-			return nil
+		// A block that was not synced may be lost, and one behind it not. What was synced
+		// is there, in front of the damage or behind it.
+		isDamaged := s.loose && errors.Is(err, shardlog.ErrCorrupt)
+		if isDamaged {
+			damaged = errors.Join(damaged, err)
 		}
-		if err != nil {
+		if err != nil && !isDamaged {
 			return fmt.Errorf("reading %s: %w", name, err)
 		}
 		if name == "bytes" {
+			if isDamaged {
+				continue
+			}
 			if err := s.conditional(found); err != nil {
 				return err
 			}
@@ -241,15 +254,18 @@ func (s *powerState) verify(db *DB) error {
 	for name, n := range s.acked {
 		for i := uint64(1); i <= n && name != "c0"; i++ {
 			if !seen[fmt.Sprint("s", name, "-", i)] {
-				return fmt.Errorf("%s-%d is lost", name, i)
+				return fmt.Errorf("%s-%d is lost, with the damage %v", name, i, damaged)
 			}
 		}
+	}
+	if damaged != nil {
+		return nil
 	}
 	return s.transactions(ctx, db, seen)
 }
 
-// readPower reads a stream, and returns what its records are. Those of a key are in
-// order.
+// readPower reads a stream, and returns what its records are, also those behind
+// damage. Those of a key are in order.
 func readPower(ctx context.Context, st *Stream) (found []string, err error) {
 	infos, err := st.Shards(ctx)
 	if err != nil {
@@ -267,8 +283,8 @@ func readPower(ctx context.Context, st *Stream) (found []string, err error) {
 				goto again
 			}
 			if errors.Is(err, shardlog.ErrCorrupt) {
-				damaged = err // the other shards are read anyway
-				break
+				damaged = err
+				continue
 			}
 			if err != nil {
 				return nil, err
@@ -402,7 +418,7 @@ func (p *powerLog) live(t *testing.T, dir string, rounds int) (next string) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rec.Close()) }()
 	rec.OnPoint, rec.Faults = p.point, p.faults
-	db, err := p.open(dir, rec.Disk())
+	db, err := p.open(dir, rec.Disk(), "before")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	require.NoError(t, p.write(db, rounds, rec))

@@ -46,7 +46,7 @@ func (w *writtenRows) note(key, value []byte, l *checkpoint.Lease) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.rows == nil || len(w.rows) >= maxWrittenRows {
+	if _, known := w.rows[string(key)]; w.rows == nil || !known && len(w.rows) >= maxWrittenRows {
 		w.rows = map[string]writtenRow{}
 	}
 	w.rows[string(key)] = writtenRow{bytes.Clone(value), checkpoint.StoredRow{Lease: l.Clone(), Live: true, Version: l.Version}}

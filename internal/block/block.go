@@ -67,8 +67,8 @@ func damage(off int, format string, args ...any) error {
 
 // Block is a decoded block: header fields and the uncompressed bytes. It is
 // immutable; its bytes may be shared by many readers and must not be changed.
-// One that Extend returned is not whole: it can be read, and Whole makes it
-// one that can be stored.
+// One that Extend returned is not whole: it can be read, and Merge makes one of
+// it that can be stored.
 type Block struct {
 	Header
 	version  byte

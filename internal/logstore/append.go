@@ -63,10 +63,6 @@ func (l *Log) appendAll(ctx context.Context, in input, targets []*Shard, res []s
 			setErr(res[from:], err)
 			return nil
 		}
-		if g == nil {
-			from = to
-			continue
-		}
 		if err := g.wait(ctx); err != nil {
 			for i := from; i < to; i++ {
 				if res[i].Err == nil {

@@ -15,6 +15,9 @@ const (
 	// its records take and what is read at open.
 	maxSlots   = 8192 // values
 	maxJournal = 16 << 20
+	// maxHeld is how many values without a use may wait for a sync before the
+	// committer makes one: they are read at open, too.
+	maxHeld = maxSlots / 2
 	// maxJournalStored bounds the values themselves: a shard with few records
 	// keeps those of others that have long been in blocks.
 	maxJournalStored = 64 << 20

@@ -75,6 +75,13 @@ func (f *fetch) run(s *Shard, refs []blockRef, borrow bool) {
 	}
 }
 
+// forget makes f ready for another reader: it keeps nothing of what it fetched,
+// in the last run or an earlier one with more blocks.
+func (f *fetch) forget() {
+	clear(f.values[:cap(f.values)])
+	*f = fetch{keys: f.keys, keyMem: f.keyMem, values: f.values[:0]}
+}
+
 // block returns the i-th block that was fetched. A borrowed one is valid until
 // the next call. Trusted says that its checksum was not verified by this call.
 func (f *fetch) block(i int) (b block.Block, trusted bool, err error) {

@@ -27,6 +27,8 @@ type Options struct {
 	// background; 0 means never, because the store syncs each commit itself
 	// or nobody asked for it.
 	SyncEvery time.Duration
+	// CommitsSynced says that the store syncs each commit itself.
+	CommitsSynced bool
 	// TailBytes is how much of the newest records is kept in memory for
 	// readers near the tail, over all shards. Defaults to 8 MiB.
 	TailBytes int64
@@ -150,10 +152,11 @@ func (l *Log) sync() error {
 
 // syncs returns how many calls of Sync have begun, and whether a slot has to
 // wait for the next. A log that was never synced, and is not by itself, has
-// promised nothing that an overwritten slot could break.
+// promised nothing that an overwritten slot could break; and where commits are
+// synced, a block is durable before its slot is free.
 func (l *Log) syncs() (begun uint64, hold bool) {
 	begun = l.syncBegun.Load()
-	return begun, begun > 0 || l.opts.SyncEvery > 0
+	return begun, !l.opts.CommitsSynced && (begun > 0 || l.opts.SyncEvery > 0)
 }
 
 // Close commits what has been accepted, stops the log and closes its store.

@@ -12,7 +12,7 @@ import (
 // fails.
 func Open(store kv.Store, o Options, shards []Config, rec Recovery) (*Log, error) {
 	l := newLog(store, o)
-	r := &recovery{log: l, horizons: map[ID]uint64{}, loads: map[ID]*found{}}
+	r := &recovery{log: l, horizons: map[ID]uint64{}, loads: map[ID]*found{}, checked: map[string]error{}}
 	for _, c := range shards {
 		s := l.newShard(c)
 		l.shards[c.ID] = s

@@ -37,8 +37,7 @@ func (s *Shard) page(v *view, at uint64, maxRecords, maxBytes int) (shardlog.Pag
 	g := pager{v: v, at: at, room: maxRecords, left: maxBytes, decoder: decoder{s: s}}
 	err := g.fill()
 	if f := g.fetched; f != nil {
-		clear(f.values) // they keep the page's memory
-		*f = fetch{keys: f.keys, keyMem: f.keyMem, values: f.values}
+		f.forget()
 		fetches.Put(f)
 	}
 	if err != nil && len(g.p.Records) == 0 {

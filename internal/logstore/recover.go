@@ -22,15 +22,17 @@ type recovery struct {
 	horizons map[ID]uint64
 	loads    map[ID]*found
 	garbage  [][]byte
-	dropped  [][]byte // blocks that were not synced before a power loss
-	damaged  bool     // part of the journal cannot be read
+	dropped  [][]byte         // blocks that were not synced before a power loss
+	damaged  bool             // part of the journal cannot be read
+	checked  map[string]error // by key: what is wrong with blocks that were read
 }
 
-// load is what was found of one shard.
+// found is what was found of one shard.
 type found struct {
 	config Config
 	blocks []blockRef
 	parts  []foundPart
+	fills  []fill // in order
 }
 
 // foundPart is a part of the journal that is in no block.
@@ -61,10 +63,13 @@ func (r *recovery) run(rec Recovery) error {
 			return err
 		}
 	}
-	if err := r.readJournal(); err != nil {
+	if err := r.readJournal(rec); err != nil {
 		return err
 	}
 	for id, ld := range r.loads {
+		if err := r.storeFills(id, ld); err != nil {
+			return err
+		}
 		r.publish(r.log.shards[id], ld, rec)
 	}
 	return nil
@@ -115,28 +120,24 @@ func (r *recovery) verifyTails() error {
 	for id, ld := range r.loads {
 		for n := len(ld.blocks); n > 0; n = len(ld.blocks) {
 			e := &ld.blocks[n-1]
-			key := blockKey(id, e)
-			value, err := r.log.store.Get(key)
-			if err != nil && !errors.Is(err, shardlog.ErrCorrupt) && !errors.Is(err, shardlog.ErrNotFound) {
+			damage, err := r.readDamage(id, e)
+			if err != nil {
 				return err // it may be intact
 			}
-			if err == nil {
-				_, err = r.log.coder.Decode(value)
-			}
-			if err == nil {
+			if damage == nil {
 				break
 			}
-			r.log.logWarn("dropping a block that was not synced before the end", "shard", id.String(), "first", e.first, "records", e.count, "error", err)
-			r.dropped = append(r.dropped, key)
+			r.log.logWarn("dropping a block that was not synced before the end", "shard", id.String(), "first", e.first, "records", e.count, "error", damage)
+			r.dropped = append(r.dropped, blockKey(id, e))
 			ld.blocks = ld.blocks[:n-1]
 		}
 	}
 	return nil
 }
 
-// readJournal takes up the parts that are in no block yet. The others are what
+// readJournal takes up the parts that are in no block. The others are what
 // is left in a slot that was not used again.
-func (r *recovery) readJournal() error {
+func (r *recovery) readJournal(rec Recovery) error {
 	j := &r.log.slots
 	var numbers []uint32
 	err := r.log.store.Scan([]byte{prefixJournal}, func(k []byte, _ int64) bool {
@@ -180,7 +181,9 @@ func (r *recovery) readJournal() error {
 	used := map[uint32]bool{}
 	for _, v := range values {
 		for i := range v.parts {
-			r.addPart(v.slot, &v.parts[i])
+			if err := r.addPart(v.slot, &v.parts[i], rec.Unsynced && !rec.Intact); err != nil {
+				return err
+			}
 		}
 		if v.slot.refs > 0 {
 			used[v.slot.number] = true
@@ -191,20 +194,25 @@ func (r *recovery) readJournal() error {
 	begun, hold := r.log.syncs()
 	for n := range j.next {
 		if !used[n] {
-			j.giveBack(n, hold, begun)
+			// The last writer may have synced the value and not the block.
+			j.giveBack(n, hold || rec.Unsynced, begun)
 		}
 	}
 	return nil
 }
 
-func (r *recovery) addPart(sl *slot, je *journalPart) {
+func (r *recovery) addPart(sl *slot, je *journalPart, verify bool) error {
 	ld := r.loads[je.id]
-	if ld == nil || je.b.End() <= r.horizons[je.id] || je.b.First < ld.end() {
-		return
+	if ld == nil || je.b.End() <= r.horizons[je.id] {
+		return nil
+	}
+	if je.b.First < ld.end() {
+		return r.recoverPart(ld, je.id, &je.b, verify)
 	}
 	sl.refs++
 	ld.parts = append(ld.parts, foundPart{je.b, sl.number})
 	r.log.slots.bytes += int64(je.b.Size())
+	return nil
 }
 
 // publish publishes a shard's first view.

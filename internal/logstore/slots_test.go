@@ -47,6 +47,28 @@ func TestSlotsAreHeldUntilTheNextSync(t *testing.T) {
 	require.GreaterOrEqual(t, l.slots.next, used)
 }
 
+// A log that was synced once, and then never again, or syncs each commit, does not
+// need more and more slots.
+func TestHeldSlotsAreBounded(t *testing.T) {
+	for name, o := range map[string]Options{"never": {}, "always": {CommitsSynced: true}} {
+		t.Run(name, func(t *testing.T) {
+			store := kv.NewMemory()
+			l, ss := openOn(t, store, 1, o)
+			require.NoError(t, l.Sync())
+			for i := range maxSlots {
+				require.NoError(t, put(l, ss[0], numbers(i, i+1, 7000)...)) // ten become a block
+			}
+			n := 0
+			require.NoError(t, store.Scan([]byte{prefixJournal}, func([]byte, int64) bool { n++; return true }))
+			if o.CommitsSynced {
+				require.LessOrEqual(t, n, 20, "a committed block is durable")
+			} else {
+				require.LessOrEqual(t, n, maxHeld+20)
+			}
+		})
+	}
+}
+
 // Two trims in one transaction leave the higher horizon, whatever their order.
 func TestTheStoredHorizonDoesNotGoBack(t *testing.T) {
 	store := kv.NewMemory()

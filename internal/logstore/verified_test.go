@@ -267,3 +267,19 @@ func TestDamageThatATrustedBlockShows(t *testing.T) {
 		}
 	}
 }
+
+// A fetch that waits for its next page keeps no block of the last one.
+func TestAFetchForgetsItsBlocks(t *testing.T) {
+	_, s, _, _ := verifiedLog(t)
+	refs := s.view().blocks
+	require.Greater(t, len(refs), 1)
+	var f fetch
+	for _, n := range []int{len(refs), 1} {
+		f.run(s, refs[:n], false)
+		require.NoError(t, f.err)
+	}
+	f.forget()
+	for _, v := range f.values[:cap(f.values)] {
+		require.Nil(t, v)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sort"
 
 	"github.com/shardlog/shardlog"
@@ -40,6 +41,7 @@ type verifier struct {
 	report   func(Fault)
 	horizons map[ID]uint64
 	next     map[ID]uint64 // the counter with which the shard's records continue
+	missing  []Fault       // gaps between blocks, which the journal may fill
 	coder    block.Coder
 	Verified
 }
@@ -127,10 +129,34 @@ func (v *verifier) blocks() error {
 // follow notes a block's records, and whether those before it are there.
 func (v *verifier) follow(id ID, b *block.Block) {
 	if next := v.next[id]; b.Prev >= next && b.Prev < b.First {
-		v.report(Fault{ID: id, First: next, Last: b.Prev, Err: fmt.Errorf("%w: records are missing", shardlog.ErrCorrupt)})
+		v.missing = append(v.missing, missing(id, next, b.Prev))
 	}
 	v.next[id] = b.End()
 	v.Records += int64(b.Count)
+}
+
+func missing(id ID, first, last uint64) Fault {
+	return Fault{ID: id, First: first, Last: last, Err: fmt.Errorf("%w: records are missing", shardlog.ErrCorrupt)}
+}
+
+// fills notes a part that opening the log will make a block of, because its records
+// are in a gap between blocks.
+func (v *verifier) fills(id ID, b *block.Block) {
+	for i := range v.missing {
+		f := &v.missing[i]
+		if f.ID != id || b.First < f.First || b.End()-1 > f.Last {
+			continue
+		}
+		if last := f.Last; b.End() <= last {
+			v.missing = append(v.missing, missing(id, b.End(), last))
+			f = &v.missing[i]
+		}
+		if f.Last = b.First - 1; f.First > f.Last {
+			v.missing = slices.Delete(v.missing, i, i+1)
+		}
+		v.Records += int64(b.Count)
+		return
+	}
 }
 
 func (v *verifier) journal() error {
@@ -161,10 +187,18 @@ func (v *verifier) journal() error {
 	for _, val := range values {
 		for i := range val.parts {
 			e := &val.parts[i]
-			if _, known := v.shards[e.id]; known && e.b.First >= v.next[e.id] {
+			if _, known := v.shards[e.id]; !known {
+				continue
+			}
+			if e.b.First >= v.next[e.id] {
 				v.follow(e.id, &e.b)
+			} else {
+				v.fills(e.id, &e.b)
 			}
 		}
+	}
+	for _, f := range v.missing {
+		v.report(f)
 	}
 	return nil
 }

@@ -41,6 +41,11 @@ func (w *txBuilder) encode(g *group) {
 		w.place(t)
 	}
 	if len(w.small) > 0 {
+		if len(w.log.slots.held) >= maxHeld {
+			// Nobody syncs, or not often enough. A failure is the store's, which
+			// takes no commit after it.
+			_ = w.log.sync()
+		}
 		if w.log.slots.full() {
 			w.flushOldest()
 		}
