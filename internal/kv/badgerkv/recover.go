@@ -72,7 +72,9 @@ func (s *Store) recover(ring *redo.Ring) error {
 	if r.limit = r.mark.Limit; r.limit == 0 {
 		r.limit = top
 	}
-	s.ts.Store(top)
+	if err := s.noteGap(top); err != nil {
+		return err
+	}
 	if r.mark.Clean && frames == 0 {
 		return nil
 	}
@@ -89,6 +91,18 @@ func (s *Store) recover(ring *redo.Ring) error {
 		s.warn("changes were taken from the redo log", "frames", frames, "changes", changed)
 	}
 	return s.syncFiles()
+}
+
+// noteGap makes a version that of the last commit. Those up to it that Badger lacks are
+// a gap in its logs, which the inventory says before there is a commit behind it:
+// the next look at the directory would take it for damage.
+func (s *Store) noteGap(version uint64) error {
+	if version <= s.ts.Load() {
+		return nil
+	}
+	s.ts.Store(version)
+	s.gaps = max(s.gaps, version)
+	return s.noteState(badgerfile.StateOpening)
 }
 
 // look finds the keys that frames change, that have versions behind the last
