@@ -39,6 +39,9 @@ type recovery struct {
 	found  map[string][]found
 	torn   map[uint64]bool // versions behind last of which a value is lost
 	later  []string        // keys with a version behind last
+	// same says that the system has run since the store was written. Then nothing is
+	// lost: a value that cannot be read is damaged, which its readers are told.
+	same bool
 }
 
 // keepTorn makes recovery keep batches of which a part is lost. Tests set it, to see
@@ -50,11 +53,13 @@ type found struct {
 	version  uint64
 	deleted  bool
 	readable bool
+	moved    bool // it is readable where space reclaiming has copied it from
 }
 
 // recover applies what the ring has and Badger has not, and syncs it.
 func (s *Store) recover(ring *redo.Ring) error {
 	r := &recovery{s: s, ring: ring, mark: ring.Mark(), wanted: map[string]uint64{}, found: map[string][]found{}, torn: map[uint64]bool{}}
+	r.same = s.files.Inventory.SameBoot()
 	frames := 0
 	r.last = r.mark.Base
 	err := ring.Read(func(f redo.Frame) error {
@@ -81,6 +86,9 @@ func (s *Store) recover(ring *redo.Ring) error {
 	r.values = s.files.Values()
 	defer r.values.Close()
 	if err := r.look(); err != nil {
+		return err
+	}
+	if err := r.untear(); err != nil {
 		return err
 	}
 	changed, err := r.apply()
@@ -129,7 +137,7 @@ func (r *recovery) look() error {
 		if err != nil {
 			return err
 		}
-		versions = append(versions, found{item.Version(), item.IsDeletedOrExpired(), ok})
+		versions = append(versions, found{version: item.Version(), deleted: item.IsDeletedOrExpired(), readable: ok})
 	}
 	r.note(key, versions)
 	return nil
@@ -150,17 +158,16 @@ func (r *recovery) note(key []byte, versions []found) {
 		return
 	}
 	r.later = append(r.later, string(key))
-	for _, v := range versions {
-		if v.version > r.last && !v.readable {
-			r.torn[v.version] = !keepTorn
-		}
-	}
+	r.noteTorn(versions)
 }
 
 // readable reports whether the value of a version is there. What was on disk
 // before the ring was advanced last is not looked at.
 func (r *recovery) readable(item *badger.Item) (bool, error) {
 	p, ok := place(item)
+	if r.same && item.Version() > r.last {
+		return true, nil // no frame has it, and it was not lost
+	}
 	if !ok || p.File < r.mark.File || p.File == r.mark.File && int64(p.Start)+int64(p.Size) <= r.mark.Offset {
 		return true, nil
 	}
@@ -226,19 +233,56 @@ func (r *recovery) takeBack(w *recoveryWriter, key string) error {
 	return w.addFlush(kv.Op{Key: []byte(key), Value: v})
 }
 
+// untear looks for the values that are lost of versions behind the last frame
+// where space reclaiming may have copied them from: a batch of which all are there
+// is whole. They were written after the ring was advanced last.
+func (r *recovery) untear() error {
+	if len(r.torn) == 0 {
+		return nil
+	}
+	err := r.values.Each(r.mark.File, func(e badgerfile.Entry) error {
+		for i, v := range r.found[string(e.Key)] {
+			if v.version == e.Version && !v.readable {
+				r.found[string(e.Key)][i].readable, r.found[string(e.Key)][i].moved = true, true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	clear(r.torn)
+	for _, key := range r.later {
+		r.noteTorn(r.found[key])
+	}
+	return nil
+}
+
+// noteTorn notes the batches of which a value is lost.
+func (r *recovery) noteTorn(versions []found) {
+	for _, v := range versions {
+		if v.version > r.last && !v.readable && !keepTorn {
+			r.torn[v.version] = true
+		}
+	}
+}
+
 // originals stores values again whose copy by space reclaiming is lost.
 func (r *recovery) originals(w *recoveryWriter) error {
 	lost := map[string]uint64{}
 	for key, versions := range r.found {
-		v := versions[0]
-		if !v.readable && v.version <= r.last && r.wanted[key] < v.version {
+		i := slices.IndexFunc(versions, func(v found) bool { return !r.torn[v.version] })
+		if i < 0 {
+			continue
+		}
+		if v := versions[i]; (!v.readable || v.moved) && r.wanted[key] < v.version {
 			lost[key] = v.version
 		}
 	}
 	if len(lost) == 0 {
 		return nil
 	}
-	return r.values.Each(func(e badgerfile.Entry) error {
+	return r.values.Each(0, func(e badgerfile.Entry) error {
 		if v, ok := lost[string(e.Key)]; !ok || v != e.Version {
 			return nil
 		}
