@@ -30,6 +30,9 @@ func (s *Store) Commit(b *kv.Batch) error {
 	twice := s.redo.takes(b)
 	if twice {
 		if err := s.redo.ring.Room(b); err != nil {
+			if s.closed.Load() {
+				return shardlog.ErrClosed
+			}
 			return s.failed(err)
 		}
 	}

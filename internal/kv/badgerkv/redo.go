@@ -191,6 +191,7 @@ func (l *redoLog) run(s *Store) {
 		if err := s.advance(); err != nil {
 			if !s.closed.Load() {
 				s.warn("the redo log cannot be advanced", "error", err)
+				l.ring.Fail(err) // who waits for room would do so without end
 			}
 			return
 		}
@@ -258,6 +259,9 @@ func (s *Store) openRedo(encrypted bool) error {
 	// An earlier process may not have synced what it wrote, and from now on
 	// everything that is there counts as durable.
 	if err := s.syncFiles(); err != nil {
+		if ring != nil {
+			err = errors.Join(err, ring.Close())
+		}
 		return err
 	}
 	if ring, err = s.beginRedo(i, ring, encrypted); err != nil {
@@ -329,9 +333,15 @@ func (s *Store) storeIdentity(i identity) error {
 	return s.syncFiles()
 }
 
-// dropRedo removes the redo log of a store that does not sync each commit.
+// dropRedo removes the redo log of a store that does not sync each commit, also one
+// that a process has left which was killed before it was the store's, or since it is
+// not.
 func (s *Store) dropRedo(ring *redo.Ring) error {
+	path := s.path(badgerfile.RedoName)
 	if ring == nil {
+		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 		return nil
 	}
 	s.txMu.Lock()
@@ -348,7 +358,7 @@ func (s *Store) dropRedo(ring *redo.Ring) error {
 	if err = errors.Join(err, ring.Close()); err != nil {
 		return err
 	}
-	return os.Remove(s.path(badgerfile.RedoName))
+	return os.Remove(path)
 }
 
 // viewRedo adds what the redo log of a directory has to a view.
