@@ -52,7 +52,6 @@ func move(t *testing.T, s *Store, key string) badgerfile.Pointer {
 	return placeOf(t, s, key)
 }
 
-
 // lose takes a value from the value log of a directory, as the loss of power does.
 func lose(t *testing.T, dir string, p badgerfile.Pointer) {
 	t.Helper()

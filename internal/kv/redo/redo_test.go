@@ -386,3 +386,41 @@ func TestRoom(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, o.Max, fi.Size())
 }
+
+// A frame of more than half the ring, which goes to the beginning of a ring that is
+// empty and of which the state names a place in the middle, is not written over by the
+// ones behind it before it is released.
+func TestALargeFrameGoesToTheBeginning(t *testing.T) {
+	o := options(t)
+	o.Max = MinSize
+	r := create(t, o)
+	require.NoError(t, r.Reset(Mark{}, nil))
+	want := map[uint64]*kv.Batch{}
+	version := uint64(0)
+	next := func(pages int) (ok bool) {
+		b := batch(int(version), make([]byte, (pages-1)*Page))
+		r.mu.Lock()
+		_, ok = r.place(int64(frameSize(b)))
+		r.mu.Unlock()
+		if ok {
+			version++
+			want[version] = b
+			put(t, r, version, b)
+		}
+		return ok
+	}
+	require.True(t, next(30))
+	require.NoError(t, r.Release(r.Position(), Mark{Base: version}))
+	stale := r.Position()
+	require.True(t, next(40))
+	for range 2 {
+		for next(4) {
+		}
+		require.Equal(t, []uint64{2}, versions(t, reopen(t, o), want))
+		// What was noted before the frame gives back nothing.
+		require.NoError(t, r.Release(stale, Mark{Base: 1}))
+	}
+	require.NoError(t, r.Release(r.Position(), Mark{Base: version}))
+	require.True(t, next(10))
+	require.Equal(t, []uint64{3}, versions(t, reopen(t, o), want))
+}
