@@ -93,6 +93,44 @@ func TestKilledAgainAfterARecovery(t *testing.T) {
 	requireValue(t, s, "b", []byte("2"))
 }
 
+// The same, killed while recovery had written a value and not yet its key.
+func TestKilledInARecovery(t *testing.T) {
+	o := small(t.TempDir())
+	o.SyncWrites = true
+	s := open(t, o)
+	require.NoError(t, set(s, "a", []byte("1")))
+	b := batchOf("b", string(large('2')))
+	require.NoError(t, s.redo.ring.Room(b))
+	require.NoError(t, s.redo.ring.Append(s.ts.Load()+1, b))
+	dir := killed(t, o.Dir)
+	ring, err := os.ReadFile(filepath.Join(dir, badgerfile.RedoName))
+	require.NoError(t, err)
+	logs, err := numbered(dir, ".mem")
+	require.NoError(t, err)
+	old, err := os.ReadFile(logs[0].path)
+	require.NoError(t, err)
+
+	o.Dir = dir
+	s = open(t, o)
+	requireValue(t, s, "b", large('2'))
+	require.Eventually(t, func() bool { return !exists(logs[0].path) }, time.Minute, time.Millisecond)
+	again := killed(t, dir)
+	logs, err = numbered(again, ".mem")
+	require.NoError(t, err)
+	require.Len(t, logs, 1)
+	fresh, err := os.ReadFile(logs[0].path)
+	require.NoError(t, err)
+	clear(fresh[badgerfile.LogHeader:])
+	require.NoError(t, os.WriteFile(logs[0].path, fresh, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(again, badgerfile.WALName(logs[0].number-1)), old, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(again, badgerfile.RedoName), ring, 0o600))
+
+	o.Dir = again
+	s = open(t, o)
+	requireValue(t, s, "a", []byte("1"))
+	requireValue(t, s, "b", large('2'))
+}
+
 // As long as the system runs nothing is lost of what a process has written. So a
 // value that cannot be read is damaged, and its batch is not taken back.
 func TestDamageIsNoTornBatch(t *testing.T) {
