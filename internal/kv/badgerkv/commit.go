@@ -79,6 +79,7 @@ func (s *Store) commitAs(b *kv.Batch, twice, values bool) error {
 	if err := s.syncCommit(values); err != nil {
 		return s.failed(err)
 	}
+	s.redo.bypassed(b)
 	return s.log.failure()
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -30,6 +31,10 @@ type redoLog struct {
 	// largest is the size of a batch, in bytes, from which it is not written to the
 	// redo log.
 	largest int
+	// aside is how many bytes went to Badger alone since it was advanced. Recovery
+	// verifies their values, so it is advanced as well when they are more than most.
+	aside atomic.Int64
+	most  int64
 
 	advancing sync.Mutex // one call of advance, and none while Close takes the files away
 
@@ -41,6 +46,8 @@ type redoLog struct {
 const (
 	// redoLargest bounds what is written to both, in bytes.
 	redoLargest = 1 << 20
+	// asideMost bounds what recovery has to read, in bytes.
+	asideMost = 256 << 20
 	// growWithin is how soon the ring has to be advanced again for it to be too small.
 	growWithin = 300 * time.Millisecond
 )
@@ -98,6 +105,13 @@ func (l *redoLog) takes(b *kv.Batch) bool {
 	return true
 }
 
+// bypassed notes that a batch went to Badger alone.
+func (l *redoLog) bypassed(b *kv.Batch) {
+	if l.aside.Add(int64(b.Bytes)) > l.most {
+		l.wake()
+	}
+}
+
 func (l *redoLog) wake() {
 	select {
 	case l.kick <- struct{}{}:
@@ -145,6 +159,7 @@ func (s *Store) advance() error {
 	}
 	s.txMu.Lock()
 	p, m := s.redo.ring.Position(), s.mark()
+	s.redo.aside.Store(0)
 	s.txMu.Unlock()
 	if err := s.syncFiles(); err != nil {
 		return s.failed(err)
@@ -184,7 +199,7 @@ func (l *redoLog) run(s *Store) {
 			return
 		case <-l.kick:
 		}
-		if time.Since(last) < growWithin {
+		if time.Since(last) < growWithin && l.aside.Load() <= l.most {
 			l.grow(s)
 		}
 		last = time.Now()
@@ -268,7 +283,7 @@ func (s *Store) openRedo(encrypted bool) error {
 		return err
 	}
 	s.durable.Store(s.ts.Load())
-	s.redo = &redoLog{ring: ring, largest: redoLargest, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	s.redo = &redoLog{ring: ring, largest: redoLargest, most: asideMost, kick: make(chan struct{}, 1), quit: make(chan struct{})}
 	s.redo.done.Add(1)
 	go s.redo.run(s)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -46,6 +47,20 @@ func TestAWaitForRoomEndsWhenTheStoreFails(t *testing.T) {
 	}
 	require.ErrorIs(t, s.Commit(b), shardlog.ErrStorage)
 	require.ErrorIs(t, s.Close(), shardlog.ErrStorage)
+}
+
+// Recovery verifies what large batches have written since the redo log was advanced,
+// so it is advanced for them, too.
+func TestLargeBatchesAdvanceTheRedoLog(t *testing.T) {
+	o := small(t.TempDir())
+	o.SyncWrites = true
+	s := open(t, o)
+	s.redo.most = 100 << 10
+	before := s.redo.ring.Mark()
+	for range 6 {
+		bypass(t, s, batchOf("a", string(large('1'))))
+	}
+	require.Eventually(t, func() bool { return s.redo.ring.Mark().Base > before.Base }, time.Minute, time.Millisecond)
 }
 
 // openFiles returns how many files of a directory this process has open.
