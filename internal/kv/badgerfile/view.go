@@ -17,6 +17,10 @@ type View struct {
 	entries map[string]Entry
 	sorted  []string
 	values  *Values
+	// originals are places of values whose copy by space reclaiming may be lost; nil
+	// while they are not searched for.
+	originals map[string]Pointer
+	recovered bool
 	// Damage is what was found while it was built.
 	Damage []*shardlog.DamageError
 }
@@ -143,7 +147,39 @@ func (v *View) Get(key []byte) ([]byte, error) {
 	case e.Pointer == nil:
 		return slices.Clone(e.Value), nil
 	}
-	return v.values.Get(key, e.Version, e.Pointer)
+	value, err := v.values.Get(key, e.Version, e.Pointer)
+	if err == nil || !v.recovered {
+		return value, err
+	}
+	p, ok, lookErr := v.original(e)
+	if !ok || lookErr != nil {
+		return nil, errors.Join(err, lookErr)
+	}
+	return v.values.Get(key, e.Version, &p)
+}
+
+// Recovers says that values whose copy by space reclaiming is lost are found where
+// they were, as the recovery of a store with a redo log finds them.
+func (v *View) Recovers() { v.recovered = true }
+
+// original returns where the value of an entry can be read. The first call reads the
+// whole value log.
+func (v *View) original(e Entry) (p Pointer, ok bool, err error) {
+	if v.originals == nil {
+		found := map[string]Pointer{}
+		err := v.values.Each(0, func(e Entry) error {
+			if v.entries[string(e.Key)].Version == e.Version {
+				found[string(e.Key)] = *e.Pointer
+			}
+			return nil
+		})
+		if err != nil {
+			return p, false, err
+		}
+		v.originals = found
+	}
+	p, ok = v.originals[string(e.Key)]
+	return p, ok, nil
 }
 
 // Put adds a version of a key, unless the view has a later one that can be read.

@@ -164,6 +164,13 @@ func TestLostCopies(t *testing.T) {
 		o.Dir = killed(t, o.Dir)
 		lose(t, o.Dir, p)
 		earlierBoot(t, o.Dir)
+		// A check and a repair before find it as well.
+		files, err := Inspect(o.Dir, nil)
+		require.NoError(t, err)
+		v, err := OpenView(files, func([]byte) bool { return false })
+		require.NoError(t, err)
+		requireValue(t, v, "a", large('1'))
+		v.Close()
 
 		s = open(t, o)
 		requireValue(t, s, "a", large('1'))

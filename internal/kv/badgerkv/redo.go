@@ -389,6 +389,7 @@ func viewRedo(f *Files, v *View) error {
 	if err != nil {
 		return err
 	}
+	v.Recovers()
 	ring, err := redo.Open(redo.Options{Path: f.Dir.File(badgerfile.RedoName), ID: i.id, Key: i.secret, Open: redo.OpenReadOnly})
 	if err != nil {
 		return err
