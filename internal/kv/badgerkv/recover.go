@@ -40,7 +40,7 @@ type recovery struct {
 	torn   map[uint64]bool // versions behind last of which a value is lost
 	later  []string        // keys with a version behind last
 	// same says that the system has run since the store was written. Then nothing is
-	// lost: a value that cannot be read is damaged, which its readers are told.
+	// lost: a value that cannot be read is damaged, and its readers get that error.
 	same bool
 }
 

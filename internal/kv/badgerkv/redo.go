@@ -310,6 +310,9 @@ func (s *Store) beginRedo(i identity, ring *redo.Ring, encrypted bool) (*redo.Ri
 	if ring == nil {
 		i = newIdentity(encrypted)
 		made, err := redo.Create(s.redoOptions(i))
+		if isFull(err) {
+			err = fmt.Errorf("%w: no redo log can be made: %v", shardlog.ErrNoSpace, err)
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -137,3 +138,26 @@ func TestAnOwnerlessRedoLogGoes(t *testing.T) {
 	requireValue(t, s, "a", []byte("1"))
 	require.NoFileExists(t, path)
 }
+
+// A disk without room for the redo log is full, which Open says, and leaves nothing
+// of it.
+func TestNoRoomForARedoLog(t *testing.T) {
+	o := small(t.TempDir())
+	o.SyncWrites = true
+	d := System()
+	d.OpenRedo = func(path string) (redo.File, error) {
+		f, err := redo.OpenFile(path)
+		return fullFile{f}, err
+	}
+	o.Disk = d
+	_, err := Open(o)
+	require.ErrorIs(t, err, shardlog.ErrNoSpace)
+	left, err := filepath.Glob(filepath.Join(o.Dir, badgerfile.RedoName+"*"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// fullFile is on a disk that is full.
+type fullFile struct{ redo.File }
+
+func (fullFile) WriteAt([]byte, int64) (int, error) { return 0, syscall.ENOSPC }
