@@ -23,6 +23,10 @@ func (r *Ring) Grow() (int64, error) {
 		return 0, err
 	}
 	if err := r.extend(to); err != nil {
+		// The disk may be full, and needs what was written so far.
+		if f, ok := r.f.(interface{ Truncate(size int64) error }); ok {
+			err = errors.Join(err, f.Truncate(size))
+		}
 		return 0, err
 	}
 	return to - size, nil

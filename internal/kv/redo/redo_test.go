@@ -424,3 +424,45 @@ func TestALargeFrameGoesToTheBeginning(t *testing.T) {
 	require.True(t, next(10))
 	require.Equal(t, []uint64{3}, versions(t, reopen(t, o), want))
 }
+
+// shortDisk is a file on a disk that is full behind a place.
+type shortDisk struct {
+	*os.File
+	room *int64
+}
+
+func (d shortDisk) WriteAt(b []byte, at int64) (int, error) {
+	if at+int64(len(b)) > *d.room {
+		n, err := d.File.WriteAt(b[:max(0, *d.room-at)], at)
+		return n, errors.Join(err, errFull)
+	}
+	return d.File.WriteAt(b, at)
+}
+
+func (d shortDisk) Size() (int64, error) { return size(d.File) }
+
+var errFull = errors.New("no space left")
+
+// What was written until the disk was full is given back.
+func TestGrowOnAFullDisk(t *testing.T) {
+	o := options(t)
+	room := int64(2*MinSize - Page)
+	o.Open = func(path string) (File, error) {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		return shortDisk{f, &room}, err
+	}
+	r := create(t, o)
+	require.NoError(t, r.Reset(Mark{}, nil))
+	_, err := r.Grow()
+	require.ErrorIs(t, err, errFull)
+	fi, err := os.Stat(o.Path)
+	require.NoError(t, err)
+	require.EqualValues(t, MinSize, fi.Size())
+	want := map[uint64]*kv.Batch{1: batch(1, []byte("value"))}
+	put(t, r, 1, want[1])
+	require.Equal(t, []uint64{1}, versions(t, reopen(t, o), want))
+	room = 2 * MinSize
+	n, err := r.Grow()
+	require.NoError(t, err)
+	require.EqualValues(t, MinSize, n)
+}
