@@ -20,7 +20,7 @@ type View struct {
 	// originals are places of values whose copy by space reclaiming may be lost; nil
 	// while they are not searched for.
 	originals map[string]Pointer
-	recovered bool
+	recovers  bool
 	// Damage is what was found while it was built.
 	Damage []*shardlog.DamageError
 }
@@ -148,22 +148,34 @@ func (v *View) Get(key []byte) ([]byte, error) {
 		return slices.Clone(e.Value), nil
 	}
 	value, err := v.values.Get(key, e.Version, e.Pointer)
-	if err == nil || !v.recovered {
-		return value, err
+	if err != nil && v.recovers {
+		if original, oerr := v.Original(key); oerr == nil {
+			return original, nil
+		}
 	}
-	p, ok, lookErr := v.original(e)
-	if !ok || lookErr != nil {
-		return nil, errors.Join(err, lookErr)
+	return value, err
+}
+
+// Recovers says that a store is recovered when it is opened: what Original finds is
+// found by Get as well.
+func (v *View) Recovers() { v.recovers = true }
+
+// Original returns a value from the place where space reclaiming has copied it
+// from, for one of which the copy is lost. Its errors are those of Get. The first call
+// reads the whole value log.
+func (v *View) Original(key []byte) ([]byte, error) {
+	e := v.entries[string(key)]
+	p, ok, err := v.original(e)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, shardlog.ErrNotFound
 	}
 	return v.values.Get(key, e.Version, &p)
 }
 
-// Recovers says that values whose copy by space reclaiming is lost are found where
-// they were, as the recovery of a store with a redo log finds them.
-func (v *View) Recovers() { v.recovered = true }
-
-// original returns where the value of an entry can be read. The first call reads the
-// whole value log.
+// original returns where the value of an entry can be read.
 func (v *View) original(e Entry) (p Pointer, ok bool, err error) {
 	if v.originals == nil {
 		found := map[string]Pointer{}

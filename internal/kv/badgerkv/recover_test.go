@@ -197,4 +197,25 @@ func TestLostCopies(t *testing.T) {
 		_, err := s.Get([]byte("b"))
 		require.ErrorIs(t, err, shardlog.ErrNotFound)
 	})
+	t.Run("without a redo log", func(t *testing.T) {
+		o := o
+		o.Dir, o.SyncWrites = t.TempDir(), false
+		s := open(t, o)
+		require.NoError(t, set(s, "a", large('1')))
+		p := move(t, s, "a")
+		o.Dir = killed(t, o.Dir)
+		lose(t, o.Dir, p)
+		earlierBoot(t, o.Dir)
+
+		files, err := Inspect(o.Dir, nil)
+		require.NoError(t, err)
+		v, err := OpenView(files, func([]byte) bool { return false })
+		require.NoError(t, err)
+		defer v.Close()
+		_, err = v.Get([]byte("a"))
+		require.ErrorIs(t, err, shardlog.ErrCorrupt) // a check reports it
+		got, err := v.Original([]byte("a"))          // a repair keeps it
+		require.NoError(t, err)
+		require.Equal(t, large('1'), got)
+	})
 }
