@@ -357,10 +357,13 @@ func (s *Store) storeIdentity(i identity) error {
 func (s *Store) dropRedo(ring *redo.Ring) error {
 	path := s.path(badgerfile.RedoName)
 	if ring == nil {
-		if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+		if !exists(path) {
+			return nil
+		}
+		if err := s.noteNoRedo(); err != nil {
 			return err
 		}
-		return nil
+		return os.Remove(path)
 	}
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
