@@ -66,6 +66,10 @@ func openOn(store kv.Store, o Options) (*DB, error) {
 		if err := store.Commit(&b); err != nil {
 			return nil, err
 		}
+		// An earlier program looks for it in Badger alone.
+		if err := store.Sync(); err != nil {
+			return nil, err
+		}
 	}
 	if meta.fresh {
 		var b kv.Batch

@@ -157,7 +157,12 @@ func (c *checker) copyInto(store kv.Store) (kept int, err error) {
 			return kept, shardlog.ContextError(c.ctx)
 		}
 		v, err := c.view.Get(k)
-		if err != nil || c.lost[string(k)] && !logstore.Useful(k, v) {
+		lost := c.lost[string(k)] && !logstore.Useful(k, v)
+		if err != nil {
+			v, err = c.view.Original(k)
+			lost = false
+		}
+		if err != nil || lost {
 			continue
 		}
 		kept++

@@ -31,6 +31,36 @@ func TestNewerFormatIsRefused(t *testing.T) {
 	}
 }
 
+// formatSync records with which format version a store was synced first.
+type formatSync struct {
+	kv.Store
+	first string
+}
+
+func (s *formatSync) Sync() error {
+	if v, err := s.Get(keyFormat); err == nil && s.first == "" {
+		s.first = string(v)
+	}
+	return s.Store.Sync()
+}
+
+// The version is where an earlier program looks, which does not know the redo log,
+// before anything else is stored.
+func TestANewFormatIsSynced(t *testing.T) {
+	store := newSurviving()
+	require.NoError(t, store.open(t, nil).Close())
+	var b kv.Batch
+	b.Set(keyFormat, []byte("1"))
+	require.NoError(t, store.Commit(&b))
+	opts, err := (&Options{}).withDefaults("dir")
+	require.NoError(t, err)
+	syncs := &formatSync{Store: store}
+	db, err := openOn(syncs, opts)
+	require.NoError(t, err)
+	require.Equal(t, strconv.Itoa(formatVersion), syncs.first)
+	require.NoError(t, db.Close())
+}
+
 func TestEncryption(t *testing.T) {
 	dir := t.TempDir()
 	key, other := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 16)

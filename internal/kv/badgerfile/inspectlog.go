@@ -213,7 +213,7 @@ func (in *inspection) ahead(f File, l *Log) error {
 	for _, w := range in.wals {
 		last = max(last, w.log.Last)
 	}
-	if last > 0 && l.Newest > last+1 {
+	if last > 0 && l.Newest > max(last, inv.Gaps)+1 {
 		d := damage(in.Dir.File(in.wals[len(in.wals)-1].Name), -1, "the write-ahead log ends with commit %d, and %s has values of commit %d", last, f.Name, l.Newest)
 		d.Lost = fmt.Sprintf("%d commits or more", l.Newest-1-last)
 		in.damaged(d)

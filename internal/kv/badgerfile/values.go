@@ -107,11 +107,11 @@ func (v *Values) file(number uint32) (*valueFile, error) {
 	return vf, nil
 }
 
-// Each calls f for each value of the value log that can be read, until it returns
-// an error.
-func (v *Values) Each(f func(Entry) error) error {
+// Each calls f for each value that can be read of the value log from a file on, until
+// it returns an error.
+func (v *Values) Each(from uint32, f func(Entry) error) error {
 	for _, file := range v.dir.Values {
-		if file.Size < LogHeader {
+		if file.Size < LogHeader || file.Number < uint64(from) {
 			continue
 		}
 		var failed error

@@ -17,6 +17,10 @@ type View struct {
 	entries map[string]Entry
 	sorted  []string
 	values  *Values
+	// originals are places of values whose copy by space reclaiming may be lost; nil
+	// while they are not searched for.
+	originals map[string]Pointer
+	recovers  bool
 	// Damage is what was found while it was built.
 	Damage []*shardlog.DamageError
 }
@@ -143,7 +147,51 @@ func (v *View) Get(key []byte) ([]byte, error) {
 	case e.Pointer == nil:
 		return slices.Clone(e.Value), nil
 	}
-	return v.values.Get(key, e.Version, e.Pointer)
+	value, err := v.values.Get(key, e.Version, e.Pointer)
+	if err != nil && v.recovers {
+		if original, oerr := v.Original(key); oerr == nil {
+			return original, nil
+		}
+	}
+	return value, err
+}
+
+// Recovers says that a store is recovered when it is opened: what Original finds is
+// found by Get as well.
+func (v *View) Recovers() { v.recovers = true }
+
+// Original returns a value from the place where space reclaiming has copied it
+// from, for one of which the copy is lost. Its errors are those of Get. The first call
+// reads the whole value log.
+func (v *View) Original(key []byte) ([]byte, error) {
+	e := v.entries[string(key)]
+	p, ok, err := v.original(e)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, shardlog.ErrNotFound
+	}
+	return v.values.Get(key, e.Version, &p)
+}
+
+// original returns where the value of an entry can be read.
+func (v *View) original(e Entry) (p Pointer, ok bool, err error) {
+	if v.originals == nil {
+		found := map[string]Pointer{}
+		err := v.values.Each(0, func(e Entry) error {
+			if v.entries[string(e.Key)].Version == e.Version {
+				found[string(e.Key)] = *e.Pointer
+			}
+			return nil
+		})
+		if err != nil {
+			return p, false, err
+		}
+		v.originals = found
+	}
+	p, ok = v.originals[string(e.Key)]
+	return p, ok, nil
 }
 
 // Put adds a version of a key, unless the view has a later one that can be read.

@@ -30,6 +30,9 @@ func (s *Store) Commit(b *kv.Batch) error {
 	twice := s.redo.takes(b)
 	if twice {
 		if err := s.redo.ring.Room(b); err != nil {
+			if s.closed.Load() {
+				return shardlog.ErrClosed
+			}
 			return s.failed(err)
 		}
 	}
@@ -76,6 +79,7 @@ func (s *Store) commitAs(b *kv.Batch, twice, values bool) error {
 	if err := s.syncCommit(values); err != nil {
 		return s.failed(err)
 	}
+	s.redo.bypassed(b)
 	return s.log.failure()
 }
 

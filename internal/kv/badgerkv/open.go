@@ -83,6 +83,9 @@ func Open(o Options) (*Store, error) {
 	}
 	if err != nil {
 		s.redo.stop()
+		s.blocks.close()
+		s.newest.close()
+		defer s.places.close()
 		return nil, errors.Join(err, s.closeRedo(false), db.Close())
 	}
 	s.pager = newPager(s)

@@ -123,8 +123,9 @@ func (s *Store) advise() {
 // are open. If the sync fails, or values that Badger has left in the file cannot
 // be copied, the iterator stays open, and the file.
 //
-// No other sync runs meanwhile: one that makes the copy of a value's place
-// durable but not yet the copy would hide the original.
+// Without a redo log no other sync runs meanwhile: one that makes the copy of a
+// value's place durable but not yet the copy would hide the original. With one,
+// recovery finds it.
 func (s *Store) collect(ratio float64) (ok bool, err error) {
 	s.syncMu.Lock()
 	defer s.syncMu.Unlock()

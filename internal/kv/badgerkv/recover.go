@@ -39,6 +39,9 @@ type recovery struct {
 	found  map[string][]found
 	torn   map[uint64]bool // versions behind last of which a value is lost
 	later  []string        // keys with a version behind last
+	// same says that the system has run since the store was written. Then nothing is
+	// lost: a value that cannot be read is damaged, and its readers get that error.
+	same bool
 }
 
 // keepTorn makes recovery keep batches of which a part is lost. Tests set it, to see
@@ -50,11 +53,13 @@ type found struct {
 	version  uint64
 	deleted  bool
 	readable bool
+	moved    bool // it is readable where space reclaiming has copied it from
 }
 
 // recover applies what the ring has and Badger has not, and syncs it.
 func (s *Store) recover(ring *redo.Ring) error {
 	r := &recovery{s: s, ring: ring, mark: ring.Mark(), wanted: map[string]uint64{}, found: map[string][]found{}, torn: map[uint64]bool{}}
+	r.same = s.files.Inventory.SameBoot()
 	frames := 0
 	r.last = r.mark.Base
 	err := ring.Read(func(f redo.Frame) error {
@@ -72,13 +77,18 @@ func (s *Store) recover(ring *redo.Ring) error {
 	if r.limit = r.mark.Limit; r.limit == 0 {
 		r.limit = top
 	}
-	s.ts.Store(top)
+	if err := s.noteGap(top); err != nil {
+		return err
+	}
 	if r.mark.Clean && frames == 0 {
 		return nil
 	}
 	r.values = s.files.Values()
 	defer r.values.Close()
 	if err := r.look(); err != nil {
+		return err
+	}
+	if err := r.untear(); err != nil {
 		return err
 	}
 	changed, err := r.apply()
@@ -89,6 +99,18 @@ func (s *Store) recover(ring *redo.Ring) error {
 		s.warn("changes were taken from the redo log", "frames", frames, "changes", changed)
 	}
 	return s.syncFiles()
+}
+
+// noteGap makes a version that of the last commit. Those up to it that Badger lacks are
+// a gap in its logs, which the inventory says before there is a commit behind it:
+// the next look at the directory would take it for damage.
+func (s *Store) noteGap(version uint64) error {
+	if version <= s.ts.Load() {
+		return nil
+	}
+	s.ts.Store(version)
+	s.gaps = max(s.gaps, version)
+	return s.noteState(badgerfile.StateOpening)
 }
 
 // look finds the keys that frames change, that have versions behind the last
@@ -115,7 +137,7 @@ func (r *recovery) look() error {
 		if err != nil {
 			return err
 		}
-		versions = append(versions, found{item.Version(), item.IsDeletedOrExpired(), ok})
+		versions = append(versions, found{version: item.Version(), deleted: item.IsDeletedOrExpired(), readable: ok})
 	}
 	r.note(key, versions)
 	return nil
@@ -136,17 +158,16 @@ func (r *recovery) note(key []byte, versions []found) {
 		return
 	}
 	r.later = append(r.later, string(key))
-	for _, v := range versions {
-		if v.version > r.last && !v.readable {
-			r.torn[v.version] = !keepTorn
-		}
-	}
+	r.noteTorn(versions)
 }
 
 // readable reports whether the value of a version is there. What was on disk
 // before the ring was advanced last is not looked at.
 func (r *recovery) readable(item *badger.Item) (bool, error) {
 	p, ok := place(item)
+	if r.same && item.Version() > r.last {
+		return true, nil // no frame has it, and it was not lost
+	}
 	if !ok || p.File < r.mark.File || p.File == r.mark.File && int64(p.Start)+int64(p.Size) <= r.mark.Offset {
 		return true, nil
 	}
@@ -212,19 +233,56 @@ func (r *recovery) takeBack(w *recoveryWriter, key string) error {
 	return w.addFlush(kv.Op{Key: []byte(key), Value: v})
 }
 
+// untear looks for the values that are lost of versions behind the last frame
+// where space reclaiming may have copied them from: a batch of which all are there
+// is whole. They were written after the ring was advanced last.
+func (r *recovery) untear() error {
+	if len(r.torn) == 0 {
+		return nil
+	}
+	err := r.values.Each(r.mark.File, func(e badgerfile.Entry) error {
+		for i, v := range r.found[string(e.Key)] {
+			if v.version == e.Version && !v.readable {
+				r.found[string(e.Key)][i].readable, r.found[string(e.Key)][i].moved = true, true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	clear(r.torn)
+	for _, key := range r.later {
+		r.noteTorn(r.found[key])
+	}
+	return nil
+}
+
+// noteTorn notes the batches of which a value is lost.
+func (r *recovery) noteTorn(versions []found) {
+	for _, v := range versions {
+		if v.version > r.last && !v.readable && !keepTorn {
+			r.torn[v.version] = true
+		}
+	}
+}
+
 // originals stores values again whose copy by space reclaiming is lost.
 func (r *recovery) originals(w *recoveryWriter) error {
 	lost := map[string]uint64{}
 	for key, versions := range r.found {
-		v := versions[0]
-		if !v.readable && v.version <= r.last && r.wanted[key] < v.version {
+		i := slices.IndexFunc(versions, func(v found) bool { return !r.torn[v.version] })
+		if i < 0 {
+			continue
+		}
+		if v := versions[i]; (!v.readable || v.moved) && r.wanted[key] < v.version {
 			lost[key] = v.version
 		}
 	}
 	if len(lost) == 0 {
 		return nil
 	}
-	return r.values.Each(func(e badgerfile.Entry) error {
+	return r.values.Each(0, func(e badgerfile.Entry) error {
 		if v, ok := lost[string(e.Key)]; !ok || v != e.Version {
 			return nil
 		}

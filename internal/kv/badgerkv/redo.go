@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -30,6 +31,10 @@ type redoLog struct {
 	// largest is the size of a batch, in bytes, from which it is not written to the
 	// redo log.
 	largest int
+	// aside is how many bytes went to Badger alone since it was advanced. Recovery
+	// verifies their values, so it is advanced as well when they are more than most.
+	aside atomic.Int64
+	most  int64
 
 	advancing sync.Mutex // one call of advance, and none while Close takes the files away
 
@@ -41,6 +46,8 @@ type redoLog struct {
 const (
 	// redoLargest bounds what is written to both, in bytes.
 	redoLargest = 1 << 20
+	// asideMost bounds what recovery has to read, in bytes.
+	asideMost = 256 << 20
 	// growWithin is how soon the ring has to be advanced again for it to be too small.
 	growWithin = 300 * time.Millisecond
 )
@@ -98,6 +105,13 @@ func (l *redoLog) takes(b *kv.Batch) bool {
 	return true
 }
 
+// bypassed notes that a batch went to Badger alone.
+func (l *redoLog) bypassed(b *kv.Batch) {
+	if l.aside.Add(int64(b.Bytes)) > l.most {
+		l.wake()
+	}
+}
+
 func (l *redoLog) wake() {
 	select {
 	case l.kick <- struct{}{}:
@@ -145,6 +159,7 @@ func (s *Store) advance() error {
 	}
 	s.txMu.Lock()
 	p, m := s.redo.ring.Position(), s.mark()
+	s.redo.aside.Store(0)
 	s.txMu.Unlock()
 	if err := s.syncFiles(); err != nil {
 		return s.failed(err)
@@ -184,13 +199,14 @@ func (l *redoLog) run(s *Store) {
 			return
 		case <-l.kick:
 		}
-		if time.Since(last) < growWithin {
+		if time.Since(last) < growWithin && l.aside.Load() <= l.most {
 			l.grow(s)
 		}
 		last = time.Now()
 		if err := s.advance(); err != nil {
 			if !s.closed.Load() {
 				s.warn("the redo log cannot be advanced", "error", err)
+				l.ring.Fail(err) // who waits for room would do so without end
 			}
 			return
 		}
@@ -258,13 +274,16 @@ func (s *Store) openRedo(encrypted bool) error {
 	// An earlier process may not have synced what it wrote, and from now on
 	// everything that is there counts as durable.
 	if err := s.syncFiles(); err != nil {
+		if ring != nil {
+			err = errors.Join(err, ring.Close())
+		}
 		return err
 	}
 	if ring, err = s.beginRedo(i, ring, encrypted); err != nil {
 		return err
 	}
 	s.durable.Store(s.ts.Load())
-	s.redo = &redoLog{ring: ring, largest: redoLargest, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	s.redo = &redoLog{ring: ring, largest: redoLargest, most: asideMost, kick: make(chan struct{}, 1), quit: make(chan struct{})}
 	s.redo.done.Add(1)
 	go s.redo.run(s)
 	return nil
@@ -291,6 +310,9 @@ func (s *Store) beginRedo(i identity, ring *redo.Ring, encrypted bool) (*redo.Ri
 	if ring == nil {
 		i = newIdentity(encrypted)
 		made, err := redo.Create(s.redoOptions(i))
+		if isFull(err) {
+			err = fmt.Errorf("%w: no redo log can be made: %v", shardlog.ErrNoSpace, err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -329,10 +351,19 @@ func (s *Store) storeIdentity(i identity) error {
 	return s.syncFiles()
 }
 
-// dropRedo removes the redo log of a store that does not sync each commit.
+// dropRedo removes the redo log of a store that does not sync each commit, also one
+// that a process has left which was killed before it was the store's, or since it is
+// not.
 func (s *Store) dropRedo(ring *redo.Ring) error {
+	path := s.path(badgerfile.RedoName)
 	if ring == nil {
-		return nil
+		if !exists(path) {
+			return nil
+		}
+		if err := s.noteNoRedo(); err != nil {
+			return err
+		}
+		return os.Remove(path)
 	}
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
@@ -348,7 +379,7 @@ func (s *Store) dropRedo(ring *redo.Ring) error {
 	if err = errors.Join(err, ring.Close()); err != nil {
 		return err
 	}
-	return os.Remove(s.path(badgerfile.RedoName))
+	return os.Remove(path)
 }
 
 // viewRedo adds what the redo log of a directory has to a view.
@@ -364,6 +395,7 @@ func viewRedo(f *Files, v *View) error {
 	if err != nil {
 		return err
 	}
+	v.Recovers()
 	ring, err := redo.Open(redo.Options{Path: f.Dir.File(badgerfile.RedoName), ID: i.id, Key: i.secret, Open: redo.OpenReadOnly})
 	if err != nil {
 		return err

@@ -84,7 +84,9 @@ func (r *Ring) Append(version uint64, b *kv.Batch) error {
 		return err
 	}
 	r.head, r.seq = at+int64(len(frame)), r.seq+1
-	r.full = r.head == r.state.at
+	// A large frame in a ring that was empty may have gone past the place that the
+	// state names; the next one would be written over it.
+	r.full = at < r.state.at && r.head >= r.state.at
 	return nil
 }
 

@@ -99,12 +99,12 @@ var errFrame = errors.New("no frame")
 // of the ring.
 func (r *Ring) frameLength(b []byte) (h head, size int, err error) {
 	le := binary.LittleEndian
-	n := int(le.Uint32(b[36:]))
-	if le.Uint32(b[8:]) != frameMagic || string(b[40:48]) != string(r.opts.ID[:8]) || n > MaxFrame-frameHeader {
+	body := le.Uint32(b[36:])
+	if le.Uint32(b[8:]) != frameMagic || string(b[40:48]) != string(r.opts.ID[:8]) || body > MaxFrame-frameHeader {
 		return h, 0, errFrame
 	}
 	h = head{gen: le.Uint32(b[12:]), seq: le.Uint64(b[16:]), version: le.Uint64(b[24:])}
-	return h, (frameHeader + n + Page - 1) &^ (Page - 1), nil
+	return h, (frameHeader + int(body) + Page - 1) &^ (Page - 1), nil
 }
 
 // sound reports whether b, of which the header makes sense, begins with a frame

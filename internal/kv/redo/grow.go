@@ -23,10 +23,17 @@ func (r *Ring) Grow() (int64, error) {
 		return 0, err
 	}
 	if err := r.extend(to); err != nil {
+		// The disk may be full, and needs what was written so far.
+		if f, ok := r.f.(truncater); ok {
+			err = errors.Join(err, f.Truncate(size))
+		}
 		return 0, err
 	}
 	return to - size, nil
 }
+
+// truncater is a file that can be cut.
+type truncater interface{ Truncate(size int64) error }
 
 // extend writes zeros up to a size, and makes the pages part of the ring.
 func (r *Ring) extend(to int64) error {

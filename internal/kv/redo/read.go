@@ -2,6 +2,7 @@ package redo
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/shardlog/shardlog/internal/kv"
 )
@@ -84,7 +85,7 @@ const lookPages = 64
 // is not there: frames are written one after the other.
 func (r *Ring) nothingBehind(at int64, gen uint32, seq uint64) error {
 	b := pages(lookPages)
-	for _, from := range []int64{at, firstFrame} {
+	for _, from := range slices.Compact([]int64{at, firstFrame}) {
 		end := min(from+MaxFrame+Page, r.size)
 		for p := from; p < end; p += Page {
 			in := (p - from) % int64(len(b))

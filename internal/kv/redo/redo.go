@@ -336,8 +336,12 @@ func (r *Ring) Position() Position {
 // Release gives back the pages before p, once the store has everything that was
 // appended before p on disk, as m says. It blocks for a sync.
 func (r *Ring) Release(p Position, m Mark) error {
-	return r.advance(func(s *state) { s.Mark, s.seq, s.at = m, p.seq, p.at }, func() {
-		if r.full = r.full && p.at == r.head && p.seq != r.seq; !r.full {
+	var none bool // there was nothing to give back
+	return r.advance(func(s *state) {
+		none = p.seq == s.seq
+		s.Mark, s.seq, s.at = m, p.seq, p.at
+	}, func() {
+		if r.full = r.full && none; !r.full {
 			r.wake()
 		}
 	})

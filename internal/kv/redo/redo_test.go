@@ -386,3 +386,83 @@ func TestRoom(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, o.Max, fi.Size())
 }
+
+// A frame of more than half the ring, which goes to the beginning of a ring that is
+// empty and of which the state names a place in the middle, is not written over by the
+// ones behind it before it is released.
+func TestALargeFrameGoesToTheBeginning(t *testing.T) {
+	o := options(t)
+	o.Max = MinSize
+	r := create(t, o)
+	require.NoError(t, r.Reset(Mark{}, nil))
+	want := map[uint64]*kv.Batch{}
+	version := uint64(0)
+	next := func(pages int) (ok bool) {
+		b := batch(int(version), make([]byte, (pages-1)*Page))
+		r.mu.Lock()
+		_, ok = r.place(int64(frameSize(b)))
+		r.mu.Unlock()
+		if ok {
+			version++
+			want[version] = b
+			put(t, r, version, b)
+		}
+		return ok
+	}
+	require.True(t, next(30))
+	require.NoError(t, r.Release(r.Position(), Mark{Base: version}))
+	stale := r.Position()
+	require.True(t, next(40))
+	for range 2 {
+		for next(4) {
+		}
+		require.Equal(t, []uint64{2}, versions(t, reopen(t, o), want))
+		// What was noted before the frame gives back nothing.
+		require.NoError(t, r.Release(stale, Mark{Base: 1}))
+	}
+	require.NoError(t, r.Release(r.Position(), Mark{Base: version}))
+	require.True(t, next(10))
+	require.Equal(t, []uint64{3}, versions(t, reopen(t, o), want))
+}
+
+// shortDisk is a file on a disk that is full behind a place.
+type shortDisk struct {
+	*os.File
+	room *int64
+}
+
+func (d shortDisk) WriteAt(b []byte, at int64) (int, error) {
+	if at+int64(len(b)) > *d.room {
+		n, err := d.File.WriteAt(b[:max(0, *d.room-at)], at)
+		return n, errors.Join(err, errFull)
+	}
+	return d.File.WriteAt(b, at)
+}
+
+func (d shortDisk) Size() (int64, error) { return size(d.File) }
+
+var errFull = errors.New("no space left")
+
+// What was written until the disk was full is given back.
+func TestGrowOnAFullDisk(t *testing.T) {
+	o := options(t)
+	room := int64(2*MinSize - Page)
+	o.Open = func(path string) (File, error) {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+		return shortDisk{f, &room}, err
+	}
+	r := create(t, o)
+	require.NoError(t, r.Reset(Mark{}, nil))
+	_, err := r.Grow()
+	require.ErrorIs(t, err, errFull)
+	fi, err := os.Stat(o.Path)
+	require.NoError(t, err)
+	require.EqualValues(t, MinSize, fi.Size())
+	want := map[uint64]*kv.Batch{1: batch(1, []byte("value"))}
+	put(t, r, 1, want[1])
+	require.Equal(t, []uint64{1}, versions(t, reopen(t, o), want))
+	room = 2 * MinSize
+	n, err := r.Grow()
+	require.NoError(t, err)
+	require.EqualValues(t, MinSize, n)
+}
