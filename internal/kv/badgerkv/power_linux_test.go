@@ -439,7 +439,8 @@ func (p *powerRun) check(j powerJob) error {
 // point loses the power.
 func (p *powerRun) point(pt *powerloss.Point) {
 	p.pmu.Lock()
-	quiet := p.quiet
+	quiet, model := p.quiet, p.model
+	from, floor := int(p.acked.Load()), int(p.floor.Load())
 	p.pmu.Unlock()
 	if quiet || p.choices.Intn(p.every) > 0 {
 		return
@@ -454,12 +455,16 @@ func (p *powerRun) point(pt *powerloss.Point) {
 		c.Seed, c.Journal = p.choices.Int63(), p.choices.Intn(2) == 0
 		p.systems++
 	}
-	from, floor := int(p.acked.Load()), int(p.floor.Load())
 	dir, err := os.MkdirTemp(p.root, "state")
 	if err == nil {
 		err = pt.Build(dir, c)
 	}
 	p.pmu.Lock()
+	if p.model != model { // another begins meanwhile, while Badger works in the background
+		p.pmu.Unlock()
+		_ = os.RemoveAll(dir)
+		return
+	}
 	to := int(p.started.Load())
 	j := powerJob{dir: dir, model: p.model, what: fmt.Sprintf("%s, batches %d to %d: %s", pt.What, from, to, c), from: from,
 		digests: slices.Clone(p.model.digests[from : to+1]), loose: p.loose, floor: floor, sync: p.sync}
