@@ -123,14 +123,18 @@ func noteState(dir string, state badgerfile.State, boot string, gaps uint64) err
 	return inv.Write(dir)
 }
 
-// noteNoRedo notes that there is no redo log, before it goes.
+// noteNoRedo notes that there is no redo log, before it goes. The name is durable
+// first: an inventory that says otherwise, without the file, would be damage.
 func (s *Store) noteNoRedo() error {
 	inv, err := badgerfile.TakeInventory(s.opts.Dir, badgerfile.StateOpening, false)
 	if err != nil {
 		return err
 	}
 	inv.Boot, inv.Gaps, inv.Redo = s.boot, s.gaps, false
-	return inv.Write(s.opts.Dir)
+	if err := inv.Write(s.opts.Dir); err != nil {
+		return err
+	}
+	return s.disk.SyncDir(s.opts.Dir)
 }
 
 // Boot names the run of the operating system, "" where that is not known. What a

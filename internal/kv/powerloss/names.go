@@ -71,15 +71,15 @@ func (n *name) synced(began int) {
 	}
 }
 
-// lookNames notes the names in the directory.
-func (r *Recorder) lookNames() error {
+// lookNames notes the names in the directory, of files of some classes.
+func (r *Recorder) lookNames(c Class) error {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
 		return err
 	}
 	there := map[string]bool{}
 	for _, e := range entries {
-		if e.IsDir() || e.Name() == "LOCK" {
+		if e.IsDir() || e.Name() == "LOCK" || !c.Has(classOf(e.Name())) {
 			continue
 		}
 		ok, err := r.lookName(e.Name())
@@ -91,7 +91,7 @@ func (r *Recorder) lookNames() error {
 		}
 	}
 	for base, n := range r.names {
-		if !there[base] && n.now() != nil {
+		if !there[base] && n.now() != nil && c.Has(classOf(base)) {
 			n.values = append(n.values, bound{r.seq, nil})
 		}
 	}
