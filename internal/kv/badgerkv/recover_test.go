@@ -151,6 +151,17 @@ func TestDamageIsNoTornBatch(t *testing.T) {
 
 // The copy that space reclaiming has made of a value is lost in a power loss; the
 // value is found where it was, also if the batch that had it is not in the redo
+// viewOf returns what a check and a repair see of a directory.
+func viewOf(t *testing.T, dir string) *View {
+	t.Helper()
+	files, err := Inspect(dir, nil)
+	require.NoError(t, err)
+	v, err := OpenView(files, func([]byte) bool { return false })
+	require.NoError(t, err)
+	t.Cleanup(v.Close)
+	return v
+}
+
 // log, or if the batch behind it is torn.
 func TestLostCopies(t *testing.T) {
 	o := small(t.TempDir())
@@ -165,12 +176,7 @@ func TestLostCopies(t *testing.T) {
 		lose(t, o.Dir, p)
 		earlierBoot(t, o.Dir)
 		// A check and a repair before find it as well.
-		files, err := Inspect(o.Dir, nil)
-		require.NoError(t, err)
-		v, err := OpenView(files, func([]byte) bool { return false })
-		require.NoError(t, err)
-		requireValue(t, v, "a", large('1'))
-		v.Close()
+		requireValue(t, viewOf(t, o.Dir), "a", large('1'))
 
 		s = open(t, o)
 		requireValue(t, s, "a", large('1'))
@@ -207,12 +213,8 @@ func TestLostCopies(t *testing.T) {
 		lose(t, o.Dir, p)
 		earlierBoot(t, o.Dir)
 
-		files, err := Inspect(o.Dir, nil)
-		require.NoError(t, err)
-		v, err := OpenView(files, func([]byte) bool { return false })
-		require.NoError(t, err)
-		defer v.Close()
-		_, err = v.Get([]byte("a"))
+		v := viewOf(t, o.Dir)
+		_, err := v.Get([]byte("a"))
 		require.ErrorIs(t, err, shardlog.ErrCorrupt) // a check reports it
 		got, err := v.Original([]byte("a"))          // a repair keeps it
 		require.NoError(t, err)
