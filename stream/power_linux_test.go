@@ -170,6 +170,10 @@ func (p *powerLog) point(pt *powerloss.Point) {
 	if s.dir, err = os.MkdirTemp(p.root, "state"); err == nil {
 		err = pt.Build(s.dir, c)
 	}
+	if errors.Is(err, powerloss.ErrBusy) {
+		_ = os.RemoveAll(s.dir)
+		return
+	}
 	if err != nil {
 		p.failed(err)
 		return

@@ -460,7 +460,8 @@ func (p *powerRun) point(pt *powerloss.Point) {
 		err = pt.Build(dir, c)
 	}
 	p.pmu.Lock()
-	if p.model != model { // another begins meanwhile, while Badger works in the background
+	// Another model begins meanwhile, while Badger works in the background.
+	if p.model != model || errors.Is(err, powerloss.ErrBusy) {
 		p.pmu.Unlock()
 		_ = os.RemoveAll(dir)
 		return

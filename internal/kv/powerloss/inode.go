@@ -36,6 +36,7 @@ type inode struct {
 	// unsynced are the versions of sectors since then, oldest first; none equals
 	// the one before it.
 	unsynced map[int][]version
+	seen     int // when a change was last seen
 	high     int // behind the last sector that was ever other than zero
 	// sizes begins with the durable one.
 	sizes []length
@@ -79,6 +80,7 @@ func (n *inode) look(seq int, buf *[]byte) error {
 
 func (n *inode) resize(seq int, size int64) {
 	if size != n.size() {
+		n.seen = seq
 		n.sizes = append(n.sizes, length{seq, size})
 	}
 	if need := int(size+sector-1) / sector * sector; need > len(n.now) {
@@ -102,6 +104,7 @@ func (n *inode) changed(seq, at int, b []byte) {
 				continue
 			}
 			copy(old, s)
+			n.seen = seq
 			k := (at + from + i) / sector
 			n.high = max(n.high, (k+1)*sector)
 			n.unsynced[k] = append(n.unsynced[k], version{seq, bytes.Clone(n.now[k*sector:][:sector])})

@@ -159,6 +159,37 @@ func (r *Recorder) look() error {
 	return nil
 }
 
+// settle reads the files until none changes meanwhile, and reports whether that came
+// about. Badger may be at work: what one look finds has values of more commits than
+// a process that is killed leaves behind the end of its log.
+func (r *Recorder) settle() (bool, error) {
+	const attempts = 5
+	for range attempts {
+		if err := r.look(); err != nil {
+			return false, err
+		}
+		if !r.changedAt(r.seq) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// changedAt reports whether a file or a name was seen to change at a moment.
+func (r *Recorder) changedAt(seq int) bool {
+	for _, n := range r.inodes {
+		if n.seen == seq {
+			return true
+		}
+	}
+	for _, n := range r.names {
+		if n.values[len(n.values)-1].seq == seq {
+			return true
+		}
+	}
+	return false
+}
+
 // lookFiles reads the files of some classes.
 func (r *Recorder) lookFiles(c Class) error {
 	for _, n := range r.inodes {

@@ -116,9 +116,23 @@ type Point struct {
 	r    *Recorder
 }
 
+// ErrBusy says that the store never rested while its files were read, so that they
+// are not what a process that is killed leaves.
+var ErrBusy = errors.New("the store is writing")
+
 // Build makes the directory that a choice leaves, on a disk of which the system
-// has been started again.
+// has been started again, unless the choice is Killed. For that one the error may be
+// ErrBusy.
 func (p *Point) Build(dir string, c Choice) error {
+	if c.Killed {
+		settled, err := p.r.settle()
+		if err == nil && !settled {
+			err = ErrBusy
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
