@@ -153,26 +153,30 @@ func (p *powerLog) point(pt *powerloss.Point) {
 	if p.choices.Intn(every) > 0 {
 		return
 	}
-	s := p.state(pt.What)
-	if p.opts.Durability != SyncAlways {
-		p.mu.Lock()
-		s = *p.synced
-		p.mu.Unlock()
-	}
 	c := powerloss.Random(p.choices.Int63())
 	if all := powerloss.Systematic(); p.choices.Intn(2) == 0 {
 		c = all[p.systems%len(all)]
 		c.Seed, c.Journal = p.choices.Int63(), p.choices.Intn(2) == 0
 		p.systems++
 	}
-	s.what, s.killed = fmt.Sprintf("%s, %v: %s", pt.What, s.acked, c), c.Killed
 	var err error
-	if s.dir, err = os.MkdirTemp(p.root, "state"); err == nil {
-		err = pt.Build(s.dir, c)
+	if c.Killed {
+		if err = pt.Settle(); errors.Is(err, powerloss.ErrBusy) {
+			return
+		}
 	}
-	if errors.Is(err, powerloss.ErrBusy) {
-		_ = os.RemoveAll(s.dir)
-		return
+	s := p.state(pt.What)
+	if p.opts.Durability != SyncAlways {
+		p.mu.Lock()
+		s = *p.synced
+		p.mu.Unlock()
+	}
+	s.what, s.killed = fmt.Sprintf("%s, %v: %s", pt.What, s.acked, c), c.Killed
+	if err == nil {
+		s.dir, err = os.MkdirTemp(p.root, "state")
+	}
+	if err == nil {
+		err = pt.Build(s.dir, c)
 	}
 	if err != nil {
 		p.failed(err)

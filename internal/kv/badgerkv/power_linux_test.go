@@ -456,6 +456,9 @@ func (p *powerRun) point(pt *powerloss.Point) {
 		p.systems++
 	}
 	dir, err := os.MkdirTemp(p.root, "state")
+	if err == nil && c.Killed {
+		err = pt.Settle()
+	}
 	if err == nil {
 		err = pt.Build(dir, c)
 	}

@@ -159,13 +159,18 @@ func (r *Recorder) look() error {
 	return nil
 }
 
-// settle reads the files until none changes meanwhile, and reports whether that came
-// about. Badger may be at work: what one look finds has values of more commits than
-// a process that is killed leaves behind the end of its log.
+// settle reads the files until the logs of memtables and the names stay as they are
+// meanwhile, and reports whether that came about. Badger may be at work: otherwise
+// there may be values of more commits than a process that is killed leaves behind the
+// end of its log. Those of a commit that is under way may be there.
 func (r *Recorder) settle() (bool, error) {
 	const attempts = 5
 	for range attempts {
 		if err := r.look(); err != nil {
+			return false, err
+		}
+		r.seq++
+		if err := errors.Join(r.lookNames(All), r.lookFiles(WAL|Manifest)); err != nil {
 			return false, err
 		}
 		if !r.changedAt(r.seq) {

@@ -120,19 +120,20 @@ type Point struct {
 // are not what a process that is killed leaves.
 var ErrBusy = errors.New("the store is writing")
 
-// Build makes the directory that a choice leaves, on a disk of which the system
-// has been started again, unless the choice is Killed. For that one the error may be
-// ErrBusy.
-func (p *Point) Build(dir string, c Choice) error {
-	if c.Killed {
-		settled, err := p.r.settle()
-		if err == nil && !settled {
-			err = ErrBusy
-		}
-		if err != nil {
-			return err
-		}
+// Settle reads the files again, for a choice that is Killed. What is built then is of
+// the moment at which it returns: what the test counts is to be looked at after it. The
+// error may be ErrBusy.
+func (p *Point) Settle() error {
+	settled, err := p.r.settle()
+	if err == nil && !settled {
+		err = ErrBusy
 	}
+	return err
+}
+
+// Build makes the directory that a choice leaves, on a disk of which the system
+// has been started again, unless the choice is Killed; see Settle for that.
+func (p *Point) Build(dir string, c Choice) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
