@@ -12,12 +12,14 @@ import (
 
 // hashCache remembers partition keys that were used recently: that they are
 // valid, and their MD5. Keys repeat, and validation and hashing are most of the
-// cost of routing a small record. It has sets of two, the one used last first.
+// cost of routing a small record. It has sets of two, the one used last first. An
+// entry is a cache line, because a look into a cache of this size costs one for
+// each line.
 type hashCache [hashCacheSets][2]cachedHash
 
 const (
 	hashCacheSets = 2048 // a power of two
-	hashCacheKey  = 38   // bytes; longer keys are rarer and not kept
+	hashCacheKey  = 47   // bytes; longer keys are rarer and not kept
 )
 
 type cachedHash struct {

@@ -40,11 +40,12 @@ func writeRecords(e *awswire.Encoder, list []shardlog.Record, index uint32, encr
 	e.Key("Records")
 	e.List()
 	kinds := encryption.inShard(index)
+	var numbers sequenceText
 	for i := range list {
 		r := &list[i]
 		e.Open()
 		e.Key("SequenceNumber")
-		writeSequence(e, r.Sequence)
+		numbers.write(e, r.Sequence)
 		e.TimeField("ApproximateArrivalTimestamp", r.Arrival)
 		e.Key("Data")
 		e.Blob(r.Data)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shardlog/shardlog"
@@ -158,22 +159,22 @@ func putRecords(c *call) error {
 		}
 	}
 	e := &c.Out
+	e.Buf = slices.Grow(e.Buf, 128*(len(res)+1))
 	e.Open()
 	e.IntField("FailedRecordCount", failed)
 	e.Key("Records")
 	e.List()
+	var stored storedEntries
 	for i := range res {
-		e.Open()
-		if err := res[i].Err; err != nil {
-			f := entryError(c, err)
+		if res[i].Err != nil {
+			f := entryError(c, res[i].Err)
+			e.Open()
 			e.TextField("ErrorCode", f.Code)
 			e.TextField("ErrorMessage", f.Message)
-		} else {
-			e.Key("SequenceNumber")
-			writeSequence(e, res[i].Sequence)
-			e.TextField("ShardId", res[i].ShardID)
+			e.Close()
+			continue
 		}
-		e.Close()
+		stored.write(e, &res[i])
 	}
 	e.EndList()
 	e.OptionalText("EncryptionType", s.encryptionNow(c.Ctx).ofFirst(res))

@@ -68,6 +68,16 @@ func (e *Encoder) List() {
 	e.comma = false
 }
 
+// Element writes an element of a list that was encoded before, without the comma,
+// and returns what was written, for changes that keep its length. It is not for
+// XML.
+func (e *Encoder) Element(encoded []byte) []byte {
+	e.separate()
+	n := len(e.Buf)
+	e.Buf = append(e.Buf, encoded...)
+	return e.Buf[n:]
+}
+
 func (e *Encoder) end(json byte) {
 	if e.Format == FormatXML {
 		e.Buf = e.xml.end(e.Buf)
