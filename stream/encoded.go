@@ -7,10 +7,10 @@ import (
 	"github.com/shardlog/shardlog/internal/block"
 )
 
-// PutEncoded is for package producer alone: its argument's type is internal. It
-// is PutRecords for records that a producer in the same process has checked and
-// encoded, and sets res, which has one element for each. Neither is used after
-// the call.
+// PutEncoded is for packages of this module: its argument's type is internal. It
+// is PutRecords for records that a producer in the same process, or the endpoint,
+// has checked and encoded, and sets res, which has one element for each. Neither is
+// used after the call.
 func (st *Stream) PutEncoded(ctx context.Context, run block.Run, res []shardlog.PutResult) error {
 	if err := st.enter(ctx, "put"); err != nil {
 		return err

@@ -47,7 +47,7 @@ func BenchmarkDecodePutRecords(b *testing.B) {
 				if !c.Op.Fast(&c.Call) {
 					b.Fatal("not taken")
 				}
-				c.put.releaseArena()
+				c.put.run.release()
 			}
 		})
 		entries := []any{}
@@ -62,6 +62,7 @@ func BenchmarkDecodePutRecords(b *testing.B) {
 				if !c.Op.Fast(&c.Call) {
 					b.Fatal("not taken")
 				}
+				c.put.run.release()
 			}
 		})
 		b.Run(fmt.Sprintf("general/%d", size), func(b *testing.B) {
@@ -110,7 +111,7 @@ func (n bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(400)
 		return
 	}
-	defer c.put.releaseArena()
+	defer c.put.run.release()
 	e := &c.Out
 	e.Open()
 	if n.op == "PutRecord" {
@@ -120,7 +121,7 @@ func (n bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.IntField("FailedRecordCount", 0)
 		e.Key("Records")
 		e.List()
-		for range c.put.records {
+		for range c.put.len() {
 			e.Open()
 			e.TextField("SequenceNumber", strings.Repeat("4", 56))
 			e.TextField("ShardId", "shardId-000000000000")

@@ -41,7 +41,7 @@ type call struct {
 // finish gives back what a request had beyond its answer.
 func (c *call) finish() {
 	if c.put != nil {
-		c.put.releaseArena()
+		c.put.run.release()
 	}
 	if c.pages > 0 {
 		c.Env.Answers.Release(c.pages)

@@ -53,6 +53,7 @@ func (s *streamState) distribute(c *call, p *putInput) error {
 			starts = append(starts, all[i].HashStart)
 		}
 	}
+	p.unpack()
 	for i := range p.records {
 		r := &p.records[i]
 		r.ExplicitHashKey = starts[s.turn.Add(1)%uint64(len(starts))]

@@ -2,23 +2,18 @@ package kinesisapi
 
 import (
 	"unicode/utf8"
-	"unsafe"
 
-	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
-// fastCBOR is the fast way for CBOR. The data of the records is a part of the
-// body.
+// fastCBOR is the fast way for CBOR.
 func fastCBOR(body []byte, p *putInput, single bool) bool {
-	f := fastSource{awswire.NewCBORReader(body), len(body)}
+	f := fastSource{awswire.NewCBORReader(body)}
 	if t, err := f.Value(); err != nil || t.Kind != awswire.TokenMap {
 		return false
 	}
-	var seen entrySeen
-	if single {
-		p.records = make([]shardlog.Record, 1)
-	}
+	var e fastEntry
+	entries := false
 	ok := f.members(func(key []byte) bool {
 		switch {
 		case string(key) == "StreamName":
@@ -26,23 +21,23 @@ func fastCBOR(body []byte, p *putInput, single bool) bool {
 		case string(key) == "StreamARN":
 			return f.name(&p.arn)
 		case single:
-			return f.entry(&p.records[0], key, &seen)
-		case string(key) == "Records" && p.records == nil:
-			return f.entries(p)
+			return f.entry(&p.run, key, &e)
+		case string(key) == "Records" && !entries:
+			entries = true
+			return f.entries(&p.run)
 		}
 		return false
 	})
 	if single {
-		ok = ok && seen.complete()
+		ok = ok && e.addTo(&p.run)
 	}
-	return ok && len(p.records) > 0 && f.End() == nil
+	return ok && p.run.Len() > 0 && f.End() == nil
 }
 
 // fastSource is a reader of CBOR whose methods report whether what they read is
 // what they expect.
 type fastSource struct {
 	awswire.CBORReader
-	size int // of the body
 }
 
 // members reads what is in a map that has begun; member reads the value of a
@@ -77,59 +72,41 @@ func (f *fastSource) name(to *string) bool {
 	return true
 }
 
-// entries reads the list of records. Its length is not trusted: memory is
-// allocated by the size of the body.
-func (f *fastSource) entries(p *putInput) bool {
+// entries reads the list of records.
+func (f *fastSource) entries(r *putRun) bool {
 	if t, err := f.Value(); err != nil || t.Kind != awswire.TokenList {
 		return false
 	}
-	p.records = make([]shardlog.Record, 0, min(maxEntries, f.size/32+1))
 	for {
 		more, err := f.More()
 		if err != nil || !more {
 			return err == nil
 		}
-		if t, err := f.Value(); err != nil || t.Kind != awswire.TokenMap || len(p.records) == maxEntries {
+		if t, err := f.Value(); err != nil || t.Kind != awswire.TokenMap || r.Len() == maxEntries {
 			return false
 		}
-		p.records = append(p.records, shardlog.Record{})
-		r := &p.records[len(p.records)-1]
-		var seen entrySeen
-		if !f.members(func(key []byte) bool { return f.entry(r, key, &seen) }) || !seen.complete() {
+		var e fastEntry
+		if !f.members(func(key []byte) bool { return f.entry(r, key, &e) }) || !e.addTo(r) {
 			return false
 		}
 	}
 }
 
 // entry reads one member of an entry.
-func (f *fastSource) entry(r *shardlog.Record, key []byte, seen *entrySeen) bool {
-	switch string(key) {
-	case "Data":
+func (f *fastSource) entry(r *putRun, key []byte, e *fastEntry) bool {
+	if string(key) == "Data" {
 		t, err := f.Value()
-		if err != nil || seen.data || t.Kind != awswire.TokenBytes || len(t.Text) > maxData {
-			return false
-		}
-		seen.data = true
-		r.Data = t.Text
-		return true
+		return err == nil && t.Kind == awswire.TokenBytes && e.setData(len(t.Text)) && copy(r.room(), t.Text) == len(t.Text)
+	}
+	s, ok := f.text()
+	if !ok {
+		return false
+	}
+	switch string(key) {
 	case "PartitionKey":
-		s, ok := f.text()
-		if !ok || seen.key || !keyFits(s) {
-			return false
-		}
-		seen.key = true
-		// The body is valid as long as the records, and the log keeps no key.
-		r.PartitionKey = unsafe.String(unsafe.SliceData(s), len(s))
-		return true
+		return e.setKey(s)
 	case "ExplicitHashKey":
-		s, ok := f.text()
-		if !ok || seen.hash || len(s) > 39 {
-			return false
-		}
-		seen.hash = true
-		var err error
-		r.ExplicitHashKey, err = shardlog.ParseHashKey(string(s))
-		return err == nil
+		return e.setHash(s)
 	}
 	return false
 }

@@ -2,30 +2,29 @@ package kinesisapi
 
 import (
 	"bytes"
-	"encoding/base64"
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf8"
-	"unsafe"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/awswire"
 )
 
 // fastJSON reads a body as JSON.
 func fastJSON(body []byte, p *putInput, single bool) bool {
 	f := fastDecoder{b: body}
-	// Data takes three quarters of its text, and the text is in the body.
-	f.arena = p.acquireArena(len(body), len(body)*3/4)
 	if single {
-		p.records = make([]shardlog.Record, 1)
-		var seen entrySeen
-		if !f.object(func(key []byte) bool { return f.top(p, key) || f.entry(&p.records[0], key, &seen) }) || !seen.complete() {
+		var e fastEntry
+		if !f.object(func(key []byte) bool { return f.top(p, key) || f.member(&p.run, key, &e) }) || !e.addTo(&p.run) {
 			return false
 		}
-	} else if !f.object(func(key []byte) bool {
-		if string(key) == "Records" && p.records == nil {
-			return f.entries(p)
+	} else if seen := false; !f.object(func(key []byte) bool {
+		if string(key) == "Records" && !seen {
+			seen = true
+			return f.entries(&p.run)
 		}
 		return f.top(p, key)
-	}) || len(p.records) == 0 {
+	}) || p.run.Len() == 0 {
 		return false
 	}
 	f.space()
@@ -35,9 +34,8 @@ func fastJSON(body []byte, p *putInput, single bool) bool {
 // fastDecoder reads JSON as it is written by SDKs. Its methods report whether
 // what they read is what they expect; nothing is done about it if not.
 type fastDecoder struct {
-	b     []byte
-	i     int
-	arena []byte
+	b []byte
+	i int
 }
 
 // space skips white space.
@@ -61,35 +59,48 @@ func (f *fastDecoder) is(c byte) bool {
 	return false
 }
 
-// raw reads a string up to its closing quote, with whatever is in it; one with
-// an escaped quote ends too early, and what follows is refused.
-func (f *fastDecoder) raw() ([]byte, bool) {
+// text reads a string without escapes. It is a part of the body.
+func (f *fastDecoder) text() ([]byte, bool) {
 	if !f.is('"') {
 		return nil, false
 	}
-	n := bytes.IndexByte(f.b[f.i:], '"')
+	b := f.b[f.i:]
+	if n := plainText(b); n >= 0 {
+		f.i += n + 1
+		return b[:n], true
+	}
+	n := bytes.IndexByte(b, '"')
 	if n < 0 {
 		return nil, false
 	}
-	s := f.b[f.i : f.i+n]
-	f.i += n + 1
-	return s, true
-}
-
-// text reads a string without escapes. It is a part of the body.
-func (f *fastDecoder) text() ([]byte, bool) {
-	s, ok := f.raw()
-	if !ok {
-		return nil, false
-	}
-	ascii := true
-	for _, c := range s {
+	b = b[:n]
+	for _, c := range b {
 		if c < ' ' || c == '\\' {
 			return nil, false
 		}
-		ascii = ascii && c < utf8.RuneSelf
 	}
-	return s, ascii || utf8.Valid(s)
+	f.i += n + 1
+	return b, utf8.Valid(b)
+}
+
+// plainText returns how many bytes stand before the first quote, or -1 if it does
+// not see in words of eight bytes that all of them are ASCII without escapes and
+// control characters.
+func plainText(b []byte) int {
+	const each, top = 0x0101010101010101, 0x8080808080808080
+	for i := 0; len(b)-i >= 8; i += 8 {
+		w := binary.LittleEndian.Uint64(b[i:])
+		quote, escape := w^'"'*each, w^'\\'*each
+		// Of the bytes with the top bit the lowest is one that ends plain text. Those
+		// above it may be wrong, because of the borrow.
+		if end := ((quote-each)&^quote | (escape-each)&^escape | (w-' '*each)&^w | w) & top; end != 0 {
+			if i += bits.TrailingZeros64(end) / 8; b[i] == '"' {
+				return i
+			}
+			return -1
+		}
+	}
+	return -1
 }
 
 // object reads a structure; member reads the value of a key.
@@ -130,98 +141,90 @@ func (f *fastDecoder) top(p *putInput, key []byte) bool {
 	return true
 }
 
-// entries reads the list of records. The guess of their number is by the size of
-// the body, so a small body allocates little.
-func (f *fastDecoder) entries(p *putInput) bool {
+// entries reads the list of records.
+func (f *fastDecoder) entries(r *putRun) bool {
 	if !f.is('[') {
 		return false
 	}
-	p.records = make([]shardlog.Record, 0, min(maxEntries, len(f.b)/64+1))
 	for {
 		if f.is(']') {
 			return true
 		}
-		if len(p.records) == maxEntries || len(p.records) > 0 && !f.is(',') {
+		if r.Len() == maxEntries || r.Len() > 0 && !f.is(',') {
 			return false
 		}
-		p.records = append(p.records, shardlog.Record{})
-		if !f.record(&p.records[len(p.records)-1]) {
+		if !f.usual(r) && !f.entry(r) {
 			return false
 		}
 	}
 }
 
-// record reads one entry. It repeats what object does, because a closure for each
+// usual reads an entry as the SDKs for Go, JavaScript and Rust write it, with data
+// and a partition key. If it is another it has read nothing.
+func (f *fastDecoder) usual(r *putRun) bool {
+	const before, between = `{"Data":"`, `"PartitionKey":"`
+	b := f.b[f.i:]
+	if len(b) < len(before) || string(b[:len(before)]) != before {
+		return false
+	}
+	b = b[len(before):]
+	n, read, ok := awswire.DecodeBase64(r.room(), b)
+	if !ok || n > maxData {
+		return false
+	}
+	b = b[read:]
+	if len(b) < 1+len(between) || b[0] != ',' || string(b[1:1+len(between)]) != between {
+		return false
+	}
+	b = b[1+len(between):]
+	k := plainText(b)
+	if k < 0 || len(b) < k+2 || b[k+1] != '}' || !keyFits(b[:k]) || !r.add(b[:k], shardlog.HashKey{}, n) {
+		return false
+	}
+	f.i = len(f.b) - len(b) + k + 2
+	return true
+}
+
+// entry reads any entry. It repeats what object does, because a closure for each
 // record would be an allocation for each.
-func (f *fastDecoder) record(r *shardlog.Record) bool {
-	var seen entrySeen
+func (f *fastDecoder) entry(r *putRun) bool {
+	var e fastEntry
 	if !f.is('{') {
 		return false
 	}
 	for first := true; ; first = false {
 		if f.is('}') {
-			return seen.complete()
+			return e.addTo(r)
 		}
 		if !first && !f.is(',') {
 			return false
 		}
 		key, ok := f.text()
-		if !ok || !f.is(':') || !f.entry(r, key, &seen) {
+		if !ok || !f.is(':') || !f.member(r, key, &e) {
 			return false
 		}
 	}
 }
 
-// entry reads one member of an entry.
-func (f *fastDecoder) entry(r *shardlog.Record, key []byte, seen *entrySeen) bool {
+// member reads one member of an entry.
+func (f *fastDecoder) member(r *putRun, key []byte, e *fastEntry) bool {
+	if string(key) == "Data" {
+		if !f.is('"') {
+			return false
+		}
+		n, read, ok := awswire.DecodeBase64(r.room(), f.b[f.i:])
+		f.i += read
+		return ok && e.setData(n)
+	}
+	s, ok := f.text()
+	if !ok {
+		return false
+	}
 	switch string(key) {
-	case "Data":
-		if seen.data {
-			return false
-		}
-		seen.data = true
-		return f.data(r)
 	case "PartitionKey":
-		s, ok := f.text()
-		if !ok || seen.key || !keyFits(s) {
-			return false
-		}
-		seen.key = true
-		// The body is valid as long as the records, and the log keeps no key.
-		r.PartitionKey = unsafe.String(unsafe.SliceData(s), len(s))
-		return true
+		return e.setKey(s)
 	case "ExplicitHashKey":
-		s, ok := f.text()
-		if !ok || seen.hash || len(s) > 39 {
-			return false
-		}
-		seen.hash = true
-		var err error
-		r.ExplicitHashKey, err = shardlog.ParseHashKey(string(s))
-		return err == nil
+		return e.setHash(s)
 	}
 	return false
-}
-
-// data decodes base64 into the arena.
-func (f *fastDecoder) data(r *shardlog.Record) bool {
-	s, ok := f.raw()
-	if !ok || len(s)%4 != 0 {
-		return false
-	}
-	want := len(s) / 4 * 3
-	for k := len(s) - 1; k >= 0 && k >= len(s)-2 && s[k] == '='; k-- {
-		want--
-	}
-	from := len(f.arena)
-	if cap(f.arena)-from < len(s)/4*3 {
-		return false
-	}
-	n, err := base64.StdEncoding.Strict().Decode(f.arena[from:cap(f.arena)], s)
-	if err != nil || n != want || n > maxData { // fewer bytes where it has newlines, which Decode skips
-		return false
-	}
-	f.arena = f.arena[:from+n]
-	r.Data = f.arena[from : from+n : from+n]
-	return true
 }

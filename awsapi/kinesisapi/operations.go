@@ -35,7 +35,7 @@ func (t table) add(name string, rate *awswire.Rate, run func(*call) error, input
 		c := w.Session.(*call)
 		err := run(c)
 		if c.put != nil {
-			c.put.releaseArena() // now, and not when a slow client has its answer
+			c.put.run.release() // now, and not when a slow client has its answer
 		}
 		return err
 	}}

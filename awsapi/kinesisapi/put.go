@@ -54,22 +54,22 @@ func streamToPut(c *call) (*streamState, *putInput, error) {
 		return nil, nil, err
 	}
 	most, total := s.st.Info().MaxRecordSize, 0
-	for i := range p.records {
-		r := &p.records[i]
-		total += len(r.Data) + len(r.PartitionKey)
-		if len(r.Data) > most {
+	for i := range p.len() {
+		data, key := p.sizes(i)
+		total += data + key
+		if data > most {
 			at := "data"
 			if c.Op.Name == "PutRecords" {
 				at = fmt.Sprintf("records.%d.member.data", i+1)
 			}
 			return nil, nil, awswire.Errorf(awswire.CodeValidation, "1 validation error detected: Value 'java.nio.HeapByteBuffer[pos=0 lim=%d cap=%[1]d]' at '%s' failed to satisfy constraint: "+
-				"Member must have length less than or equal to %d", len(r.Data), at, most)
+				"Member must have length less than or equal to %d", data, at, most)
 		}
-		if n := len(r.Data) + len(r.PartitionKey); n > most {
+		if n := data + key; n > most {
 			return nil, nil, invalid("Record size of %d bytes, data and partition key, exceeds the limit of %d bytes.", n, most)
 		}
 	}
-	if total > shardlog.MaxRequestBytes && len(p.records) > 1 {
+	if total > shardlog.MaxRequestBytes && p.len() > 1 {
 		return nil, nil, invalid("Records size exceeds 10 MB limit")
 	}
 	return s, p, nil
@@ -102,6 +102,7 @@ func putRecord(c *call) error {
 	if err != nil {
 		return err
 	}
+	p.unpack()
 	given := c.In.Text("SequenceNumberForOrdering")
 	if given != "" && s.settings.Load().Strategy == strategyAuto {
 		return invalid("SequenceNumberForOrdering must not be specified for stream %s under account %s, whose record distribution strategy is %s.", c.name, c.Scope.Account, strategyAuto)
@@ -184,9 +185,19 @@ func putRecords(c *call) error {
 
 // putGood puts those records for which no fault is injected.
 func putGood(c *call, s *streamState, p *putInput) ([]shardlog.PutResult, error) {
-	if !c.Env.Faults.HaveParts() {
+	if c.Env.Faults.HaveParts() {
+		p.unpack()
+		return putSpared(c, s, p)
+	}
+	if p.records != nil {
 		return s.st.PutRecords(c.Ctx, p.records)
 	}
+	res := p.run.results()
+	return res, s.st.PutEncoded(c.Ctx, &p.run, res)
+}
+
+// putSpared is putGood where there are faults of parts of requests.
+func putSpared(c *call, s *streamState, p *putInput) ([]shardlog.PutResult, error) {
 	all := make([]shardlog.PutResult, len(p.records))
 	var good []shardlog.Record
 	var index []int

@@ -14,6 +14,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
+	"github.com/shardlog/shardlog/internal/block"
 	"github.com/shardlog/shardlog/stream"
 )
 
@@ -396,7 +397,7 @@ func compareEncoded(t testing.TB, op string, body []byte, cbor, fast bool) {
 	took := c.Op.Fast(&c.Call)
 	defer func() {
 		if took {
-			c.put.releaseArena()
+			c.put.run.release()
 		}
 	}()
 	if fast {
@@ -410,10 +411,15 @@ func compareEncoded(t testing.TB, op string, body []byte, cbor, fast bool) {
 	require.NoError(t, general.Decode(), "%s", body)
 	p, err := generalPut(general)
 	require.NoError(t, err, "%s", body)
-	require.Equal(t, len(p.records), len(c.put.records))
+	require.Equal(t, len(p.records), c.put.len())
 	require.Equal(t, []string{p.name, p.arn}, []string{c.put.name, c.put.arn})
 	for i := range p.records {
-		want, got := p.records[i], c.put.records[i]
+		var it block.Encoded
+		c.put.run.At(i, &it)
+		want, got := p.records[i], it.Record()
+		require.Equal(t, block.AppendRecord(nil, want.PartitionKey, want.ExplicitHashKey, want.Data), it.Bytes)
+		data, key := c.put.sizes(i)
+		require.Equal(t, [2]int{len(want.Data), len(want.PartitionKey)}, [2]int{data, key})
 		require.Equal(t, want.PartitionKey, got.PartitionKey)
 		require.Equal(t, want.ExplicitHashKey, got.ExplicitHashKey)
 		require.Equal(t, string(want.Data), string(got.Data))

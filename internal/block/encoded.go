@@ -41,20 +41,34 @@ func MaxEncoded(key string, data []byte) int {
 // AppendRecord appends a record to buf as blocks have it. Its data is the end of
 // what is appended.
 func AppendRecord(buf []byte, key string, hashKey shardlog.HashKey, data []byte) []byte {
+	return append(AppendHead(buf, key, hashKey, len(data)), data...)
+}
+
+// AppendHead appends what AppendRecord appends before the data, of which there are
+// n bytes.
+func AppendHead(buf []byte, key string, hashKey shardlog.HashKey, n int) []byte {
 	flags := byte(0)
 	if hashKey.IsSet() {
 		flags = flagExplicit
 	}
 	buf = append(buf, flags)
 	buf = binary.AppendUvarint(buf, uint64(len(key)))
-	buf = binary.AppendUvarint(buf, uint64(len(data)))
+	buf = binary.AppendUvarint(buf, uint64(n))
 	if flags != 0 {
 		hi, lo := hashKey.Words()
 		buf = binary.BigEndian.AppendUint64(buf, hi)
 		buf = binary.BigEndian.AppendUint64(buf, lo)
 	}
-	buf = append(buf, key...)
-	return append(buf, data...)
+	return append(buf, key...)
+}
+
+// HeadSize returns how many bytes AppendHead appends.
+func HeadSize(key string, hashKey shardlog.HashKey, n int) int {
+	size := 1 + uvarintLen(uint64(len(key))) + uvarintLen(uint64(n)) + len(key)
+	if hashKey.IsSet() {
+		size += 16
+	}
+	return size
 }
 
 // AppendEncoded is Append for a record that is encoded already.

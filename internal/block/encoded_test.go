@@ -22,6 +22,7 @@ func TestItemsAreWhatRecordsBecome(t *testing.T) {
 				before := []byte("before")
 				encoded := AppendRecord(before, key, hashKey, r.Data)[len(before):]
 				require.LessOrEqual(t, len(encoded), MaxEncoded(key, r.Data))
+				require.Equal(t, len(encoded)-n, HeadSize(key, hashKey, n))
 				it := Encoded{Key: key, HashKey: hashKey, Bytes: encoded, Data: encoded[len(encoded)-n:]}
 				require.Equal(t, r, it.Record())
 				require.Equal(t, r.Size(), it.Size())

@@ -67,7 +67,7 @@ var layers = map[string][]string{
 	"internal/reentry":            {},
 	"awsapi":                      {".", "internal/awswire"},
 	"awsapi/iam":                  {},
-	"awsapi/kinesisapi":           {".", "awsapi", "awsapi/iam", "internal/awswire", "internal/ctxsync", "stream"},
+	"awsapi/kinesisapi":           {".", "awsapi", "awsapi/iam", "internal/awswire", "internal/block", "internal/ctxsync", "stream"},
 	"internal/awswire":            {"."},
 	"awsapi/stsapi":               {"awsapi", "internal/awswire"},
 	"awsapi/awstest":              {".", "awsapi", "awsapi/kinesisapi", "awsapi/stsapi", "stream"},
