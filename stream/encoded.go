@@ -56,10 +56,18 @@ func (st *Stream) putRun(ctx context.Context, run block.Run, res []shardlog.PutR
 	r, targets, limit := st.routes.Load(), buf.targetsFor(run.Len()), min(meta.MaxRecordSize, st.db.largestRecord())
 	var it block.Encoded
 	for i := range targets {
+		if i%aheadKeys == 0 {
+			n := min(aheadKeys, len(targets)-i)
+			for k := range n {
+				run.At(i+k, &it)
+				buf.ahead.places[k] = placeOf(it.Key)
+			}
+			buf.ahead.fetch(&buf.hashes, n)
+		}
 		run.At(i, &it)
 		key, valid := it.HashKey, true
 		if !key.IsSet() {
-			key, valid = buf.hashes.keyHash(it.Key)
+			key, valid = buf.hashes.keyHashIn(buf.ahead.places[i%aheadKeys], it.Key)
 		}
 		sh := r.route(key)
 		if !valid || it.Size() > limit || sh.lim != nil && sh.lim.writes {

@@ -32,10 +32,20 @@ func (e *cachedHash) is(key string) bool { return int(e.n) == len(key) && string
 
 // keyHash is shardlog.KeyHash; ok reports whether the key is valid UTF-8.
 func (c *hashCache) keyHash(key string) (h shardlog.HashKey, ok bool) {
+	return c.keyHashIn(placeOf(key), key)
+}
+
+// place is the index of the set that a key belongs to.
+type place uint32
+
+func placeOf(key string) place { return place(xxhash.Sum64String(key) & (hashCacheSets - 1)) }
+
+// keyHashIn is keyHash of a key whose place is known.
+func (c *hashCache) keyHashIn(p place, key string) (h shardlog.HashKey, ok bool) {
 	if len(key) > hashCacheKey || len(key) == 0 {
 		return shardlog.KeyHash(key), utf8.ValidString(key)
 	}
-	set := &c[xxhash.Sum64String(key)&(hashCacheSets-1)]
+	set := &c[p&(hashCacheSets-1)]
 	if e := &set[0]; e.is(key) {
 		return shardlog.NewHashKey(e.hi, e.lo), true
 	}
@@ -54,10 +64,34 @@ func (c *hashCache) keyHash(key string) (h shardlog.HashKey, ok bool) {
 	return h, true
 }
 
+// ahead are the places of the keys of some records, one after the other.
+//
+// The memory of the cache is slow, because a request is larger than what the
+// processor keeps near. It waits for one place after the other when each is looked
+// at before the next is known, and for all of them together when they are fetched
+// first.
+type ahead struct {
+	places [aheadKeys]place
+	sum    uint8 // so that fetching them is not left out as useless
+}
+
+const aheadKeys = 32 // fewer than half of the lines of a first-level cache
+
+// fetch reads the places, of which there are n. There is nothing else in the loop,
+// so that the processor gets to many of them before it has the first.
+func (a *ahead) fetch(c *hashCache, n int) {
+	sum := uint8(0)
+	for _, p := range a.places[:n] {
+		sum += c[p&(hashCacheSets-1)][0].n
+	}
+	a.sum = sum
+}
+
 // buffers are the memory that a call which puts records needs while it runs. They
 // belong to one call at a time, so they need no lock; bufferPool hands them on.
 type buffers struct {
 	hashes  hashCache
+	ahead   ahead
 	targets []*logstore.Shard
 	keys    []shardlog.HashKey
 }
