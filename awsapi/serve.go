@@ -84,10 +84,10 @@ func serve(c *awswire.Call, closed bool) error {
 	if err := authenticate(c); err != nil {
 		return err
 	}
-	if !parsed {
-		if err := c.Decode(); err != nil {
-			return err
-		}
+	if parsed {
+		c.RecycleBody()
+	} else if err := c.Decode(); err != nil {
+		return err
 	}
 	if closed {
 		return awswire.Unavailable()

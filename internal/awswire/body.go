@@ -45,52 +45,70 @@ func (b *Bodies) Timeout() time.Duration { return b.timeout }
 // Left returns how many bytes are free: for whole bodies, and for beginnings.
 func (b *Bodies) Left() (whole, beginnings int64) { return b.whole.Left(), b.beginnings.Left() }
 
-// Read reads a body within the bounds, waiting for memory first. If status is
-// not 0, it is all there is to answer. The body is valid until release is
-// called, which may be called more than once.
-func (b *Bodies) Read(w http.ResponseWriter, r *http.Request) (body []byte, release func(), status int) {
+// Body is a body that was read, and its part of the bounds. The zero value is empty.
+// It belongs to the goroutine of the request.
+type Body struct {
+	Bytes  []byte // valid until Recycle or Release
+	buffer *[]byte
+	mem    share
+}
+
+// Recycle lets other requests use the memory of the bytes. The part of the bounds
+// stays, for what was made of them. It may be called more than once.
+func (b *Body) Recycle() {
+	if b.buffer == nil {
+		return
+	}
+	if cap(b.Bytes) <= MaxPooled {
+		*b.buffer = b.Bytes
+	}
+	Buffers.Put(b.buffer)
+	b.Bytes, b.buffer = nil, nil
+}
+
+// Release is Recycle, and gives back the part of the bounds. It may be called more
+// than once.
+func (b *Body) Release() {
+	b.Recycle()
+	b.mem.shrink(0)
+}
+
+// Read reads a body within the bounds into an empty one, waiting for memory first.
+// If status is not 0, it is all there is to answer, and the body is empty.
+func (b *Bodies) Read(w http.ResponseWriter, r *http.Request, body *Body) (status int) {
 	n := r.ContentLength
 	switch {
 	case n > b.max:
-		return nil, nil, http.StatusRequestEntityTooLarge
+		return http.StatusRequestEntityTooLarge
 	case n == 0:
-		return nil, func() {}, 0
+		return 0
 	case n < 0:
 		n = b.max
 	}
-	mem := share{b.beginnings, min(n, firstPiece)}
-	if err := mem.of.Reserve(r.Context(), mem.n); err != nil {
-		return nil, nil, http.StatusServiceUnavailable
+	body.mem = share{b.beginnings, min(n, firstPiece)}
+	if err := body.mem.of.Reserve(r.Context(), body.mem.n); err != nil {
+		body.mem = share{} // it has nothing
+		return http.StatusServiceUnavailable
 	}
-	buf := Buffers.Get().(*[]byte)
-	body, err := b.timed(w, func() ([]byte, error) { return readPiece((*buf)[:0], r.Body, n) })
-	if err == nil && len(body) == firstPiece && n > firstPiece {
+	body.buffer = Buffers.Get().(*[]byte)
+	p, err := b.timed(w, func() ([]byte, error) { return readPiece((*body.buffer)[:0], r.Body, n) })
+	if err == nil && len(p) == firstPiece && n > firstPiece {
 		if err = b.whole.Reserve(r.Context(), n); err == nil {
-			mem.shrink(0)
-			mem = share{b.whole, n}
-			body, err = b.timed(w, func() ([]byte, error) { return readInto(body, r.Body, n, r.ContentLength >= 0) })
+			body.mem.shrink(0)
+			body.mem = share{b.whole, n}
+			p, err = b.timed(w, func() ([]byte, error) { return readInto(p, r.Body, n, r.ContentLength >= 0) })
 		}
 	}
-	mem.shrink(int64(len(body)))
-	release = func() {
-		if buf == nil {
-			return
-		}
-		if cap(body) <= MaxPooled {
-			*buf = body
-		}
-		Buffers.Put(buf)
-		buf = nil
-		mem.shrink(0)
+	body.Bytes = p
+	body.mem.shrink(int64(len(p)))
+	if err == nil || errors.Is(err, io.EOF) {
+		return 0
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		release()
-		if errors.Is(err, errTooLarge) {
-			return nil, nil, http.StatusRequestEntityTooLarge
-		}
-		return nil, nil, http.StatusBadRequest
+	body.Release()
+	if errors.Is(err, errTooLarge) {
+		return http.StatusRequestEntityTooLarge
 	}
-	return body, release, 0
+	return http.StatusBadRequest
 }
 
 // timed reads within the timeout.
