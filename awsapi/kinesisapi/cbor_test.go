@@ -142,6 +142,9 @@ func TestCBOR(t *testing.T) {
 func FuzzCBOR(f *testing.F) {
 	f.Add(toCBOR(obj{"StreamName": "s", "Records": []any{obj{"PartitionKey": "k", "Data": []byte{1}}}, "Timestamp": time.UnixMilli(5)}))
 	f.Add([]byte{0xbf, 0x61, 'a', 0x9f, 0x01, 0xff, 0xff})
+	for _, entry := range entriesOfSDKs()[:12] {
+		f.Add(inCBOR(entry))
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		compareEncoded(t, "PutRecords", body, true, false)
 		compareEncoded(t, "PutRecord", body, true, false)

@@ -3,6 +3,7 @@ package kinesisapi
 import (
 	"unicode/utf8"
 
+	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
 )
 
@@ -82,7 +83,13 @@ func (f *fastSource) entries(r *putRun) bool {
 		if err != nil || !more {
 			return err == nil
 		}
-		if t, err := f.Value(); err != nil || t.Kind != awswire.TokenMap || r.Len() == maxEntries {
+		if r.Len() == maxEntries {
+			return false
+		}
+		if f.usual(r) {
+			continue
+		}
+		if t, err := f.Value(); err != nil || t.Kind != awswire.TokenMap {
 			return false
 		}
 		var e fastEntry
@@ -90,6 +97,44 @@ func (f *fastSource) entries(r *putRun) bool {
 			return false
 		}
 	}
+}
+
+// usual reads an entry as the SDK for Java writes it, without an explicit hash key.
+// If it is another it has read nothing.
+func (f *fastSource) usual(r *putRun) bool {
+	all := f.Rest()
+	b, indefinite := after(all, "\xbf") // a map that a break ends
+	if !indefinite {
+		var two bool
+		if b, two = after(all, "\xa2"); !two {
+			return false
+		}
+	}
+	b, ok := after(b, "\x64Data")
+	if !ok {
+		return false
+	}
+	data, b := awswire.CutCBORBytes(b)
+	if data == nil || len(data) > maxData {
+		return false
+	}
+	if b, ok = after(b, "\x6cPartitionKey"); !ok {
+		return false
+	}
+	key, b := awswire.CutCBORText(b)
+	if !keyFits(key) || !utf8.Valid(key) {
+		return false
+	}
+	if indefinite {
+		if b, ok = after(b, "\xff"); !ok {
+			return false
+		}
+	}
+	if copy(r.room(), data) < len(data) || !r.add(key, shardlog.HashKey{}, len(data)) {
+		return false
+	}
+	f.Skip(len(all) - len(b))
+	return true
 }
 
 // entry reads one member of an entry.

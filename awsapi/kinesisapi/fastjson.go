@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/awswire"
@@ -159,30 +160,47 @@ func (f *fastDecoder) entries(r *putRun) bool {
 	}
 }
 
-// usual reads an entry as the SDKs for Go, JavaScript and Rust write it, with data
-// and a partition key. If it is another it has read nothing.
+// usual reads an entry as the SDKs for Go, JavaScript and Rust write it. If it is
+// another it has read nothing.
 func (f *fastDecoder) usual(r *putRun) bool {
-	const before, between = `{"Data":"`, `"PartitionKey":"`
-	b := f.b[f.i:]
-	if len(b) < len(before) || string(b[:len(before)]) != before {
+	b, ok := after(f.b[f.i:], `{"Data":"`)
+	if !ok {
 		return false
 	}
-	b = b[len(before):]
 	n, read, ok := awswire.DecodeBase64(r.room(), b)
 	if !ok || n > maxData {
 		return false
 	}
 	b = b[read:]
-	if len(b) < 1+len(between) || b[0] != ',' || string(b[1:1+len(between)]) != between {
+	var hash shardlog.HashKey
+	if rest, ok := after(b, `,"ExplicitHashKey":"`); ok {
+		k := plainText(rest)
+		if k < 0 {
+			return false
+		}
+		var err error
+		if hash, err = shardlog.ParseHashKey(unsafe.String(unsafe.SliceData(rest), k)); err != nil {
+			return false
+		}
+		b = rest[k+1:]
+	}
+	if b, ok = after(b, `,"PartitionKey":"`); !ok {
 		return false
 	}
-	b = b[1+len(between):]
 	k := plainText(b)
-	if k < 0 || len(b) < k+2 || b[k+1] != '}' || !keyFits(b[:k]) || !r.add(b[:k], shardlog.HashKey{}, n) {
+	if k < 0 || len(b) < k+2 || b[k+1] != '}' || !keyFits(b[:k]) || !r.add(b[:k], hash, n) {
 		return false
 	}
 	f.i = len(f.b) - len(b) + k + 2
 	return true
+}
+
+// after returns what stands in b after what it begins with.
+func after(b []byte, begin string) (rest []byte, ok bool) {
+	if len(b) < len(begin) || string(b[:len(begin)]) != begin {
+		return b, false
+	}
+	return b[len(begin):], true
 }
 
 // entry reads any entry. It repeats what object does, because a closure for each

@@ -1,6 +1,7 @@
 package kinesisapi
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -356,6 +357,9 @@ func TestFastWayAgreesWithTheGeneral(t *testing.T) {
 		`{"Records":[{"Data":"YQ==","PartitionKey":"k"},{"PartitionKey":"ü","ExplicitHashKey":"7","Data":""}],"StreamName":"s"}`,
 		` { "StreamName" : "s" , "Records" : [ { "Data" : "YWJj" , "PartitionKey" : "k" } ] } `,
 		`{"Records":[{"Data":"YQ==","PartitionKey":"k"}],"StreamARN":"` + testARN + `s"}`,
+		`{"Records":[{"Data":"YQ==","ExplicitHashKey":"340282366920938463463374607431768211455","PartitionKey":"k"},{"Data":"","ExplicitHashKey":"0","PartitionKey":"k"}]}`,
+		`{"Records":[{"Data":"YQ==","PartitionKey":"` + strings.Repeat("k", 256) + `"},{"Data":"YQ==","PartitionKey":"k"},{"PartitionKey":"` + strings.Repeat("ü", 256) + `","Data":"YWJj"}]}`,
+		"{\n\t\"Records\":\t[{\n\t\t\t\"Data\":\t\"YQ==\",\n\t\t\t\"PartitionKey\":\t\"k\"\n\t\t}]\n}",
 	} {
 		compareWays(t, "PutRecords", []byte(body), true)
 	}
@@ -363,6 +367,16 @@ func TestFastWayAgreesWithTheGeneral(t *testing.T) {
 	entry := obj{"Data": []byte{0, 255}, "PartitionKey": "ü", "ExplicitHashKey": "7"}
 	compareEncoded(t, "PutRecords", toCBOR(obj{"StreamName": "s", "Records": []any{entry, obj{"Data": []byte{}, "PartitionKey": "k"}}}), true, true)
 	compareEncoded(t, "PutRecord", toCBOR(obj{"StreamARN": testARN + "s", "Data": []byte{1}, "PartitionKey": "k"}), true, true)
+	for _, entry := range entriesOfSDKs() {
+		compareEncoded(t, "PutRecords", inCBOR(entry), true, true)
+		for i := range entry { // one that ends early, and one in which a byte is another
+			compareEncoded(t, "PutRecords", inCBOR(entry[:i]), true, false)
+			compareEncoded(t, "PutRecords", inCBOR(entry[:i], []byte{entry[i] + 1}, entry[i+1:]), true, false)
+			if i == 40 {
+				break
+			}
+		}
+	}
 	for _, in := range []obj{{}, {"Records": []any{}}, {"Records": []any{obj{}}}, {"Records": []any{entry}, "X": 1}, {"Records": []any{obj{"Data": "YQ==", "PartitionKey": "k"}}},
 		{"Records": []any{obj{"Data": []byte{}, "PartitionKey": ""}}}, {"Records": "x"}, {"StreamName": "a b", "Records": []any{entry}}} {
 		compareEncoded(t, "PutRecords", toCBOR(in), true, false)
@@ -375,9 +389,44 @@ func TestFastWayAgreesWithTheGeneral(t *testing.T) {
 		`{"Records":[{"Data":"YQ==","PartitionKey":"k"}]}x`, `{"Records":[{"Data":"YQ==","PartitionKey":"k"}],"X":1}`,
 		`{"Records":[{"Data":"YQ==","PartitionKey":"k","ExplicitHashKey":"00"}]}`, `{"Records":[{"Data":"YQ==","PartitionKey":"` + "\xff" + `"}]}`,
 		`{"StreamName":"a b","Records":[{"Data":"YQ==","PartitionKey":"k"}]}`,
+		`{"Records":[{"Data":"YQ==","ExplicitHashKey":"00","PartitionKey":"k"}]}`, `{"Records":[{"Data":"YQ==","ExplicitHashKey":"340282366920938463463374607431768211456","PartitionKey":"k"}]}`,
+		`{"Records":[{"Data":"YQ==","ExplicitHashKey":"","PartitionKey":"k"}]}`, `{"Records":[{"Data":"YQ==","Data":"","PartitionKey":"k"}]}`,
+		`{"Records":[{"Data":"YQ==","PartitionKey":"` + strings.Repeat("k", 257) + `"}]}`, `{"Records":[{"Data":"YQ==","PartitionKey":"k"`,
 	} {
 		compareWays(t, "PutRecords", []byte(body), false)
 	}
+	// Each byte in turn is left out, and each is another.
+	const body = `{"Records":[{"Data":"YWJjZA==","ExplicitHashKey":"7","PartitionKey":"key-000000001"},{"Data":"YWJj","PartitionKey":"k"}],"StreamName":"s"}`
+	for i := range body {
+		compareWays(t, "PutRecords", []byte(body[:i]+body[i+1:]), false)
+		for _, c := range "\"\\=}\x00\xff" {
+			compareWays(t, "PutRecords", []byte(body[:i]+string(c)+body[i+1:]), false)
+		}
+	}
+}
+
+// entriesOfSDKs are entries in CBOR, as the SDK for Java writes them in maps that a
+// break ends, and others in maps of two.
+func entriesOfSDKs() (all [][]byte) {
+	for _, size := range []int{0, 1, 23, 24, 255, 256, 65_535, 65_536} {
+		data := bytes.Repeat([]byte{byte(size)}, size)
+		for _, key := range []string{"k", strings.Repeat("k", 24), strings.Repeat("ü", 200)} {
+			members := append(append([]byte("\x64Data"), toCBOR(data)...), append([]byte("\x6cPartitionKey"), toCBOR(key)...)...)
+			all = append(all, append([]byte{0xa2}, members...), append(append([]byte{0xbf}, members...), 0xff))
+		}
+	}
+	return all
+}
+
+// inCBOR is a PutRecords with an entry twice; the entry may be in parts.
+func inCBOR(entry ...[]byte) []byte {
+	b := append(toCBOR("Records"), 0x82)
+	for range 2 {
+		for _, part := range entry {
+			b = append(b, part...)
+		}
+	}
+	return append([]byte{0xa1}, b...)
 }
 
 // compareWays checks that what the fast way takes is what the general way
@@ -429,6 +478,7 @@ func compareEncoded(t testing.TB, op string, body []byte, cbor, fast bool) {
 func FuzzFastPutRecords(f *testing.F) {
 	f.Add([]byte(`{"Records":[{"Data":"YQ==","PartitionKey":"k"},{"PartitionKey":"ü","ExplicitHashKey":"7","Data":""}],"StreamName":"s"}`))
 	f.Add([]byte(`{"Data":"YQ==","PartitionKey":"k","StreamName":"s"}`))
+	f.Add([]byte(`{"Records":[{"Data":"YWJjYWJjYWJj","ExplicitHashKey":"7","PartitionKey":"key-000000000001"}],"StreamName":"stream"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		compareWays(t, "PutRecords", body, false)
 		compareWays(t, "PutRecord", body, false)

@@ -227,6 +227,46 @@ func (c *CBORReader) End() error {
 	return nil
 }
 
+// Rest returns what was not read yet. It is for callers that look for values of
+// which they know how they are usually written.
+func (c *CBORReader) Rest() []byte { return c.data[c.pos:] }
+
+// Skip counts a value of so many bytes as read.
+func (c *CBORReader) Skip(n int) {
+	c.beginMember()
+	c.pos += n
+}
+
+// CutCBORBytes returns the byte string in one piece that b begins with, and what
+// follows it; nil if there is none. It is a part of b.
+func CutCBORBytes(b []byte) (s, rest []byte) { return cutCBOR(b, cborBytes) }
+
+// CutCBORText is CutCBORBytes for text, which may not be valid.
+func CutCBORText(b []byte) (s, rest []byte) { return cutCBOR(b, cborText) }
+
+func cutCBOR(b []byte, major byte) (s, rest []byte) {
+	if len(b) == 0 || b[0]>>5 != major {
+		return nil, b
+	}
+	n, from := uint32(b[0]&31), 1
+	switch {
+	case n < 24:
+	case n == 24 && len(b) >= 2:
+		n, from = uint32(b[1]), 2
+	case n == 25 && len(b) >= 3:
+		n, from = uint32(binary.BigEndian.Uint16(b[1:])), 3
+	case n == 26 && len(b) >= 5:
+		n, from = binary.BigEndian.Uint32(b[1:]), 5
+	default:
+		return nil, b
+	}
+	if uint64(n) > uint64(len(b)-from) {
+		return nil, b
+	}
+	end := from + int(n)
+	return b[from:end:end], b[end:]
+}
+
 // appendCBORHead writes a major type with its argument.
 func appendCBORHead(b []byte, major byte, n uint64) []byte {
 	major <<= 5
