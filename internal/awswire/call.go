@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
@@ -29,7 +30,8 @@ type Env struct {
 	// Logger gets our own failures; nil discards them.
 	Logger *slog.Logger
 
-	rates Rates
+	rates   Rates
+	lastKey atomic.Pointer[signingKey]
 }
 
 // Verifies reports whether signatures are verified, so that the caller of a

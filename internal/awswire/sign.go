@@ -34,7 +34,7 @@ func Sign(r *http.Request, body []byte, c Credentials, region, service string, n
 		}
 	}
 	slices.Sort(signed)
-	q := canonical{r: r, host: host, length: r.ContentLength, query: r.URL.Query(), signed: strings.Join(signed, ";"), body: body}
+	q := canonical{r: r, host: host, length: r.ContentLength, query: r.URL.Query(), signed: strings.Join(signed, ";"), body: hexSum(body)}
 	scope := date[:8] + "/" + region + "/" + service + "/" + scopeEnd
-	r.Header.Set("Authorization", algorithm+" Credential="+c.AccessKey+"/"+scope+", SignedHeaders="+q.signed+", Signature="+q.compute(c.Secret, date, scope))
+	r.Header.Set("Authorization", algorithm+" Credential="+c.AccessKey+"/"+scope+", SignedHeaders="+q.signed+", Signature="+q.compute(newSigningKey(c.Secret, scope), date))
 }

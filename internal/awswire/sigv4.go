@@ -35,24 +35,38 @@ type canonical struct {
 	length int64
 	query  url.Values // without the signature itself
 	signed string     // the names of the headers, joined by semicolons
-	body   []byte
+	body   string     // the SHA-256 of the body, in hexadecimal
 }
 
-// compute returns the signature of a request, in hexadecimal. Scope is
+// hexSum returns the SHA-256 of b in hexadecimal.
+func hexSum(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// signingKey is the key that signs the requests of a secret in a scope, which is
 // DATE/REGION/SERVICE/aws4_request.
-func (q canonical) compute(secret, date, scope string) string {
-	body := sha256.Sum256(q.body)
-	path := q.r.URL.EscapedPath()
-	if path == "" {
-		path = "/"
-	}
-	request := strings.Join([]string{q.r.Method, path, canonicalQuery(q.query), q.headers(), q.signed, hex.EncodeToString(body[:])}, "\n")
-	sum := sha256.Sum256([]byte(request))
+type signingKey struct {
+	secret, scope string
+	key           []byte
+}
+
+func newSigningKey(secret, scope string) *signingKey {
 	key := []byte("AWS4" + secret)
 	for part := range strings.SplitSeq(scope, "/") {
 		key = mac(key, part)
 	}
-	return hex.EncodeToString(mac(key, algorithm+"\n"+date+"\n"+scope+"\n"+hex.EncodeToString(sum[:])))
+	return &signingKey{secret, scope, key}
+}
+
+// compute returns the signature of a request, in hexadecimal.
+func (q canonical) compute(k *signingKey, date string) string {
+	path := q.r.URL.EscapedPath()
+	if path == "" {
+		path = "/"
+	}
+	request := strings.Join([]string{q.r.Method, path, canonicalQuery(q.query), q.headers(), q.signed, q.body}, "\n")
+	return hex.EncodeToString(mac(k.key, algorithm+"\n"+date+"\n"+k.scope+"\n"+hexSum([]byte(request))))
 }
 
 func mac(key []byte, text string) []byte {

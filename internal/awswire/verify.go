@@ -1,9 +1,7 @@
 package awswire
 
 import (
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"maps"
 	"net/http"
 	"net/url"
@@ -154,7 +152,7 @@ func (c *Call) verify(sig signature, query url.Values) error {
 	if err != nil {
 		return err
 	}
-	q := canonical{r: c.R, host: c.R.Host, length: c.R.ContentLength, query: query, signed: sig.signed, body: c.Body}
+	q := canonical{r: c.R, host: c.R.Host, length: c.R.ContentLength, query: query, signed: sig.signed, body: hexSum(c.Body)}
 	if sig.query {
 		q.query = maps.Clone(query)
 		delete(q.query, "X-Amz-Signature")
@@ -162,7 +160,7 @@ func (c *Call) verify(sig signature, query url.Values) error {
 	if !q.signsHost() {
 		return badSignature("'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.")
 	}
-	want := q.compute(secret, sig.date, strings.Join(scope[1:], "/"))
+	want := q.compute(c.Env.signingKey(secret, strings.Join(scope[1:], "/")), sig.date)
 	if subtle.ConstantTimeCompare([]byte(want), []byte(sig.signature)) != 1 {
 		return badSignature("The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. " +
 			"Consult the service documentation for details.")
@@ -171,7 +169,18 @@ func (c *Call) verify(sig signature, query url.Values) error {
 		return &Error{Code: codeDenied, Status: http.StatusForbidden,
 			Message: "There were headers present in the request which were not signed: " + shorten(strings.Join(left, ", "))}
 	}
-	return c.checkSigned(query)
+	return c.checkSigned(query, q.body)
+}
+
+// signingKey returns the key of a secret in a scope. That of the last request is
+// kept, because it holds for all of a client's requests of a day.
+func (e *Env) signingKey(secret, scope string) *signingKey {
+	k := e.lastKey.Load()
+	if k == nil || k.secret != secret || k.scope != scope {
+		k = newSigningKey(secret, scope)
+		e.lastKey.Store(k)
+	}
+	return k
 }
 
 // temporary begins the access keys of sessions (IAM user guide, unique
@@ -200,8 +209,8 @@ func (c *Call) tokenFits(key string, query url.Values) bool {
 var single = []string{"Authorization", "X-Amz-Date", "X-Amz-Target", "X-Amz-Security-Token", "X-Amz-Content-Sha256", "Content-Type"}
 
 // checkSigned checks what a right signature does not show: the client has signed
-// a request that says two things.
-func (c *Call) checkSigned(query url.Values) error {
+// a request that says two things. Sum is that of the body, in hexadecimal.
+func (c *Call) checkSigned(query url.Values, sum string) error {
 	for _, name := range single {
 		if len(c.R.Header[name]) > 1 {
 			return badSignature("The header '%s' must not be in the request more than once.", name)
@@ -214,10 +223,8 @@ func (c *Call) checkSigned(query url.Values) error {
 	}
 	// The body is always what is signed. A header that says another sum, or
 	// that there is none, is of a client that means another body.
-	if sums := c.R.Header["X-Amz-Content-Sha256"]; len(sums) == 1 {
-		if sum := sha256.Sum256(c.Body); !strings.EqualFold(sums[0], hex.EncodeToString(sum[:])) {
-			return badSignature("The provided 'x-amz-content-sha256' header does not match what was computed.")
-		}
+	if sums := c.R.Header["X-Amz-Content-Sha256"]; len(sums) == 1 && !strings.EqualFold(sums[0], sum) {
+		return badSignature("The provided 'x-amz-content-sha256' header does not match what was computed.")
 	}
 	return nil
 }

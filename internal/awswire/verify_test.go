@@ -36,8 +36,8 @@ func signedCall(change func(*http.Request), signed ...string) *Call {
 	if s := r.Header.Get("Test-Scope"); s != "" {
 		scope = strings.Replace(s, "DATE", date[:8], 1)
 	}
-	q := canonical{r: r, host: r.Host, length: r.ContentLength, signed: strings.Join(signed, ";"), body: body}
-	r.Header.Set("Authorization", algorithm+" Credential="+key+"/"+scope+", SignedHeaders="+q.signed+", Signature="+q.compute(testSecret, date, scope))
+	q := canonical{r: r, host: r.Host, length: r.ContentLength, signed: strings.Join(signed, ";"), body: hexSum(body)}
+	r.Header.Set("Authorization", algorithm+" Credential="+key+"/"+scope+", SignedHeaders="+q.signed+", Signature="+q.compute(newSigningKey(testSecret, scope), date))
 	return &Call{
 		Env: &Env{Credentials: map[string]string{testKey: testSecret, "ASIAEXAMPLE": testSecret}, Scope: Scope{"000000000000", "us-east-1"}},
 		R:   r, Body: body, Service: &Service{Name: "words"},
@@ -187,8 +187,8 @@ func signedBefore(at time.Time, more string) *Call {
 	scope := date[:8] + "/eu-west-1/words/aws4_request"
 	c.R.URL.RawQuery = "X-Amz-Algorithm=" + algorithm + "&X-Amz-Credential=" + testKey + "/" + scope + "&X-Amz-Date=" + date + "&X-Amz-SignedHeaders=host" + more
 	query, _ := parseQuery(c.R.URL.RawQuery) // what is malformed is refused
-	q := canonical{r: c.R, host: c.R.Host, length: c.R.ContentLength, query: query, signed: "host", body: c.Body}
-	c.R.URL.RawQuery += "&X-Amz-Signature=" + q.compute(testSecret, date, scope)
+	q := canonical{r: c.R, host: c.R.Host, length: c.R.ContentLength, query: query, signed: "host", body: hexSum(c.Body)}
+	c.R.URL.RawQuery += "&X-Amz-Signature=" + q.compute(newSigningKey(testSecret, scope), date)
 	return c
 }
 
@@ -280,4 +280,23 @@ func FuzzAuthenticate(f *testing.F) {
 		require.ErrorAs(t, c.Authenticate(), &e)
 		SignedService(c.R) // it must not panic
 	})
+}
+
+// The key of the last request is used again only for the same secret and scope.
+func TestSignaturesInTurn(t *testing.T) {
+	env := &Env{Credentials: map[string]string{testKey: testSecret, "AKIDOTHER": "another secret"}, Scope: Scope{"000000000000", "us-east-1"}}
+	in := func(key, region string) *Call {
+		c := signedCall(func(r *http.Request) {
+			r.Header.Set("Test-Key", key)
+			r.Header.Set("Test-Scope", "DATE/"+region+"/words/aws4_request")
+		}, usual...)
+		c.Env = env
+		return c
+	}
+	for range 2 {
+		for _, region := range []string{"eu-west-1", "eu-west-1", "us-east-1"} {
+			require.NoError(t, in(testKey, region).Authenticate())
+			require.ErrorContains(t, in("AKIDOTHER", region).Authenticate(), "does not match", "signed with the secret of the other")
+		}
+	}
 }
