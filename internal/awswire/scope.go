@@ -1,25 +1,32 @@
 package awswire
 
-import (
-	"regexp"
-	"strings"
-)
+import "strings"
 
 // Scope is the account and the region that a request works in.
 type Scope struct {
 	Account, Region string
 }
 
-var (
-	accountOK = regexp.MustCompile(`^\d{12}$`)
-	regionOK  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
-)
-
-// ValidAccount reports whether text can be an account: 12 digits.
-func ValidAccount(text string) bool { return accountOK.MatchString(text) }
+// ValidAccount reports whether text can be an account: 12 digits. Every request has
+// one, and a region, so neither is matched by an expression.
+func ValidAccount(text string) bool {
+	for i := range len(text) {
+		if text[i]-'0' > 9 {
+			return false
+		}
+	}
+	return len(text) == 12
+}
 
 // ValidRegion reports whether text can be a region: 1 to 32 of a-z 0-9 -.
-func ValidRegion(text string) bool { return regionOK.MatchString(text) }
+func ValidRegion(text string) bool {
+	for i := range len(text) {
+		if c := text[i]; c-'a' >= 26 && c-'0' >= 10 && c != '-' {
+			return false
+		}
+	}
+	return len(text) >= 1 && len(text) <= 32
+}
 
 // Partition returns the part of AWS that the region belongs to.
 func (s Scope) Partition() string {
