@@ -4,13 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -92,194 +86,6 @@ func BenchmarkDecodePutRecords(b *testing.B) {
 	}
 }
 
-// bare decodes a PutRecords and answers it, and does nothing else: what a
-// handler can be at best.
-type bare struct {
-	op  string
-	env *awswire.Env // for its options
-}
-
-func bareEnv() *awswire.Env {
-	return &awswire.Env{Bodies: awswire.NewBodies(1<<24, 1<<28, time.Minute)}
-}
-
-func (n bare) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	c := newCall(n.op, awswire.JSON11, body)
-	c.Env, c.W, c.R = n.env, w, r
-	if err != nil || !c.Op.Fast(&c.Call) {
-		w.WriteHeader(400)
-		return
-	}
-	defer c.put.run.release()
-	e := &c.Out
-	e.Open()
-	if n.op == "PutRecord" {
-		e.TextField("ShardId", "shardId-000000000000")
-		e.TextField("SequenceNumber", strings.Repeat("4", 56))
-	} else {
-		e.IntField("FailedRecordCount", 0)
-		e.Key("Records")
-		e.List()
-		for range c.put.len() {
-			e.Open()
-			e.TextField("SequenceNumber", strings.Repeat("4", 56))
-			e.TextField("ShardId", "shardId-000000000000")
-			e.Close()
-		}
-		e.EndList()
-	}
-	e.Close()
-	c.Reply(200)
-}
-
-type putCase struct {
-	name, op string
-	body     []byte
-	records  int
-}
-
-func puts() []putCase {
-	single := []byte(`{"Data":"` + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte("x"), 100)) + `","PartitionKey":"key-000000000001","StreamName":"s"}`)
-	return []putCase{
-		{"500x100", "PutRecords", putBody(500, 100), 500},
-		{"500x1024", "PutRecords", putBody(500, 1024), 500},
-		{"1x100", "PutRecord", single, 1},
-	}
-}
-
-// BenchmarkHTTP measures requests with ready bodies over the loopback, and
-// a bare handler for comparison. ReportMetric gives records a second.
-func BenchmarkHTTP(b *testing.B) {
-	db, err := stream.Open("", &stream.Options{InMemory: true})
-	require.NoError(b, err)
-	defer db.Close()
-	_, err = db.Create(b.Context(), "s", stream.Config{Shards: 4, RetentionBytes: 256 << 20})
-	require.NoError(b, err)
-	h, err := NewHandler(db, nil)
-	require.NoError(b, err)
-	defer h.Close()
-	for _, c := range puts() {
-		for _, conns := range []int{1, 16} {
-			for name, handler := range map[string]http.Handler{"bare": bare{c.op, bareEnv()}, "shardlog": h} {
-				b.Run(fmt.Sprintf("%s/%dconns/%s", c.name, conns, name), func(b *testing.B) { benchHTTP(b, handler, c.op, c.body, c.records, conns) })
-			}
-		}
-	}
-}
-
-func benchHTTP(b *testing.B, handler http.Handler, op string, body []byte, records, conns int) {
-	l := newLoad(b, handler, op, body, conns)
-	defer l.close()
-	for b.Loop() {
-		l.work <- struct{}{}
-	}
-	l.drain(b)
-	b.ReportMetric(float64(b.N*records)/b.Elapsed().Seconds(), "records/s")
-}
-
-// load sends one request over and over, on so many connections.
-type load struct {
-	srv   *http.Server
-	tr    *http.Transport
-	work  chan struct{}
-	done  chan error
-	conns int
-}
-
-func newLoad(b *testing.B, handler http.Handler, op string, body []byte, conns int) *load {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(b, err)
-	l := &load{srv: &http.Server{Handler: handler}, tr: &http.Transport{MaxIdleConnsPerHost: conns},
-		work: make(chan struct{}, conns), done: make(chan error, conns), conns: conns}
-	go func() { _ = l.srv.Serve(lis) }()
-	send := func() error {
-		r, err := http.NewRequest("POST", "http://"+lis.Addr().String(), bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		r.Header.Set("Content-Type", typeJSON)
-		r.Header.Set("X-Amz-Target", targetPrefix+op)
-		r.Header.Set("X-Amz-Date", "20260101T000000Z")
-		r.Header.Set("Authorization", testAuth)
-		res, err := (&http.Client{Transport: l.tr}).Do(r)
-		if err != nil {
-			return err
-		}
-		if _, err = io.Copy(io.Discard, res.Body); err == nil && res.StatusCode != 200 {
-			err = fmt.Errorf("status %s", res.Status)
-		}
-		return errors.Join(err, res.Body.Close())
-	}
-	for range conns {
-		go func() {
-			var failed error
-			for range l.work {
-				if err := send(); err != nil {
-					failed = err
-				}
-			}
-			l.done <- failed
-		}()
-	}
-	return l
-}
-
-// drain waits until everything was answered; nothing can be sent after it.
-func (l *load) drain(b *testing.B) {
-	close(l.work)
-	for range l.conns {
-		require.NoError(b, <-l.done)
-	}
-}
-
-func (l *load) close() {
-	l.tr.CloseIdleConnections()
-	_ = l.srv.Close()
-}
-
-// during counts the requests of a slice of time.
-func (l *load) during(d time.Duration) (n float64) {
-	began := time.Now()
-	for time.Since(began) < d {
-		l.work <- struct{}{}
-		n++
-	}
-	return n / time.Since(began).Seconds()
-}
-
-// BenchmarkBesideBare reports how much of a bare handler's throughput the
-// endpoint has. Both are measured in turns, in slices of 50 ms, and the median
-// of the pairs counts, because a machine is seldom alone.
-func BenchmarkBesideBare(b *testing.B) {
-	for _, c := range puts() {
-		for _, conns := range []int{1, 16} {
-			b.Run(fmt.Sprintf("%s/%dconns", c.name, conns), func(b *testing.B) {
-				e := newEndpoint(b, nil)
-				_, err := e.db.Create(b.Context(), "s", stream.Config{Shards: 4, RetentionBytes: 256 << 20})
-				require.NoError(b, err)
-				ours, least := newLoad(b, e.h, c.op, c.body, conns), newLoad(b, bare{c.op, bareEnv()}, c.op, c.body, conns)
-				defer ours.close()
-				defer least.close()
-				const slice = 50 * time.Millisecond
-				ours.during(slice)
-				least.during(slice)
-				var ratios []float64
-				for b.Loop() {
-					for range 20 {
-						a := ours.during(slice)
-						ratios = append(ratios, a/least.during(slice))
-					}
-				}
-				ours.drain(b)
-				least.drain(b)
-				slices.Sort(ratios)
-				b.ReportMetric(ratios[len(ratios)/2], "of-bare")
-			})
-		}
-	}
-}
-
 // BenchmarkGetRecords measures reading pages of 500 records of 100 bytes
 // without a network.
 func BenchmarkGetRecords(b *testing.B) {
@@ -296,7 +102,8 @@ func BenchmarkGetRecords(b *testing.B) {
 	b.ReportMetric(float64(b.N*10000)/b.Elapsed().Seconds(), "records/s")
 }
 
-// BenchmarkPutRecords measures whole requests without a network.
+// BenchmarkPutRecords measures whole requests without a network. With one, and
+// compared with a handler that only decodes, they are works of benchmarks/compare.
 func BenchmarkPutRecords(b *testing.B) {
 	for _, n := range []int{1, 500} {
 		b.Run(fmt.Sprintf("%dx100", n), func(b *testing.B) {

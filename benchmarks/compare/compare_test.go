@@ -184,7 +184,7 @@ func invented() *results {
 		for _, w := range ws {
 			for i, s := range w.sides {
 				m := metrics{}
-				for _, name := range []string{"rate", "p50", "p99", "first", "allocs", "disk", "peakMB", "heapMB", "warm", "cold", "warmFirst", "coldFirst", "cached", "kept", "new", "existing"} {
+				for _, name := range []string{"rate", "p50", "p99", "first", "allocs", "disk", "peakMB", "heapMB", "warm", "cold", "warmFirst", "coldFirst", "cached", "kept", "new", "existing", "cpu"} {
 					m[name] = float64(1000*(i+1) + round)
 				}
 				res.Cells = append(res.Cells, cell{res.Run, round + 1, w.name, s.name, 0, m})

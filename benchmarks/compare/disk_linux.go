@@ -7,10 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// cpuTime returns how much of the processor's time this process has used.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	check(unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
 
 // allocated returns the space that a file takes on the disk, without holes.
 func allocated(info fs.FileInfo) int64 {

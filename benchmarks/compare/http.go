@@ -203,11 +203,15 @@ func (e endpoint) measure(r request, client func(url, name string) (new func() s
 	name := e.createStream(url)
 	newSender, closeAll := client(url, name)
 	d, _ := bounds()
-	rate, total := inLoops(r.conns, d, newSender)
+	rate, cpu, total := inLoops(r.conns, d, newSender)
 	closeAll()
 	stop(total)
 	e.forget(url, name)
-	return metrics{"rate": rate}
+	m := metrics{"rate": rate}
+	if e.ours {
+		m["cpu"] = cpu * float64(r.records)
+	}
+	return m
 }
 
 // forget deletes the stream of an endpoint that stays.
@@ -217,9 +221,10 @@ func (e endpoint) forget(url, name string) {
 	}
 }
 
-// inLoops has each connection send a first request, which does not count for the
-// rate, and then others for a while.
-func inLoops(conns int, d time.Duration, newSender func() sender) (rate float64, total int64) {
+// inLoops has each connection send a first request, which counts for the total
+// alone, and then others for a while. Cpu is how many microseconds of the
+// processor's time this process took for a record.
+func inLoops(conns int, d time.Duration, newSender func() sender) (rate, cpu float64, total int64) {
 	var stored, first atomic.Int64
 	var ready, wg sync.WaitGroup
 	ready.Add(conns)
@@ -236,12 +241,13 @@ func inLoops(conns int, d time.Duration, newSender func() sender) (rate float64,
 		})
 	}
 	ready.Wait()
-	start := time.Now()
+	start, used := time.Now(), cpuTime()
 	for range conns {
 		begin <- start
 	}
 	wg.Wait()
-	return float64(stored.Load()) / time.Since(start).Seconds(), first.Load() + stored.Load()
+	n := float64(stored.Load())
+	return n / time.Since(start).Seconds(), float64(cpuTime()-used) / 1e3 / n, first.Load() + stored.Load()
 }
 
 // body is the request for a stream.

@@ -269,13 +269,17 @@ func (p *page) overHTTP() {
 	if *servers != "" || slices.ContainsFunc(p.Cells, func(c cell) bool { return c.Side == "kinesalite" }) {
 		p.WriteString(", and with other emulators, which keep their data in memory")
 	}
-	p.WriteString(". Ready requests are bytes that were made before;\nwith the SDK (aws-sdk-go-v2) the client takes most of the time. Records a second, of what the side has to the decoder, and\nof shardlog in memory to the side.\n\n")
+	p.WriteString(". Ready requests are bytes that were made before;\nwith the SDK (aws-sdk-go-v2) the client takes most of the time. Records a second, of what the side has to the decoder, and\nof shardlog in memory to the side. The last column is the processor's time for a request, of client and server together, in\nmicroseconds: it depends less than the rates on what else the machine does.\n\n")
 	for _, w := range httpWorks() {
 		var rows [][]string
 		for _, s := range p.sides(w.name) {
 			rate := of{w.name, s, "rate"}
-			rows = append(rows, []string{s, si(median(p.each(rate))), spread(p.ratios(rate, of{w.name, decoderSide, "rate"})), spread(p.ratios(of{w.name, usMemory, "rate"}, rate))})
+			cpu := "-" // of a server that is another process
+			if v := p.each(of{w.name, s, "cpu"}); len(v) > 0 {
+				cpu = si(median(v))
+			}
+			rows = append(rows, []string{s, si(median(p.each(rate))), spread(p.ratios(rate, of{w.name, decoderSide, "rate"})), spread(p.ratios(of{w.name, usMemory, "rate"}, rate)), cpu})
 		}
-		p.table([]string{w.name, "records/s", "of the decoder", "shardlog in memory of it"}, rows)
+		p.table([]string{w.name, "records/s", "of the decoder", "shardlog in memory of it", "CPU"}, rows)
 	}
 }

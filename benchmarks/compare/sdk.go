@@ -64,7 +64,7 @@ func (e endpoint) read(conns int) metrics {
 	k, closeAll := sdkClient(url, conns)
 	it := must(k.GetShardIterator(ctx, &kinesis.GetShardIteratorInput{StreamName: aws.String(name), ShardId: aws.String("shardId-000000000000"), ShardIteratorType: types.ShardIteratorTypeTrimHorizon}))
 	d, _ := bounds()
-	rate, _ := inLoops(conns, d, func() sender {
+	rate, _, _ := inLoops(conns, d, func() sender {
 		return func() (int, error) {
 			out, err := k.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: it.ShardIterator, Limit: aws.Int32(500)})
 			if err != nil {

@@ -95,6 +95,8 @@ func BenchmarkEarlyAnswers(b *testing.B) {
 	}
 }
 
+var streamNumber atomic.Int64
+
 func earlyAnswers(b *testing.B, url string, conns int) {
 	k := kinesis.New(kinesis.Options{Region: "us-east-1", BaseEndpoint: &url, Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider("test", "test", "")})
