@@ -13,8 +13,9 @@ import (
 // copied once more and no oftener. It implements block.Run. The zero value has none.
 type putRun struct {
 	memory *putMemory // nil until reserve
-	// gap is what stands between the end of a record and the data of the next one:
-	// the key and what else is stored before the data are known only after it.
+	// gap is what stands between the end of a record and the data of the next one,
+	// because the key and what else is stored before the data are known only after
+	// it: as much as the last record needed.
 	gap int
 }
 
@@ -35,30 +36,25 @@ type putEntry struct {
 var putMemories = sync.Pool{New: func() any { return new(putMemory) }}
 
 const (
-	// leastGap is enough for usual keys, mostGap bounds what a long one makes
-	// others take.
-	leastGap = 32
+	// firstGap is enough for usual keys, mostGap bounds what a long one makes the
+	// next record take.
+	firstGap = 32
 	mostGap  = 64
-	// leastEntry is the size of the smallest entry in a body; in JSON it is larger.
-	leastEntry = len("Data") + len("PartitionKey") + 6
 	// decodeRoom is what decoding may write behind the data.
 	decodeRoom = 8
 )
 
 // reserve gives r memory for the records of a body of so many bytes. An entry of a
-// body takes more bytes than what is stored of it, but for the gap.
+// body takes more bytes than what is stored of it, but for the part of the gap that
+// it does not need. Where that is much of a body, the memory is not enough.
 func (r *putRun) reserve(body int) {
-	entries := min(body/leastEntry+1, maxEntries)
-	size := body + entries*mostGap + decodeRoom
+	size := body + body/8 + mostGap + decodeRoom
 	m := putMemories.Get().(*putMemory)
 	if cap(m.bytes) < size {
 		m.bytes = make([]byte, 0, size)
 	}
-	if cap(m.entries) < entries {
-		m.entries = make([]putEntry, 0, entries)
-	}
 	m.bytes, m.entries = m.bytes[:0], m.entries[:0]
-	r.memory, r.gap = m, leastGap
+	r.memory, r.gap = m, firstGap
 }
 
 // release lets other requests use the memory. The records and results are not valid
@@ -76,10 +72,11 @@ func (r *putRun) release() {
 	r.memory = nil
 }
 
-// room returns memory for the data of the next record, and decodeRoom more.
+// room returns memory for the data of the next record, and decodeRoom more. If
+// there is none left, no data fits.
 func (r *putRun) room() []byte {
 	b := r.memory.bytes
-	return b[len(b)+r.gap : cap(b)]
+	return b[min(len(b)+r.gap, cap(b)):cap(b)]
 }
 
 // add adds a record whose data is the first n bytes of room, and reports whether
@@ -89,14 +86,15 @@ func (r *putRun) add(key []byte, hash shardlog.HashKey, n int) bool {
 	head := block.HeadSize(text, hash, n)
 	data := len(b) + r.gap
 	all := b[:cap(b)]
-	if more := head - r.gap; more > 0 {
-		if len(all)-data-n < more {
-			return false
-		}
+	more := max(head-r.gap, 0)
+	if len(all)-data-n < more {
+		return false
+	}
+	if more > 0 {
 		copy(all[data+more:], all[data:data+n])
 		data += more
-		r.gap = min(head, mostGap)
 	}
+	r.gap = min(head, mostGap)
 	block.AppendHead(all[data-head:data-head:data], text, hash, n)
 	r.memory.bytes = all[:data+n]
 	r.memory.entries = append(r.memory.entries, putEntry{start: data - head, data: data, end: data + n, key: len(key), hash: hash})
@@ -122,7 +120,7 @@ func (r *putRun) At(i int, it *block.Encoded) {
 func (r *putRun) results() []shardlog.PutResult {
 	m := r.memory
 	if cap(m.results) < len(m.entries) {
-		m.results = make([]shardlog.PutResult, cap(m.entries))
+		m.results = make([]shardlog.PutResult, len(m.entries))
 	}
 	m.results = m.results[:cap(m.results)]
 	return m.results[:len(m.entries)]
