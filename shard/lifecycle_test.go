@@ -141,7 +141,11 @@ func TestTrimRemovesWhatIsBefore(t *testing.T) {
 	s := handle(t, st, 0)
 	var res []shardlog.PutResult
 	for range 4 {
-		res = append(res, appendTo(t, s, 1)...) // each one is a piece of its own
+		r := on(t, s, 1)
+		r[0].Data = make([]byte, 5000) // each one is a piece of its own
+		one, err := s.Append(t.Context(), r)
+		require.NoError(t, err)
+		res = append(res, one...)
 	}
 	require.NoError(t, s.Trim(t.Context(), shardlog.TrimHorizon()))
 	require.Len(t, data(t, s), 4)

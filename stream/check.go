@@ -57,10 +57,10 @@ type CheckReport struct {
 	// Files and Bytes are what the directory holds of a database.
 	Files int
 	Bytes int64
-	// Streams, Shards, Blocks, JournalValues and Records are what was found
+	// Streams, Shards, Blocks, JournalEntries and Records are what was found
 	// whole.
-	Streams, Shards, Blocks, JournalValues int
-	Records                                int64
+	Streams, Shards, Blocks, JournalEntries int
+	Records                                 int64
 }
 
 // Sound reports whether nothing was found.
@@ -194,8 +194,8 @@ func (c *checker) run() error {
 			c.Streams++
 		}
 	}
-	v, err := logstore.Verify(c.ctx, c.view, shards, c.fault)
-	c.Blocks, c.JournalValues, c.Records = v.Blocks, v.Journal, v.Records
+	v, err := logstore.Verify(c.ctx, c.view, c.view.Entries, shards, c.fault)
+	c.Blocks, c.JournalEntries, c.Records = v.Blocks, v.Journal, v.Records
 	if err != nil {
 		return err
 	}

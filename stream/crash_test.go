@@ -215,7 +215,7 @@ func TestNumbersLostWithThePowerAreNotUsedAgain(t *testing.T) {
 					last = append([]byte(nil), k...)
 					return true
 				}))
-				require.NoError(t, store.Memory.Commit(&kv.Batch{Ops: []kv.Op{damage(store, last)}}))
+				require.NoError(t, store.Faulty.Commit(&kv.Batch{Ops: []kv.Op{damage(store, last)}}))
 				for range reopens {
 					require.NoError(t, store.open(t, opts).Close())
 				}

@@ -17,11 +17,13 @@ import (
 )
 
 // The disk that a database may take: twice what is live, eight value log files,
-// and 24 MiB for Badger's tree, memtables and their logs. While it is written to
+// the redo log, and 24 MiB for Badger's tree, memtables and their logs. While it is written to
 // as fast as can be, what is written from the deletion of a block to that of
 // its file is added: how much that is depends on the machine, so the test
 // looks whenever the writer takes a breath, which is every diskBreath bytes.
-func diskBound(live int64, o *Options) int64 { return 2*live + 8*o.ValueLogFileBytes + 24<<20 }
+func diskBound(live int64, o *Options) int64 {
+	return 2*live + 8*o.ValueLogFileBytes + o.RedoLogBytes + 24<<20
+}
 
 const diskBreath = 32 << 20
 
@@ -40,7 +42,7 @@ func TestDiskStaysBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, _ := newRand(t)
 			dir, o := t.TempDir(), smallOptions()
-			o.Durability = c.durability
+			o.Durability, o.RedoLogBytes = c.durability, 4<<20
 			db := openDB(t, dir, o)
 			var streams []*Stream
 			live := int64(0)

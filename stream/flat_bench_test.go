@@ -57,6 +57,32 @@ func benchBatches(n int) [][]shardlog.Record {
 	return batches
 }
 
+// Single records, each acknowledged when the journal has it.
+func BenchmarkPutOnDisk(b *testing.B) {
+	for _, writers := range []int{1, 16} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			db := benchDir(b)
+			st, err := db.Create(b.Context(), "bench", stream.Config{Shards: 4})
+			require.NoError(b, err)
+			records := benchBatches(20_000)[0]
+			b.ReportAllocs()
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Go(func() {
+					for i := w; i < b.N; i += writers {
+						if _, err := st.Put(context.Background(), records[i%len(records)]); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
 func BenchmarkShards(b *testing.B) {
 	for _, work := range []struct{ writers, batch int }{{1, 500}, {16, 500}, {1, 1}, {16, 1}} {
 		for _, n := range []int{1, 4, 16, 100, 1000} {

@@ -188,18 +188,18 @@ func requireCovered(t testing.TB, infos []shardlog.ShardInfo) {
 
 // surviving is a kv.Store in memory whose contents outlive Close, so that a
 // database can be opened on them again as after a crash. It can die at a
-// chosen commit, with or without its changes.
+// chosen change, a commit or an entry of the journal, with or without it.
 type surviving struct {
-	*kv.Memory
+	*kvtest.Faulty
 	mu      sync.Mutex
-	commits int
-	dieAt   int  // the commit that is the last, from 1; 0 for none
-	applied bool // whether that one's changes are stored
+	changes int
+	dieAt   int  // the change that is the last, from 1; 0 for none
+	applied bool // whether that one is stored
 	dead    bool
 	refused int // how many of the next commits fail with nothing stored
 }
 
-func newSurviving() *surviving { return &surviving{Memory: kv.NewMemory()} }
+func newSurviving() *surviving { return &surviving{Faulty: kvtest.New(kv.NewMemory())} }
 
 func (s *surviving) Commit(b *kv.Batch) error {
 	s.mu.Lock()
@@ -211,17 +211,45 @@ func (s *surviving) Commit(b *kv.Batch) error {
 		s.refused--
 		return kvtest.ErrInjected
 	}
-	s.commits++
-	if s.commits != s.dieAt {
-		return s.Memory.Commit(b)
+	s.changes++
+	if s.changes != s.dieAt {
+		return s.Faulty.Commit(b)
 	}
 	s.dead = true
 	if s.applied {
-		if err := s.Memory.Commit(b); err != nil {
+		if err := s.Faulty.Commit(b); err != nil {
 			return err
 		}
 	}
 	return fmt.Errorf("%w: killed", shardlog.ErrStorage)
+}
+
+func (s *surviving) Journal() kv.Journal { return survivingJournal{s.Faulty.Journal(), s} }
+
+// survivingJournal is the journal of a surviving.
+type survivingJournal struct {
+	kv.Journal
+	s *surviving
+}
+
+// Append implements kv.Journal. An entry is refused together with the commit that
+// comes in its place.
+func (j survivingJournal) Append(entry, more []byte) (kv.Position, bool) {
+	s := j.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead || s.refused > 0 {
+		return kv.Position{}, false
+	}
+	s.changes++
+	if s.changes != s.dieAt {
+		return j.Journal.Append(entry, more)
+	}
+	s.dead = true
+	if s.applied {
+		j.Journal.Append(entry, more)
+	}
+	return kv.Position{}, false
 }
 
 func (s *surviving) Close() error { return nil }
@@ -233,11 +261,11 @@ func (s *surviving) refuse(n int) {
 	s.refused = n
 }
 
-// dieAfter lets the store die at the n-th commit from now, or immediately if n is 0.
+// dieAfter lets the store die at the n-th change from now, or immediately if n is 0.
 func (s *surviving) dieAfter(n int, applied bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dieAt, s.applied, s.dead = s.commits+n, applied, n == 0
+	s.dieAt, s.applied, s.dead = s.changes+n, applied, n == 0
 }
 
 func (s *surviving) died() bool {

@@ -30,8 +30,22 @@ import (
 //
 // does so 200 times. The writer is this test binary, started again.
 
-// killLimit is the bound by bytes of the stream that is written to.
-const killLimit = 256 << 10
+// limit is the bound by bytes of the stream that is written to: some blocks, of which
+// those of a writer that is not synced are larger.
+func (s killSpec) limit() int64 {
+	if s.durability == SyncAlways {
+		return 256 << 10
+	}
+	return 768 << 10
+}
+
+// The streams: one that is resharded and trimmed, one that gets what transactions also
+// put there, and one whose records are put on the condition of the one before.
+const (
+	killMain = "s"
+	killTx   = "tx"
+	killIf   = "if"
+)
 
 // killSpec says what a writer has to do.
 type killSpec struct {
@@ -39,16 +53,26 @@ type killSpec struct {
 	seed       int64
 	durability Durability
 	encrypted  bool
+	redo       int64 // bytes of the redo log, at most
 	dir        string
 }
 
 func (s killSpec) String() string {
-	return fmt.Sprintf("%d %d %d %t %s", s.run, s.seed, s.durability, s.encrypted, s.dir)
+	return fmt.Sprintf("%d %d %d %t %d %s", s.run, s.seed, s.durability, s.encrypted, s.redo, s.dir)
+}
+
+// compression of the stream. What is compressed takes less when it becomes a block, so that
+// one cannot say from its size whether retention went too far.
+func (s killSpec) compression() Compression {
+	if s.durability == SyncNever || s.encrypted {
+		return NoCompression
+	}
+	return S2
 }
 
 func (s killSpec) options() *Options {
 	o := smallOptions()
-	o.Durability, o.SyncInterval = s.durability, 5*time.Millisecond
+	o.Durability, o.SyncInterval, o.RedoLogBytes = s.durability, 5*time.Millisecond, s.redo
 	if s.encrypted {
 		o.EncryptionKey = bytes.Repeat([]byte("k"), 32)
 	}
@@ -57,7 +81,7 @@ func (s killSpec) options() *Options {
 
 func TestKill(t *testing.T) {
 	kills := envInt(envKills, 16)
-	modes := []killSpec{{durability: SyncAlways}, {durability: SyncInterval}, {durability: SyncNever}, {durability: SyncAlways, encrypted: true}}
+	modes := []killSpec{{durability: SyncAlways}, {durability: SyncInterval}, {durability: SyncNever}, {durability: SyncAlways, encrypted: true}, {durability: SyncNever, encrypted: true}}
 	for i, spec := range modes {
 		name := spec.durability.String()
 		if spec.encrypted {
@@ -66,18 +90,18 @@ func TestKill(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r, _ := newRand(t)
 			spec.dir = t.TempDir()
-			k := &killed{spec: spec, acked: map[killID]killRecord{}, horizon: map[string]uint64{}}
+			k := &killed{spec: spec, acked: map[killID]killRecord{}, horizon: map[string]uint64{}, found: map[string]int{}}
 			n := (kills + len(modes) - 1 - i) / len(modes)
 			for run := range n {
-				k.spec.run, k.spec.seed = run, r.Int63()
+				k.spec.run, k.spec.seed, k.spec.redo = run, r.Int63(), 1<<20<<(4*r.Intn(2))
 				k.run(t, time.Duration(5+r.Intn(296))*time.Millisecond, r.Intn(4) == 0)
 				// Not always, so that a crash also follows a crash.
 				if run == n-1 || r.Intn(4) > 0 {
 					k.verify(t)
 				}
 			}
-			t.Logf("%d kills, %d of them before the database was open; %d records and %d checkpoints acknowledged, %d records found that were not; %d shards; last horizons of %d shards above the first record",
-				n, k.early, len(k.acked)-k.unacked, k.beats, k.unacked, k.shards, len(k.horizon))
+			t.Logf("%d kills, %d of them before the database was open; %d records and %d checkpoints acknowledged, %d records found that were not; %d shards; last horizons of %d shards above the first record; %d records in transactions, %d on conditions",
+				n, k.early, len(k.acked)-k.unacked, k.beats, k.unacked, k.shards, len(k.horizon), k.found[killTx], k.found[killIf])
 		})
 	}
 }
@@ -110,7 +134,7 @@ func parseKillData(r *shardlog.Record) (killRecord, error) {
 
 // killID is a number of a record; it must never name two.
 type killID struct {
-	shard   string
+	shard   string // with the stream
 	counter uint64
 }
 
@@ -123,6 +147,7 @@ type killed struct {
 	beats   uint64 // of the checkpoint row, as acknowledged
 	early   int
 	shards  int
+	found   map[string]int // records of streams when they were looked at last
 }
 
 // run starts a writer and kills it some time after it was started, which may be
@@ -195,22 +220,56 @@ func (k *killed) verify(t *testing.T) {
 	db, err := Open(k.spec.dir, k.spec.options())
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
-	st, err := db.Stream(ctx, "s")
-	if errors.Is(err, shardlog.ErrNotFound) {
-		require.Empty(t, k.acked)
-		return
+	present := map[killID]bool{}
+	of := map[string]map[killRecord]bool{}
+	for _, name := range []string{killMain, killTx, killIf} {
+		st, err := db.Stream(ctx, name)
+		if errors.Is(err, shardlog.ErrNotFound) {
+			continue
+		}
+		require.NoError(t, err)
+		of[name] = k.verifyStream(t, st, present)
+		if name == killMain && k.spec.compression() == NoCompression && st.Stats().Bytes < k.spec.limit()/2 {
+			require.Empty(t, k.horizon, "retention went too far")
+		}
 	}
-	require.NoError(t, err)
+	for id, rec := range k.acked {
+		if !present[id] && id.counter >= max(k.horizon[id.shard], 1) {
+			t.Fatalf("record %d of %s, %v, is lost; the horizon is %d", id.counter, id.shard, rec, k.horizon[id.shard])
+		}
+	}
+	for rec := range of[killMain] {
+		if strings.HasSuffix(rec.key, killTx) {
+			require.True(t, of[killTx][rec], "half of a transaction is there: %v", rec)
+		}
+	}
+	for rec := range of[killIf] {
+		if rec.n > 1 {
+			require.True(t, of[killIf][killRecord{rec.key, rec.n - 1}], "the condition of %v is not there", rec)
+		}
+	}
+	row, err := db.Checkpoints().Get(ctx, checkpoint.Key{Group: "g", Stream: "s", Shard: "x"})
+	if k.beats > 0 {
+		require.NoError(t, err)
+		require.GreaterOrEqual(t, row.Beat, k.beats)
+	}
+}
+
+// verifyStream returns the records of a stream, and notes those present.
+func (k *killed) verifyStream(t *testing.T, st *Stream, present map[killID]bool) map[killRecord]bool {
+	all := map[killRecord]bool{}
 	infos := shards(t, st)
 	requireCovered(t, infos)
-	k.shards = len(infos)
-	present := map[killID]bool{}
+	if st.Name() == killMain {
+		k.shards = len(infos)
+	}
 	lastOf := map[string]uint32{}
 	for _, info := range infos {
+		shard := st.Name() + "/" + info.ID
 		horizon := readHorizon(t, st, info)
-		require.GreaterOrEqual(t, horizon, k.horizon[info.ID], "the horizon of %s went back", info.ID)
+		require.GreaterOrEqual(t, horizon, k.horizon[shard], "the horizon of %s went back", shard)
 		if horizon > counterOf(info.First)+1 {
-			k.horizon[info.ID] = horizon
+			k.horizon[shard] = horizon
 		}
 		var last shardlog.SequenceNumber
 		for _, r := range readAll(t, st, info.ID) {
@@ -220,28 +279,17 @@ func (k *killed) verify(t *testing.T) {
 			require.NoError(t, err)
 			require.Greater(t, rec.n, lastOf[rec.key], "order of key %s, or a duplicate", rec.key)
 			lastOf[rec.key] = rec.n
-			id := killID{info.ID, counterOf(r.Sequence)}
+			id := killID{shard, counterOf(r.Sequence)}
 			require.GreaterOrEqual(t, id.counter, horizon)
 			k.take(t, id, rec, false)
-			present[id] = true
+			present[id], all[rec] = true, true
 		}
 		if now := readHorizon(t, st, info); now > horizon {
-			k.horizon[info.ID] = now // retention continues from where it was killed
+			k.horizon[shard] = now // retention continues from where it was killed
 		}
 	}
-	for id, rec := range k.acked {
-		if !present[id] && id.counter >= max(k.horizon[id.shard], 1) {
-			t.Fatalf("record %d of %s, %v, is lost; the horizon is %d", id.counter, id.shard, rec, k.horizon[id.shard])
-		}
-	}
-	if st.Stats().Bytes < killLimit/2 {
-		require.Empty(t, k.horizon, "retention went too far")
-	}
-	row, err := db.Checkpoints().Get(ctx, checkpoint.Key{Group: "g", Stream: "s", Shard: "x"})
-	if k.beats > 0 {
-		require.NoError(t, err)
-		require.GreaterOrEqual(t, row.Beat, k.beats)
-	}
+	k.found[st.Name()] = len(all)
+	return all
 }
 
 // readHorizon returns the counter of the first record that may be there.
@@ -260,7 +308,7 @@ func readHorizon(t testing.TB, st *Stream, info shardlog.ShardInfo) uint64 {
 func runChild(text string) {
 	time.AfterFunc(time.Minute, func() { os.Exit(3) }) // should the parent be gone
 	var spec killSpec
-	if _, err := fmt.Sscan(text, &spec.run, &spec.seed, &spec.durability, &spec.encrypted, &spec.dir); err != nil {
+	if _, err := fmt.Sscan(text, &spec.run, &spec.seed, &spec.durability, &spec.encrypted, &spec.redo, &spec.dir); err != nil {
 		panic(err)
 	}
 	w := &killWriter{spec: spec}
@@ -269,17 +317,28 @@ func runChild(text string) {
 		panic(err)
 	}
 	ctx := context.Background()
-	w.st, err = w.db.Stream(ctx, "s")
-	if errors.Is(err, shardlog.ErrNotFound) {
-		w.st, err = w.db.Create(ctx, "s", Config{Shards: 3, Retention: Forever, RetentionBytes: killLimit, Compression: S2})
-	}
-	if err != nil {
-		panic(err)
+	for _, name := range []string{killTx, killIf, killMain} {
+		w.st, err = w.db.Stream(ctx, name)
+		if errors.Is(err, shardlog.ErrNotFound) {
+			c := Config{Shards: 1, Retention: Forever}
+			if name == killMain {
+				c = Config{Shards: 3, Retention: Forever, RetentionBytes: spec.limit(), Compression: spec.compression()}
+			}
+			w.st, err = w.db.Create(ctx, name, c)
+		}
+		if err != nil {
+			panic(err)
+		}
 	}
 	w.say("open\n")
 	for i := range 4 {
 		go w.write(i)
 	}
+	for i := range 3 {
+		go w.writeSmall(i)
+	}
+	go w.transact()
+	go w.putIf()
 	go w.reshape()
 	go w.makeStreams()
 	w.checkpoints()
@@ -330,9 +389,73 @@ func (w *killWriter) write(i int) {
 		var b strings.Builder
 		for j := range res {
 			w.fatal(res[j].Err)
-			fmt.Fprintf(&b, "a %s %d %s %d\n", res[j].ShardID, counterOf(res[j].Sequence), recs[j].PartitionKey, binary.BigEndian.Uint32(recs[j].Data))
+			b.WriteString(killAck(killMain, &recs[j], res[j]))
 		}
 		w.say(b.String())
+	}
+}
+
+// killAck returns the line that says that a record was acknowledged.
+func killAck(stream string, r *shardlog.Record, res shardlog.PutResult) string {
+	return fmt.Sprintf("a %s/%s %d %s %d\n", stream, res.ShardID, counterOf(res.Sequence), r.PartitionKey, binary.BigEndian.Uint32(r.Data))
+}
+
+// writeSmall appends one small record after the other, and reports some at a time.
+func (w *killWriter) writeSmall(i int) {
+	key := fmt.Sprintf("run%d-small%d", w.spec.run, i)
+	var b strings.Builder
+	for n := uint32(1); ; n++ {
+		r := shardlog.Record{PartitionKey: key, Data: killData(key, n, int(n%50))}
+		res, err := w.st.Put(context.Background(), r)
+		w.fatal(err)
+		b.WriteString(killAck(killMain, &r, res))
+		if n%8 == 0 {
+			w.say(b.String())
+			b.Reset()
+		}
+	}
+}
+
+// transact puts a record into each of two streams in one transaction.
+func (w *killWriter) transact() {
+	ctx := context.Background()
+	other, err := w.db.Stream(ctx, killTx)
+	w.fatal(err)
+	key := fmt.Sprintf("run%d-%s", w.spec.run, killTx)
+	for n := uint32(1); ; n++ {
+		r := shardlog.Record{PartitionKey: key, Data: killData(key, n, int(n%300))}
+		tx := w.db.Begin()
+		tx.Put(w.st, r)
+		tx.Put(other, r)
+		res, err := tx.Commit(ctx)
+		w.fatal(err)
+		w.say(killAck(killMain, &r, res.Records[0]) + killAck(killTx, &r, res.Records[1]))
+		time.Sleep(200 * time.Microsecond) // all of them are kept
+	}
+}
+
+// putIf puts each record on the condition that the one before is the last.
+func (w *killWriter) putIf() {
+	ctx := context.Background()
+	st, err := w.db.Stream(ctx, killIf)
+	w.fatal(err)
+	infos, err := st.Shards(ctx)
+	w.fatal(err)
+	// A conflict says what the last record is.
+	_, err = st.PutIf(ctx, infos[0].ID, infos[0].First, []shardlog.Record{{PartitionKey: "k"}})
+	var conflict *shardlog.ConflictError
+	if !errors.As(err, &conflict) {
+		w.fatal(fmt.Errorf("no conflict: %w", err))
+	}
+	last := conflict.Actual
+	key := fmt.Sprintf("run%d-%s", w.spec.run, killIf)
+	for n := uint32(1); ; n++ {
+		r := shardlog.Record{PartitionKey: key, Data: killData(key, n, int(n%300))}
+		res, err := st.PutIf(ctx, infos[0].ID, last, []shardlog.Record{r})
+		w.fatal(err)
+		last = res[0].Sequence
+		w.say(killAck(killIf, &r, res[0]))
+		time.Sleep(200 * time.Microsecond)
 	}
 }
 

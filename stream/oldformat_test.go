@@ -3,16 +3,21 @@ package stream
 import (
 	"archive/zip"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerkv"
 )
 
 // The databases in testdata/format1 were written by internal/oldformat at the last
@@ -26,10 +31,7 @@ func TestDatabasesOfAnEarlierFormat(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, next := range []Durability{SyncAlways, SyncNever} {
 				dir := unpack(t, path)
-				o := &Options{Durability: next, ValueLogFileBytes: 1 << 20, MinFreeBytes: 1 << 20}
-				if strings.Contains(name, "encrypted") {
-					o.EncryptionKey = bytes.Repeat([]byte("k"), 32)
-				}
+				o := oldOptions(name, next)
 				report, err := Check(t.Context(), dir, o)
 				require.NoError(t, err)
 				require.Empty(t, report.Findings)
@@ -40,11 +42,136 @@ func TestDatabasesOfAnEarlierFormat(t *testing.T) {
 					v, err := db.log.Get(keyFormat)
 					require.NoError(t, err)
 					require.Equal(t, fmt.Sprint(formatVersion), string(v))
+					require.Eventually(t, func() bool { return oldJournal(t, db) == 0 }, time.Minute, time.Millisecond)
 					require.NoError(t, db.Close())
 				}
 			}
 		})
 	}
+}
+
+// oldOptions are those to open an unpacked database with.
+func oldOptions(name string, d Durability) *Options {
+	o := &Options{Durability: d, ValueLogFileBytes: 1 << 20, MinFreeBytes: 1 << 20}
+	if strings.Contains(name, "encrypted") {
+		o.EncryptionKey = bytes.Repeat([]byte("k"), 32)
+	}
+	return o
+}
+
+// oldJournal returns how many values of the journal of format 1 there are.
+func oldJournal(t *testing.T, db *DB) (n int) {
+	t.Helper()
+	require.NoError(t, db.log.Scan([]byte("j"), func([]byte) bool { n++; return true }))
+	return n
+}
+
+// A process may be killed at any step of the change from format 1: between any two commits, or
+// when the journal has the records and the values that had them are still there.
+func TestKillsWhileTheFormatChanges(t *testing.T) {
+	for _, name := range []string{"always-killed-encrypted", "interval-killed", "never"} {
+		for _, first := range []Durability{SyncAlways, SyncNever} {
+			t.Run(fmt.Sprintf("%s %v", name, first), func(t *testing.T) {
+				dir := unpack(t, filepath.Join("testdata", "format1", name+".zip"))
+				o, err := oldOptions(name, first).withDefaults(dir)
+				require.NoError(t, err)
+				store, err := openStore(dir, o)
+				require.NoError(t, err)
+				steps := &stepStore{Store: store.(*badgerkv.Store), t: t, dir: dir}
+				db, err := openOn(steps, o)
+				require.NoError(t, err)
+				require.Eventually(t, func() bool { return oldJournal(t, db) == 0 }, time.Minute, time.Millisecond)
+				require.NoError(t, db.Close())
+				require.Greater(t, steps.both, 0, "records were in both places")
+				require.Greater(t, len(steps.killed), 2)
+				for i, dir := range steps.killed {
+					for _, next := range []Durability{SyncAlways, SyncNever} {
+						to := filepath.Join(t.TempDir(), "log")
+						require.NoError(t, os.CopyFS(to, os.DirFS(dir)))
+						o := oldOptions(name, next)
+						report, err := Check(t.Context(), to, o)
+						require.NoError(t, err)
+						require.Empty(t, report.Findings, "step %d", i)
+						for more := range 2 {
+							db, err := Open(to, o)
+							require.NoError(t, err, "step %d", i)
+							requireOld(t, db, more)
+							require.NoError(t, db.Close())
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// stepStore keeps copies of its directory as a kill would leave it after each commit.
+type stepStore struct {
+	*badgerkv.Store
+	t      *testing.T
+	dir    string
+	killed []string
+	both   int // copies with values of the old journal and a journal that was begun
+	begun  bool
+}
+
+// copy is called by the goroutine that commits.
+func (s *stepStore) copy() {
+	s.killed = append(s.killed, copyAtRest(s.t, s.dir))
+	err := s.Store.Scan([]byte("j"), func([]byte, int64) bool {
+		if s.begun {
+			s.both++
+		}
+		return false
+	})
+	if err != nil {
+		s.t.Error(err)
+	}
+}
+
+// copyAtRest copies the directory of an open store that nobody commits to, again while
+// its own goroutines add or remove files.
+func copyAtRest(t *testing.T, dir string) (to string) {
+	for {
+		to = filepath.Join(t.TempDir(), "log")
+		before, err := os.ReadDir(dir)
+		if err == nil {
+			err = os.CopyFS(to, os.DirFS(dir))
+		}
+		after, again := os.ReadDir(dir)
+		if err = errors.Join(err, again); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Error(err)
+			return to
+		}
+		same := func(a, b os.DirEntry) bool { return a.Name() == b.Name() }
+		if err == nil && slices.EqualFunc(before, after, same) {
+			return to
+		}
+	}
+}
+
+func (s *stepStore) Commit(b *kv.Batch) error {
+	if err := s.Store.Commit(b); err != nil {
+		return err
+	}
+	s.copy()
+	return nil
+}
+
+func (s *stepStore) Journal() kv.Journal { return stepJournal{s.Store.Journal(), s} }
+
+type stepJournal struct {
+	kv.Journal
+	s *stepStore
+}
+
+func (j stepJournal) Restart(entries [][]byte) ([]kv.Position, error) {
+	places, err := j.Journal.Restart(entries)
+	if err == nil {
+		j.s.begun = true
+		j.s.copy()
+	}
+	return places, err
 }
 
 // requireOld compares what internal/oldformat has written, and adds a record. More

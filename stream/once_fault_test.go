@@ -129,7 +129,7 @@ func TestFaultAtEveryOperationStoresOnce(t *testing.T) {
 				_, err := s.db.Checkpoints().Create(t.Context(), checkpoint.Lease{Key: txKey})
 				require.NoError(t, err)
 
-				store.FailAt(i, kvtest.All, mode, nil)
+				store.FailAt(i, kvtest.All|kvtest.Append, mode, nil)
 				s.run()
 				hit := store.Hit()
 				open()

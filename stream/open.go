@@ -198,7 +198,7 @@ func (db *DB) mark(state string) error {
 // Where nothing can be written any more Close does not wait for that to change:
 // the error matches shardlog.ErrNoSpace if the disk is full, and ErrStorage if
 // the directory was removed or the file system refuses writes. All that was
-// acknowledged is in the write-ahead log, for the next Open. The directory stays
+// acknowledged is in the files, for the next Open. The directory stays
 // locked by this process until it can be written to again.
 func (db *DB) Close() error {
 	var err error

@@ -72,10 +72,12 @@ type Options struct {
 	// Disk space is given back by the file. Defaults to 64 MiB; 1 MiB to
 	// 1 GiB.
 	ValueLogFileBytes int64
-	// RedoLogBytes is how large the redo log may become, which Durability
-	// SyncAlways writes each small or medium group to before it is acknowledged.
-	// It begins with 256 KiB and grows under load; the file stays as large as it
-	// became. Opening after a crash reads it. Defaults to 64 MiB; 1 MiB to 4 GiB.
+	// RedoLogBytes is how large the redo log may become. It has the records of small
+	// appends until there are enough of a shard for a block, and with Durability
+	// SyncAlways each small or medium group, before these are acknowledged.
+	// It begins with 256 KiB and grows under load, beyond RedoLogBytes only for
+	// a single group that would not fit; the file stays as large as it
+	// became. Open reads it. Defaults to 64 MiB; 1 MiB to 4 GiB.
 	RedoLogBytes int64
 	// TailBytes is how much of the newest records is kept in memory for
 	// readers near the tail, over all streams. Defaults to 8 MiB; at most

@@ -57,6 +57,15 @@ type powerLog struct {
 	mu       sync.Mutex
 	failures []string
 	synced   *powerState // what the last DB.Sync that returned has made durable
+	unmapped bool        // the redo log cannot be mapped
+
+	conditional atomic.Pointer[powerCondition]
+}
+
+// powerCondition is the last conditional append that was acknowledged.
+type powerCondition struct {
+	n    uint64
+	last shardlog.SequenceNumber // of its last record
 }
 
 // powerState is a directory that a power loss has left.
@@ -67,6 +76,8 @@ type powerState struct {
 	killed    bool // the process, and not the power
 	// loose says that what came later may be there in part, and be damaged.
 	loose bool
+	// condition is nil for none.
+	condition *powerCondition
 }
 
 // rebooted is a store of a system that was started again, or was not.
@@ -160,13 +171,19 @@ func (p *powerLog) point(pt *powerloss.Point) {
 		p.systems++
 	}
 	var err error
+	before := p.state(pt.What)
+	before.epoch = 0 // more than one request may come meanwhile, of which this knows nothing
 	if c.Killed {
 		if err = pt.Settle(); errors.Is(err, powerloss.ErrBusy) {
 			return
 		}
 	}
 	s := p.state(pt.What)
-	if p.opts.Durability != SyncAlways {
+	switch {
+	case p.opts.Durability == SyncAlways:
+	case c.Killed:
+		s = before
+	default:
 		p.mu.Lock()
 		s = *p.synced
 		p.mu.Unlock()
@@ -187,7 +204,7 @@ func (p *powerLog) point(pt *powerloss.Point) {
 
 // state returns what must be there now.
 func (p *powerLog) state(what string) powerState {
-	s := powerState{what: what, acked: map[string]uint64{}, epoch: p.epoch.Load()}
+	s := powerState{what: what, acked: map[string]uint64{}, epoch: p.epoch.Load(), condition: p.conditional.Load()}
 	for name, n := range p.acked {
 		s.acked[name] = n.Load()
 	}
@@ -247,7 +264,7 @@ func (s *powerState) verify(db *DB) error {
 			if isDamaged {
 				continue
 			}
-			if err := s.conditional(found); err != nil {
+			if err := s.conditional(ctx, st, found); err != nil {
 				return err
 			}
 			continue
@@ -349,12 +366,19 @@ func (s *powerState) transactions(ctx context.Context, db *DB, seen map[string]b
 // conditional returns an error unless the groups of conditional appends follow each
 // other, each whole, up to what was acknowledged. Retention may have removed the
 // first.
-func (s *powerState) conditional(found []string) error {
-	if n := s.acked["c0"]; s.loose {
-		if n > 0 && !slices.Contains(found, fmt.Sprintf("c0-%d.%d", n, powerIf-1)) {
-			return fmt.Errorf("conditional append %d is lost", n)
+func (s *powerState) conditional(ctx context.Context, st *Stream, found []string) error {
+	if c := s.condition; s.loose {
+		if c == nil || slices.Contains(found, fmt.Sprintf("c0-%d.%d", c.n, powerIf-1)) {
+			return nil
 		}
-		return nil
+		// Retention may have removed it because of others, which are lost.
+		for _, err := range st.Records(ctx, shardID(0), shardlog.At(c.last)) {
+			if errors.Is(err, shardlog.ErrExpired) {
+				return nil
+			}
+			break
+		}
+		return fmt.Errorf("conditional append %d is lost", c.n)
 	}
 	n, part := uint64(0), 0
 	for i, d := range found {
@@ -425,13 +449,20 @@ func (p *powerLog) live(t *testing.T, dir string, rounds int) (next string) {
 	rec, err := powerloss.New(dir)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rec.Close()) }()
-	rec.OnPoint, rec.Faults = p.point, p.faults
+	rec.OnPoint, rec.Faults, rec.Unmapped = p.point, p.faults, p.unmapped
 	db, err := p.open(dir, rec.Disk(), "before")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	require.NoError(t, p.write(db, rounds, rec))
-	if p.faults != (powerloss.Faults{}) || p.opts.Durability != SyncAlways {
+	if p.faults != (powerloss.Faults{}) {
 		return ""
+	}
+	if p.opts.Durability != SyncAlways {
+		require.NoError(t, db.Close())
+		p.nowSynced()
+		rec.Closed()
+		rec.Look("closed")
+		return dir
 	}
 	if p.rnd.Intn(3) == 0 {
 		require.NoError(t, db.Close())
@@ -458,14 +489,10 @@ func (p *powerLog) live(t *testing.T, dir string, rounds int) (next string) {
 func (p *powerLog) write(db *DB, rounds int, rec *powerloss.Recorder) error {
 	ctx := context.Background()
 	streams := map[string]*Stream{}
-	bound := int64(powerBytes)
-	if p.opts.Durability != SyncAlways {
-		bound = 1 << 30 // retention might be kept, and what came later not
-	}
 	for name, cfg := range map[string]Config{
 		"s":     {Shards: 3, Retention: Forever, DedupWindow: time.Hour},
 		"other": {Shards: 2, Retention: Forever},
-		"bytes": {Shards: 1, Retention: Forever, RetentionBytes: bound},
+		"bytes": {Shards: 1, Retention: Forever, RetentionBytes: powerBytes},
 	} {
 		st, err := db.Ensure(ctx, name, cfg)
 		if err != nil {
@@ -476,6 +503,9 @@ func (p *powerLog) write(db *DB, rounds int, rec *powerloss.Recorder) error {
 	w := &powerWriter{p: p, db: db, s: streams["s"], other: streams["other"], bytes: streams["bytes"]}
 	if err := w.begin(ctx); err != nil {
 		return err
+	}
+	if p.opts.Durability != SyncAlways {
+		p.nowSynced() // the opening has synced what the last program left
 	}
 	shards := 1 + p.rnd.Intn(5)
 	steps := []func(context.Context) error{w.numbers, w.withIDs, w.transaction, w.conditional,
@@ -538,6 +568,7 @@ func (w *powerWriter) begin(ctx context.Context) (err error) {
 			return err
 		}
 		w.p.acked["c0"].Store(n)
+		w.p.conditional.Store(&powerCondition{n, r.Sequence})
 		w.last = r.Sequence
 	}
 	// What was not acknowledged may be there, and would be there twice.
@@ -564,6 +595,15 @@ func (w *powerWriter) sync() error {
 	defer w.p.mu.Unlock()
 	w.p.synced = &s
 	return nil
+}
+
+// nowSynced notes that all that was acknowledged is durable, while nothing is.
+func (p *powerLog) nowSynced() {
+	s := p.state("synced")
+	s.loose = true
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.synced = &s
 }
 
 func (w *powerWriter) numbers(ctx context.Context) error {
@@ -599,12 +639,20 @@ func (w *powerWriter) transaction(ctx context.Context) error {
 	return nil
 }
 
+// plain appends records of one writer, which is over when the redo log has them where
+// commits are not synced: many then, so that there are blocks of them.
 func (w *powerWriter) plain(ctx context.Context, name string) error {
-	n := w.p.acked[name].Load() + 1
-	if _, err := w.s.Put(ctx, powerRecord(name, n)); err != nil {
-		return err
+	times := 1
+	if w.p.opts.Durability != SyncAlways {
+		times = 20
 	}
-	w.p.acked[name].Store(n)
+	for range times {
+		n := w.p.acked[name].Load() + 1
+		if _, err := w.s.Put(ctx, powerRecord(name, n)); err != nil {
+			return err
+		}
+		w.p.acked[name].Store(n)
+	}
 	return nil
 }
 
@@ -619,6 +667,7 @@ func (w *powerWriter) conditional(ctx context.Context) error {
 		return err
 	}
 	w.last = res[len(res)-1].Sequence
+	w.p.conditional.Store(&powerCondition{n, w.last})
 	w.p.acked["c0"].Store(n)
 	return nil
 }
@@ -630,12 +679,7 @@ func TestPowerLossOfADatabase(t *testing.T) {
 		t.Run(fmt.Sprintf("encrypted %t", encrypted), func(t *testing.T) {
 			p := newPowerLog(t, encrypted, seed+int64(i))
 			for p.states.Load() < want && !p.hasFailed() {
-				for _, n := range p.acked {
-					n.Store(0)
-				}
-				p.epoch.Store(0)
-				dir, err := os.MkdirTemp(p.root, "live")
-				require.NoError(t, err)
+				dir := p.fresh(t)
 				for range 3 {
 					if !p.hasFailed() {
 						dir = p.live(t, dir, 8+p.rnd.Intn(20))
@@ -653,45 +697,58 @@ func TestPowerLossOfADatabase(t *testing.T) {
 
 func TestPowerLossOfADatabaseFindsDefects(t *testing.T) {
 	_, seed := newRand(t)
-	p := newPowerLog(t, false, seed)
-	p.faults.NoRingSync = true
-	for range 20 {
-		if p.hasFailed() {
-			break
-		}
-		for _, n := range p.acked {
-			n.Store(0)
-		}
-		p.epoch.Store(0)
-		dir, err := os.MkdirTemp(p.root, "live")
-		require.NoError(t, err)
-		p.live(t, dir, 20)
+	for i, d := range []Durability{SyncAlways, SyncNever} {
+		t.Run(d.String(), func(t *testing.T) {
+			p := newPowerLog(t, false, seed+int64(i))
+			p.faults.NoRingSync = d == SyncAlways
+			p.faults.NoFrameSync = d != SyncAlways
+			p.opts.Durability = d
+			for range 20 {
+				if p.hasFailed() {
+					break
+				}
+				p.live(t, p.fresh(t), 20)
+			}
+			p.end()
+			require.NotEmpty(t, p.failures, "the redo log is not synced, and nothing is lost in %d states", p.states.Load())
+			t.Logf("after %d states: %.300s", p.states.Load(), p.failures[0])
+		})
 	}
-	p.end()
-	require.NotEmpty(t, p.failures, "the redo log is not synced, and nothing is lost in %d states", p.states.Load())
-	t.Logf("after %d states: %.300s", p.states.Load(), p.failures[0])
+}
+
+// fresh returns a directory for a database of which nothing was acknowledged.
+func (p *powerLog) fresh(t *testing.T) (dir string) {
+	for _, n := range p.acked {
+		n.Store(0)
+	}
+	p.epoch.Store(0)
+	p.conditional.Store(nil)
+	p.nowSynced()
+	dir, err := os.MkdirTemp(p.root, "live")
+	require.NoError(t, err)
+	return dir
 }
 
 // Where not each commit is synced, what DB.Sync has made durable is there, or readers
-// meet damage, and what came later does not keep the database from being opened.
+// meet damage, and what came later does not keep the database from being opened. After a
+// kill all is there.
 func TestPowerLossOfADatabaseThatIsSyncedNowAndThen(t *testing.T) {
 	_, seed := newRand(t)
-	for i, d := range []Durability{SyncInterval, SyncNever} {
-		t.Run(d.String(), func(t *testing.T) {
-			p := newPowerLog(t, false, seed+int64(i))
-			p.opts.Durability, p.opts.SyncInterval = d, 5*time.Millisecond
-			want := int64(envInt(envPower, 60)) / 2
+	for i, test := range []struct {
+		d                   Durability
+		encrypted, unmapped bool
+	}{{SyncInterval, false, false}, {SyncNever, false, false}, {SyncNever, false, true}, {SyncInterval, true, false}} {
+		t.Run(fmt.Sprintf("%v encrypted %t unmapped %t", test.d, test.encrypted, test.unmapped), func(t *testing.T) {
+			p := newPowerLog(t, test.encrypted, seed+int64(i))
+			p.opts.Durability, p.opts.SyncInterval, p.unmapped = test.d, 5*time.Millisecond, test.unmapped
+			want := int64(envInt(envPower, 80)) / 4
 			for p.states.Load() < want && !p.hasFailed() {
-				for _, n := range p.acked {
-					n.Store(0)
+				dir := p.fresh(t)
+				for range 3 {
+					if !p.hasFailed() {
+						dir = p.live(t, dir, 10+p.rnd.Intn(20))
+					}
 				}
-				p.epoch.Store(0)
-				none := p.state("nothing synced")
-				none.loose = true
-				p.synced = &none
-				dir, err := os.MkdirTemp(p.root, "live")
-				require.NoError(t, err)
-				p.live(t, dir, 20+p.rnd.Intn(20))
 			}
 			p.end()
 			t.Logf("%d states", p.states.Load())

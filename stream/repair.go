@@ -152,6 +152,7 @@ func (c *checker) copyInto(store kv.Store) (kept int, err error) {
 	for id := range c.meta.streams {
 		next = max(next, id+1)
 	}
+	var slots logstore.Slots
 	for _, k := range keys {
 		if c.ctx.Err() != nil {
 			return kept, shardlog.ContextError(c.ctx)
@@ -166,7 +167,13 @@ func (c *checker) copyInto(store kv.Store) (kept int, err error) {
 			continue
 		}
 		kept++
+		slots.Keep(k, v)
 		if err := w.set(k, v); err != nil {
+			return kept, err
+		}
+	}
+	for _, e := range c.view.Entries {
+		if err := slots.Values(e, func(k, v []byte) error { kept++; return w.set(k, v) }); err != nil {
 			return kept, err
 		}
 	}

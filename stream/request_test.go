@@ -647,7 +647,7 @@ func TestNumbersOfRecordsLostInAPowerFailure(t *testing.T) {
 		last = append([]byte(nil), k...)
 		return true
 	}))
-	require.NoError(t, store.Memory.Commit(&kv.Batch{Ops: []kv.Op{{Key: last, Delete: true}}}))
+	require.NoError(t, store.Faulty.Commit(&kv.Batch{Ops: []kv.Op{{Key: last, Delete: true}}}))
 	st = theStream(t, store.open(t, opts))
 	require.Equal(t, []bool{true, false}, duplicates(request(t, st, req)))
 	require.Len(t, readStream(t, st), 2)
@@ -670,7 +670,7 @@ func TestDamagedStateOfAProducer(t *testing.T) {
 		{append(slices.Clone(v[:len(v)-1]), v[len(v)-1]^1), shardlog.ErrCorrupt},
 		{append(append(slices.Clone(v[:8]), once.StateVersion+1), v[9:]...), shardlog.ErrVersion},
 	} {
-		require.NoError(t, store.Memory.Commit(&kv.Batch{Ops: []kv.Op{{Key: key, Value: c.value}}}))
+		require.NoError(t, store.Faulty.Commit(&kv.Batch{Ops: []kv.Op{{Key: key, Value: c.value}}}))
 		db, err := openOn(store, db.opts)
 		if errors.Is(c.want, shardlog.ErrVersion) {
 			require.ErrorIs(t, err, c.want)

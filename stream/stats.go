@@ -8,7 +8,8 @@ import (
 type Stats struct {
 	Streams int
 	Shards  int
-	// Groups counts the transactions, Syncs the waits for the disk.
+	// Groups counts the transactions, of which appends of few records are none
+	// without SyncAlways. Syncs counts the waits for the disk.
 	Groups, Syncs int64
 	// LiveBytes are stored and in use. DiskBytes are what the files take;
 	// FreeBytes are left on the file system. Both are -1 or 0 in memory.

@@ -195,6 +195,7 @@ func TestLargeTransactions(t *testing.T) {
 	o.ValueLogFileBytes = 2 << 20
 	db := openDB(t, dir, o)
 	st := create(t, db, "s", Config{Shards: 900, Retention: Forever})
+	many := create(t, db, "many", Config{Shards: 2500, Retention: Forever})
 	tx := db.Begin()
 	n := 0
 	for tx.bytes < MaxTxBytes-10_000 {
@@ -210,9 +211,22 @@ func TestLargeTransactions(t *testing.T) {
 		tx.Put(st, keyed(fmt.Sprint(i), ""))
 	}
 	commit(t, tx)
+	tx = db.Begin() // too little for a block in each shard, and much together
+	small := 0
+	for tx.bytes < MaxTxBytes-10_000 {
+		infos := shards(t, many)
+		for i := 0; i < len(infos) && tx.bytes < MaxTxBytes-10_000; i++ {
+			tx.Put(many, shardlog.Record{PartitionKey: "k", ExplicitHashKey: infos[i].HashStart, Data: make([]byte, 7000)})
+			small++
+		}
+	}
+	commit(t, tx)
 	require.NoError(t, db.Close())
 	db = openDB(t, dir, o)
 	require.Len(t, readStream(t, theStream(t, db)), n+MaxTxRecords)
+	many, err := db.Stream(t.Context(), "many")
+	require.NoError(t, err)
+	require.Len(t, readStream(t, many), small)
 	rows, err := db.Checkpoints().List(t.Context(), "g", "s")
 	require.NoError(t, err)
 	require.Len(t, rows, MaxTxRows)

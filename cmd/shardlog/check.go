@@ -81,8 +81,8 @@ func printCheck(e *env, r *stream.CheckReport) {
 	for _, f := range r.Findings {
 		fmt.Fprintln(e.stdout, f)
 	}
-	fmt.Fprintf(e.stdout, "%d files, %d bytes; found whole: %d streams, %d shards, %d blocks, %d journal values, %d records\n",
-		r.Files, r.Bytes, r.Streams, r.Shards, r.Blocks, r.JournalValues, r.Records)
+	fmt.Fprintf(e.stdout, "%d files, %d bytes; found whole: %d streams, %d shards, %d blocks, %d journal entries, %d records\n",
+		r.Files, r.Bytes, r.Streams, r.Shards, r.Blocks, r.JournalEntries, r.Records)
 }
 
 func (e *env) readKeyFile(path string) ([]byte, error) {

@@ -20,6 +20,16 @@ func (b *Block) Extend(o *Block) Block {
 	return x
 }
 
+// Start is Extend of the zero Block, with room for more records in the memory of the
+// result: bytes of them, and their restart points.
+func Start(o *Block, room int) Block {
+	points := room/restartSpacing + 2
+	x := begin(o, HeaderSize+room+points*restartSize)
+	x.table = make([]byte, 0, points*restartSize)
+	x.extend(o)
+	return x
+}
+
 // begin returns a block without records that o's may be added to, in memory of
 // a size.
 func begin(o *Block, size int) Block {
@@ -165,6 +175,23 @@ func Merge(blocks ...*Block) Block {
 	putHeader(x.raw, &x.Header, x.version, None, len(x.raw)-HeaderSize, x.restarts())
 	return x
 }
+
+// Whole is Merge of b, which Extend or From returned, in the memory of b if that is what
+// a whole block takes. Nobody extends b any more, and Whole is called once.
+func (b *Block) Whole() Block {
+	n := b.Size()
+	if spare := cap(b.raw) - n; spare < 0 || spare > n/4 {
+		return Merge(b)
+	}
+	x := *b
+	x.raw = append(b.raw[:b.itemsEnd], b.table...)
+	x.table = x.raw[x.itemsEnd:]
+	putHeader(x.raw, &x.Header, x.version, None, len(x.raw)-HeaderSize, x.restarts())
+	return x
+}
+
+// Room returns for how many more bytes of records b has memory.
+func (b *Block) Room() int { return cap(b.raw) - len(b.raw) }
 
 // Place is where one of the blocks begins that Extend put together.
 type Place struct {

@@ -38,9 +38,54 @@ type Store interface {
 	Reclaim(live, dead int64) (more, moved bool, err error)
 	// Usage returns how much disk the store takes.
 	Usage() Usage
+	// Journal returns the store's journal, always the same.
+	Journal() Journal
 	// Close releases everything. Nothing may be called after it.
 	Close() error
 }
+
+// Position is the place of an entry in a journal. Those of later entries have a
+// higher Seq.
+type Position struct {
+	Seq uint64
+	At  int64 // the store's own
+}
+
+// Journal keeps entries: bytes that are in no value of the store yet, each whole or
+// not at all. It has them until the caller says that values have what they are
+// for. Its methods may be called concurrently with each other and with those of the
+// store, unless they say otherwise.
+type Journal interface {
+	// Read calls f with the position and the bytes of each entry, in order, as the
+	// last process left them. They are f's. It is called before Restart.
+	Read(f func(p Position, entry []byte) error) error
+	// Restart makes these the entries of the journal, in the place of all others, or
+	// fails and leaves it as it was, and returns their positions. They are durable
+	// then. It is called once, before Append and before a commit that has an entry.
+	Restart(entries [][]byte) ([]Position, error)
+	// Append adds an entry, in two parts, which is there when the
+	// process is killed, and durable after Sync. It does not block for the disk. Not ok
+	// means that nothing was done: the store makes each write durable, the journal has
+	// no room for it, or the disk has none; see Batch.Entry for what to do then.
+	Append(entry, more []byte) (p Position, ok bool)
+	// Needed says that values that are committed have what the entries before p are
+	// for. They are removed once the values are as durable as the entries were. It is
+	// called by the goroutine that commits, or while none does.
+	Needed(p Position)
+	// End returns the position of the next entry.
+	End() Position
+	// Room reports whether a batch with an entry of n bytes can be committed, and
+	// makes the journal larger for it if it may be. Append does not take that room until
+	// an entry was committed, or Room is called again. It is for the goroutine that commits.
+	Room(n int) bool
+	// Use returns how many bytes are taken from the first entry on that is needed, and how
+	// many can be taken. What is before waits to be removed.
+	Use() (used, most int64)
+}
+
+// MaxEntry is the largest entry of a journal, in bytes: a group of the log with the
+// largest transaction, each of whose records is in another shard.
+const MaxEntry = 48 << 20
 
 // Snapshot is a store at one moment. It must be closed, and soon: what is
 // overwritten or deleted meanwhile is kept for it. Its methods are those of
@@ -73,6 +118,11 @@ type Batch struct {
 	// Inline is the part of Bytes that a store may keep in its tree, of which
 	// one transaction takes little; see InlineValue.
 	Inline int
+	// Entry is stored in the journal together with the changes, all or nothing; nil
+	// for none. Without changes it is all that is stored. There has to be room for it, see Journal.
+	Entry []byte
+	// At is set by Commit to the position of the entry.
+	At Position
 	// Small says that the batch only makes room (deletes, moves a horizon),
 	// so that it may use the space that is kept back on a full disk.
 	Small bool
@@ -126,7 +176,7 @@ func (b *Batch) Lookup(key []byte) (value []byte, deleted, found bool) {
 // Reset empties b and keeps its memory.
 func (b *Batch) Reset() {
 	clear(b.Ops)
-	b.Ops, b.Bytes, b.Inline, b.Small = b.Ops[:0], 0, 0, false
+	*b = Batch{Ops: b.Ops[:0]}
 }
 
 // RetryAfterFull is how long a caller should wait before it tries again to

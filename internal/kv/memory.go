@@ -3,9 +3,11 @@ package kv
 import (
 	"bytes"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/shardlog/shardlog"
 )
@@ -17,6 +19,8 @@ type Memory struct {
 	m       map[string][]byte
 	bytes   int64
 	commits int64
+	entries atomic.Uint64
+	closed  atomic.Bool
 }
 
 // NewMemory returns an empty store.
@@ -30,6 +34,9 @@ func (s *Memory) Commit(b *Batch) error {
 		return shardlog.ErrClosed
 	}
 	s.commits++
+	if b.Entry != nil {
+		b.At = Position{Seq: s.entries.Add(1)}
+	}
 	for i := range b.Ops {
 		op := &b.Ops[i]
 		s.bytes -= int64(len(s.m[string(op.Key)]))
@@ -42,6 +49,30 @@ func (s *Memory) Commit(b *Batch) error {
 	}
 	return nil
 }
+
+// Journal implements Store. It keeps nothing: the entries would be gone with the rest.
+func (s *Memory) Journal() Journal { return (*memoryJournal)(s) }
+
+type memoryJournal Memory
+
+func (j *memoryJournal) Read(func(Position, []byte) error) error { return nil }
+func (j *memoryJournal) Restart(entries [][]byte) ([]Position, error) {
+	places := make([]Position, len(entries))
+	for i := range places {
+		places[i].Seq = j.entries.Add(1)
+	}
+	return places, nil
+}
+func (j *memoryJournal) Append(_, _ []byte) (Position, bool) {
+	if j.closed.Load() {
+		return Position{}, false
+	}
+	return Position{Seq: j.entries.Add(1)}, true
+}
+func (j *memoryJournal) Needed(Position)         {}
+func (j *memoryJournal) End() Position           { return Position{Seq: j.entries.Load() + 1} }
+func (j *memoryJournal) Room(int) bool           { return true }
+func (j *memoryJournal) Use() (used, most int64) { return 0, math.MaxInt64 }
 
 // Get implements Store.
 func (s *Memory) Get(key []byte) ([]byte, error) {
@@ -137,5 +168,6 @@ func (s *Memory) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.m = nil
+	s.closed.Store(true)
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func TestMemoryConforms(t *testing.T) {
-	kvtest.Run(t, func(testing.TB) kv.Store { return kv.NewMemory() })
+	kvtest.Run(t, func(testing.TB) kv.Store { return kv.NewMemory() }, nil)
 }
 
 func TestBatchCountsWhatItHolds(t *testing.T) {

@@ -53,9 +53,6 @@ func (l *Log) appendAll(ctx context.Context, in input, targets []*Shard, res []s
 	}
 	for from := 0; from < n; {
 		g, to, err := l.enqueue(ctx, &in, targets, res, from)
-		if err == nil && g == nil {
-			return nil // all that is left is for shards that are closed
-		}
 		if err != nil {
 			if from == 0 {
 				return err
@@ -63,12 +60,12 @@ func (l *Log) appendAll(ctx context.Context, in input, targets []*Shard, res []s
 			setErr(res[from:], err)
 			return nil
 		}
+		if g == nil {
+			from = to // they are stored, or for shards that are closed
+			continue
+		}
 		if err := g.wait(ctx); err != nil {
-			for i := from; i < to; i++ {
-				if res[i].Err == nil {
-					res[i] = shardlog.PutResult{Err: err}
-				}
-			}
+			failed(res[from:to], err)
 			// What follows was not tried: stored behind a gap it would be out
 			// of order once the failed records are tried again.
 			setErr(res[to:], notTried(err))
@@ -77,6 +74,15 @@ func (l *Log) appendAll(ctx context.Context, in input, targets []*Shard, res []s
 		from = to
 	}
 	return nil
+}
+
+// failed notes the error of a group in the results of a call's records.
+func failed(res []shardlog.PutResult, err error) {
+	for i := range res {
+		if res[i].Err == nil {
+			res[i] = shardlog.PutResult{Err: err}
+		}
+	}
 }
 
 // notTried is the error of records behind others that failed with err: what is
@@ -102,7 +108,14 @@ func (l *Log) AppendOne(ctx context.Context, s *Shard, r *shardlog.Record) (shar
 		return shardlog.SequenceNumber{}, shardlog.ErrShardClosed
 	}
 	g := l.open
+	a := l.beginAppend()
+	a.join(s)
 	seq := s.add(g, r, time.Now().UnixMilli())
+	a.joined(s)
+	if a.end() {
+		l.mu.Unlock()
+		return seq, nil
+	}
 	g.calls++
 	l.wakeCommitter()
 	l.mu.Unlock()
@@ -118,16 +131,17 @@ func setErr(res []shardlog.PutResult, err error) {
 	}
 }
 
-// enqueue adds records to the open group until it is full, and returns the
-// group, nil if no record did, and the index of the first that was not dealt with.
+// enqueue adds records to the open group until it is full, and returns the group, nil
+// if none of them needs it any more, and the index of the first that was not dealt with.
 func (l *Log) enqueue(ctx context.Context, in *input, targets []*Shard, res []shardlog.PutResult, from int) (*group, int, error) {
 	l.mu.Lock()
 	if err := l.awaitRoom(ctx); err != nil {
 		return nil, from, err
 	}
 	g := l.open
+	a := l.beginAppend()
 	ms := time.Now().UnixMilli()
-	i, n, added := from, in.len(), false
+	i, n := from, in.len()
 	var it block.Encoded
 	for ; i < n && g.bytes < groupBytes; i++ {
 		s := targets[i]
@@ -135,7 +149,7 @@ func (l *Log) enqueue(ctx context.Context, in *input, targets []*Shard, res []sh
 			res[i] = shardlog.PutResult{Err: shardlog.ErrShardClosed}
 			continue
 		}
-		added = true
+		a.join(s)
 		var seq shardlog.SequenceNumber
 		if in.run == nil {
 			seq = s.add(g, &in.records[i], ms)
@@ -143,9 +157,10 @@ func (l *Log) enqueue(ctx context.Context, in *input, targets []*Shard, res []sh
 			in.run.At(i, &it)
 			seq = s.addEncoded(g, &it, ms)
 		}
+		a.joined(s)
 		res[i] = shardlog.PutResult{ShardID: s.name, Sequence: seq}
 	}
-	if !added {
+	if a.none || a.end() {
 		l.mu.Unlock() // a group of nothing is never committed
 		return nil, i, nil
 	}
@@ -233,7 +248,7 @@ func (s *Shard) nextIn(g *group, size int, ms int64) (p *part, counter uint64) {
 	s.next++
 	s.lastAssigned = counter
 	p = s.part
-	if p == nil || p.b.Len() >= blockBytes || (p.b.Len() > 0 && p.b.Len()+size > 2*blockBytes) {
+	if p == nil || !p.block.IsZero() || p.b.Len() >= blockBytes || (p.b.Len() > 0 && p.b.Len()+size > 2*blockBytes) {
 		if p != nil {
 			s.fullBytes += p.b.Len()
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 func TestAppendIf(t *testing.T) {
-	store := kv.NewMemory()
+	store := kvtest.New(kv.NewMemory())
 	l, ss := openOn(t, store, 2, Options{})
 	s := ss[0]
 	conflict := func(s *Shard, expected, actual shardlog.SequenceNumber) {
@@ -129,7 +129,7 @@ func TestAppendIfHasOneWinnerInEachRound(t *testing.T) {
 }
 
 func TestArrivalsDoNotGoBackWithTheClock(t *testing.T) {
-	store := kv.NewMemory()
+	store := kvtest.New(kv.NewMemory())
 	l, ss := openOn(t, store, 1, Options{})
 	s := ss[0]
 	require.NoError(t, put(l, s, "a"))

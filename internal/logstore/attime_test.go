@@ -9,13 +9,14 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // A position in the future is before the first record that arrives then, not
 // before the next one.
 func TestAPositionInTheFuture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, err := Open(kv.NewMemory(), Options{}, configs(1), Recovery{})
+		l, err := Open(kvtest.New(kv.NewMemory()), Options{}, configs(1), Recovery{})
 		require.NoError(t, err)
 		defer func() { require.NoError(t, l.Close()) }()
 		s := shardsOf(l, 1)[0]

@@ -7,6 +7,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // The benchmarks run over a store in memory: they measure what the log adds to
@@ -22,7 +23,7 @@ func benchRecords(l *Log, shards, n, size int) ([]shardlog.Record, []*Shard, []s
 }
 
 func BenchmarkAppendOne(b *testing.B) {
-	l, ss := openOn(b, kv.NewMemory(), 1, Options{})
+	l, ss := openOn(b, kvtest.New(kv.NewMemory()), 1, Options{})
 	r := &shardlog.Record{PartitionKey: "key-0123456789", Data: make([]byte, 100)}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -33,7 +34,7 @@ func BenchmarkAppendOne(b *testing.B) {
 }
 
 func BenchmarkAppend500Over16(b *testing.B) {
-	l, _ := openOn(b, kv.NewMemory(), 16, Options{})
+	l, _ := openOn(b, kvtest.New(kv.NewMemory()), 16, Options{})
 	records, targets, res := benchRecords(l, 16, 500, 100)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -44,7 +45,7 @@ func BenchmarkAppend500Over16(b *testing.B) {
 }
 
 func BenchmarkAppendParallel(b *testing.B) {
-	l, ss := openOn(b, kv.NewMemory(), 4, Options{})
+	l, ss := openOn(b, kvtest.New(kv.NewMemory()), 4, Options{})
 	b.ReportAllocs()
 	b.SetParallelism(16)
 	b.RunParallel(func(pb *testing.PB) {
@@ -59,7 +60,7 @@ func BenchmarkAppendParallel(b *testing.B) {
 
 // benchShard returns a shard with n records of 100 bytes, most of them in blocks.
 func benchShard(b *testing.B, n int) *Shard {
-	l, ss := openOn(b, kv.NewMemory(), 1, Options{TailBytes: 64 << 10})
+	l, ss := openOn(b, kvtest.New(kv.NewMemory()), 1, Options{TailBytes: 64 << 10})
 	for range n / 500 {
 		records, targets, res := benchRecords(l, 1, 500, 100)
 		require.NoError(b, l.Append(ctx, records, targets, res))

@@ -9,13 +9,14 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // borrowedLog has records in memory and in the store, in blocks of each codec.
 func borrowedLog(t *testing.T) (*Log, []*Shard, []shardlog.Record) {
 	cs := configs(3)
 	cs[1].Codec, cs[2].Codec = 1, 2
-	l, err := Open(kv.NewMemory(), Options{TailBytes: 1}, cs, Recovery{})
+	l, err := Open(kvtest.New(kv.NewMemory()), Options{TailBytes: 1}, cs, Recovery{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, l.Close()) })
 	var records []shardlog.Record
@@ -127,6 +128,7 @@ func TestChangedBorrowedBytesAreFound(t *testing.T) {
 // committer and for the store: write, trim, give space back, read, and close the
 // log, after which it ends.
 func TestALoopOverBorrowedRecordsHoldsNothing(t *testing.T) {
+	smallBlocks(t)
 	for _, on := range []bool{true, false} {
 		PoisonBorrowed(on)
 		l, ss, records := borrowedLog(t)
@@ -164,7 +166,7 @@ func TestALoopOverBorrowedRecordsHoldsNothing(t *testing.T) {
 func TestIterationsAllocateLittle(t *testing.T) {
 	PoisonBorrowed(false)
 	defer PoisonBorrowed(true)
-	l, ss := openOn(t, kv.NewMemory(), 1, Options{TailBytes: 1})
+	l, ss := openOn(t, kvtest.New(kv.NewMemory()), 1, Options{TailBytes: 1})
 	s := ss[0]
 	const blocks, each = 40, 250
 	rs, ts := make([]shardlog.Record, each), make([]*Shard, each)

@@ -7,25 +7,29 @@ const (
 	// directBytes is the size from which a shard's part of a group is stored
 	// as a block immediately; smaller ones gather in the journal.
 	directBytes = 8 << 10
-	// journalBytes is about the largest size of one journal value.
-	journalBytes = 256 << 10
+	// instantBytes bounds an append that is acknowledged when the journal has it.
+	instantBytes = 128 << 10
 	// flushBytes is when what gathered becomes a block.
 	flushBytes = 64 << 10
-	// maxSlots and maxJournal bound the journal, and with it the memory that
-	// its records take and what is read at open.
-	maxSlots   = 8192 // values
+	// maxRoomy bounds the runs that begin with room for a block.
+	maxRoomy = 128
+	// maxJournal bounds what is only in the journal, and with it the memory that the
+	// records take and what is read at open. The journal itself has a bound of its
+	// own, see kv.Journal.
 	maxJournal = 16 << 20
-	// maxHeld is how many values without a use may wait for a sync before the
-	// committer makes one: they are read at open, too.
-	maxHeld = maxSlots / 2
-	// maxJournalStored bounds the values themselves: a shard with few records
-	// keeps those of others that have long been in blocks.
-	maxJournalStored = 64 << 20
+	// checkBytes is how much is added to the journal before it is looked whether that is
+	// too much.
+	checkBytes = 128 << 10
+	// keptEntry is the memory for an entry of the journal that is kept.
+	keptEntry = 256 << 10
 	// maxChanges and maxInline bound one transaction, with room for one more
 	// operation: the store takes 1,000 changes, and 15 % of a memtable of
 	// 1 MiB in its tree.
 	maxChanges = 600
 	maxInline  = 48 << 10
+	// manyParts is how many parts of a group are blocks in one transaction, whatever
+	// compression makes of them.
+	manyParts = 4
 	// maxGaps is how many parts that cannot be joined, because failed records
 	// left gaps in the numbers, a shard may have in the journal.
 	maxGaps = 32
@@ -44,3 +48,8 @@ const (
 	// another writer coming before it takes a group.
 	gatherRounds = 24
 )
+
+// instantPart bounds what an append that is acknowledged when the journal has it adds to
+// one shard: what is larger is a good block as it is, and would be written twice. Tests
+// change it.
+var instantPart = 32 << 10

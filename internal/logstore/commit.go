@@ -6,6 +6,8 @@ import (
 	"runtime"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
+	"github.com/shardlog/shardlog/internal/kv"
 )
 
 // committer is the one writer of a log: it turns groups into transactions and
@@ -16,6 +18,7 @@ type committer struct {
 	// expect is how many appends the next group would have if all writers
 	// that the last one woke came back, and those that came meanwhile.
 	expect int
+	flush  []*Shard // those of takeFlush
 
 	deadNoted, storedNoted int64 // bytes when Wake was called last
 }
@@ -23,42 +26,68 @@ type committer struct {
 func (c *committer) run() {
 	defer c.log.wg.Done()
 	for {
-		g := c.take()
-		if g == nil {
+		g, more := c.take()
+		if !more {
 			return
 		}
-		c.commit(g)
-		c.w.reset() // or an idle log would keep the values of its last group
-		c.log.mu.Lock()
-		c.expect = g.calls + c.log.open.calls
-		if g.err == nil {
-			c.log.spare.give(g.parts)
+		if g != nil {
+			c.commit(g)
+			c.log.mu.Lock()
+			c.expect = g.calls + c.log.open.calls
+			if g.err == nil {
+				c.log.spare.give(g.parts)
+			}
+			c.log.mu.Unlock()
 		}
-		c.log.mu.Unlock()
+		c.flushQueued()
+		c.w.reset() // or an idle log would keep the values of its last group
 	}
 }
 
-// take waits for something to commit and takes the open group; nil when the
-// log is closing and nothing is left.
-func (c *committer) take() *group {
+// flushQueued makes blocks of the shards that wait for that now, and logs what is to be.
+func (c *committer) flushQueued() {
+	c.log.mu.Lock()
+	flush, steps := c.takeFlush(), c.log.steps
+	c.log.steps = nil
+	c.log.mu.Unlock()
+	c.log.logSteps(steps)
+	if len(flush) > 0 && c.transaction(new(group), flush) == nil {
+		c.wakeOwner()
+	}
+}
+
+// take waits for something to do and takes the open group, nil if it is empty: then
+// there are shards of which blocks are to be made, or steps of the clock. There is no more
+// when the log is closing.
+func (c *committer) take() (g *group, more bool) {
 	l := c.log
 	l.mu.Lock()
-	for l.open.empty() {
+	defer l.mu.Unlock()
+	for l.open.empty() && len(l.flush) == 0 && len(l.steps) == 0 {
 		if l.stopping {
-			l.mu.Unlock()
-			return nil
+			return nil, false
 		}
 		l.idle = true
 		l.mu.Unlock()
 		<-l.wake
 		l.mu.Lock()
 	}
+	if !l.open.empty() {
+		g = c.takeGroup()
+	}
+	return g, true
+}
+
+// takeGroup takes the open group, with mu held at entry and exit.
+func (c *committer) takeGroup() *group {
+	l := c.log
 	c.gather()
 	g := l.open
 	l.open = l.newGroup()
 	for _, p := range g.parts {
-		if p.shard.part == p {
-			s := p.shard
+		s := p.shard
+		s.inFlight = true
+		if s.part == p {
 			size := s.fullBytes + p.b.Len()
 			s.part, s.fullBytes, s.expectedBytes = nil, 0, size+size/8
 		}
@@ -67,8 +96,18 @@ func (c *committer) take() *group {
 		close(l.taken)
 		l.taken = nil
 	}
-	l.mu.Unlock()
 	return g
+}
+
+// takeFlush takes the shards of which blocks are to be made, with mu held. They are valid
+// until the next call.
+func (c *committer) takeFlush() []*Shard {
+	l := c.log
+	flush := append(c.flush[:0], l.flush...)
+	c.flush = flush
+	clear(l.flush)
+	l.flush = l.flush[:0]
+	return flush
 }
 
 // gather lets the writers that the last group woke come back before this one
@@ -92,13 +131,14 @@ func (c *committer) gather() {
 // commit stores a group and makes it visible, or fails it whole.
 func (c *committer) commit(g *group) {
 	w := &c.w
-	w.reset()
-	w.encode(g)
-	if err := c.log.store.Commit(&w.batch); err != nil {
-		c.fail(g, w, err)
+	if err := c.makeRoom(g); err != nil {
+		c.fail(g, err)
 		return
 	}
-	w.publish()
+	if err := c.transaction(g, nil); err != nil {
+		c.fail(g, err)
+		return
+	}
 	g.finish(nil)
 	for _, o := range w.ops {
 		if o.commit != nil {
@@ -106,11 +146,85 @@ func (c *committer) commit(g *group) {
 		}
 		close(o.done)
 	}
-	if c.log.opts.SyncEvery > 0 {
-		c.log.unsynced.Store(true)
-	}
 	close(g.done)
 	c.wakeOwner()
+}
+
+// transaction commits a group and blocks of shards, and publishes them.
+func (c *committer) transaction(g *group, flush []*Shard) error {
+	w := &c.w
+	w.reset()
+	w.encode(g, flush)
+	if len(w.batch.Ops) > 0 || w.batch.Entry != nil {
+		if err := c.log.store.Commit(&w.batch); err != nil {
+			w.undo()
+			c.flushFailed(w.flushed, err)
+			return err
+		}
+		c.log.mustSync()
+	}
+	w.publish()
+	return nil
+}
+
+// flushFailed notes that no blocks were made of shards. They are tried again when more
+// has come.
+func (c *committer) flushFailed(flush []*Shard, err error) {
+	l := c.log
+	l.mu.Lock()
+	for _, s := range flush {
+		s.flushing, s.flushAt, s.flushGaps = false, s.newest.gathered+flushBytes, s.newest.gaps+maxGaps
+	}
+	if errors.Is(err, shardlog.ErrStorage) {
+		l.failure = err
+	}
+	l.mu.Unlock()
+	if len(flush) > 0 {
+		l.logError("records of the journal cannot be made blocks", err)
+	}
+}
+
+// makeRoom makes blocks of the oldest runs until the journal has room for what a group
+// may put there.
+func (c *committer) makeRoom(g *group) error {
+	l := c.log
+	n, large, many := 0, 0, len(g.parts) > manyParts || len(g.attachments) > 0
+	for _, p := range g.parts {
+		many = many || p.shard.newest.gaps > 0 // each is a block
+		size := partHead + block.HeaderSize + p.b.Len() + p.b.Len()/8
+		if p.b.Len() < directBytes {
+			n += size
+		} else {
+			large += size
+		}
+	}
+	if many {
+		n += large // the transaction may have no room for so many blocks
+	}
+	if n == 0 || l.journal.Room(n) {
+		return nil
+	}
+	making := func(yes bool) kv.Position {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.making = yes // or other records would take what the group needs
+		return l.needed()
+	}
+	l.journal.Needed(making(true)) // what was removed since is not
+	defer making(false)
+	for !l.journal.Room(n) {
+		l.mu.Lock()
+		l.queueOldest()
+		flush := c.takeFlush()
+		l.mu.Unlock()
+		if len(flush) == 0 {
+			return &shardlog.Error{Op: "commit", RetryAfter: kv.RetryAfterFull, Err: fmt.Errorf("%w: the journal has no room for %d bytes", shardlog.ErrNoSpace, n)}
+		}
+		if err := c.transaction(new(group), flush); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wakeOwner wakes the owner of the log when there is something for Reclaim.
@@ -128,12 +242,11 @@ func (c *committer) wakeOwner() {
 
 // fail ends a group with an error. Records that wait in the next group go with
 // it: they may have been accepted on the condition that these are stored.
-func (c *committer) fail(g *group, w *txBuilder, err error) {
+func (c *committer) fail(g *group, err error) {
 	if errors.Is(err, shardlog.ErrStorage) {
 		err = fmt.Errorf("%w: %w", shardlog.ErrUnknownOutcome, err)
 	}
 	l := c.log
-	w.undo()
 	l.mu.Lock()
 	next := l.open
 	l.open = l.newGroup()
@@ -145,7 +258,7 @@ func (c *committer) fail(g *group, w *txBuilder, err error) {
 		s := p.shard
 		// The numbers given out are not used again, so that nobody can
 		// mistake another record for the one that failed.
-		s.part, s.fullBytes, s.lastAssigned = nil, 0, s.newest.last
+		s.part, s.fullBytes, s.lastAssigned, s.inFlight = nil, 0, s.newest.last, false
 	}
 	ops := append(g.ops, next.ops...)
 	for _, o := range ops {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // blockKeys returns the keys of the stored blocks.
@@ -24,7 +25,7 @@ func blockKeys(t *testing.T, store kv.Store) (keys [][]byte) {
 
 // damagedLog stores five blocks of ten records and lets damage spoil the third.
 func damagedLog(t *testing.T, damage func(store kv.Store, key []byte)) *Shard {
-	store := kv.NewMemory()
+	store := kvtest.New(kv.NewMemory())
 	l, ss := openOn(t, store, 1, Options{})
 	for i := range 5 {
 		require.NoError(t, put(l, ss[0], numbers(10*i, 10*i+10, 2000)...))
@@ -37,6 +38,7 @@ func damagedLog(t *testing.T, damage func(store kv.Store, key []byte)) *Shard {
 }
 
 func TestDamageIsReportedAndTheRestIsReadable(t *testing.T) {
+	smallBlocks(t)
 	flip := func(store kv.Store, key []byte) {
 		v, err := store.Get(key)
 		require.NoError(t, err)
@@ -109,7 +111,7 @@ func requireDamage(t *testing.T, c *shardlog.CorruptError) {
 func TestDamageOfOneRecordInsideABlock(t *testing.T) {
 	const records, bad = 20, 7
 	headers := []shardlog.Header{{Key: "header", Value: "value"}}
-	store := kv.NewMemory()
+	store := kvtest.New(kv.NewMemory())
 	l, ss := openOn(t, store, 1, Options{})
 	rs, ts, res := make([]shardlog.Record, records), make([]*Shard, records), make([]shardlog.PutResult, records)
 	for i, data := range numbers(0, records, 2000) {
@@ -161,7 +163,8 @@ func TestDamageOfOneRecordInsideABlock(t *testing.T) {
 }
 
 func TestDamagedEndAfterPowerLossIsDropped(t *testing.T) {
-	store := kv.NewMemory()
+	smallBlocks(t)
+	store := kvtest.New(kv.NewMemory())
 	l, ss := openOn(t, store, 1, Options{})
 	for i := range 3 {
 		require.NoError(t, put(l, ss[0], numbers(10*i, 10*i+10, 2000)...))
@@ -183,12 +186,14 @@ func TestDamagedEndAfterPowerLossIsDropped(t *testing.T) {
 }
 
 func TestDamagedJournalValue(t *testing.T) {
-	store := kv.NewMemory()
+	store := kvtest.New(kv.NewMemory())
 	l, ss := openOn(t, store, 2, Options{})
 	require.NoError(t, put(l, ss[0], "a"))
 	require.NoError(t, put(l, ss[0], "b"))
 	require.NoError(t, put(l, ss[1], "x"))
 	last := ss[0].Info().Last
+	require.NoError(t, l.Close())
+	toSlots(t, store)
 	v, err := store.Get(slotKey(1)) // "b"
 	require.NoError(t, err)
 	v[len(v)-1] ^= 1
@@ -203,4 +208,28 @@ func TestDamagedJournalValue(t *testing.T) {
 	require.NoError(t, put(again, again.Shard(ID{1, 0}), "c"))
 	require.Positive(t, again.Shard(ID{1, 0}).Info().Last.Compare(last))
 	require.NoError(t, again.Close())
+}
+
+// The records of a block that was lost at the end of a shard come from the journal. Where
+// that has no room for them, they become the same block again.
+func TestADroppedBlockComesBackFromTheJournal(t *testing.T) {
+	for _, limit := range []int64{0, 1000} {
+		store := kvtest.New(kv.NewMemory())
+		l, ss := openOn(t, store, 1, Options{})
+		want := numbers(0, 20, 2000)
+		for _, d := range want {
+			require.NoError(t, put(l, ss[0], d))
+		}
+		run := ss[0].view().run.b
+		require.NoError(t, l.Close())
+		var b kv.Batch
+		b.Set(blockKey(ss[0].id, &blockRef{first: run.First, count: run.Count, firstMs: run.FirstMs, lastMs: run.LastMs}), []byte("not a block"))
+		require.NoError(t, store.Commit(&b))
+		store.LimitJournal(limit)
+
+		again, err := Open(store, Options{}, configs(1), Recovery{Unsynced: true})
+		require.NoError(t, err)
+		requireContents(t, want, again.Shard(ID{1, 0}))
+		require.NoError(t, again.Close())
+	}
 }

@@ -2,6 +2,7 @@ package logstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/shardlog/shardlog"
@@ -60,8 +61,16 @@ func (l *Log) submit(ctx context.Context, o *op) error {
 // awaitPublished returns when everything that the store has was published: retention
 // removes blocks from the store before it moves the horizon of the view, so a
 // block that is not found is missing only if it still is expected then.
+// Once a commit has an unknown outcome nobody knows what the store has.
 func (l *Log) awaitPublished() error {
-	return l.submit(context.Background(), &op{small: true, apply: func(*Tx) error { return nil }})
+	err := l.submit(context.Background(), &op{small: true, apply: func(*Tx) error { return nil }})
+	if errors.Is(err, shardlog.ErrClosed) {
+		return err
+	}
+	// That its group failed is the same to it.
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failure
 }
 
 // postpone moves operations to the front of the open group.

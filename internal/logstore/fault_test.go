@@ -10,6 +10,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // script is a fixed run over three shards. It notes what was acknowledged, and
@@ -90,10 +91,12 @@ func (sc *script) check(t *testing.T, l *Log) {
 // failing, for every i until one run gets through, then opens the store again
 // as after a crash: whatever was acknowledged is there, in order and whole.
 func TestFaultAtEveryOperation(t *testing.T) {
-	for _, applied := range []bool{false, true} {
-		t.Run(fmt.Sprintf("applied=%v", applied), func(t *testing.T) {
+	for n := range 4 {
+		applied, sync := n%2 == 0, n < 2
+		t.Run(fmt.Sprintf("applied=%v synced=%v", applied, sync), func(t *testing.T) {
 			for i := 0; ; i++ {
-				store := kv.NewMemory()
+				store := kvtest.New(kv.NewMemory())
+				store.SyncsCommits(sync)
 				broken := &faulty{Store: store, failAt: i, applied: applied, keepOpen: true}
 				sc := &script{acked: map[ID][]string{}, maybe: map[ID]map[string]bool{}}
 				l, err := Open(broken, Options{TailBytes: 32 << 10}, configs(3), Recovery{})
@@ -115,7 +118,9 @@ func TestFaultAtEveryOperation(t *testing.T) {
 				require.Positive(t, s.Info().Last.Compare(last))
 				require.NoError(t, again.Close())
 				if _, failed := broken.operations(); !failed {
-					require.Greater(t, i, 20, "the script does enough")
+					if sync {
+						require.Greater(t, i, 20, "the script does enough")
+					}
 					return
 				}
 			}
@@ -123,8 +128,52 @@ func TestFaultAtEveryOperation(t *testing.T) {
 	}
 }
 
+// TestFaultAtEveryChange is TestFaultAtEveryOperation for what changes the store, with
+// the entries that go to the journal alone, which may be short of room.
+func TestFaultAtEveryChange(t *testing.T) {
+	modes := map[string]kvtest.Mode{"refused": kvtest.Refuse, "torn": kvtest.Torn, "torn and applied": kvtest.TornApplied}
+	for name, mode := range modes {
+		for _, kinds := range []kvtest.Op{kvtest.Append, kvtest.Commit | kvtest.Append} {
+			for _, limit := range []int64{0, 48 << 10} {
+				t.Run(fmt.Sprintf("%s %d limit %d", name, kinds, limit), func(t *testing.T) {
+					for i := 1; ; i++ {
+						store := kvtest.New(kv.NewMemory())
+						store.LimitJournal(limit)
+						sc := &script{acked: map[ID][]string{}, maybe: map[ID]map[string]bool{}}
+						l, err := Open(store, Options{TailBytes: 32 << 10}, configs(3), Recovery{})
+						require.NoError(t, err)
+						store.FailAt(i, kinds, mode, nil)
+						sc.run(l)
+						hit := store.Hit()
+						_ = l.Close()
+						store.Revive()
+						if mode == kvtest.Refuse {
+							sc.maybe = nil // what failed is not there
+						}
+						cs := append(configs(3), Config{ID: ID{1, 3}, Created: 2000, Base: base})
+						again, err := Open(store, Options{}, cs, Recovery{Unclean: true})
+						require.NoError(t, err)
+						sc.check(t, again)
+						s := again.Shard(ID{1, 1})
+						last := s.Info().Last
+						require.NoError(t, put(again, s, "after"))
+						require.Positive(t, s.Info().Last.Compare(last))
+						require.NoError(t, again.Close())
+						require.NoError(t, store.CheckValues())
+						require.Zero(t, store.Refused())
+						if !hit {
+							require.Greater(t, i, 10, "the script does enough")
+							break
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
 func TestAFailedGroupFailsTheOneThatFollowsIt(t *testing.T) {
-	gate := &gated{Store: kv.NewMemory(), enter: make(chan struct{}), leave: make(chan error)}
+	gate := &gated{Store: synced(), enter: make(chan struct{}), leave: make(chan error)}
 	l, err := Open(gate, Options{}, configs(1), Recovery{})
 	require.NoError(t, err)
 	s := l.Shard(ID{1, 0})
@@ -159,12 +208,17 @@ func TestAFailedGroupFailsTheOneThatFollowsIt(t *testing.T) {
 // gated is a store whose commits wait for the test to choose their outcome.
 type gated struct {
 	kv.Store
-	enter chan struct{}
-	leave chan error
+	enter   chan struct{}
+	leave   chan error
+	through chan struct{} // commits no longer wait when it is closed; may be nil
 }
 
 func (g *gated) Commit(b *kv.Batch) error {
-	g.enter <- struct{}{}
+	select {
+	case g.enter <- struct{}{}:
+	case <-g.through:
+		return g.Store.Commit(b)
+	}
 	if err := <-g.leave; err != nil {
 		return err
 	}
@@ -172,7 +226,7 @@ func (g *gated) Commit(b *kv.Batch) error {
 }
 
 func TestCancelledWhileCommitting(t *testing.T) {
-	gate := &gated{Store: kv.NewMemory(), enter: make(chan struct{}), leave: make(chan error)}
+	gate := &gated{Store: synced(), enter: make(chan struct{}), leave: make(chan error)}
 	l, err := Open(gate, Options{}, configs(1), Recovery{})
 	require.NoError(t, err)
 	s := l.Shard(ID{1, 0})

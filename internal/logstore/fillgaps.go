@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"bytes"
 	"errors"
 	"slices"
 	"sort"
@@ -12,8 +11,8 @@ import (
 )
 
 // Where commits are not synced, a power loss may take a block and leave the one
-// that follows it. What was durable before as a part of the journal still is, in a
-// slot that is not used again before a sync. So a part that begins before the end
+// that follows it. What was durable before as a part of the journal still is, in an
+// entry that is not given back before a sync. So a part that begins before the end
 // of the last block is left over only if a block has its records.
 
 // fill is parts of the journal that were the records of a block that is lost.
@@ -23,9 +22,9 @@ type fill struct {
 }
 
 // recoverPart takes up a part that begins before the end of the last block, if
-// its records are in no block. With verify, blocks that have them are read: a
+// its records are in no block. After a power loss, blocks that have them are read: a
 // damaged one counts for nothing.
-func (r *recovery) recoverPart(ld *found, id ID, b *block.Block, verify bool) error {
+func (r *recovery) recoverPart(ld *found, id ID, b *block.Block) error {
 	if n := len(ld.fills); b.First <= ld.config.Base || b.First < r.horizons[id] || n > 0 && b.First < ld.fills[n-1].block.End() {
 		return nil
 	}
@@ -33,7 +32,7 @@ func (r *recovery) recoverPart(ld *found, id ID, b *block.Block, verify bool) er
 	i := sort.Search(len(ld.blocks), func(i int) bool { return ld.blocks[i].end() > b.First })
 	j := i
 	for ; j < len(ld.blocks) && ld.blocks[j].first < b.End(); j++ {
-		if !verify {
+		if !r.verify {
 			return nil
 		}
 		key := blockKey(id, &ld.blocks[j])
@@ -82,23 +81,42 @@ func (r *recovery) readDamage(id ID, e *blockRef) (damage, other error) {
 func (r *recovery) storeFills(id ID, ld *found) error {
 	for i := range ld.fills {
 		f := &ld.fills[i]
-		b := &f.block
-		e := blockRef{first: b.First, count: b.Count, firstMs: b.FirstMs, lastMs: b.LastMs}
-		value, key := b.Encoded(block.None), blockKey(id, &e)
-		e.size = uint32(len(value))
-		batch := kv.Batch{}
-		for _, k := range f.lost {
-			batch.Delete(k)
-		}
-		batch.Set(key, value)
-		batch.Small = true // it has to be stored, also on a full disk
-		if err := r.log.store.Commit(&batch); err != nil {
+		e, err := r.storeBlock(id, &f.block, f.lost)
+		if err != nil {
 			return err
 		}
-		r.garbage = slices.DeleteFunc(r.garbage, func(k []byte) bool { return bytes.Equal(k, key) })
 		at := sort.Search(len(ld.blocks), func(i int) bool { return ld.blocks[i].first > e.first })
 		ld.blocks = slices.Insert(ld.blocks, at, e)
 		r.log.logWarn("a block that was not synced before the end is created from the journal", "shard", id.String(), "first", e.first, "records", e.count)
 	}
 	return nil
+}
+
+// storeParts makes blocks of the parts that are only in the journal.
+func (r *recovery) storeParts() error {
+	for id, ld := range r.loads {
+		for i := range ld.parts {
+			e, err := r.storeBlock(id, &ld.parts[i].b, nil)
+			if err != nil {
+				return err
+			}
+			ld.blocks = append(ld.blocks, e)
+		}
+		ld.parts = nil
+	}
+	return nil
+}
+
+// storeBlock stores a block in the place of others, of which it gets the keys.
+func (r *recovery) storeBlock(id ID, b *block.Block, lost [][]byte) (blockRef, error) {
+	e := blockRef{first: b.First, count: b.Count, firstMs: b.FirstMs, lastMs: b.LastMs}
+	value := b.Encoded(block.None)
+	e.size = uint32(len(value))
+	batch := kv.Batch{}
+	for _, k := range lost {
+		batch.Delete(k)
+	}
+	batch.Set(blockKey(id, &e), value)
+	batch.Small = true // it has to be stored, also on a full disk
+	return e, r.log.store.Commit(&batch)
 }

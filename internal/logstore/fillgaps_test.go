@@ -1,7 +1,6 @@
 package logstore
 
 import (
-	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,21 +12,26 @@ import (
 // A power loss may take a block and leave the next one. The records of it that a
 // sync had made durable in the journal are there, and the others are damage.
 func TestTheJournalFillsGapsBetweenBlocks(t *testing.T) {
+	smallBlocks(t)
 	for _, how := range []string{"lost", "damaged"} {
 		t.Run(how, func(t *testing.T) {
 			store := kvtest.New(kv.NewMemory())
 			l, ss := openOn(t, store, 2, Options{})
 			s, other := ss[0], ss[1]
 			written := 0
-			fill := func() { // until what gathered becomes a block
-				for before := s.Info().BlocksWritten; s.Info().BlocksWritten == before; written++ {
-					require.NoError(t, put(l, s, numbers(written, written+1, 4000)...))
+			write := func(n, size int) {
+				for range n {
+					require.NoError(t, put(l, s, numbers(written, written+1, size)...))
+					written++
 				}
+			}
+			fill := func() { // the last one takes the others into its block
+				write(5, 4000)
+				write(1, directBytes)
 			}
 			require.NoError(t, put(l, other, "other"))
 			fill()
-			require.NoError(t, put(l, s, numbers(written, written+1, 4000)...))
-			written++
+			write(1, 4000)
 			require.NoError(t, l.Sync())
 			first := written // of the records that only the second block may have
 			fill()
@@ -51,7 +55,7 @@ func TestTheJournalFillsGapsBetweenBlocks(t *testing.T) {
 			}
 
 			var faults []Fault
-			_, err := Verify(ctx, store, map[ID]uint64{{1, 0}: base, {1, 1}: base}, func(f Fault) { faults = append(faults, f) })
+			_, err := Verify(ctx, store, store.Entries(), map[ID]uint64{{1, 0}: base, {1, 1}: base}, func(f Fault) { faults = append(faults, f) })
 			require.NoError(t, err)
 			require.Len(t, faults, 1)
 			if how == "lost" { // a damaged value is one as long as the log was not opened
@@ -73,37 +77,6 @@ func TestTheJournalFillsGapsBetweenBlocks(t *testing.T) {
 				store.Damage(nil)
 				store.Drop(nil)
 			}
-		})
-	}
-}
-
-// What the last writer has synced in a slot, and then stored in a block that it did
-// not sync, is not overwritten before the block is durable.
-func TestSlotsAreHeldAfterALogThatWasNotSynced(t *testing.T) {
-	for _, unsynced := range []bool{false, true} {
-		t.Run(fmt.Sprint(unsynced), func(t *testing.T) {
-			store := kv.NewMemory()
-			l, ss := openOn(t, store, 1, Options{})
-			for before := ss[0].Info().BlocksWritten; ss[0].Info().BlocksWritten == before; {
-				require.NoError(t, put(l, ss[0], numbers(0, 1, 4000)...))
-			}
-			require.NoError(t, l.Close())
-			old, err := store.Get(slotKey(0))
-			require.NoError(t, err)
-			l, err = Open(&faulty{Store: store, failAt: -1, keepOpen: true}, Options{}, configs(1), Recovery{Unsynced: unsynced, Unclean: unsynced})
-			require.NoError(t, err)
-			defer func() { require.NoError(t, l.Close()) }()
-			overwritten := func() bool {
-				for range 20 {
-					require.NoError(t, put(l, l.Shard(ID{1, 0}), "x"))
-				}
-				v, err := store.Get(slotKey(0))
-				require.NoError(t, err)
-				return string(v) != string(old)
-			}
-			require.Equal(t, !unsynced, overwritten())
-			require.NoError(t, l.Sync())
-			require.True(t, overwritten())
 		})
 	}
 }

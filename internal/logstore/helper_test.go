@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/block"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 var ctx = context.Background()
@@ -24,12 +28,37 @@ func configs(n int) (cs []Config) {
 	return cs
 }
 
-// openOn opens a log with n shards on a store that stays when it is closed.
+// latest are the logs that openOn opened last on each store.
+var latest sync.Map
+
+// rest waits until the committer of a log has nothing to do. From then on the store is
+// as a process that is killed leaves it.
+func rest(l *Log) {
+	for {
+		l.mu.Lock()
+		resting := l.idle && l.open.empty() && len(l.flush) == 0 || l.stopping
+		l.mu.Unlock()
+		if resting {
+			return
+		}
+		time.Sleep(10 * time.Microsecond)
+	}
+}
+
+// openOn opens a log with n shards on a store that stays when it is closed. One that was
+// opened on it before comes to rest first.
 func openOn(t testing.TB, store kv.Store, n int, o Options) (*Log, []*Shard) {
 	t.Helper()
+	if before, ok := latest.Load(store); ok {
+		rest(before.(*Log))
+	}
 	l, err := Open(&faulty{Store: store, failAt: -1, keepOpen: true}, o, configs(n), Recovery{})
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, l.Close()) })
+	latest.Store(store, l)
+	t.Cleanup(func() {
+		require.NoError(t, l.Close())
+		latest.CompareAndDelete(store, l)
+	})
 	return l, shardsOf(l, n)
 }
 
@@ -88,4 +117,49 @@ func isInjected(err error) bool { return errors.Is(err, errInjected) }
 func arrivalOf(n shardlog.SequenceNumber) int64 {
 	t, _ := n.Arrival()
 	return t.Unix()
+}
+
+// synced returns a store that makes each commit durable, so that its journal takes
+// entries only with one.
+func synced() *kvtest.Faulty {
+	store := kvtest.New(kv.NewMemory())
+	store.SyncsCommits(true)
+	return store
+}
+
+// toSlots moves the entries of the journal to where earlier versions had them.
+func toSlots(t testing.TB, store *kvtest.Faulty) {
+	var s Slots
+	for _, e := range store.Entries() {
+		require.NoError(t, s.Values(e, func(key, value []byte) error {
+			var b kv.Batch
+			b.Set(key, value)
+			return store.Commit(&b)
+		}))
+	}
+	store.ChangeEntries(nil)
+}
+
+// settle returns when the blocks are made that are due now, or could not be made.
+func (l *Log) settle() error {
+	for flushing := true; flushing; {
+		if err := l.awaitPublished(); err != nil {
+			return err
+		}
+		flushing = false
+		l.mu.Lock()
+		for _, s := range l.shards {
+			flushing = flushing || s.flushing
+		}
+		l.mu.Unlock()
+	}
+	return nil
+}
+
+// builderOf returns a block of one record.
+func builderOf(counter uint64, r *shardlog.Record) block.Block {
+	var b block.Builder
+	b.Init(counter, 0)
+	b.Append(r, 1_000_000)
+	return b.Finish(counter - 1)
 }

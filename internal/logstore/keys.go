@@ -67,11 +67,7 @@ func parseHorizonKey(k []byte) (id ID, ok bool) {
 }
 
 func slotKey(slot uint32) []byte {
-	return appendSlotKey(make([]byte, 0, 5), slot)
-}
-
-func appendSlotKey(k []byte, slot uint32) []byte {
-	return binary.BigEndian.AppendUint32(append(k, prefixJournal), slot)
+	return binary.BigEndian.AppendUint32([]byte{prefixJournal}, slot)
 }
 
 func parseSlotKey(k []byte) (slot uint32, ok bool) {

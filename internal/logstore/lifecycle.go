@@ -52,9 +52,7 @@ func (l *Log) Change(ctx context.Context, c Change) ([]*Shard, error) {
 			}
 			l.mu.Unlock()
 			for _, s := range c.Close {
-				v := *s.view()
-				v.closed = true
-				s.publish(&v)
+				s.change(func(v *view) { v.closed = true })
 			}
 		},
 		abort: func() {
@@ -102,10 +100,7 @@ func (l *Log) Drop(ctx context.Context, s *Shard, apply func(*Tx) error) error {
 			}
 			l.purged[s.id] = true
 			l.purgedMu.Unlock()
-			v := *s.view()
-			v.closed = true
-			end = v.last + 1
-			s.publish(&v)
+			s.change(func(v *view) { v.closed, end = true, v.last+1 })
 		},
 	}
 	if err := l.submit(ctx, first); err != nil {

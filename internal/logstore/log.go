@@ -2,11 +2,13 @@
 // records, that share one storage engine and one committer. Package stream
 // decides which shard a record goes to; this package stores it.
 //
-// Appends and other changes join the open group. The committer, one goroutine,
+// Where commits are not synced, an append of few records ends in the journal of the
+// store, and its writer makes them readable (instant.go). Larger appends and other changes
+// join the open group. The committer, one goroutine,
 // turns a group into one transaction, so that many small writes cost what one
 // large one does, and then publishes a new view of each shard. A view never
-// changes, so readers take no lock: they never wait for the committer and never
-// delay it.
+// changes, so readers take no lock: they never wait for a writer and never
+// delay one.
 package logstore
 
 import (
@@ -37,21 +39,33 @@ type Options struct {
 	CacheBytes int64
 	// Logger gets what an operator must see. Defaults to none.
 	Logger *slog.Logger
-	// Wake is called by the committer, and must not block, when retention or
-	// Reclaim may have something to do. Defaults to nothing.
+	// Wake is called when retention or Reclaim may have something to do, with the log
+	// locked: it must not block, nor call the log. Defaults to nothing.
 	Wake func()
 }
 
 // Log is a set of shards over one store. All methods are safe for concurrent
 // use. Use Open.
 type Log struct {
-	store kv.Store
-	opts  Options
+	store   kv.Store
+	journal kv.Journal
+	opts    Options
 
-	// mu guards the open group, the assignment of sequence numbers, and the
-	// fields of Shard that are marked. It is never held during I/O or a wait.
+	// mu guards the open group, the assignment of sequence numbers, the runs and
+	// what is readable of shards, and the fields of Shard that are marked. It is never
+	// held during a wait, nor during I/O but for what the journal copies to a mapped file.
 	mu       sync.Mutex
 	open     *group
+	direct   bool          // appends may be acknowledged when the journal has them; fixed
+	failure  error         // why the store takes nothing any more
+	entry    []byte        // memory of an append's entry
+	flush    []*Shard      // those of which blocks are to be made
+	runs     []*runRef     // in the order in which the journal has them
+	gathered int64         // bytes of the runs
+	added    int64         // bytes that were added to them since the journal was looked at
+	making   bool          // the committer makes room in the journal, which takes only groups meanwhile
+	roomy    int           // runs that began with room for a block
+	steps    []step        // of the clock; for the committer to log
 	taken    chan struct{} // closed when the open group was taken; nil if nobody waits
 	idle     bool          // the committer sleeps
 	stalls   bool          // there is an owner for whom writers wait; fixed
@@ -64,18 +78,13 @@ type Log struct {
 	caughtUp chan struct{} // closed by CaughtUp; nil if nobody waits; guarded by mu
 	deadSeen atomic.Int64  // dead bytes when Reclaim was last called
 
-	// Calls of the store's Sync, by number: begun and done.
-	syncBegun, syncDone atomic.Uint64
-
 	wake chan struct{} // for the committer, one token
 	quit chan struct{} // closed when the log closes; ends waits
 	// closed is closed when the store is, too.
 	closed chan struct{}
 	wg     sync.WaitGroup
 
-	// The committer's alone, and recovery's before it starts.
-	slots slots
-	tail  tail
+	tail tail // the committer's
 
 	coder block.Coder
 	cache *cache
@@ -100,7 +109,7 @@ func newLog(store kv.Store, o Options) *Log {
 		o.Wake = func() {}
 	}
 	l := &Log{
-		store: store, opts: o, stalls: stalls,
+		store: store, journal: store.Journal(), opts: o, stalls: stalls, direct: !o.CommitsSynced,
 		shards: map[ID]*Shard{},
 		wake:   make(chan struct{}, 1),
 		quit:   make(chan struct{}),
@@ -124,10 +133,17 @@ func (l *Log) syncLoop() {
 		case <-t.C:
 		}
 		if l.unsynced.Swap(false) {
-			if err := l.sync(); err != nil {
+			if err := l.store.Sync(); err != nil {
 				l.logError("sync failed", err)
 			}
 		}
+	}
+}
+
+// mustSync has the sync loop, if there is one, make durable what was stored just now.
+func (l *Log) mustSync() {
+	if l.opts.SyncEvery > 0 && !l.unsynced.Load() {
+		l.unsynced.Store(true)
 	}
 }
 
@@ -137,26 +153,7 @@ func (l *Log) Sync() error {
 	if err := l.closing(); err != nil {
 		return err
 	}
-	return l.sync()
-}
-
-// sync makes the store durable, and notes for the committer that it did.
-func (l *Log) sync() error {
-	n := l.syncBegun.Add(1)
-	err := l.store.Sync()
-	for done := l.syncDone.Load(); err == nil && done < n; done = l.syncDone.Load() {
-		l.syncDone.CompareAndSwap(done, n)
-	}
-	return err
-}
-
-// syncs returns how many calls of Sync have begun, and whether a slot has to
-// wait for the next. A log that was never synced, and is not by itself, has
-// promised nothing that an overwritten slot could break; and where commits are
-// synced, a block is durable before its slot is free.
-func (l *Log) syncs() (begun uint64, hold bool) {
-	begun = l.syncBegun.Load()
-	return begun, !l.opts.CommitsSynced && (begun > 0 || l.opts.SyncEvery > 0)
+	return l.store.Sync()
 }
 
 // Close commits what has been accepted, stops the log and closes its store.
@@ -222,12 +219,4 @@ func (l *Log) Get(key []byte) ([]byte, error) { return l.store.Get(key) }
 // Scan calls f for each key with the prefix, in order, until it returns false.
 func (l *Log) Scan(prefix []byte, f func(key []byte) bool) error {
 	return l.store.Scan(prefix, func(key []byte, _ int64) bool { return f(key) })
-}
-
-// Snapshot returns everything stored, as the last commit left it.
-func (l *Log) Snapshot() (kv.Snapshot, error) {
-	if err := l.closing(); err != nil {
-		return nil, err
-	}
-	return l.store.Snapshot()
 }

@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"context"
-	"errors"
 
 	"github.com/shardlog/shardlog/internal/kv"
 )
@@ -22,10 +21,6 @@ func Open(store kv.Store, o Options, shards []Config, rec Recovery) (*Log, error
 		return nil, err
 	}
 	l.start()
-	// What is damaged must be gone before anything is written behind it.
-	if err := l.deleteKeys(context.Background(), r.dropped); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
 	if len(r.garbage) > 0 {
 		l.wg.Add(1)
 		go func() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // counter is a participant that stores how many of its updates are stored.
@@ -45,7 +46,7 @@ func appendWith(ctx context.Context, l *Log, s *Shard, c *counter, data string, 
 }
 
 func TestParticipantsAreStoredWithTheirRecords(t *testing.T) {
-	gate := &gated{Store: kv.NewMemory(), enter: make(chan struct{}), leave: make(chan error)}
+	gate := &gated{Store: synced(), enter: make(chan struct{}), leave: make(chan error)}
 	l, err := Open(gate, Options{}, configs(1), Recovery{})
 	require.NoError(t, err)
 	s := l.Shard(ID{1, 0})
@@ -115,7 +116,7 @@ func (s *limitsOf) Commit(b *kv.Batch) error {
 // operations get their turn.
 func TestManyParticipants(t *testing.T) {
 	largest, ops := 0, 0
-	store := &limitsOf{Store: kv.NewMemory(), check: func(b *kv.Batch) {
+	store := &limitsOf{Store: kvtest.New(kv.NewMemory()), check: func(b *kv.Batch) {
 		participants := 0
 		for i := range b.Ops {
 			if b.Ops[i].Key[0] == 'z' {
@@ -151,7 +152,7 @@ func TestManyParticipants(t *testing.T) {
 }
 
 func TestWhatAppendWithRefuses(t *testing.T) {
-	l, ss := openOn(t, kv.NewMemory(), 2, Options{})
+	l, ss := openOn(t, kvtest.New(kv.NewMemory()), 2, Options{})
 	c := &counter{key: []byte("z")}
 	why := errors.New("why")
 	require.ErrorIs(t, appendWith(ctx, l, ss[0], c, "x", AppendOptions{Check: func() error { return why }}), why)
@@ -187,7 +188,7 @@ func TestWhatAppendWithRefuses(t *testing.T) {
 // What does not fit into one group is stored with the next one, unless it is atomic.
 func TestAppendWithOverSeveralGroups(t *testing.T) {
 	commits := 0
-	store := &limitsOf{Store: kv.NewMemory(), check: func(b *kv.Batch) {
+	store := &limitsOf{Store: kvtest.New(kv.NewMemory()), check: func(b *kv.Batch) {
 		if len(b.Ops) > 0 && b.Bytes > 1<<20 {
 			commits++
 		}
@@ -217,7 +218,7 @@ func TestAppendWithOverSeveralGroups(t *testing.T) {
 }
 
 func TestFinallyIsCalledOnce(t *testing.T) {
-	store := &faulty{Store: kv.NewMemory(), failAt: -1}
+	store := &faulty{Store: kvtest.New(kv.NewMemory()), failAt: -1}
 	l, err := Open(store, Options{}, configs(1), Recovery{})
 	require.NoError(t, err)
 	n := 0
@@ -238,7 +239,7 @@ func TestFinallyIsCalledOnce(t *testing.T) {
 }
 
 func TestLostAndIDs(t *testing.T) {
-	l, ss := openOn(t, kv.NewMemory(), 1, Options{})
+	l, ss := openOn(t, kvtest.New(kv.NewMemory()), 1, Options{})
 	s := ss[0]
 	put := func(id string, size int) shardlog.SequenceNumber {
 		seq, err := l.AppendOne(ctx, s, &shardlog.Record{PartitionKey: "k", Data: make([]byte, size), DedupID: id})

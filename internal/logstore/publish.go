@@ -1,29 +1,32 @@
 package logstore
 
-import "time"
+import (
+	"github.com/shardlog/shardlog/internal/block"
+	"github.com/shardlog/shardlog/internal/kv"
+)
 
 // publish makes what a transaction stored visible.
 func (w *txBuilder) publish() {
 	l := w.log
-	for _, sl := range w.slots {
-		l.slots.use(sl)
-		l.live.Add(sl.bytes)
+	l.mu.Lock()
+	for _, s := range w.flushed {
+		s.flushing = false
 	}
-	freed := false
 	for _, t := range w.touched {
-		freed = w.grow(t) || freed
-	}
-	if freed {
-		l.dropSlots()
+		w.grow(t)
+		t.shard.gatheredMore()
+		if t.due {
+			l.queueFlush(t.shard)
+		}
 	}
 	l.tail.evict(l.opts.TailBytes)
+	needed := l.needed()
+	l.mu.Unlock()
+	l.journal.Needed(needed)
 	var usage *Usage // that of the shards before, and what they added
 	added := int64(0)
 	for _, t := range w.touched {
 		s := t.shard
-		if t.next != nil {
-			s.set(t.next)
-		}
 		s.notify()
 		if s.usage != usage {
 			l.use(usage, added)
@@ -48,77 +51,117 @@ func (l *Log) use(u *Usage, added int64) {
 	}
 }
 
-// slabSize bounds how many views are allocated together, because one that is in
-// use keeps all.
-const slabSize = 8
-
-// newView returns the memory for a view. Those of one transaction share some.
-func (w *txBuilder) newView() *view {
-	if len(w.views) == 0 {
-		w.views = make([]view, min(len(w.touched), slabSize))
-	}
-	v := &w.views[0]
-	w.views = w.views[1:]
-	return v
-}
-
-// grow makes the next view of one shard, or makes its run grow in place; freed
-// says that a journal value is no longer needed.
-func (w *txBuilder) grow(t *pending) (freed bool) {
+// grow makes what the transaction stored of a shard readable, with mu held.
+func (w *txBuilder) grow(t *pending) {
 	s := t.shard
-	records, bytes, stored := int64(0), int64(0), int64(0)
 	for _, p := range t.parts {
-		records += int64(p.block.Count)
-		bytes += p.bytes
-		stored += int64(p.block.Size())
+		s.inFlight = false // blocks of runs alone leave it as it is
+		s.count(p)
 	}
-	s.stats.recordsIn.Add(records)
-	s.stats.bytesIn.Add(bytes)
-	if t.journal {
-		w.log.slots.bytes += stored
+	if len(t.stored) == 0 {
+		for _, p := range t.parts {
+			t.added += s.addRun(&p.block, w.batch.At)
+		}
+		return
 	}
-	if n := &s.newest; t.journal && len(t.stored) == 0 && n.more.grow(t.parts, &n.gathered) {
-		t.added = stored
-		n.last, n.lastMs = n.more.b.End()-1, n.more.b.LastMs
-		return false
-	}
-	base, v := s.view(), w.newView()
-	*v = *base
-	t.next = v
-	if len(t.stored) > 0 {
-		freed = w.growStored(t, v)
-	}
+	v := *s.view()
+	before := v.bytes
+	w.growStored(t, &v)
 	for _, p := range t.parts {
-		b := &p.block
-		if t.journal {
-			v.gather(b, p.slot)
-		}
-		if b.LastMs < v.lastMs {
-			v.stepped = true
-			w.log.logWarn("the clock has stepped back: it was ahead before, or is behind now", "shard", s.id.String(),
-				"before", time.UnixMilli(v.lastMs), "now", time.UnixMilli(b.LastMs))
-		}
-		v.last, v.lastMs = b.End()-1, b.LastMs
+		s.extend(&v, &p.block)
 	}
-	v.more = v.growth()
-	t.added = v.bytes - base.bytes
-	return freed
+	if v.more == nil {
+		v.more = v.growth()
+	}
+	t.added = v.bytes - before
+	s.flushAt, s.flushGaps = flushBytes, maxGaps
+	s.set(&v)
 }
 
-// growStored puts stored blocks in the place of the runs.
-func (w *txBuilder) growStored(t *pending, v *view) (freed bool) {
-	l := w.log
-	for i := range v.parts {
-		v.bytes -= int64(v.parts[i].size)
-		v.total -= uint64(v.parts[i].count)
+// count counts the records of a part.
+func (s *Shard) count(p *part) {
+	s.stats.recordsIn.Add(int64(p.block.Count))
+	s.stats.bytesIn.Add(p.bytes)
+}
+
+// addRun makes records readable that the journal has at a position, with mu held, and
+// returns how many bytes the shard takes in addition.
+func (s *Shard) addRun(b *block.Block, at kv.Position) (added int64) {
+	s.log.mustSync()
+	s.log.addedToJournal(b.Size())
+	n := &s.newest
+	if g := n.more; g != nil {
+		before, sum := g.b.Len(), g.open.sum
+		if g.grow(b) {
+			n.last, n.lastMs = b.End()-1, b.LastMs
+			more := g.b.Len() - before
+			n.gathered += more
+			s.log.gathered += int64(more)
+			return int64(g.open.sum - sum)
+		}
 	}
-	freed = l.slots.release(v.parts)
-	v.dropRuns()
+	v := *s.view()
+	before := v.bytes
+	if v.run.b.Len() >= flushBytes && v.run.b.Room() < b.Len() {
+		v.closeRun() // rather than copy what will be a block soon
+	}
+	v.gather(b, func() memBlock { return s.begin(b, at) })
+	s.log.orderRuns()
+	s.extend(&v, b)
+	v.more = v.growth()
+	s.set(&v)
+	return v.bytes - before
+}
+
+// orderRuns puts a run that was begun last in its place, with mu held: what a transaction
+// put in the journal becomes readable when it is over, and later entries may have begun
+// runs meanwhile.
+func (l *Log) orderRuns() {
+	for i := len(l.runs) - 1; i > 0 && l.runs[i].at.Seq < l.runs[i-1].at.Seq; i-- {
+		l.runs[i], l.runs[i-1] = l.runs[i-1], l.runs[i]
+	}
+}
+
+// extend notes in a view that a block ends it. Mu is held.
+func (s *Shard) extend(v *view, b *block.Block) {
+	if b.LastMs < v.lastMs {
+		v.stepped = true
+		s.log.clockStepped(step{s.id, v.lastMs, b.LastMs})
+	}
+	v.last, v.lastMs = b.End()-1, b.LastMs
+}
+
+// growStored puts stored blocks in the place of the runs that were closed for it, and
+// behind them. Mu is held.
+func (w *txBuilder) growStored(t *pending, v *view) {
+	l := w.log
+	kept := len(v.mem) - v.gaps
+	runs := v.mem[kept:][:t.runs]
+	if len(runs) > 0 {
+		t.shard.fast = runs[0].b.Len() >= flushBytes
+	}
+	ord := v.total
+	if len(runs) > 0 {
+		ord = runs[0].ord
+		end := runs[len(runs)-1].b.End()
+		n := 0
+		for n < len(v.parts) && v.parts[n].end <= end {
+			v.bytes -= int64(v.parts[n].size)
+			n++
+		}
+		v.parts, v.more = v.parts[n:], nil
+		for _, m := range runs {
+			m.ref.end()
+		}
+	}
+	// Older views still have the runs in their array.
+	mem := append(make([]*memBlock, 0, len(v.mem)+len(t.stored)), v.mem[:kept]...)
+	v.cut = 0
 	for i := range t.stored {
 		m, size := t.stored[i].m, t.stored[i].size
-		m.ord = v.total
-		v.total += uint64(m.b.Count)
-		v.mem = append(v.mem, m)
+		m.ord = ord
+		ord += uint64(m.b.Count)
+		mem = append(mem, m)
 		v.blocks = append(v.blocks, blockRef{
 			first: m.b.First, ord: m.ord, firstMs: m.b.FirstMs, lastMs: m.b.LastMs, count: m.b.Count, size: uint32(size),
 		})
@@ -126,6 +169,8 @@ func (w *txBuilder) growStored(t *pending, v *view) (freed bool) {
 		l.live.Add(size)
 		l.tail.add(t.shard, m)
 	}
+	v.mem = append(mem, v.mem[kept+t.runs:]...)
+	v.gaps -= t.runs
+	v.total = max(v.total, ord)
 	t.shard.stats.blocks.Add(int64(len(t.stored)))
-	return freed
 }

@@ -19,7 +19,7 @@ import (
 
 func TestLongPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, ss := openOn(t, kv.NewMemory(), 1, Options{})
+		l, ss := openOn(t, kvtest.New(kv.NewMemory()), 1, Options{})
 		s := ss[0]
 		begun := time.Now()
 		p, err := s.Read(ctx, shardlog.ReadRequest{Wait: 3 * time.Second})
@@ -75,7 +75,7 @@ func TestLongPoll(t *testing.T) {
 
 func TestPositionsAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store := kv.NewMemory()
+		store := kvtest.New(kv.NewMemory())
 		l, ss := openOn(t, store, 1, Options{TailBytes: 1})
 		begun := time.Now()
 		for i := range 60 { // in blocks and in the journal, one each 10 ms
@@ -175,6 +175,7 @@ func TestRecordsAreTheSameFromMemoryAndFromTheStore(t *testing.T) {
 		}
 		require.NoError(t, big.Append(ctx, rs, targets, res))
 	}
+	rest(big)
 	small, err := Open(store, Options{TailBytes: 1, CacheBytes: 1}, cs, Recovery{})
 	require.NoError(t, err)
 	defer small.Close()
@@ -265,7 +266,7 @@ func TestReadersDuringTrim(t *testing.T) {
 // came to read: it gets, or is reported as missed, each record exactly once.
 func TestRetentionThatOvertakesAWaitingReader(t *testing.T) {
 	const rounds, each = 1000, 10
-	l, ss := openOn(t, kv.NewMemory(), 1, Options{})
+	l, ss := openOn(t, kvtest.New(kv.NewMemory()), 1, Options{})
 	s := ss[0]
 	total := uint64(rounds * each)
 	var wg sync.WaitGroup

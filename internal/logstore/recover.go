@@ -1,14 +1,16 @@
 package logstore
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sort"
+	"slices"
 	"time"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/block"
+	"github.com/shardlog/shardlog/internal/kv"
 )
 
 // skipCounters is how many numbers of a shard are skipped after an unclean end
@@ -19,10 +21,11 @@ const skipCounters = 1 << 32
 // recovery rebuilds the shards' views from the keys, and the journal.
 type recovery struct {
 	log      *Log
+	verify   bool // a power loss may have taken blocks
 	horizons map[ID]uint64
 	loads    map[ID]*found
 	garbage  [][]byte
-	dropped  [][]byte         // blocks that were not synced before a power loss
+	dropped  [][]byte         // those of shards that are not to be taken for blocks made from now on
 	damaged  bool             // part of the journal cannot be read
 	checked  map[string]error // by key: what is wrong with blocks that were read
 }
@@ -37,8 +40,8 @@ type found struct {
 
 // foundPart is a part of the journal that is in no block.
 type foundPart struct {
-	b    block.Block
-	slot uint32
+	b  block.Block
+	at kv.Position
 }
 
 func (ld *found) end() uint64 {
@@ -58,20 +61,33 @@ func (r *recovery) run(rec Recovery) error {
 	if err := r.readBlocks(); err != nil {
 		return err
 	}
-	if rec.Unsynced && !rec.Intact {
+	if r.verify = rec.Unsynced && !rec.Intact; r.verify {
 		if err := r.verifyTails(); err != nil {
 			return err
 		}
 	}
-	if err := r.readJournal(rec); err != nil {
+	for _, read := range []func() error{r.readSlots, r.readJournal} {
+		if err := read(); err != nil {
+			return err
+		}
+	}
+	if err := r.deleteDropped(); err != nil {
 		return err
 	}
 	for id, ld := range r.loads {
 		if err := r.storeFills(id, ld); err != nil {
 			return err
 		}
+	}
+	if err := r.restartJournal(); err != nil {
+		return err
+	}
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	for id, ld := range r.loads {
 		r.publish(r.log.shards[id], ld, rec)
 	}
+	slices.SortFunc(r.log.runs, func(a, b *runRef) int { return cmp.Compare(a.at.Seq, b.at.Seq) })
 	return nil
 }
 
@@ -105,8 +121,12 @@ func (r *recovery) readBlocks() error {
 	return r.log.store.Scan([]byte{prefixBlock}, func(k []byte, size int64) bool {
 		id, e, ok := parseBlockKey(k)
 		ld := r.loads[id]
-		if !ok || ld == nil || e.end() <= r.horizons[id] || e.first < ld.end() {
+		switch {
+		case !ok || ld == nil || e.end() <= r.horizons[id]:
 			r.garbage = append(r.garbage, append([]byte(nil), k...))
+			return true
+		case e.first < ld.end():
+			r.dropped = append(r.dropped, append([]byte(nil), k...))
 			return true
 		}
 		e.size = uint32(size)
@@ -135,10 +155,25 @@ func (r *recovery) verifyTails() error {
 	return nil
 }
 
-// readJournal takes up the parts that are in no block. The others are what
-// is left in a slot that was not used again.
-func (r *recovery) readJournal(rec Recovery) error {
-	j := &r.log.slots
+// deleteDropped removes the blocks that were dropped: before anything is written behind
+// them, and before a block is made of parts that have the same records, which then has the
+// same key.
+func (r *recovery) deleteDropped() error {
+	for keys := range slices.Chunk(r.dropped, trimChanges) {
+		batch := kv.Batch{Small: true}
+		for _, k := range keys {
+			batch.Delete(k)
+		}
+		if err := r.log.store.Commit(&batch); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readSlots takes up the parts that an earlier version, or a repair, has left in values, if they
+// are in no block. The others are what is left in a slot that was not used again.
+func (r *recovery) readSlots() error {
 	var numbers []uint32
 	err := r.log.store.Scan([]byte{prefixJournal}, func(k []byte, _ int64) bool {
 		if n, ok := parseSlotKey(k); ok {
@@ -151,12 +186,11 @@ func (r *recovery) readJournal(rec Recovery) error {
 	}
 	type value struct {
 		group uint64
-		slot  *slot
 		parts []journalPart
 	}
 	var values []value
 	for _, n := range numbers {
-		j.next = max(j.next, n+1)
+		r.garbage = append(r.garbage, slotKey(n)) // the journal will have the parts
 		v, err := r.log.store.Get(slotKey(n))
 		if errors.Is(err, shardlog.ErrCorrupt) {
 			r.log.logError(fmt.Sprintf("journal value %d cannot be read", n), err)
@@ -164,9 +198,9 @@ func (r *recovery) readJournal(rec Recovery) error {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("journal slot %d: %w", n, err)
+			return fmt.Errorf("journal value %d: %w", n, err)
 		}
-		group, parts, err := decodeJournal(v)
+		group, parts, err := decodeSlot(v)
 		if err != nil {
 			// Its records may all be in blocks. If not, the next one of the
 			// shard shows that they are missing; and their numbers must not
@@ -174,48 +208,105 @@ func (r *recovery) readJournal(rec Recovery) error {
 			r.log.logError(fmt.Sprintf("journal value %d is damaged", n), err)
 			r.damaged = true
 		}
-		j.group = max(j.group, group)
-		values = append(values, value{group, &slot{number: n, bytes: int64(len(v)), group: group}, parts})
+		values = append(values, value{group, parts})
 	}
-	sort.Slice(values, func(i, j int) bool { return values[i].group < values[j].group })
-	used := map[uint32]bool{}
+	slices.SortFunc(values, func(a, b value) int { return cmp.Compare(a.group, b.group) })
 	for _, v := range values {
 		for i := range v.parts {
-			if err := r.addPart(v.slot, &v.parts[i], rec.Unsynced && !rec.Intact); err != nil {
+			if err := r.addPart(&v.parts[i]); err != nil {
 				return err
 			}
 		}
-		if v.slot.refs > 0 {
-			used[v.slot.number] = true
-			j.use(v.slot)
-			r.log.live.Add(v.slot.bytes)
-		}
-	}
-	begun, hold := r.log.syncs()
-	for n := range j.next {
-		if !used[n] {
-			// The last writer may have synced the value and not the block.
-			j.giveBack(n, hold || rec.Unsynced, begun)
-		}
 	}
 	return nil
 }
 
-func (r *recovery) addPart(sl *slot, je *journalPart, verify bool) error {
-	ld := r.loads[je.id]
-	if ld == nil || je.b.End() <= r.horizons[je.id] {
+// readJournal takes up the parts that are in no block.
+func (r *recovery) readJournal() error {
+	return r.log.journal.Read(func(p kv.Position, entry []byte) error {
+		parts, err := decodeEntry(entry)
+		if err != nil {
+			r.log.logError(fmt.Sprintf("entry %d of the journal is damaged", p.Seq), err)
+			r.damaged = true
+		}
+		for i := range parts {
+			if err := r.addPart(&parts[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (r *recovery) addPart(p *journalPart) error {
+	ld := r.loads[p.id]
+	if ld == nil || p.b.End() <= r.horizons[p.id] {
 		return nil
 	}
-	if je.b.First < ld.end() {
-		return r.recoverPart(ld, je.id, &je.b, verify)
+	if p.b.First < ld.end() {
+		return r.recoverPart(ld, p.id, &p.b)
 	}
-	sl.refs++
-	ld.parts = append(ld.parts, foundPart{je.b, sl.number})
-	r.log.slots.bytes += int64(je.b.Size())
+	ld.parts = append(ld.parts, foundPart{b: p.b})
 	return nil
 }
 
-// publish publishes a shard's first view.
+// restartJournal begins the journal with the parts that are in no block. If it has no
+// room for them, they become blocks.
+func (r *recovery) restartJournal() error {
+	type outgoing struct {
+		bytes []byte
+		parts []*foundPart
+	}
+	var all []*outgoing
+	for id, ld := range r.loads {
+		ld.mergeParts()
+		for i := range ld.parts {
+			p := &ld.parts[i]
+			if n := len(all); n == 0 || len(all[n-1].bytes)+p.b.Size() > keptEntry {
+				all = append(all, new(outgoing))
+			}
+			o := all[len(all)-1]
+			o.bytes, o.parts = appendEntry(o.bytes, id, &p.b), append(o.parts, p)
+		}
+	}
+	entries := make([][]byte, len(all))
+	for i, o := range all {
+		entries[i] = o.bytes
+	}
+	places, err := r.log.journal.Restart(entries)
+	if errors.Is(err, shardlog.ErrNoSpace) {
+		if err := r.storeParts(); err != nil {
+			return err
+		}
+		all = nil
+		_, err = r.log.journal.Restart(nil)
+	}
+	if err != nil {
+		return err
+	}
+	for i, o := range all {
+		for _, p := range o.parts {
+			p.at = places[i]
+		}
+	}
+	return nil
+}
+
+// mergeParts makes one of parts that join, up to the size of a block.
+func (ld *found) mergeParts() {
+	var merged []foundPart
+	for i, n := 0, 0; i < len(ld.parts); i = n {
+		group, size := []*block.Block{&ld.parts[i].b}, ld.parts[i].b.Len()
+		for n = i + 1; n < len(ld.parts) && size+ld.parts[n].b.Len() <= blockBytes && joins(group[len(group)-1], &ld.parts[n].b); n++ {
+			group = append(group, &ld.parts[n].b)
+			size += ld.parts[n].b.Len()
+		}
+		merged = append(merged, foundPart{b: block.Merge(group...)})
+	}
+	ld.parts = merged
+}
+
+// publish publishes a shard's first view, with Log.mu held.
 func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 	v := &view{horizon: max(s.base+1, r.horizons[s.id]), blocks: ld.blocks}
 	v.last = v.horizon - 1
@@ -230,7 +321,7 @@ func (r *recovery) publish(s *Shard, ld *found, rec Recovery) {
 	}
 	for i := range ld.parts {
 		b := &ld.parts[i].b
-		v.gather(b, ld.parts[i].slot)
+		v.gather(b, func() memBlock { return s.begin(b, ld.parts[i].at) })
 		v.stepped = v.stepped || b.LastMs < v.lastMs
 		v.last, v.lastMs = b.End()-1, b.LastMs
 	}

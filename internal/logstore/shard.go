@@ -54,9 +54,14 @@ type Shard struct {
 	part          *part // in the open group
 	fullBytes     int   // bytes of its full parts in the open group
 	expectedBytes int   // bytes of its parts in the last group, and some more
+	inFlight      bool  // the committer has parts of it
+	flushing      bool  // it is in Log.flush
+	fast          bool  // its last run grew to a block
+	flushAt       int   // bytes of its runs from which it is to be,
+	flushGaps     int   // and how many closed ones
+	newest        newest
 
-	current atomic.Pointer[view] // replaced by the committer only; see view
-	newest  newest               // the committer's
+	current atomic.Pointer[view] // replaced with log.mu held; see view
 	pending pending              // the committer's, while it makes a transaction
 
 	verified verified // stored blocks
@@ -75,17 +80,19 @@ type counters struct {
 func (l *Log) newShard(c Config) *Shard {
 	s := &Shard{
 		log: l, id: c.ID, name: shardlog.ShardID(c.ID.Shard), created: c.Created, base: c.Base, codec: c.Codec, usage: c.Usage,
-		next: c.Base + 1, lastAssigned: c.Base,
+		next: c.Base + 1, lastAssigned: c.Base, flushAt: flushBytes, flushGaps: maxGaps,
 	}
 	if s.usage == nil {
 		s.usage = &Usage{}
 	}
-	s.set(&view{horizon: c.Base + 1, last: c.Base})
+	v := &view{horizon: c.Base + 1, last: c.Base}
+	s.current.Store(v)
+	s.newest = newestOf(v)
 	return s
 }
 
-// newest is what the committer has to know of the end of a shard, in one place
-// because it looks at it for each shard of a group.
+// newest is what a writer has to know of the end of a shard, in one place because it
+// looks at it for each shard of an append.
 type newest struct {
 	last     uint64 // counter of the last record; below the first if none ever was
 	lastMs   int64
@@ -94,11 +101,15 @@ type newest struct {
 	more     *growth
 }
 
-// set makes v the readable state of s. Only the committer, and recovery before it
-// starts, may call it.
+// set makes v the readable state of s, with log.mu held.
 func (s *Shard) set(v *view) {
 	s.current.Store(v)
-	s.newest = newest{last: v.last, lastMs: v.lastMs, gathered: v.gathered(), gaps: v.gaps, more: v.more}
+	s.log.gathered += int64(v.gathered() - s.newest.gathered)
+	s.newest = newestOf(v)
+}
+
+func newestOf(v *view) newest {
+	return newest{last: v.last, lastMs: v.lastMs, gathered: v.gathered(), gaps: v.gaps, more: v.more}
 }
 
 // view returns the readable state of s now.
@@ -166,7 +177,7 @@ func (s *Shard) Info() Info {
 	i := Info{
 		First: s.sequence(s.base, s.created*1000), Last: s.sequence(v.last, v.lastMs), Closed: v.closed,
 		Empty: v.after(v.horizon) == 0, Records: v.after(v.horizon), Bytes: v.bytes,
-		Blocks:    int64(len(v.blocks) + len(v.parts)),
+		Blocks:    int64(len(v.blocks) + len(v.allParts())),
 		RecordsIn: s.stats.recordsIn.Load(), BytesIn: s.stats.bytesIn.Load(),
 		RecordsOut: s.stats.recordsOut.Load(), BytesOut: s.stats.bytesOut.Load(), BlocksWritten: s.stats.blocks.Load(),
 	}
@@ -177,8 +188,8 @@ func (s *Shard) Info() Info {
 		i.Newest = time.UnixMilli(v.lastMs)
 		if len(v.blocks) > 0 {
 			i.Oldest = time.UnixMilli(v.blocks[0].firstMs)
-		} else if len(v.parts) > 0 {
-			i.Oldest = time.UnixMilli(v.parts[0].firstMs)
+		} else if parts := v.allParts(); len(parts) > 0 {
+			i.Oldest = time.UnixMilli(parts[0].firstMs)
 		}
 	}
 	return i
@@ -194,18 +205,19 @@ type part struct {
 	block  block.Block // what b made
 	memory []byte      // what b begins in
 	kept   bool        // the block is kept, and its memory with it
-	slot   uint32      // where the journal has it
+	// own says that a call that appends now has made it, and nobody waits for it.
+	own bool
 }
 
 // pending is what a transaction does to one shard.
 type pending struct {
-	shard   *Shard
-	active  bool
-	parts   []*part
-	next    *view         // what its view will be; nil if its run grew in place
-	added   int64         // stored bytes more than before
-	stored  []storedBlock // blocks to be stored, in order; they take over the runs
-	journal bool          // the parts go to the journal
+	shard  *Shard
+	active bool
+	parts  []*part
+	added  int64         // stored bytes more than before
+	stored []storedBlock // blocks to be stored, in order
+	runs   int           // how many runs they take over, the first ones
+	due    bool          // the runs become blocks in a transaction of their own
 }
 
 // storedBlock is a block that a transaction stores.

@@ -22,8 +22,14 @@ func (l *Log) Reclaim() (more bool, err error) {
 	return more, err
 }
 
-// Usage returns the store's use of disk, and the stored bytes that are live.
-func (l *Log) Usage() (u kv.Usage, live int64) { return l.store.Usage(), l.live.Load() }
+// Usage returns the store's use of disk, and the stored bytes that are live, in blocks or
+// in the journal.
+func (l *Log) Usage() (u kv.Usage, live int64) {
+	u = l.store.Usage()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return u, l.live.Load() + l.gathered
+}
 
 // sweep deletes again what was deleted before and came back: Badger's value
 // log rewriting may store a block again after its tombstone has been compacted
@@ -83,12 +89,3 @@ func (l *Log) deleteKeys(ctx context.Context, keys [][]byte) error {
 // maxPurged bounds how many dropped shards are swept again; the keys of those
 // forgotten are deleted when the database is opened next.
 const maxPurged = 4096
-
-// dropSlots gives back the journal values that nothing needs. Only the
-// committer calls it.
-func (l *Log) dropSlots() {
-	begun, hold := l.syncs()
-	dropped := l.slots.dropUnused(hold, begun)
-	l.live.Add(-dropped)
-	l.dead.Add(dropped)
-}

@@ -31,7 +31,7 @@ func (sp *spareParts) take(s *Shard, counter uint64, size int) *part {
 		p = new(part)
 	}
 	p.shard = s
-	if size >= directBytes || p.memory == nil {
+	if p.memory == nil || size >= directBytes && cap(p.memory) < block.HeaderSize+size+size/16 {
 		// A block of that size is stored as it is, with its memory.
 		p.b.Init(counter, size)
 	} else {
@@ -53,27 +53,37 @@ func (sp *spareParts) list() []*part {
 
 // give takes back the parts of a group that is over.
 func (sp *spareParts) give(parts []*part) {
-	sp.most = max(2*len(parts), sp.most-sp.most/16)
+	sp.expect(len(parts))
 	for i, p := range parts {
 		parts[i] = nil
-		if len(sp.parts) >= sp.most {
-			continue
-		}
-		memory := p.b.Memory()
-		if p.kept || cap(memory) > spareMemory || sp.bytes+cap(memory) > spareTotal {
-			memory = nil
-			p.b.Drop()
-		}
-		p.shard, p.bytes, p.block, p.memory, p.kept = nil, 0, block.Block{}, memory, false
-		sp.parts = append(sp.parts, p)
-		sp.bytes += cap(memory)
+		sp.giveOne(p)
 	}
+	if len(sp.lists) < 2 && cap(parts) <= sp.most {
+		sp.lists = append(sp.lists, parts[:0])
+	}
+}
+
+// expect notes how many parts a group or a call had.
+func (sp *spareParts) expect(n int) {
+	sp.most = max(2*n, sp.most-sp.most/16)
 	for n := len(sp.parts); n > sp.most; n-- {
 		sp.bytes -= cap(sp.parts[n-1].memory)
 		sp.parts[n-1] = nil
 		sp.parts = sp.parts[:n-1]
 	}
-	if len(sp.lists) < 2 && cap(parts) <= sp.most {
-		sp.lists = append(sp.lists, parts[:0])
+}
+
+// giveOne takes back a part.
+func (sp *spareParts) giveOne(p *part) {
+	if len(sp.parts) >= sp.most {
+		return
 	}
+	memory := p.b.Memory()
+	if p.kept || cap(memory) > spareMemory || sp.bytes+cap(memory) > spareTotal {
+		memory = nil
+		p.b.Drop()
+	}
+	p.shard, p.bytes, p.block, p.memory, p.kept, p.own = nil, 0, block.Block{}, memory, false, false
+	sp.parts = append(sp.parts, p)
+	sp.bytes += cap(memory)
 }

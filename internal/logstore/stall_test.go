@@ -10,6 +10,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // A writer who outruns retention is stalled until the owner has caught up,
@@ -21,7 +22,7 @@ func TestWritersWaitForAnOwnerThatLags(t *testing.T) {
 		usage.Limit.Store(1 << 20)
 		cs := configs(1)
 		cs[0].Usage = usage
-		l, err := Open(kv.NewMemory(), Options{Wake: func() {
+		l, err := Open(kvtest.New(kv.NewMemory()), Options{Wake: func() {
 			select {
 			case woken <- struct{}{}:
 			default:
@@ -80,7 +81,7 @@ func TestWithoutAnOwnerNobodyWaits(t *testing.T) {
 	usage.Limit.Store(1)
 	cs := configs(1)
 	cs[0].Usage = usage
-	l, err := Open(kv.NewMemory(), Options{}, cs, Recovery{})
+	l, err := Open(kvtest.New(kv.NewMemory()), Options{}, cs, Recovery{})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, l.Close()) }()
 	for range 12 {

@@ -18,19 +18,13 @@ func (t *tail) add(s *Shard, m *memBlock) {
 	t.bytes += int64(m.b.Size())
 }
 
-// evict drops the oldest blocks from memory until they take no more than limit.
+// evict drops the oldest blocks from memory until they take no more than limit. Mu is held.
 // Blocks that were trimmed meanwhile are no longer the first of their shard.
 func (t *tail) evict(limit int64) {
 	n := 0
 	for ; t.bytes > limit && n < len(t.blocks); n++ {
 		b := &t.blocks[n]
 		t.bytes -= int64(b.m.b.Size())
-		if p := &b.shard.pending; p.active && p.next != nil {
-			if len(p.next.mem) > 0 && p.next.mem[0] == b.m {
-				p.next.cutMem(1)
-			}
-			continue
-		}
 		if v := b.shard.view(); len(v.mem) > 0 && v.mem[0] == b.m {
 			next := *v
 			next.cutMem(1)

@@ -32,8 +32,9 @@ func (s *Shard) ScanBlocks(f func(end uint64, lastMs, size int64) bool) {
 			return
 		}
 	}
-	for i := range v.parts {
-		if p := &v.parts[i]; !f(p.end, arrival(len(v.blocks)+i, p.lastMs()), int64(p.size)) {
+	parts := v.allParts()
+	for i := range parts {
+		if p := &parts[i]; !f(p.end, arrival(len(v.blocks)+i, p.lastMs()), int64(p.size)) {
 			return
 		}
 	}
@@ -91,9 +92,9 @@ func (t *trim) apply(tx *Tx) error {
 		t.horizon = max(t.horizon, e.end())
 	}
 	if !t.more {
-		for i := range v.parts {
-			if end := v.parts[i].end; end <= t.upto {
-				t.horizon = max(t.horizon, end)
+		for _, p := range v.allParts() {
+			if p.end <= t.upto {
+				t.horizon = max(t.horizon, p.end)
 			}
 		}
 	}
@@ -108,10 +109,17 @@ func (t *trim) apply(tx *Tx) error {
 }
 
 // commit removes from the view what is now below the horizon. The view may
-// have grown since apply, by what the same transaction stored.
+// have grown since apply, by what was written since.
 func (t *trim) commit() {
-	s, l := t.s, t.s.log
-	v := *s.view()
+	var added int64
+	t.s.change(func(v *view) { added = t.cut(v) })
+	t.s.usage.Bytes.Add(added)
+}
+
+// cut removes from a view what is below the horizon, with Log.mu held, and returns by
+// how many bytes it has more.
+func (t *trim) cut(v *view) int64 {
+	l := t.s.log
 	before := v.bytes
 	v.horizon = max(v.horizon, t.horizon)
 	n := 0
@@ -127,14 +135,13 @@ func (t *trim) commit() {
 	}
 	n = 0
 	for n < len(v.mem) && v.mem[n].b.End() <= v.horizon {
+		if ref := v.mem[n].ref; ref != nil {
+			ref.end()
+		}
 		n++
 	}
 	v.gaps = min(v.gaps, len(v.mem)-n)
 	v.cutMem(n)
-	freed := l.slots.release(v.trimRuns())
-	s.publish(&v)
-	s.usage.Bytes.Add(v.bytes - before)
-	if freed {
-		l.dropSlots()
-	}
+	v.trimRuns()
+	return v.bytes - before
 }

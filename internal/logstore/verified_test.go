@@ -144,6 +144,7 @@ func flipLast(keys [][]byte) func(key, value []byte) []byte {
 // A block is verified when it is read first, and not again until the store may
 // have moved it, an error was met, or the log is opened again.
 func TestABlockIsVerifiedOnceUntilItMayHaveChanged(t *testing.T) {
+	smallBlocks(t)
 	intact := numbers(0, 50, 2000)
 	for name, read := range readers {
 		t.Run(name, func(t *testing.T) {
@@ -210,6 +211,7 @@ func TestABlockIsVerifiedOnceUntilItMayHaveChanged(t *testing.T) {
 
 // What the store moves while a block is being copied from it is not trusted.
 func TestAMoveDuringAReadIsNoticed(t *testing.T) {
+	smallBlocks(t)
 	l, s, store, keys := verifiedLog(t)
 	for name, read := range readers {
 		t.Run(name, func(t *testing.T) {
@@ -234,6 +236,7 @@ func TestAMoveDuringAReadIsNoticed(t *testing.T) {
 // Damage to a block that is trusted, where it does not decode any more, is
 // reported as that of one that is read first: the block as a whole.
 func TestDamageThatATrustedBlockShows(t *testing.T) {
+	smallBlocks(t)
 	for name, read := range readers {
 		for at, spoil := range map[string]func(v []byte){
 			"flags":   func(v []byte) { v[64+2100*4] |= 0x40; clear(v[64+2000*4 : 64+2100*5]) },
@@ -270,6 +273,7 @@ func TestDamageThatATrustedBlockShows(t *testing.T) {
 
 // A fetch that waits for its next page keeps no block of the last one.
 func TestAFetchForgetsItsBlocks(t *testing.T) {
+	smallBlocks(t)
 	_, s, _, _ := verifiedLog(t)
 	refs := s.view().blocks
 	require.Greater(t, len(refs), 1)

@@ -37,6 +37,7 @@ type Verified struct {
 type verifier struct {
 	ctx      context.Context
 	store    Reader
+	entries  [][]byte
 	shards   map[ID]uint64
 	report   func(Fault)
 	horizons map[ID]uint64
@@ -46,12 +47,12 @@ type verifier struct {
 	Verified
 }
 
-// Verify reads all blocks and journal values of a store that no log has open,
-// and calls report for what is damaged or missing. Shards are those that there
+// Verify reads all blocks of a store that no log has open, and the entries of its
+// journal, and calls report for what is damaged or missing. Shards are those that there
 // should be, with their Config.Base; what is stored of others is ignored. The
 // error is that of ctx or of a store that fails.
-func Verify(ctx context.Context, store Reader, shards map[ID]uint64, report func(Fault)) (Verified, error) {
-	v := &verifier{ctx: ctx, store: store, shards: shards, report: report, horizons: map[ID]uint64{}, next: map[ID]uint64{}}
+func Verify(ctx context.Context, store Reader, entries [][]byte, shards map[ID]uint64, report func(Fault)) (Verified, error) {
+	v := &verifier{ctx: ctx, store: store, entries: entries, shards: shards, report: report, horizons: map[ID]uint64{}, next: map[ID]uint64{}}
 	for id, base := range shards {
 		v.next[id] = base + 1
 	}
@@ -175,7 +176,7 @@ func (v *verifier) journal() error {
 			v.report(Fault{Key: k, Err: err})
 			continue
 		}
-		group, parts, err := decodeJournal(b)
+		group, parts, err := decodeSlot(b)
 		if err != nil {
 			v.report(Fault{Key: k, Err: fmt.Errorf("%w: journal value: %v", shardlog.ErrCorrupt, err)})
 		} else {
@@ -184,6 +185,15 @@ func (v *verifier) journal() error {
 		values = append(values, value{group, parts})
 	}
 	sort.Slice(values, func(i, j int) bool { return values[i].group < values[j].group })
+	for _, e := range v.entries {
+		parts, err := decodeEntry(e)
+		if err != nil {
+			v.report(Fault{Err: fmt.Errorf("%w: entry of the journal: %v", shardlog.ErrCorrupt, err)})
+		} else {
+			v.Journal++
+		}
+		values = append(values, value{parts: parts})
+	}
 	for _, val := range values {
 		for i := range val.parts {
 			e := &val.parts[i]
@@ -209,7 +219,7 @@ func Useful(key, value []byte) bool {
 	if _, ok := parseSlotKey(key); !ok {
 		return false
 	}
-	_, parts, _ := decodeJournal(value)
+	_, parts, _ := decodeSlot(value)
 	return len(parts) > 0
 }
 

@@ -13,10 +13,14 @@ import (
 type memBlock struct {
 	b   block.Block
 	ord uint64
+	ref *runRef // of a run
+	// tried says that a closed run was made a block already, which could not be stored:
+	// its memory may have it. It is the committer's.
+	tried bool
 }
 
-// view is the readable state of a shard at one moment. It never changes;
-// the committer replaces it, so readers need no lock and block nobody. Slices
+// view is the readable state of a shard at one moment. It never changes; a writer
+// replaces it, with Log.mu held, so readers need no lock and block nobody. Slices
 // of successive views share memory, which is sound because published elements
 // are only ever cut off at the front or appended to. The same holds for the
 // memory of run.
@@ -24,10 +28,11 @@ type view struct {
 	blocks []blockRef // stored blocks in order
 	// mem and run have the newest records, contiguous to the end: some of the
 	// last stored blocks, then what only the journal has. That is in runs, each
-	// of which continues without a gap; the last one grows with each group.
+	// of which continues without a gap; the last one grows with each append.
 	mem     []*memBlock
 	run     memBlock  // the run that grows; its block is zero if there is none
-	parts   []partRef // what the runs consist of
+	parts   []partRef // what the runs consist of, but for the last part
+	open    partRef   // the last one, which may grow as the run does; none if no run grows
 	more    *growth   // how the run has grown since, in place; nil if it cannot
 	gaps    int       // how many of mem, the last ones, are runs
 	cut     int       // how many were cut off in front of mem, and are still in its memory
@@ -110,7 +115,7 @@ func (v *view) findBelieved(ms int64) (e blockRef, m *memBlock, ok bool) {
 	case i < n:
 		return v.blocks[i], nil, true
 	case i < len(times):
-		return v.find(v.parts[i-n].end - 1)
+		return v.find(v.allParts()[i-n].end - 1)
 	}
 	return blockRef{}, nil, false
 }
@@ -126,12 +131,13 @@ func (v *view) findBelieved(ms int64) (e blockRef, m *memBlock, ok bool) {
 //     next one that is not. If none follows it stays, and retention counts from
 //     when it sees it.
 func (v *view) believed(now int64) []int64 {
-	times := make([]int64, 0, len(v.blocks)+len(v.parts))
+	parts := v.allParts()
+	times := make([]int64, 0, len(v.blocks)+len(parts))
 	for i := range v.blocks {
 		times = append(times, v.blocks[i].lastMs)
 	}
-	for i := range v.parts {
-		times = append(times, v.parts[i].lastMs())
+	for i := range parts {
+		times = append(times, parts[i].lastMs())
 	}
 	latest := int64(math.MinInt64)
 	for i, t := range times {

@@ -8,13 +8,18 @@ import (
 	"github.com/shardlog/shardlog"
 )
 
-// publish makes a new view visible and wakes the readers that wait. Only the
-// committer, and recovery before it starts, may call it.
-func (s *Shard) publish(v *view) {
-	s.set(v)
+// change makes what f makes of the view of s the one that is readable, and wakes the
+// readers that wait. It is for the committer: f is called with Log.mu held.
+func (s *Shard) change(f func(v *view)) {
+	s.log.mu.Lock()
+	v := *s.view()
+	f(&v)
+	s.set(&v)
+	s.log.mu.Unlock()
 	s.notify()
 }
 
+// notify wakes the readers that wait.
 func (s *Shard) notify() {
 	// A waiter counts itself before it looks at the view, so either it sees
 	// the new view or it is counted here.

@@ -2,8 +2,6 @@ package logstore
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/shardlog/shardlog/internal/block"
 	"github.com/shardlog/shardlog/internal/kv"
@@ -16,47 +14,48 @@ type txBuilder struct {
 	log     *Log
 	batch   kv.Batch
 	keys    []byte     // where the keys of batch are
+	entry   []byte     // what goes to the journal
 	touched []*pending // by shard, in order of appearance
-	small   []*part    // what goes to the journal
-	slots   []*slot    // of the group's journal values
 	ops     []*op      // those whose changes are in the batch
-	views   []view     // memory for the next views
+	flushed []*Shard   // those that were to get blocks, and do
 }
 
 func (w *txBuilder) reset() {
 	w.batch.Reset()
-	w.keys = w.keys[:0]
+	w.keys, w.entry = w.keys[:0], w.entry[:0]
+	if cap(w.entry) > keptEntry {
+		w.entry = nil
+	}
 	clear(w.touched)
-	clear(w.small)
 	clear(w.ops)
-	clear(w.slots)
-	w.touched, w.small, w.slots, w.ops, w.views = w.touched[:0], w.small[:0], w.slots[:0], w.ops[:0], nil
+	w.touched, w.ops, w.flushed = w.touched[:0], w.ops[:0], nil
 }
 
-// encode fills the batch with the group's records and operations.
-func (w *txBuilder) encode(g *group) {
+// encode fills the batch with the group's records and operations, and blocks of the
+// shards in flush.
+func (w *txBuilder) encode(g *group, flush []*Shard) {
 	w.prepare(g)
 	w.collect(g.parts)
 	for _, t := range w.touched {
 		w.place(t)
 	}
-	if len(w.small) > 0 {
-		if len(w.log.slots.held) >= maxHeld {
-			// Nobody syncs, or not often enough. A failure is the store's, which
-			// takes no commit after it.
-			_ = w.log.sync()
-		}
-		if w.log.slots.full() {
-			w.flushOldest()
-		}
-		for from, n, size := 0, 0, 0; from < len(w.small); from = n {
-			for size = 0; n < len(w.small) && size < journalBytes; n++ {
-				size += w.small[n].block.Size()
-			}
-			w.writeJournal(w.small[from:n])
-		}
+	if len(w.entry) > 0 {
+		w.batch.Entry = w.entry
 	}
 	w.apply(g)
+	w.flushed = flush
+	for i, s := range flush {
+		if w.full() || w.batch.Bytes >= groupBytes {
+			w.flushed = flush[:i]
+			w.log.mu.Lock()
+			w.log.flush = append(w.log.flush, flush[i:]...)
+			w.log.mu.Unlock()
+			break
+		}
+		if t := w.pending(s); len(t.stored) == 0 && len(t.parts) == 0 {
+			w.flush(t, nil)
+		}
+	}
 }
 
 // collect finishes the blocks of the parts and sorts them by shard.
@@ -67,7 +66,9 @@ func (w *txBuilder) collect(parts []*part) {
 		if n := len(t.parts); n > 0 {
 			prev = t.parts[n-1].block.End() - 1
 		}
-		p.block = p.b.Finish(prev)
+		if p.block.IsZero() {
+			p.block = p.b.Finish(prev)
+		}
 		t.parts = append(t.parts, p)
 	}
 }
@@ -96,18 +97,39 @@ func (w *txBuilder) place(t *pending) {
 	for _, p := range t.parts {
 		size += p.block.Len()
 	}
-	small := size < directBytes && size+t.shard.newest.gathered < flushBytes && t.shard.newest.gaps < maxGaps
-	if small || w.full() {
-		t.journal = true
-		w.small = append(w.small, t.parts...)
+	n := &t.shard.newest // which changes only with the parts
+	small := size < directBytes && size+n.gathered < flushBytes && n.gaps < maxGaps
+	if t.due = !small && n.many(); small || t.due || w.full() {
+		for _, p := range t.parts {
+			w.entry = appendEntry(w.entry, t.shard.id, &p.block)
+		}
 		return
 	}
 	w.flush(t, t.parts)
 }
 
-// flush stores blocks of the runs of a shard and of new parts.
+// many reports whether the runs may be too many for one transaction that has more.
+func (n *newest) many() bool { return n.gaps > maxGaps || n.gaps > 1 && n.gathered > flushBytes }
+
+// flush stores blocks of the runs of a shard and of new parts. Without those it takes no
+// more runs than the transaction has room for.
 func (w *txBuilder) flush(t *pending, parts []*part) {
-	list := t.shard.view().runs()
+	closed := t.closeRuns()
+	if len(parts) == 0 {
+		n, inline := 0, 0
+		for n < len(closed) && inline < maxInline {
+			if size := closed[n].b.Size(); size <= kv.InlineValue {
+				inline += size
+			}
+			n++
+		}
+		closed = closed[:n]
+	}
+	t.runs = len(closed)
+	list := make([]*block.Block, 0, len(closed)+len(parts))
+	for _, m := range closed {
+		list = append(list, &m.b)
+	}
 	runs := len(list)
 	for _, p := range parts {
 		list = append(list, &p.block)
@@ -123,11 +145,19 @@ func (w *txBuilder) flush(t *pending, parts []*part) {
 			limit = left // rather than leave a block that is hardly worth a key
 		}
 		for n = i + 1; n < len(list) && size+list[n].Len() <= limit && joins(list[n-1], list[n]); n++ {
+			if n <= runs && size >= flushBytes {
+				break // it is a block as it is, and retention removes whole ones
+			}
 			size += list[n].Len()
 		}
 		left -= size
 		if n == i+1 && i >= runs {
 			w.storePart(t, parts[i-runs])
+			continue
+		}
+		if n == i+1 && !closed[i].tried {
+			closed[i].tried = true
+			w.store(t, &memBlock{b: list[i].Whole()})
 			continue
 		}
 		w.store(t, &memBlock{b: block.Merge(list[i:n]...)})
@@ -156,50 +186,8 @@ func (w *txBuilder) store(t *pending, m *memBlock) {
 	w.batch.Set(w.keys[from:len(w.keys):len(w.keys)], value)
 }
 
-// flushOldest keeps the journal in its bounds: the shards that have parts in
-// the oldest quarter of its values get blocks, however small.
-func (w *txBuilder) flushOldest() {
-	j := &w.log.slots
-	upto := j.used[len(j.used)/4].group
-	w.log.mu.Lock()
-	shards := slices.Collect(maps.Values(w.log.shards))
-	w.log.mu.Unlock()
-	for _, s := range shards {
-		if w.full() {
-			return
-		}
-		v := s.view()
-		if len(v.parts) == 0 || j.byNumber[v.parts[0].slot].group > upto {
-			continue
-		}
-		// Its new parts, if any, are on their way to the journal.
-		if t := w.pending(s); len(t.stored) == 0 {
-			w.flush(t, nil)
-		}
-	}
-}
-
-// writeJournal adds a journal value with the parts to the batch.
-func (w *txBuilder) writeJournal(parts []*part) {
-	j := &w.log.slots
-	j.group++
-	sl := &slot{number: j.take(w.log.syncDone.Load()), refs: len(parts), group: j.group}
-	for _, p := range parts {
-		p.slot = sl.number
-	}
-	value := encodeJournal(j.group, parts)
-	sl.bytes = int64(len(value))
-	w.slots = append(w.slots, sl)
-	from := len(w.keys)
-	w.keys = appendSlotKey(w.keys, sl.number)
-	w.batch.Set(w.keys[from:len(w.keys):len(w.keys)], value)
-}
-
-// undo takes back what encode changed outside the batch.
+// undo takes back what encode changed outside the batch, which was not stored.
 func (w *txBuilder) undo() {
-	for _, sl := range w.slots {
-		w.log.slots.free = append(w.log.slots.free, sl.number)
-	}
 	for _, t := range w.touched {
 		t.end()
 	}

@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/shardlog/shardlog"
 )
@@ -25,6 +26,8 @@ type Report struct {
 	Keys     Keys
 	// Inventory is nil if there is none, or none that says anything.
 	Inventory *Inventory
+	// Own has the newest version of each key of the store's own, see IsOwn.
+	Own map[string]Entry
 
 	// Guard is the number of a value log file to be made, empty, so that Badger
 	// does not read all of a large newest file, nor cut off what follows damage in
@@ -77,6 +80,7 @@ type wal struct {
 // The error is ErrKey or that of the file system; damage is in the report.
 func Inspect(path string, key []byte, full bool, durable uint64) (*Report, error) {
 	in := &inspection{key: key, full: full, durable: durable}
+	in.Own = map[string]Entry{}
 	var err error
 	if in.Dir, err = List(path); err != nil {
 		return nil, err
@@ -262,6 +266,30 @@ func (in *inspection) sameManifest() error {
 	return nil
 }
 
+// OwnPrefix begins the keys that a store has for itself.
+const OwnPrefix = 'p'
+
+// The range of the keys of IsOwn. Filler, which begins as they do, is below.
+var ownFrom, ownTo = []byte{OwnPrefix, 'a'}, []byte{OwnPrefix + 1}
+
+// IsOwn reports whether a key is one in which a store keeps what it has to know of itself.
+func IsOwn(key []byte) bool { return len(key) == 2 && key[0] == OwnPrefix && key[1] >= ownFrom[1] }
+
+// own notes an entry if its key is the store's own.
+func (in *inspection) own(e Entry) {
+	if !IsOwn(e.Key) {
+		return
+	}
+	if old, known := in.Own[string(e.Key)]; known && old.Version > e.Version {
+		return
+	}
+	e.Key, e.Value = slices.Clone(e.Key), slices.Clone(e.Value)
+	if e.Value != nil {
+		e.Pointer = nil // its place in a write-ahead log
+	}
+	in.Own[string(e.Key)] = e
+}
+
 // tables verifies the tables of the manifest.
 func (in *inspection) tables() error {
 	if in.Manifest == nil || in.Keys == nil {
@@ -281,7 +309,7 @@ func (in *inspection) tables() error {
 		case !in.Keys.Has(t.KeyID):
 			in.damaged(withoutKeys(damage(in.Dir.File(RegistryName), -1, "it lacks data key %d, which encrypts %s", t.KeyID, TableName(number))))
 		default:
-			if err := in.note(ReadTable(path, t, in.Keys, nil), in.damaged); err != nil {
+			if err := in.note(readRange(path, t, in.Keys, ownFrom, ownTo, in.own), in.damaged); err != nil {
 				return err
 			}
 		}

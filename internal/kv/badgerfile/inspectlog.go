@@ -27,7 +27,8 @@ func (in *inspection) walFiles() error {
 	if in.Keys == nil {
 		return nil
 	}
-	note := in.inLast()
+	last := in.inLast()
+	note := func(e Entry) { last(e); in.own(e) }
 	for _, f := range in.Dir.WALs {
 		if f.Size == 0 {
 			in.Empty = append(in.Empty, f)

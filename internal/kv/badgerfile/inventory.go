@@ -1,6 +1,7 @@
 package badgerfile
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -51,8 +52,10 @@ type Inventory struct {
 	// system crashed, and what came back need not be all. Those behind it follow
 	// each other.
 	Gaps uint64
-	// Redo says that there is a redo log.
+	// Redo says that there is a redo log, and Ring has the ID in its first page, in
+	// hexadecimal; "" where that is not known.
 	Redo bool
+	Ring string
 	// Registry is the checksum of the header of the key registry; 0 when not
 	// known.
 	Registry uint32
@@ -74,6 +77,12 @@ func BootID() string {
 	return strings.TrimSpace(string(b))
 }
 
+// The place of the ID in the redo log.
+const (
+	ringIDAt  = 16
+	ringIDEnd = 32
+)
+
 const inventoryHead = "shardlog files 1\n"
 
 // TakeInventory notes the files of a directory as they are; they must be at
@@ -84,6 +93,12 @@ func TakeInventory(dir string, state State, sync bool) (*Inventory, error) {
 		return nil, err
 	}
 	inv := &Inventory{State: state, Sync: sync, Boot: BootID(), Redo: d.Redo != nil, Files: map[string]int64{}}
+	if d.Redo != nil {
+		// A repair finds what is in the redo log by it, should the store have lost it.
+		if b, err := readUpTo(d.File(RedoName), ringIDEnd); err == nil && len(b) == ringIDEnd {
+			inv.Ring = hex.EncodeToString(b[ringIDAt:])
+		}
+	}
 	if d.Registry != nil {
 		if inv.Registry, err = registrySum(d.File(RegistryName)); err != nil {
 			return nil, err
@@ -118,7 +133,7 @@ func registrySum(path string) (uint32, error) {
 func (i *Inventory) Write(dir string) error {
 	var b strings.Builder
 	b.WriteString(inventoryHead)
-	fmt.Fprintf(&b, "state %s\nsync %t\nboot %s\ngaps %d\nredo %t\nregistry %d\nmanifest %d\n", i.State, i.Sync, i.Boot, i.Gaps, i.Redo, i.Registry, i.Manifest)
+	fmt.Fprintf(&b, "state %s\nsync %t\nboot %s\ngaps %d\nredo %t\nring %s\nregistry %d\nmanifest %d\n", i.State, i.Sync, i.Boot, i.Gaps, i.Redo, i.Ring, i.Registry, i.Manifest)
 	for name, size := range i.Files {
 		fmt.Fprintf(&b, "file %d %s\n", size, name)
 	}
@@ -161,6 +176,8 @@ func ReadInventory(dir string) (*Inventory, error) {
 			inv.Boot = value
 		case "redo":
 			inv.Redo = value == "true"
+		case "ring":
+			inv.Ring = value
 		case "gaps":
 			inv.Gaps, err = strconv.ParseUint(value, 10, 64)
 		case "registry":

@@ -1,6 +1,7 @@
 package badgerfile
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/crc32"
 	"math"
@@ -63,7 +64,9 @@ type tableFile struct {
 	data []byte
 	key  []byte // of the encryption; nil for none
 	each func(Entry) bool
-	skip func(error) // receives the damage of a block that is left out; nil to end there
+	// from and to bound the keys that each needs; nil for no bound. All blocks are verified.
+	from, to []byte
+	skip     func(error) // receives the damage of a block that is left out; nil to end there
 }
 
 // ReadTable verifies all of a table and calls each, unless it is nil, for its
@@ -81,6 +84,31 @@ func ReadTable(path string, t Table, keys Keys, each func(Entry) bool) error {
 		return err
 	}
 	return f.blocks(index, end, t)
+}
+
+// readRange is ReadTable that calls each for the entries alone of blocks that may have keys
+// in a range.
+func readRange(path string, t Table, keys Keys, from, to []byte, each func(Entry)) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	f := &tableFile{path: path, data: b, key: keys[t.KeyID], from: from, to: to, each: func(e Entry) bool { each(e); return true }}
+	index, end, err := f.index()
+	if err != nil {
+		return err
+	}
+	return f.blocks(index, end, t)
+}
+
+// wanted reports whether block i of n may have keys that each needs. The keys of the index
+// are those with which blocks begin, with their versions.
+func (f *tableFile) wanted(index *fb.TableIndex, i, n int) bool {
+	var o fb.BlockOffset
+	if f.to != nil && index.Offsets(&o, i) && bytes.Compare(o.KeyBytes(), f.to) >= 0 {
+		return false
+	}
+	return f.from == nil || i+1 == n || !index.Offsets(&o, i+1) || bytes.Compare(o.KeyBytes(), f.from) >= 0
 }
 
 // salvageTable is ReadTable that leaves out blocks that are damaged. If the index
@@ -110,7 +138,7 @@ func (f *tableFile) scan() {
 		if size := binary.BigEndian.Uint32(f.data[end-4:]); size == 0 || size > 16 {
 			continue
 		}
-		if more, err := f.block(at, f.data[at:end]); err != nil || !more {
+		if more, err := f.block(at, f.data[at:end], true); err != nil || !more {
 			continue
 		}
 		at, end = end, end+11
@@ -191,7 +219,7 @@ func (f *tableFile) blocks(index *fb.TableIndex, end int, t Table) (err error) {
 			return damage(f.path, int64(at), "block %d of %d is not where the index says", i, n)
 		}
 		if !t.Compressed {
-			more, err := f.block(at, f.data[at:at+int(o.Len())])
+			more, err := f.block(at, f.data[at:at+int(o.Len())], f.each != nil && f.wanted(index, i, n))
 			if err != nil && f.skip != nil {
 				f.skip(err)
 				more, err = true, nil
@@ -208,8 +236,8 @@ func (f *tableFile) blocks(index *fb.TableIndex, end int, t Table) (err error) {
 	return nil
 }
 
-// block verifies a block and calls each with its entries.
-func (f *tableFile) block(at int, data []byte) (more bool, err error) {
+// block verifies a block and, if it is wanted, calls each with its entries.
+func (f *tableFile) block(at int, data []byte, wanted bool) (more bool, err error) {
 	bad := func() (bool, error) {
 		return false, damage(f.path, int64(at), "the block there fails its checksum")
 	}
@@ -231,7 +259,7 @@ func (f *tableFile) block(at int, data []byte) (more bool, err error) {
 	if err := proto.Unmarshal(data[len(body):n], &sum); err != nil || !checks(body, &sum) {
 		return bad()
 	}
-	if f.each == nil {
+	if !wanted {
 		return true, nil
 	}
 	return f.entries(at, body)

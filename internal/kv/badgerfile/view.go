@@ -20,7 +20,7 @@ type View struct {
 	// originals are places of values whose copy by space reclaiming may be lost; nil
 	// while they are not searched for.
 	originals map[string]Pointer
-	recovers  bool
+	recovers  uint64 // see Recovers
 	// Damage is what was found while it was built.
 	Damage []*shardlog.DamageError
 }
@@ -148,7 +148,7 @@ func (v *View) Get(key []byte) ([]byte, error) {
 		return slices.Clone(e.Value), nil
 	}
 	value, err := v.values.Get(key, e.Version, e.Pointer)
-	if err != nil && v.recovers {
+	if err != nil && e.Version <= v.recovers {
 		if original, oerr := v.Original(key); oerr == nil {
 			return original, nil
 		}
@@ -156,9 +156,9 @@ func (v *View) Get(key []byte) ([]byte, error) {
 	return value, err
 }
 
-// Recovers says that a store is recovered when it is opened: what Original finds is
-// found by Get as well.
-func (v *View) Recovers() { v.recovers = true }
+// Recovers says that a store recovers values up to a version when it is opened: of these
+// Get finds what Original does as well.
+func (v *View) Recovers(upTo uint64) { v.recovers = upTo }
 
 // Original returns a value from the place where space reclaiming has copied it
 // from, for one of which the copy is lost. Its errors are those of Get. The first call

@@ -21,7 +21,7 @@ func TestAnOpenThatIsRefusedRemovesNothing(t *testing.T) {
 	open(t, o)
 	name := filepath.Join(o.Dir, "000099.vlog")
 	require.NoError(t, os.WriteFile(name, nil, 0o600))
-	_, err := Open(o)
+	_, err := begin(o)
 	require.ErrorIs(t, err, shardlog.ErrLocked)
 	require.FileExists(t, name, "an Open that was refused has removed a file of the owner")
 }
@@ -49,7 +49,7 @@ func TestSyncInADirectoryWhoseNameIsAPattern(t *testing.T) {
 
 // If copies cannot be synced, the file that they are of stays.
 func TestReclaimKeepsTheFileIfTheSyncFails(t *testing.T) {
-	s, err := Open(small(t.TempDir()))
+	s, err := begin(small(t.TempDir()))
 	require.NoError(t, err)
 	const n, size = 400, 50 << 10
 	var live, dead int64
@@ -96,7 +96,7 @@ func TestAProcessThatGoesToAnotherDirectory(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(b, "data"), 0o755))
 	t.Chdir(a)
 	o := small("data")
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	require.NoError(t, set(s, "first", make([]byte, 100<<10)))
 	require.NoError(t, os.Chdir(b))
@@ -105,7 +105,7 @@ func TestAProcessThatGoesToAnotherDirectory(t *testing.T) {
 	}
 	require.NoError(t, s.Close())
 	require.NoError(t, os.Chdir(a))
-	s, err = Open(o)
+	s, err = begin(o)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	lost := 0

@@ -60,15 +60,13 @@ type Store struct {
 	boot string // run of the system that the files were written in, see noteOpen
 	gaps uint64 // see badgerfile.Inventory
 
-	redo      *redoLog      // nil where commits are not synced
-	durable   atomic.Uint64 // version up to which Badger has everything on disk, where there is a redo log
+	redo      *redoLog      // nil while the store is opened
+	durable   atomic.Uint64 // version up to which Badger has everything on disk
 	lastValue []byte        // key of the last change that went to the value log; under txMu
 	newest    newestFiles
 
-	syncMu sync.Mutex // one Sync at a time without a redo log, and none while Close takes the files away
-
 	disk   *Disk
-	fileMu sync.Mutex // held while files are synced; after txMu and syncMu
+	fileMu sync.Mutex // held while files are synced; after txMu
 	filled uint64     // value log files before this one need no sync; see syncFiles
 	named  uint64     // the newest log of a memtable whose name is durable
 }

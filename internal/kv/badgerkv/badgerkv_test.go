@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -17,26 +18,56 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	for _, sync := range []bool{false, true} {
-		t.Run(fmt.Sprintf("sync=%v", sync), func(t *testing.T) {
+	for n := range 4 {
+		sync, encrypted, kill := n%2 == 1, n > 1, n%3 == 0
+		t.Run(fmt.Sprintf("sync=%v encrypted=%v kill=%v", sync, encrypted, kill), func(t *testing.T) {
 			kvtest.Run(t, func(t testing.TB) kv.Store {
 				o := small(t.TempDir())
-				o.SyncWrites, o.ValueLogFile = sync, 8<<20 // a value has to fit into a file
-				s, err := Open(o)
-				require.NoError(t, err)
-				return s
+				o.SyncWrites, o.ValueLogFile, o.RedoMax = sync, 8<<20, 4<<20 // a value has to fit into a file
+				if encrypted {
+					o.EncryptionKey = bytes.Repeat([]byte("k"), 32)
+				}
+				return mustOpen(t, o)
+			}, func(t testing.TB, s kv.Store) kv.Store {
+				o := s.(*Store).opts
+				if kill {
+					o.Dir = killedCopy(t, s.(*Store))
+				}
+				require.NoError(t, s.Close())
+				return mustOpen(t, o)
 			})
 		})
 	}
-	t.Run("encrypted", func(t *testing.T) {
-		kvtest.Run(t, func(t testing.TB) kv.Store {
-			o := small(t.TempDir())
-			o.EncryptionKey, o.ValueLogFile = bytes.Repeat([]byte("k"), 32), 8<<20
-			s, err := Open(o)
-			require.NoError(t, err)
-			return s
-		})
-	})
+}
+
+// mustOpen opens a store without beginning its journal.
+func mustOpen(t testing.TB, o Options) *Store {
+	t.Helper()
+	s, err := Open(o)
+	require.NoError(t, err)
+	return s
+}
+
+// killedCopy returns a directory with what a kill would leave of a store now.
+func killedCopy(t testing.TB, s *Store) (dir string) {
+	t.Helper()
+	names := func() (names []string) {
+		entries, err := os.ReadDir(s.opts.Dir)
+		require.NoError(t, err)
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	for {
+		dir = t.TempDir()
+		before := names()
+		if err := os.CopyFS(dir, os.DirFS(s.opts.Dir)); err == nil && slices.Equal(before, names()) {
+			_ = os.Remove(filepath.Join(dir, "LOCK"))
+			return dir
+		}
+		// A compaction came in between.
+	}
 }
 
 func TestReopeningKeepsEverything(t *testing.T) {
@@ -47,7 +78,7 @@ func TestReopeningKeepsEverything(t *testing.T) {
 			o.SyncWrites = sync
 			want := map[string][]byte{}
 			for round := range 4 {
-				s, err := Open(o)
+				s, err := begin(o)
 				require.NoError(t, err)
 				for k, v := range want {
 					requireValue(t, s, k, v)
@@ -77,7 +108,7 @@ func TestReopeningKeepsEverything(t *testing.T) {
 
 func TestEmptyFilesOfACrashAreRepaired(t *testing.T) {
 	o := small(t.TempDir())
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	require.NoError(t, set(s, "a", []byte("1")))
 	require.NoError(t, s.Close())
@@ -86,7 +117,7 @@ func TestEmptyFilesOfACrashAreRepaired(t *testing.T) {
 	for _, n := range names {
 		require.NoError(t, os.WriteFile(filepath.Join(o.Dir, n), nil, 0o600))
 	}
-	s, err = Open(o)
+	s, err = begin(o)
 	require.NoError(t, err)
 	requireValue(t, s, "a", []byte("1"))
 	require.NoError(t, set(s, "b", make([]byte, 100<<10)))
@@ -97,9 +128,9 @@ func TestEmptyFilesOfACrashAreRepaired(t *testing.T) {
 
 func TestASecondOpenFindsItLocked(t *testing.T) {
 	o := small(t.TempDir())
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
-	_, err = Open(o)
+	_, err = begin(o)
 	require.ErrorIs(t, err, shardlog.ErrLocked)
 	require.ErrorContains(t, err, o.Dir)
 	require.NoError(t, set(s, "a", []byte("1")), "the first is not disturbed")
@@ -116,7 +147,7 @@ func TestEncryptionKeys(t *testing.T) {
 		for _, k := range keys {
 			o := small(dir)
 			o.EncryptionKey = k
-			_, err := Open(o)
+			_, err := begin(o)
 			require.ErrorIs(t, err, shardlog.ErrInvalid)
 			var invalid *shardlog.InvalidError
 			require.ErrorAs(t, err, &invalid)
@@ -127,7 +158,7 @@ func TestEncryptionKeys(t *testing.T) {
 		t.Helper()
 		o := small(dir)
 		o.EncryptionKey = k
-		s, err := Open(o)
+		s, err := begin(o)
 		require.NoError(t, err)
 		requireValue(t, s, "a", secret)
 		require.NoError(t, set(s, "b", secret))
@@ -140,7 +171,7 @@ func TestEncryptionKeys(t *testing.T) {
 	}{{dir, key}, {plain, nil}} {
 		o := small(c.dir)
 		o.EncryptionKey = c.key
-		s, err := Open(o)
+		s, err := begin(o)
 		require.NoError(t, err)
 		require.NoError(t, set(s, "a", secret))
 		require.NoError(t, s.Close())
@@ -170,7 +201,7 @@ func TestEncryptionKeys(t *testing.T) {
 func TestALoggedSyncFailureStopsTheStore(t *testing.T) {
 	for _, text := range []string{"Error while curlf sync: input/output error\n", "writeRequests: disk on fire"} {
 		o := small(t.TempDir())
-		s, err := Open(o)
+		s, err := begin(o)
 		require.NoError(t, err)
 		require.NoError(t, set(s, "a", []byte("1")))
 		s.log.Warningf("sync is slow") // only errors count
@@ -199,7 +230,7 @@ func TestALoggedSyncFailureStopsTheStore(t *testing.T) {
 
 // A failure that is logged while the commit runs must not be acknowledged.
 func TestASyncFailureDuringACommitIsItsError(t *testing.T) {
-	s, err := Open(small(t.TempDir()))
+	s, err := begin(small(t.TempDir()))
 	require.NoError(t, err)
 	var b kv.Batch
 	b.Set([]byte("a"), []byte("1"))
@@ -239,7 +270,7 @@ func TestABatchThatIsTooLargeChangesNothing(t *testing.T) {
 
 func TestCloseWhileInUse(t *testing.T) {
 	for range 5 {
-		s, err := Open(small(t.TempDir()))
+		s, err := begin(small(t.TempDir()))
 		require.NoError(t, err)
 		require.NoError(t, set(s, "a", make([]byte, 50<<10)))
 		var wg, begun sync.WaitGroup

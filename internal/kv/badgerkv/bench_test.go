@@ -116,7 +116,7 @@ func BenchmarkFileChange(b *testing.B) {
 // BenchmarkOpen opens an empty store, commits to it and closes it.
 func BenchmarkOpen(b *testing.B) {
 	for b.Loop() {
-		s, err := Open(Options{Dir: b.TempDir(), ValueLogFile: 64 << 20, MinFree: 1 << 20})
+		s, err := begin(Options{Dir: b.TempDir(), ValueLogFile: 64 << 20, MinFree: 1 << 20})
 		require.NoError(b, err)
 		require.NoError(b, set(s, "k", make([]byte, 5000)))
 		require.NoError(b, s.Close())

@@ -49,8 +49,6 @@ func (s *Store) Close() error {
 	}
 	s.pager.close()
 	s.redo.stop()
-	s.syncMu.Lock()
-	defer s.syncMu.Unlock()
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
 	s.mapMu.Lock()
@@ -150,9 +148,9 @@ func (s *Store) closeBadger() error {
 // closeFiles closes Badger and the redo log, and notes that they were closed in
 // order.
 func (s *Store) closeFiles() error {
-	var err error
-	if s.redo != nil {
-		err = s.syncFiles()
+	err := s.syncFiles() // the redo log says then that Badger has everything on disk
+	if err != nil {
+		err = s.failed(err)
 	}
 	if err = errors.Join(err, s.db.Close()); err == nil {
 		err = s.log.failure()

@@ -19,7 +19,7 @@ import (
 // storeWithData returns an open store that has something to flush.
 func storeWithData(t *testing.T, o Options) *Store {
 	t.Helper()
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	var b kv.Batch
 	b.Set([]byte("k"), []byte("v"))
@@ -39,7 +39,7 @@ func TestCloseOnAFullDiskReturnsAndIsMadeUpForLater(t *testing.T) {
 	err := s.Close()
 	require.ErrorIs(t, err, shardlog.ErrNoSpace)
 	require.NoError(t, s.Close(), "it is closed for its user")
-	_, err = Open(o)
+	_, err = begin(o)
 	require.Error(t, err, "Badger has the directory, and the disk is full")
 
 	free.Store(1 << 40)
@@ -47,7 +47,7 @@ func TestCloseOnAFullDiskReturnsAndIsMadeUpForLater(t *testing.T) {
 		inv, err := badgerfile.ReadInventory(o.Dir)
 		return err == nil && inv != nil && inv.State == badgerfile.StateClean
 	}, time.Minute, 10*time.Millisecond)
-	s, err = Open(o)
+	s, err = begin(o)
 	require.NoError(t, err)
 	v, err := s.Get([]byte("k"))
 	require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestShortRunsLeaveFewTables(t *testing.T) {
 	const runs = 5 * closeTables
 	most := 0
 	for i := range runs {
-		s, err := Open(o)
+		s, err := begin(o)
 		require.NoError(t, err)
 		require.NoError(t, set(s, fmt.Sprint("k", i), []byte("v")))
 		require.NoError(t, set(s, "state", fmt.Append(nil, i))) // each run changes it

@@ -47,7 +47,7 @@ func (s *Store) examineLocked() error {
 	if err != nil {
 		return err
 	}
-	if err := report.Err(); err != nil {
+	if err := errors.Join(report.Err(), examineRedo(report)); err != nil {
 		return err
 	}
 	for _, w := range report.Warnings {
@@ -69,12 +69,17 @@ func (s *Store) examineLocked() error {
 	return s.noteState(badgerfile.StateOpening)
 }
 
-// noteOpen notes that the store is in use. It is called once everything that was
-// found is in Badger.
-func (s *Store) noteOpen() error {
-	if boot := badgerfile.BootID(); s.boot == "" || s.boot != boot {
-		s.boot, s.gaps = boot, s.ts.Load()
+// noteOpen notes that the store is in use.
+func (s *Store) noteOpen() error { return s.noteState(badgerfile.StateOpen) }
+
+// noteBoot notes which run of the system has written what there is. It is called once
+// everything that was found is in Badger or in a journal that was begun.
+func (s *Store) noteBoot() error {
+	boot := badgerfile.BootID()
+	if s.boot == boot && boot != "" {
+		return nil
 	}
+	s.boot, s.gaps = boot, s.ts.Load()
 	return s.noteState(badgerfile.StateOpen)
 }
 
@@ -123,18 +128,34 @@ func noteState(dir string, state badgerfile.State, boot string, gaps uint64) err
 	return inv.Write(dir)
 }
 
-// noteNoRedo notes that there is no redo log, before it goes. The name is durable
-// first: an inventory that says otherwise, without the file, would be damage.
-func (s *Store) noteNoRedo() error {
-	inv, err := badgerfile.TakeInventory(s.opts.Dir, badgerfile.StateOpening, false)
+// examineRedo verifies the redo log that a store has: all of it, as Open reads it, and that
+// Badger's files have the commits that it shows. While the system runs all that was written
+// is there.
+func examineRedo(f *Files) error {
+	e, ok := f.Own[string(redoKey)]
+	if !ok || e.Deleted || e.Pointer != nil {
+		return nil // it has none
+	}
+	i, err := decodeIdentity(e.Value)
 	if err != nil {
 		return err
 	}
-	inv.Boot, inv.Gaps, inv.Redo = s.boot, s.gaps, false
-	if err := inv.Write(s.opts.Dir); err != nil {
+	var made commits
+	o := redo.Options{Path: f.Dir.File(badgerfile.RedoName), ID: i.id, Key: i.key, Open: redo.OpenReadOnly}
+	_, synced, err := eachFrame(o, !f.Inventory.SameBoot(), func(fr redo.Frame, synced bool) { made.see(&fr, synced) })
+	if err != nil {
 		return err
 	}
-	return s.disk.SyncDir(s.opts.Dir)
+	committed, err := entryVersion(func([]byte) ([]byte, error) {
+		if e, ok := f.Own[string(entryKey)]; ok && !e.Deleted {
+			return e.Value, nil
+		}
+		return nil, shardlog.ErrNotFound
+	})
+	if err != nil {
+		return err
+	}
+	return made.missing(f.Dir.Path, committed, synced || f.Inventory.SameBoot())
 }
 
 // Boot names the run of the operating system, "" where that is not known. What a
@@ -170,9 +191,6 @@ const RepairMarker = badgerfile.RepairName
 // Files is what Inspect found.
 type Files = badgerfile.Report
 
-// View is what can be read of a directory without Badger.
-type View = badgerfile.View
-
 // Inspect looks at all files of a directory that is locked, without writing to
 // it. The error wraps shardlog.ErrInvalid if the key is wrong.
 func Inspect(dir string, key []byte) (*Files, error) {
@@ -186,24 +204,4 @@ func Inspect(dir string, key []byte) (*Files, error) {
 		return nil, errKey
 	}
 	return r, err
-}
-
-// OpenView reads what can be read of the files, and of the redo log. Keys for
-// which inValues returns true are also searched for in the value log if there is
-// damage. Damage of the redo log is added to that of the files.
-func OpenView(f *Files, inValues func(key []byte) bool) (*View, error) {
-	v, err := badgerfile.OpenView(f, inValues)
-	if err != nil {
-		return nil, err
-	}
-	err = viewRedo(f, v)
-	var d *shardlog.DamageError
-	if errors.As(err, &d) {
-		f.Damage, err = append(f.Damage, d), nil
-	}
-	if err != nil {
-		v.Close()
-		return nil, err
-	}
-	return v, nil
 }

@@ -2,6 +2,7 @@ package badgerkv
 
 import (
 	"bytes"
+	"errors"
 	"math/rand"
 	"sync"
 	"testing"
@@ -18,10 +19,22 @@ func small(dir string) Options { return Options{Dir: dir, ValueLogFile: 1 << 20,
 
 func open(t testing.TB, o Options) *Store {
 	t.Helper()
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Close()) })
 	return s
+}
+
+// begin opens a store and begins its journal, with no entries.
+func begin(o Options) (*Store, error) {
+	s, err := Open(o)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Journal().Restart(nil); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 func set(s *Store, key string, value []byte) error {

@@ -61,7 +61,7 @@ func TestADamagedHeaderOfAValueIsOneErrorAndNoMore(t *testing.T) {
 	for _, key := range [][]byte{nil, bytes.Repeat([]byte("k"), 32)} {
 		o := small(t.TempDir())
 		o.EncryptionKey = key
-		s, err := Open(o)
+		s, err := begin(o)
 		require.NoError(t, err)
 		big := bytes.Repeat([]byte("v"), 5000)
 		const values = 6 * 8 // each bit of the bytes behind the flags
@@ -97,7 +97,7 @@ func TestADamagedHeaderOfAValueIsOneErrorAndNoMore(t *testing.T) {
 		}
 		require.False(t, s.log.jammed.Load())
 		require.NoError(t, s.Close())
-		s, err = Open(o)
+		s, err = begin(o)
 		require.NoError(t, err)
 		requireValue(t, s, "whole", big)
 		require.NoError(t, s.Close())
@@ -110,7 +110,7 @@ func TestAFileThatIsCutWhileItIsRead(t *testing.T) {
 	for _, key := range [][]byte{nil, bytes.Repeat([]byte("k"), 32)} {
 		o := small(t.TempDir())
 		o.EncryptionKey = key
-		s, err := Open(o)
+		s, err := begin(o)
 		require.NoError(t, err)
 		big := bytes.Repeat([]byte("v"), 100<<10)
 		for i := range 14 { // the first file is full
@@ -141,7 +141,7 @@ func TestReclaimKeepsWhatIsBehindDamage(t *testing.T) {
 	for name, at := range map[string]int64{"header": 3, "value": 1000} {
 		t.Run(name, func(t *testing.T) {
 			o := small(t.TempDir())
-			s, err := Open(o)
+			s, err := begin(o)
 			require.NoError(t, err)
 			big := bytes.Repeat([]byte("v"), 20<<10)
 			const n = 53 // more than a file

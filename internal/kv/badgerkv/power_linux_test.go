@@ -47,10 +47,15 @@ type powerModel struct {
 	digests []uint64 // after so many batches
 	now     map[string][]byte
 	digest  uint64
+	entries map[uint64][]byte // by number
+	count   uint64            // of entries, and the number of the last one
+	// base are the entries from before the first batch.
+	base      map[uint64][]byte
+	baseCount uint64
 }
 
 func newPowerModel() *powerModel {
-	return &powerModel{digests: []uint64{0}, now: map[string][]byte{}}
+	return &powerModel{digests: []uint64{0}, now: map[string][]byte{}, entries: map[uint64][]byte{}}
 }
 
 func entryDigest(key string, value []byte) uint64 {
@@ -60,6 +65,12 @@ func entryDigest(key string, value []byte) uint64 {
 func (m *powerModel) add(b kv.Batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	b.Ops = slices.Clone(b.Ops)
+	if b.Entry != nil {
+		m.count++
+		m.entries[m.count] = b.Entry
+		b.Set([]byte(entriesKey), strconv.AppendUint(nil, m.count, 10))
+	}
 	m.batches = append(m.batches, b)
 	for _, op := range b.Ops {
 		key := string(op.Key)
@@ -81,37 +92,16 @@ func (m *powerModel) cut(n int) *powerModel {
 	batches := m.batches[:n]
 	m.mu.RUnlock()
 	c := newPowerModel()
+	c.base, c.baseCount = m.base, m.baseCount
+	maps.Copy(c.entries, m.base)
+	c.count = m.baseCount
 	for _, b := range batches {
+		if b.Entry != nil {
+			b.Ops = b.Ops[:len(b.Ops)-1] // it is added again
+		}
 		c.add(b)
 	}
 	return c
-}
-
-// contents returns all that is in a store, and the keys whose values are lost.
-func contents(s *badgerkv.Store) (found map[string][]byte, lost map[string]bool, err error) {
-	var keys [][]byte
-	err = s.Scan(nil, func(key []byte, _ int64) bool {
-		if key[0] != badgerkv.FillerPrefix {
-			keys = append(keys, bytes.Clone(key))
-		}
-		return true
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("scan: %w", err)
-	}
-	found, lost = map[string][]byte{}, map[string]bool{}
-	for _, k := range keys {
-		v, err := s.Get(k)
-		switch {
-		case errors.Is(err, shardlog.ErrCorrupt):
-			lost[string(k)] = true
-		case err != nil:
-			return nil, nil, fmt.Errorf("key %s: %w", k, err)
-		default:
-			found[string(k)] = v
-		}
-	}
-	return found, lost, nil
 }
 
 func digestOf(m map[string][]byte) (d uint64) {
@@ -133,9 +123,15 @@ type powerMode struct {
 	reclaim bool
 	// long says that memtables are filled while the store is open.
 	long bool
-	// changing says that the store is opened with SyncWrites every other time.
-	changing bool
+	// changing says that the store is opened with SyncWrites every other time, and unsynced
+	// that it never is.
+	changing, unsynced bool
+	// unmapped says that the redo log cannot be mapped, and large that it has large entries.
+	unmapped, large bool
 }
+
+// loose says that not everything survives a power loss.
+func (p powerMode) loose() bool { return p.changing || p.unsynced }
 
 var powerModes = []powerMode{
 	{name: "small", redoMax: 1 << 20, sizes: []int{0, 10, 100, 300, 3000}, keys: 60},
@@ -145,6 +141,9 @@ var powerModes = []powerMode{
 	{name: "reclaim", redoMax: 1 << 20, sizes: []int{100, 20000, 50000, 90000}, keys: 30, reclaim: true},
 	{name: "rotating", redoMax: 1 << 20, sizes: []int{100, 6000, 8000, 8100}, keys: 150, long: true},
 	{name: "changing", redoMax: 512 << 10, sizes: []int{10, 2000, 9000, 70000}, keys: 40, changing: true},
+	{name: "unsynced", redoMax: 512 << 10, sizes: []int{10, 300, 2000}, keys: 40, unsynced: true, large: true},
+	{name: "not mapped", redoMax: 256 << 10, sizes: []int{10, 300, 2000}, keys: 40, changing: true, unmapped: true},
+	{name: "unsynced encrypted", encrypted: true, redoMax: 256 << 10, sizes: []int{10, 300, 2000}, keys: 40, unsynced: true},
 }
 
 func (p powerMode) options(dir string, d *badgerkv.Disk, sync bool) badgerkv.Options {
@@ -213,12 +212,16 @@ type powerRun struct {
 	once  bool               // there is no next power loss
 	torn  bool               // the next power loss tears the logs of memtables
 	quiet bool               // points are no power losses
-	// loose says that what was committed after floor batches may be missing.
-	loose bool
-	floor atomic.Int64
+	// loose says that what was committed after floor batches may be missing, if the power is
+	// lost, and opening that the store has what is left of an earlier loss.
+	loose, opening bool
+	floor          atomic.Int64
 
 	model          *powerModel
 	acked, started atomic.Int64
+	needed         []numbered // entries that are
+	covered        uint64     // up to this number they are not
+	lives          int        // stores that were opened
 	pmu            sync.Mutex // guards model.digests for points
 
 	jobs     chan powerJob
@@ -302,7 +305,7 @@ func (p *powerRun) end() {
 func (p *powerRun) failed(j powerJob, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.failures = append(p.failures, fmt.Sprintf("%s: %v", j.what, err))
+	p.failures = append(p.failures, fmt.Sprintf("%s: %v", filepath.Base(j.dir), err))
 	if keep := os.Getenv(envPowerKeep); keep != "" {
 		_ = os.CopyFS(filepath.Join(keep, filepath.Base(j.dir)+".opened"), os.DirFS(j.dir))
 	}
@@ -317,12 +320,19 @@ func (p *powerRun) hasFailed() bool {
 
 // number returns how many batches a store has. Space reclaiming may bring back
 // what was deleted, see docs/FORMAT.md; where it runs, back is true.
-func (j *powerJob) number(found map[string][]byte, lost map[string]bool, back bool) (int, error) {
+func (j *powerJob) number(f *powerFound, back bool) (int, error) {
+	if err := f.verify(j.model); err != nil {
+		return 0, fmt.Errorf("%s: %w", j.what, err)
+	}
+	found, lost := f.keys, f.lost
 	if j.loose {
-		return 0, j.synced(found, lost)
+		return 0, j.synced(f)
 	}
 	if len(lost) > 0 {
 		return 0, fmt.Errorf("%s: values are lost: %v", j.what, slices.Collect(maps.Keys(lost)))
+	}
+	if n := f.gap(f.last()); n > 0 {
+		return 0, fmt.Errorf("%s: entry %d is not there, with %s", j.what, n, f)
 	}
 	if i := slices.Index(j.digests, digestOf(found)); i >= 0 {
 		return j.from + i, nil
@@ -339,13 +349,18 @@ func (j *powerJob) number(found map[string][]byte, lost map[string]bool, back bo
 			return j.from + i, nil
 		}
 	}
-	return 0, fmt.Errorf("%s: the contents are none of those that are right:%s", j.what, j.differences(found))
+	return 0, fmt.Errorf("%s: the contents are none of those that are right, with entries %s:%s", j.what, f, j.differences(found))
 }
 
 // synced returns an error unless all that was synced is there. What came later may
 // be, and of values in the value log nobody has verified the contents.
-func (j *powerJob) synced(found map[string][]byte, lost map[string]bool) error {
-	was := j.model.cut(j.floor).now
+func (j *powerJob) synced(all *powerFound) error {
+	found, lost := all.keys, all.lost
+	model := j.model.cut(j.floor)
+	was := model.now
+	if n := all.gap(model.count); n > 0 {
+		return fmt.Errorf("%s: entry %d of %d is not there, and was synced, with %s", j.what, n, model.count, all)
+	}
 	later := map[string][]kv.Op{}
 	j.model.mu.RLock()
 	batches := j.model.batches[j.floor : j.from+len(j.digests)-1]
@@ -394,14 +409,12 @@ func (m *powerModel) had(key string, value []byte) bool {
 }
 
 // check opens a state.
-func (p *powerRun) check(j powerJob) error {
+func (p *powerRun) check(j powerJob) (err error) {
 	if keep := os.Getenv(envPowerKeep); keep != "" {
 		before := filepath.Join(keep, filepath.Base(j.dir))
 		_ = os.CopyFS(before, os.DirFS(j.dir))
 		defer func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if len(p.failures) == 0 {
+			if err == nil {
 				_ = os.RemoveAll(before)
 			}
 		}()
@@ -410,25 +423,34 @@ func (p *powerRun) check(j powerJob) error {
 	if err != nil {
 		return fmt.Errorf("%s: open: %w", j.what, err)
 	}
-	found, lost, err := contents(s)
+	count := p.states.Add(1)
+	found, err := contents(s)
 	if err == nil {
-		_, err = j.number(found, lost, p.mode.reclaim)
+		_, err = j.number(found, p.mode.reclaim)
+	}
+	if err == nil && count%3 > 0 { // otherwise the journal stays as it is
+		if err = found.restart(s); errors.Is(err, shardlog.ErrNoSpace) {
+			err = nil // a log would make values of the entries
+		}
 	}
 	if cerr := s.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("close: %w", cerr)
 	}
-	if err != nil || p.states.Add(1)%8 != 0 {
+	if err != nil || count%8 > 1 {
 		return err
 	}
 	// What was recovered has to be there as well after a clean end.
 	if s, err = badgerkv.Open(p.mode.options(j.dir, powerloss.Quick(), j.sync)); err != nil {
 		return fmt.Errorf("%s: open again: %w", j.what, err)
 	}
-	again, lost, err := contents(s)
-	if err == nil && digestOf(again) != digestOf(found) {
-		if _, err = j.number(again, lost, p.mode.reclaim); err != nil {
+	again, err := contents(s)
+	if err == nil && digestOf(again.keys) != digestOf(found.keys) {
+		if _, err = j.number(again, p.mode.reclaim); err != nil {
 			err = fmt.Errorf("opened again: %w", err)
 		}
+	}
+	if err == nil && again.gap(found.last()) != found.gap(found.last()) {
+		err = fmt.Errorf("%s: opened again: entry %d is not there", j.what, again.gap(found.last()))
 	}
 	if cerr := s.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("close: %w", cerr)
@@ -471,7 +493,7 @@ func (p *powerRun) point(pt *powerloss.Point) {
 	}
 	to := int(p.started.Load())
 	j := powerJob{dir: dir, model: p.model, what: fmt.Sprintf("%s, batches %d to %d: %s", pt.What, from, to, c), from: from,
-		digests: slices.Clone(p.model.digests[from : to+1]), loose: p.loose, floor: floor, sync: p.sync}
+		digests: slices.Clone(p.model.digests[from : to+1]), loose: p.loose && (!c.Killed || p.opening), floor: floor, sync: p.sync}
 	if p.mode.changing && p.choices.Intn(3) == 0 {
 		j.sync = !j.sync
 	}
@@ -489,29 +511,17 @@ func set(s *badgerkv.Store, key string, value []byte) error {
 	return s.Commit(&b)
 }
 
-// commit commits a batch.
-func (p *powerRun) commit(s *badgerkv.Store) error {
-	b := p.mode.batch(p.rnd)
-	p.pmu.Lock()
-	p.model.add(b)
-	p.started.Add(1)
-	p.pmu.Unlock()
-	if err := s.Commit(&b); err != nil {
-		return err
-	}
-	p.acked.Add(1)
-	return nil
-}
-
 // live runs a store that was left by a power loss, or is new, and returns a
 // directory that another power loss has left; it is "" if the store was closed.
 func (p *powerRun) live(t testing.TB, dir string, n int) (next string) {
 	rec, err := powerloss.New(dir)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rec.Close()) }()
-	rec.OnPoint, rec.Faults = p.point, p.faults
+	rec.OnPoint, rec.Faults, rec.Unmapped = p.point, p.faults, p.mode.unmapped
 	p.pmu.Lock()
-	p.sync = !p.mode.changing || p.rnd.Intn(2) == 0
+	p.sync = !p.mode.unsynced && (!p.mode.changing || p.rnd.Intn(2) == 0)
+	p.lives++
+	p.opening = true
 	p.pmu.Unlock()
 	s, err := badgerkv.Open(p.mode.options(dir, rec.Disk(), p.sync))
 	require.NoError(t, err, p.lost)
@@ -521,12 +531,12 @@ func (p *powerRun) live(t testing.TB, dir string, n int) (next string) {
 			require.NoError(t, s.Close())
 		}
 	}()
-	found, gone, err := contents(s)
+	found, err := contents(s)
 	require.NoError(t, err)
 	from := int(p.acked.Load())
 	p.pmu.Lock()
 	j := powerJob{digests: p.model.digests[from:], from: from, model: p.model, what: p.lost, loose: p.loose, floor: int(p.floor.Load())}
-	is, err := j.number(found, gone, p.mode.reclaim)
+	is, err := j.number(found, p.mode.reclaim)
 	if err == nil {
 		p.model = p.model.cut(is)
 		p.acked.Store(int64(is))
@@ -534,9 +544,15 @@ func (p *powerRun) live(t testing.TB, dir string, n int) (next string) {
 	}
 	p.pmu.Unlock()
 	require.NoError(t, err)
-	if p.mode.changing {
-		p.again(t, s, found, gone)
+	if p.mode.loose() {
+		p.again(t, s, found)
+	} else {
+		p.restart(t, s, found)
 	}
+	p.pmu.Lock()
+	p.opening = false
+	p.pmu.Unlock()
+	p.needed, p.covered = slices.Clone(found.live()), found.done
 	live, dead := int64(0), int64(0)
 	for range n {
 		require.NoError(t, p.commit(s))
@@ -599,28 +615,38 @@ func watched(rec *powerloss.Recorder, f func() error) error {
 }
 
 // again makes a model of what was found the one that counts, after what was lost is
-// deleted.
-func (p *powerRun) again(t testing.TB, s *badgerkv.Store, found map[string][]byte, gone map[string]bool) {
-	var b, all kv.Batch
-	for k := range gone {
+// deleted, and begins the journal.
+func (p *powerRun) again(t testing.TB, s *badgerkv.Store, found *powerFound) {
+	var b kv.Batch
+	for k := range found.lost {
 		b.Delete([]byte(k))
+	}
+	if last := found.last(); found.gap(last) > 0 {
+		found.done = last // the others are not needed
+		found.keys[doneKey] = strconv.AppendUint(nil, last, 10)
+		b.Set([]byte(doneKey), found.keys[doneKey])
 	}
 	p.pmu.Lock()
 	p.quiet = true
 	p.pmu.Unlock()
 	require.NoError(t, s.Commit(&b))
-	require.NoError(t, s.Sync())
-	for k, v := range found {
-		all.Set([]byte(k), v)
+	// What is there is durable when the journal is begun, and before if it is synced.
+	synced := p.rnd.Intn(2) == 0
+	if synced {
+		require.NoError(t, s.Sync())
+	} else {
+		p.restart(t, s, found)
 	}
 	p.pmu.Lock()
-	defer p.pmu.Unlock()
-	p.model = newPowerModel()
-	p.model.add(all)
+	p.model = seed(found)
 	p.acked.Store(1)
 	p.started.Store(1)
 	p.floor.Store(1)
-	p.quiet, p.loose = false, !p.sync
+	p.quiet, p.loose, p.opening = false, !p.sync, false
+	p.pmu.Unlock()
+	if synced {
+		p.restart(t, s, found)
+	}
 }
 
 // sizes returns how many bytes of values live, and how many are dead.
@@ -650,6 +676,7 @@ func (p *powerRun) fresh() {
 	p.started.Store(0)
 	p.floor.Store(0)
 	p.loose = false
+	p.needed, p.covered = nil, 0
 }
 
 func TestPowerLoss(t *testing.T) {

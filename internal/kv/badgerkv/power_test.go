@@ -86,12 +86,12 @@ func TestAManifestWithATornEnd(t *testing.T) {
 			o := small(t.TempDir())
 			o.SyncWrites = true
 			for i := range 3 { // tables
-				s, err := Open(o)
+				s, err := begin(o)
 				require.NoError(t, err)
 				require.NoError(t, set(s, fmt.Sprint(i), []byte("value")))
 				require.NoError(t, s.Close())
 			}
-			s, err := Open(o)
+			s, err := begin(o)
 			require.NoError(t, err)
 			dir := t.TempDir()
 			require.NoError(t, os.CopyFS(dir, os.DirFS(o.Dir))) // as a process that is killed leaves it
@@ -115,7 +115,7 @@ func TestAManifestWithATornEnd(t *testing.T) {
 				earlierBoot(t, dir)
 			}
 			o.Dir = dir
-			s, err = Open(o)
+			s, err = begin(o)
 			if !test.fine {
 				require.ErrorIs(t, err, shardlog.ErrCorrupt)
 				return

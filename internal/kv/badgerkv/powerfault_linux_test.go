@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,10 +14,17 @@ import (
 	"github.com/shardlog/shardlog/internal/kv/powerloss"
 )
 
+// mode returns the mode with a name.
+func mode(name string) powerMode {
+	return powerModes[slices.IndexFunc(powerModes, func(m powerMode) bool { return m.name == name })]
+}
+
 // The defects that TestPowerLoss is there for are found by it.
 func TestPowerLossFindsDefects(t *testing.T) {
 	seed := powerSeed(t)
 	small, tiny, mixed := powerModes[0], powerModes[2], powerModes[1]
+	unsynced, unmapped := mode("unsynced"), mode("not mapped")
+	unmapped.changing, unmapped.unsynced = false, true
 	tests := []struct {
 		name   string
 		mode   powerMode
@@ -29,6 +37,9 @@ func TestPowerLossFindsDefects(t *testing.T) {
 		{name: "the ring is given back before the sync", mode: tiny, faults: powerloss.Faults{LateSync: true}},
 		{name: "the directory is not synced", mode: tiny, faults: powerloss.Faults{NoDirSync: true}},
 		{name: "torn batches are kept", mode: mixed, torn: true},
+		{name: "the mapped redo log is not synced", mode: unsynced, faults: powerloss.Faults{NoFrameSync: true}},
+		{name: "the redo log with entries is not synced", mode: unmapped, faults: powerloss.Faults{NoFrameSync: true}},
+		{name: "what takes the place of entries is not synced", mode: unsynced, faults: powerloss.Faults{NoSync: powerloss.WAL}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -57,21 +68,29 @@ func TestPowerLossFindsDefects(t *testing.T) {
 // what was is there when the store is opened again, whether the power is lost or
 // not.
 func TestEachOperationOnTheRedoLogFails(t *testing.T) {
-	mode := powerModes[2] // of which the ring is given back and wraps often
 	seed := powerSeed(t)
-	for n := 1; ; n++ {
-		p := newPowerRun(t, mode, seed)
-		p.every = 40
-		failed := p.fails(t, n)
-		p.end()
-		require.Empty(t, p.failures)
-		if !failed {
-			t.Logf("%d operations", n-1)
-			return
-		}
-		if n > 40 {
-			n += p.rnd.Intn(1 + n/10)
-		}
+	// Of the first one the ring is given back and wraps often.
+	for _, name := range []string{"tiny ring", "unsynced", "not mapped"} {
+		t.Run(name, func(t *testing.T) {
+			m := mode(name)
+			if m.changing {
+				m.changing, m.unsynced = false, true
+			}
+			for n := 1; ; n++ {
+				p := newPowerRun(t, m, seed)
+				p.every = 40
+				failed := p.fails(t, n)
+				p.end()
+				require.Empty(t, p.failures)
+				if !failed {
+					t.Logf("%d operations", n-1)
+					return
+				}
+				if n > 40 {
+					n += p.rnd.Intn(1 + n/10)
+				}
+			}
+		})
 	}
 }
 
@@ -89,10 +108,17 @@ func (p *powerRun) fails(t *testing.T, n int) (failed bool) {
 		}
 		return nil
 	}
-	p.sync = true
-	s, err := badgerkv.Open(p.mode.options(dir, rec.Disk(), true))
+	rec.Unmapped = p.mode.unmapped
+	p.sync, p.loose = !p.mode.unsynced, p.mode.unsynced
+	s, err := badgerkv.Open(p.mode.options(dir, rec.Disk(), p.sync))
 	if err != nil {
 		require.ErrorIs(t, err, broken)
+		p.stays(t, rec, dir)
+		return true
+	}
+	if err := new(powerFound).restart(s); err != nil {
+		require.ErrorIs(t, err, shardlog.ErrStorage)
+		require.Error(t, s.Close())
 		p.stays(t, rec, dir)
 		return true
 	}
@@ -137,8 +163,8 @@ func (p *powerRun) stays(t *testing.T, rec *powerloss.Recorder, dir string) {
 // the system has run since.
 func TestAKillAfterAPowerLoss(t *testing.T) {
 	seed := powerSeed(t)
-	for i := range int64(2) {
-		p := newPowerRun(t, powerModes[i], seed+i)
+	for i, name := range []string{"small", "mixed", "unsynced", "not mapped"} {
+		p := newPowerRun(t, mode(name), seed+int64(i))
 		for range 2 {
 			p.fresh()
 			dir, err := os.MkdirTemp(p.root, "live")

@@ -180,7 +180,7 @@ func (s *Store) recovered(err *error) {
 func (s *Store) scanAt(version uint64, prefix []byte, f func(key []byte, size int64) bool) error {
 	return s.scanItems(version, prefix, func(item *badger.Item) bool {
 		k := item.Key()
-		return bytes.Equal(k, redoKey) || f(k, item.ValueSize()) // which is nobody else's
+		return bytes.Equal(k, redoKey) || bytes.Equal(k, entryKey) || f(k, item.ValueSize()) // which are nobody else's
 	})
 }
 
@@ -234,7 +234,7 @@ func (s *Store) dropVersions() {
 	s.txMu.Lock()
 	defer s.txMu.Unlock()
 	v := s.ts.Load()
-	if s.redo != nil {
+	if s.opts.SyncWrites {
 		v = s.durable.Load()
 	}
 	for pinned := range s.pins {

@@ -8,6 +8,7 @@ import (
 	"github.com/dgraph-io/badger/v4"
 
 	"github.com/shardlog/shardlog/internal/kv"
+	"github.com/shardlog/shardlog/internal/kv/badgerfile"
 )
 
 // Badger reclaims a value log file when enough of it is known to be dead, and
@@ -23,7 +24,7 @@ import (
 
 const (
 	// FillerPrefix begins the keys of filler.
-	FillerPrefix = 'p'
+	FillerPrefix = badgerfile.OwnPrefix
 	fillerValue  = 900 // below the value threshold, so that it fills the memtable
 
 	// deadRatio picks files that cost next to nothing to remove; moveRatio
@@ -56,7 +57,7 @@ func (s *Store) Reclaim(live, dead int64) (more, moved bool, err error) {
 	if slack <= file {
 		return false, false, nil
 	}
-	if s.redo != nil && s.durable.Load() < s.ts.Load() {
+	if s.opts.SyncWrites && s.durable.Load() < s.ts.Load() {
 		if err := s.advance(); err != nil {
 			return false, false, err
 		}
@@ -123,12 +124,9 @@ func (s *Store) advise() {
 // are open. If the sync fails, or values that Badger has left in the file cannot
 // be copied, the iterator stays open, and the file.
 //
-// Without a redo log no other sync runs meanwhile: one that makes the copy of a
-// value's place durable but not yet the copy would hide the original. With one,
-// recovery finds it.
+// The place of a copy may become durable before the copy. Recovery finds the original
+// then.
 func (s *Store) collect(ratio float64) (ok bool, err error) {
-	s.syncMu.Lock()
-	defer s.syncMu.Unlock()
 	txn := s.db.NewTransactionAt(newest, false)
 	it := txn.NewIterator(badger.IteratorOptions{})
 	err = s.rewrite(ratio)
@@ -137,7 +135,10 @@ func (s *Store) collect(ratio float64) (ok bool, err error) {
 		if err := s.rescue(); err != nil {
 			return false, err
 		}
-		if err := s.syncLocked(); err != nil {
+		if err := s.syncFiles(); err != nil {
+			return false, s.failed(err)
+		}
+		if err := s.log.failure(); err != nil {
 			return false, err
 		}
 	}

@@ -28,6 +28,10 @@ import (
 //
 // All reads are of the versions up to limit, so that a recovery that is cut off
 // does not confuse the next one: what it writes has higher versions.
+//
+// Where commits are not synced one by one, no frame has changes. What was committed behind
+// the base was promised to nobody, and stays as it is; recovery finds the originals of
+// values that were on disk and whose copy is lost.
 type recovery struct {
 	s      *Store
 	ring   *redo.Ring
@@ -39,9 +43,14 @@ type recovery struct {
 	found  map[string][]found
 	torn   map[uint64]bool // versions behind last of which a value is lost
 	later  []string        // keys with a version behind last
+	// committed is the version of the last batch with an entry that Badger has, and half
+	// that version if its entry was not written, 0 otherwise.
+	committed, half uint64
 	// same says that the system has run since the store was written. Then nothing is
 	// lost: a value that cannot be read is damaged, and its readers get that error.
 	same bool
+	// loose says that commits were not synced.
+	loose bool
 }
 
 // keepTorn makes recovery keep batches of which a part is lost. Tests set it, to see
@@ -59,10 +68,20 @@ type found struct {
 // recover applies what the ring has and Badger has not, and syncs it.
 func (s *Store) recover(ring *redo.Ring) error {
 	r := &recovery{s: s, ring: ring, mark: ring.Mark(), wanted: map[string]uint64{}, found: map[string][]found{}, torn: map[uint64]bool{}}
-	r.same = s.files.Inventory.SameBoot()
+	r.same, r.loose = s.files.Inventory.SameBoot(), !ring.Syncs()
 	frames := 0
 	r.last = r.mark.Base
-	err := ring.Read(func(f redo.Frame) error {
+	alone := map[uint64]bool{} // versions whose entry has a frame of its own
+	var made commits
+	err := ring.Read(!r.same, func(f redo.Frame) error {
+		made.see(&f, ring.Syncs())
+		if len(f.Ops) == 0 {
+			alone[f.Version] = true
+			return nil
+		}
+		if f.Version <= r.mark.Base {
+			return nil // Badger has it, or what replaced it
+		}
 		frames++
 		r.last = max(r.last, f.Version)
 		for i := range f.Ops {
@@ -80,8 +99,15 @@ func (s *Store) recover(ring *redo.Ring) error {
 	if err := s.noteGap(top); err != nil {
 		return err
 	}
-	if r.mark.Clean && frames == 0 {
-		return nil
+	r.committed, err = entryVersion(func(key []byte) ([]byte, error) { return s.getAt(r.limit, key) })
+	if err == nil {
+		err = made.missing(s.opts.Dir, r.committed, ring.Syncs() || r.same)
+	}
+	if err != nil || frames == 0 && (r.mark.Clean && top == r.mark.Base || r.loose && r.same) {
+		return err
+	}
+	if !r.loose && r.committed > r.last && !alone[r.committed] {
+		r.half = r.committed
 	}
 	r.values = s.files.Values()
 	defer r.values.Close()
@@ -91,6 +117,9 @@ func (s *Store) recover(ring *redo.Ring) error {
 	if err := r.untear(); err != nil {
 		return err
 	}
+	if r.half > 0 {
+		r.torn[r.half] = true
+	}
 	changed, err := r.apply()
 	if err != nil {
 		return err
@@ -98,7 +127,11 @@ func (s *Store) recover(ring *redo.Ring) error {
 	if changed > 0 {
 		s.warn("changes were taken from the redo log", "frames", frames, "changes", changed)
 	}
-	return s.syncFiles()
+	if err := s.syncFiles(); err != nil || changed == 0 {
+		return err
+	}
+	// What is committed from now on is no part of this recovery.
+	return ring.NoteMark(s.mark())
 }
 
 // noteGap makes a version that of the last commit. Those up to it that Badger lacks are
@@ -165,8 +198,8 @@ func (r *recovery) note(key []byte, versions []found) {
 // before the ring was advanced last is not looked at.
 func (r *recovery) readable(item *badger.Item) (bool, error) {
 	p, ok := place(item)
-	if r.same && item.Version() > r.last {
-		return true, nil // no frame has it, and it was not lost
+	if (r.same || r.loose) && item.Version() > r.last {
+		return true, nil // no frame has it, and it was not lost, or was not to be kept
 	}
 	if !ok || p.File < r.mark.File || p.File == r.mark.File && int64(p.Start)+int64(p.Size) <= r.mark.Offset {
 		return true, nil
@@ -196,9 +229,20 @@ func (r *recovery) apply() (changed int, err error) {
 	if err := r.originals(w); err != nil {
 		return 0, err
 	}
-	err = r.ring.Read(func(f redo.Frame) error {
+	committed := r.committed
+	if r.torn[committed] {
+		committed-- // its entry does not count either
+	}
+	err = r.ring.Read(!r.same, func(f redo.Frame) error {
 		for i := range f.Ops {
 			op := &f.Ops[i]
+			if f.Version <= r.mark.Base {
+				break
+			}
+			if bytes.Equal(op.Key, entryKey) {
+				committed = max(committed, f.Version)
+				continue
+			}
 			c, hidden := r.current(string(op.Key))
 			if f.Version > c.version || hidden && f.Version == c.version {
 				w.add(*op)
@@ -213,6 +257,11 @@ func (r *recovery) apply() (changed int, err error) {
 		if err := r.takeBack(w, key); err != nil {
 			return 0, err
 		}
+	}
+	if is, err := entryVersion(r.s.Get); err != nil {
+		return 0, err
+	} else if is != committed {
+		w.add(kv.Op{Key: entryKey, Value: versionBytes(committed)})
 	}
 	return w.changed, w.flush()
 }

@@ -71,8 +71,8 @@ func TestKilledAgainAfterARecovery(t *testing.T) {
 	s := open(t, o)
 	require.NoError(t, set(s, "a", []byte("1")))
 	b := batchOf("b", "2")
-	require.NoError(t, s.redo.ring.Room(b))
-	require.NoError(t, s.redo.ring.Append(s.ts.Load()+1, b))
+	_, err := s.redo.ring.Append(s.ts.Load()+1, b)
+	require.NoError(t, err)
 	dir := killed(t, o.Dir)
 	logs, err := numbered(dir, ".mem")
 	require.NoError(t, err)
@@ -100,8 +100,8 @@ func TestKilledInARecovery(t *testing.T) {
 	s := open(t, o)
 	require.NoError(t, set(s, "a", []byte("1")))
 	b := batchOf("b", string(large('2')))
-	require.NoError(t, s.redo.ring.Room(b))
-	require.NoError(t, s.redo.ring.Append(s.ts.Load()+1, b))
+	_, err := s.redo.ring.Append(s.ts.Load()+1, b)
+	require.NoError(t, err)
 	dir := killed(t, o.Dir)
 	ring, err := os.ReadFile(filepath.Join(dir, badgerfile.RedoName))
 	require.NoError(t, err)
@@ -149,8 +149,6 @@ func TestDamageIsNoTornBatch(t *testing.T) {
 	require.ErrorIs(t, err, shardlog.ErrCorrupt)
 }
 
-// The copy that space reclaiming has made of a value is lost in a power loss; the
-// value is found where it was, also if the batch that had it is not in the redo
 // viewOf returns what a check and a repair see of a directory.
 func viewOf(t *testing.T, dir string) *View {
 	t.Helper()
@@ -162,7 +160,10 @@ func viewOf(t *testing.T, dir string) *View {
 	return v
 }
 
-// log, or if the batch behind it is torn.
+// The copy that space reclaiming has made of a value is lost in a power loss; the
+// value is found where it was, also if the batch that had it is not in the redo
+// log, or if the batch behind it is torn. Where commits are not synced that goes for values that
+// were synced before.
 func TestLostCopies(t *testing.T) {
 	o := small(t.TempDir())
 	o.SyncWrites = true
@@ -203,21 +204,38 @@ func TestLostCopies(t *testing.T) {
 		_, err := s.Get([]byte("b"))
 		require.ErrorIs(t, err, shardlog.ErrNotFound)
 	})
-	t.Run("without a redo log", func(t *testing.T) {
-		o := o
-		o.Dir, o.SyncWrites = t.TempDir(), false
-		s := open(t, o)
-		require.NoError(t, set(s, "a", large('1')))
-		p := move(t, s, "a")
-		o.Dir = killed(t, o.Dir)
-		lose(t, o.Dir, p)
-		earlierBoot(t, o.Dir)
+	t.Run("where commits are not synced", func(t *testing.T) {
+		for _, synced := range []bool{true, false} {
+			o := o
+			o.Dir, o.SyncWrites = t.TempDir(), false
+			s := open(t, o)
+			require.NoError(t, set(s, "a", large('1')))
+			if synced {
+				require.NoError(t, s.Sync())
+			}
+			p := move(t, s, "a")
+			o.Dir = killed(t, o.Dir)
+			lose(t, o.Dir, p)
+			earlierBoot(t, o.Dir)
 
-		v := viewOf(t, o.Dir)
-		_, err := v.Get([]byte("a"))
-		require.ErrorIs(t, err, shardlog.ErrCorrupt) // a check reports it
-		got, err := v.Original([]byte("a"))          // a repair keeps it
-		require.NoError(t, err)
-		require.Equal(t, large('1'), got)
+			v := viewOf(t, o.Dir)
+			got, err := v.Original([]byte("a")) // a repair keeps it
+			require.NoError(t, err)
+			require.Equal(t, large('1'), got)
+			if synced {
+				requireValue(t, v, "a", large('1'))
+			} else {
+				_, err = v.Get([]byte("a"))
+				require.ErrorIs(t, err, shardlog.ErrCorrupt) // a check reports it
+			}
+			s = open(t, o)
+			if synced {
+				requireValue(t, s, "a", large('1'))
+				continue
+			}
+			// Nobody was promised that it survives.
+			_, err = s.Get([]byte("a"))
+			require.ErrorIs(t, err, shardlog.ErrCorrupt)
+		}
 	})
 }

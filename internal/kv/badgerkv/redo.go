@@ -1,19 +1,11 @@
 package badgerkv
 
 import (
-	"crypto/rand"
-	"errors"
-	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
-
-	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
-	"github.com/shardlog/shardlog/internal/kv/badgerfile"
 	"github.com/shardlog/shardlog/internal/kv/redo"
 )
 
@@ -24,10 +16,14 @@ import (
 //
 // Batches that are large go to Badger alone, and the two files that they change
 // are synced: writing them twice would cost more than the second sync.
+//
+// The journal is in the redo log, too, also without SyncWrites; see journal.go.
 
 // redoLog is the redo log of a store in use.
 type redoLog struct {
 	ring *redo.Ring
+	// synced says that each commit is.
+	synced bool
 	// largest is the size of a batch, in bytes, from which it is not written to the
 	// redo log.
 	largest int
@@ -35,6 +31,27 @@ type redoLog struct {
 	// verifies their values, so it is advanced as well when they are more than most.
 	aside atomic.Int64
 	most  int64
+
+	// mayLose says that what was not synced may be lost, because the system was started
+	// again since it was written.
+	mayLose bool
+	// begun says that the ring is in use: until then it has what an earlier process left, or
+	// nothing if it was made by this one.
+	begun atomic.Bool
+	made  bool
+	// onDisk is the version up to which everything was on disk when the store was opened, 0 if
+	// that is not known.
+	onDisk uint64
+	// id is whose ring it is; until it is in use.
+	id        identity
+	encrypted bool
+
+	growing sync.Mutex // one call of grow
+
+	needMu   sync.Mutex  // before the ring's
+	needed   kv.Position // of the first entry that is
+	promised uint64      // entries with lower numbers were made durable for somebody
+	begunTo  uint64      // number behind the entries that the journal was begun with
 
 	advancing sync.Mutex // one call of advance, and none while Close takes the files away
 
@@ -52,53 +69,12 @@ const (
 	growWithin = 300 * time.Millisecond
 )
 
-// redoKey is where the ring's ID and key are in the store. It begins as the keys
-// of filler, which are the store's own as well.
-var redoKey = []byte{FillerPrefix, 'r'}
-
-const redoSecret = 32 // bytes of the key of the ring
-
-// identity is what is stored under redoKey.
-type identity struct {
-	id     redo.ID
-	secret []byte // nil for none
-}
-
-func newIdentity(encrypted bool) identity {
-	var i identity
-	rand.Read(i.id[:])
-	return i.withSecret(encrypted)
-}
-
-// withSecret returns i with another key.
-func (i identity) withSecret(encrypted bool) identity {
-	i.secret = nil
-	if encrypted {
-		i.secret = make([]byte, redoSecret)
-		rand.Read(i.secret)
-	}
-	return i
-}
-
-func (i identity) encode() []byte { return append(i.id[:], i.secret...) }
-
-func decodeIdentity(b []byte) (i identity, err error) {
-	if len(b) != len(i.id) && len(b) != len(i.id)+redoSecret {
-		return i, fmt.Errorf("%w: the identity of the redo log has %d bytes", shardlog.ErrCorrupt, len(b))
-	}
-	copy(i.id[:], b)
-	if len(b) > len(i.id) {
-		i.secret = b[len(i.id):]
-	}
-	return i, nil
-}
-
-// takes reports whether a batch goes to the redo log.
+// takes reports whether the changes of a batch go to the redo log.
 func (l *redoLog) takes(b *kv.Batch) bool {
-	if l == nil || b.Bytes > l.largest || !redo.Fits(b) {
+	if !l.synced || !l.begun.Load() || b.Bytes > l.largest {
 		return false
 	}
-	if _, size := l.ring.Use(); int64(b.Bytes) > size/4 {
+	if _, size := l.ring.Use(); int64(b.Bytes+len(b.Entry)) > size/4 {
 		l.wake() // it grows
 		return false
 	}
@@ -119,77 +95,9 @@ func (l *redoLog) wake() {
 	}
 }
 
-// commitTwice writes a batch to the redo log while Badger applies it, with txMu
-// held.
-func (s *Store) commitTwice(b *kv.Batch) error {
-	version, applied, err := s.send(b)
-	if err != nil {
-		return err
-	}
-	written := s.redo.ring.Append(version, b)
-	if err := errors.Join(<-applied, written); err != nil {
-		return s.failed(err)
-	}
-	if used, size := s.redo.ring.Use(); used > size/3 {
-		s.redo.wake()
-	}
-	return s.log.failure()
-}
-
-// send hands a batch to Badger as one transaction, with txMu held, and returns the
-// version that it gets. The outcome comes on applied.
-func (s *Store) send(b *kv.Batch) (version uint64, applied <-chan error, err error) {
-	txn, err := s.transaction(b)
-	if err != nil {
-		return 0, nil, err
-	}
-	version = s.ts.Add(1)
-	done := make(chan error, 1)
-	// The callback runs in a goroutine of its own.
-	return version, done, txn.CommitAt(version, func(err error) { done <- err })
-}
-
-// advance makes Badger's files durable and gives back the part of the ring that
-// was written before.
-func (s *Store) advance() error {
-	s.redo.advancing.Lock()
-	defer s.redo.advancing.Unlock()
-	if err := s.usable(); err != nil {
-		return err
-	}
-	s.txMu.Lock()
-	p, m := s.redo.ring.Position(), s.mark()
-	s.redo.aside.Store(0)
-	s.txMu.Unlock()
-	if err := s.syncFiles(); err != nil {
-		return s.failed(err)
-	}
-	if err := s.redo.ring.Release(p, m); err != nil {
-		return s.failed(err)
-	}
-	s.durable.Store(m.Base)
-	return s.log.failure()
-}
-
-// mark returns what will be durable when everything that was committed is synced,
-// with txMu held.
-func (s *Store) mark() redo.Mark {
-	m := redo.Mark{Base: s.ts.Load()}
-	if logs, err := numbered(s.opts.Dir, ".vlog"); err == nil {
-		m.File = uint32(last(logs))
-	}
-	// Badger does not say where it writes to. But what stands before a value that is
-	// there has been written before it.
-	_ = s.withItem(s.lastValue, func(item *badger.Item) error {
-		if p, ok := place(item); ok && p.File == m.File {
-			m.Offset = int64(p.Start) + int64(p.Size)
-		}
-		return nil
-	})
-	return m
-}
-
-// run advances the ring in time, so that writers need not wait for room.
+// run advances the ring in time, so that writers need not wait for room, and makes it
+// larger. Where commits are not synced it is for others to call Sync, unless the ring has
+// what was synced before.
 func (l *redoLog) run(s *Store) {
 	defer l.done.Done()
 	var last time.Time
@@ -199,32 +107,41 @@ func (l *redoLog) run(s *Store) {
 			return
 		case <-l.kick:
 		}
-		if time.Since(last) < growWithin && l.aside.Load() <= l.most {
-			l.grow(s)
+		if !l.synced || time.Since(last) < growWithin && l.aside.Load() <= l.most {
+			l.grow(s, s.opts.RedoMax)
 		}
 		last = time.Now()
-		if err := s.advance(); err != nil {
+		var err error
+		if l.synced {
+			err = s.advance()
+		} else if l.owes() {
+			err = s.giveBack() // it may owe nothing by now
+		}
+		if err != nil {
 			if !s.closed.Load() {
 				s.warn("the redo log cannot be advanced", "error", err)
-				l.ring.Fail(err) // who waits for room would do so without end
+				l.ring.Fail(err)
 			}
 			return
 		}
 	}
 }
 
-// grow makes the ring larger where the disk has room. One that is as large as it
-// may be stays as it is.
-func (l *redoLog) grow(s *Store) {
+// grow makes the ring larger, up to a limit, where the disk has room. One that is as large
+// stays as it is.
+func (l *redoLog) grow(s *Store, limit int64) bool {
+	l.growing.Lock()
+	defer l.growing.Unlock()
 	_, size := l.ring.Use()
-	if size >= s.opts.RedoMax || s.space.check(2*size, false) != nil {
-		return
+	if size >= limit || s.space.check(2*size, false) != nil {
+		return false
 	}
-	n, err := l.ring.Grow()
+	n, err := l.ring.Grow(limit)
 	s.space.took(n)
 	if err != nil {
 		s.warn("the redo log stays as small as it is", "error", err)
 	}
+	return n > 0
 }
 
 // stop ends the goroutine of run, and returns when nothing is advanced any more.
@@ -236,175 +153,4 @@ func (l *redoLog) stop() {
 		l.advancing.Lock() // one that is under way ends first
 		defer l.advancing.Unlock()
 	}
-}
-
-// closeRedo closes the ring. Clean says that Badger was closed and has everything
-// on disk.
-func (s *Store) closeRedo(clean bool) error {
-	if s.redo == nil {
-		return nil
-	}
-	var err error
-	if clean {
-		err = s.redo.ring.Reset(redo.Mark{Base: s.ts.Load(), Clean: true}, nil)
-	}
-	return errors.Join(err, s.redo.ring.Close())
-}
-
-func (s *Store) redoOptions(i identity) redo.Options {
-	return redo.Options{Path: s.path(badgerfile.RedoName), ID: i.id, Key: i.secret, Max: s.opts.RedoMax, Open: s.disk.OpenRedo}
-}
-
-// openRedo applies what the redo log has and Badger has not, and prepares the
-// redo log if the store has use for one. Badger is open, and nothing else uses
-// it yet.
-func (s *Store) openRedo(encrypted bool) error {
-	i, ring, err := s.findRedo()
-	if err != nil {
-		return err
-	}
-	if ring != nil {
-		if err := s.recover(ring); err != nil {
-			return errors.Join(err, ring.Close())
-		}
-	}
-	if !s.opts.SyncWrites {
-		return s.dropRedo(ring)
-	}
-	// An earlier process may not have synced what it wrote, and from now on
-	// everything that is there counts as durable.
-	if err := s.syncFiles(); err != nil {
-		if ring != nil {
-			err = errors.Join(err, ring.Close())
-		}
-		return err
-	}
-	if ring, err = s.beginRedo(i, ring, encrypted); err != nil {
-		return err
-	}
-	s.durable.Store(s.ts.Load())
-	s.redo = &redoLog{ring: ring, largest: redoLargest, most: asideMost, kick: make(chan struct{}, 1), quit: make(chan struct{})}
-	s.redo.done.Add(1)
-	go s.redo.run(s)
-	return nil
-}
-
-// findRedo opens the redo log that the store has; ring is nil if it has none.
-func (s *Store) findRedo() (i identity, ring *redo.Ring, err error) {
-	v, err := s.getAt(newest, redoKey)
-	if errors.Is(err, shardlog.ErrNotFound) {
-		return i, nil, nil
-	}
-	if err == nil {
-		i, err = decodeIdentity(v)
-	}
-	if err == nil {
-		ring, err = redo.Open(s.redoOptions(i))
-	}
-	return i, ring, err
-}
-
-// beginRedo returns a ring that is empty. It gets a new key each time, which the
-// store has, durably, before the ring is used.
-func (s *Store) beginRedo(i identity, ring *redo.Ring, encrypted bool) (*redo.Ring, error) {
-	if ring == nil {
-		i = newIdentity(encrypted)
-		made, err := redo.Create(s.redoOptions(i))
-		if isFull(err) {
-			err = fmt.Errorf("%w: no redo log can be made: %v", shardlog.ErrNoSpace, err)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if err := errors.Join(s.disk.SyncDir(s.opts.Dir), s.storeIdentity(i)); err != nil {
-			return nil, errors.Join(err, made.Close())
-		}
-		ring = made
-	} else if encrypted {
-		i = i.withSecret(true)
-	}
-	m := func() redo.Mark {
-		s.txMu.Lock()
-		defer s.txMu.Unlock()
-		return s.mark()
-	}()
-	// The ring is empty first: what it has could not be read with another key.
-	err := ring.Reset(m, i.secret)
-	if err == nil && encrypted {
-		err = s.storeIdentity(i)
-	}
-	if err != nil {
-		return nil, errors.Join(err, ring.Close())
-	}
-	return ring, nil
-}
-
-// storeIdentity stores which ring is this store's, durably.
-func (s *Store) storeIdentity(i identity) error {
-	s.txMu.Lock()
-	defer s.txMu.Unlock()
-	var b kv.Batch
-	b.Set(redoKey, i.encode())
-	if err := s.commit(&b); err != nil {
-		return err
-	}
-	return s.syncFiles()
-}
-
-// dropRedo removes the redo log of a store that does not sync each commit, also one
-// that a process has left which was killed before it was the store's, or since it is
-// not.
-func (s *Store) dropRedo(ring *redo.Ring) error {
-	path := s.path(badgerfile.RedoName)
-	if ring == nil {
-		if !exists(path) {
-			return nil
-		}
-		if err := s.noteNoRedo(); err != nil {
-			return err
-		}
-		return os.Remove(path)
-	}
-	s.txMu.Lock()
-	defer s.txMu.Unlock()
-	var b kv.Batch
-	b.Delete(redoKey)
-	err := s.commit(&b)
-	if err == nil {
-		err = s.syncFiles()
-	}
-	if err == nil {
-		err = s.noteNoRedo()
-	}
-	if err = errors.Join(err, ring.Close()); err != nil {
-		return err
-	}
-	return os.Remove(path)
-}
-
-// viewRedo adds what the redo log of a directory has to a view.
-func viewRedo(f *Files, v *View) error {
-	b, err := v.Get(redoKey)
-	if errors.Is(err, shardlog.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	i, err := decodeIdentity(b)
-	if err != nil {
-		return err
-	}
-	v.Recovers()
-	ring, err := redo.Open(redo.Options{Path: f.Dir.File(badgerfile.RedoName), ID: i.id, Key: i.secret, Open: redo.OpenReadOnly})
-	if err != nil {
-		return err
-	}
-	err = ring.Read(func(frame redo.Frame) error {
-		for _, op := range frame.Ops {
-			v.Put(badgerfile.Entry{Key: op.Key, Value: op.Value, Version: frame.Version, Deleted: op.Delete})
-		}
-		return nil
-	})
-	return errors.Join(err, ring.Close())
 }

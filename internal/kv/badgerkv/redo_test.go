@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/badgerfile"
 	"github.com/shardlog/shardlog/internal/kv/redo"
 )
@@ -28,7 +29,7 @@ func TestAWaitForRoomEndsWhenTheStoreFails(t *testing.T) {
 		}
 		return 1 << 40, nil
 	}
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	s.redo.advancing.Lock()
 	v := make([]byte, 7<<10)
@@ -89,8 +90,8 @@ func TestAFailedOpenClosesItsFiles(t *testing.T) {
 		s := open(t, o)
 		require.NoError(t, set(s, "a", large('1')))
 		b := batchOf("b", string(large('2')))
-		require.NoError(t, s.redo.ring.Room(b))
-		require.NoError(t, s.redo.ring.Append(s.ts.Load()+1, b))
+		_, err := s.redo.ring.Append(s.ts.Load()+1, b)
+		require.NoError(t, err)
 		o.Dir = killed(t, o.Dir)
 		left := n
 		fails := func() bool { left--; return left == 0 }
@@ -109,7 +110,7 @@ func TestAFailedOpenClosesItsFiles(t *testing.T) {
 			return syncDir(dir)
 		}
 		o.Disk = d
-		s, err := Open(o)
+		s, err = begin(o)
 		if left > 0 {
 			require.NoError(t, err)
 			left = 0 // no failure while it is closed
@@ -122,21 +123,62 @@ func TestAFailedOpenClosesItsFiles(t *testing.T) {
 	}
 }
 
-// A redo log that a process has left which was killed before it removed it, or
-// before it noted whose it is, goes.
+// A redo log that a process has left which was killed before it noted whose it is, is
+// replaced. Nothing was in it. The name of the file is durable before that note.
 func TestAnOwnerlessRedoLogGoes(t *testing.T) {
+	for _, sync := range []bool{true, false} {
+		o := small(t.TempDir())
+		o.SyncWrites = sync
+		d := System()
+		failure := errors.New("input/output error")
+		d.SyncDir = func(dir string) error {
+			if exists(filepath.Join(dir, badgerfile.RedoName)) {
+				return failure
+			}
+			return syncDir(dir)
+		}
+		o.Disk = d
+		_, err := begin(o)
+		require.ErrorIs(t, err, failure)
+		path := filepath.Join(o.Dir, badgerfile.RedoName)
+		left, err := os.ReadFile(path)
+		require.NoError(t, err)
+
+		o.Disk = nil
+		s := open(t, o)
+		id := s.redo.id.id
+		require.NotContains(t, string(left), string(id[:]), "the store has no note of that one")
+		require.NoError(t, set(s, "a", []byte("1")))
+		require.NoError(t, s.Close())
+		s = open(t, o)
+		require.Equal(t, id, s.redo.id.id)
+		requireValue(t, s, "a", []byte("1"))
+	}
+}
+
+// A redo log that nobody owns, because a process was killed before it noted whose it is, is
+// replaced.
+func TestAnOwnerlessRedoLogIsReplaced(t *testing.T) {
 	o := small(t.TempDir())
-	s := open(t, o)
+	s, err := begin(o)
+	require.NoError(t, err)
 	require.NoError(t, set(s, "a", []byte("1")))
+	var b kv.Batch
+	b.Delete(redoKey)
+	require.NoError(t, s.Commit(&b))
 	require.NoError(t, s.Close())
 	path := filepath.Join(o.Dir, badgerfile.RedoName)
-	r, err := redo.Create(redo.Options{Path: path})
+	other := redo.ID{1}
+	r, err := redo.Create(redo.Options{Path: path, ID: other})
 	require.NoError(t, err)
 	require.NoError(t, r.Close())
 	require.NoError(t, os.Remove(filepath.Join(o.Dir, badgerfile.InventoryName)))
 	s = open(t, o)
 	requireValue(t, s, "a", []byte("1"))
-	require.NoFileExists(t, path)
+	i, ring, err := s.findRedo()
+	require.NoError(t, err)
+	require.NotEqual(t, other, i.id)
+	require.NoError(t, ring.Close())
 }
 
 // A disk without room for the redo log is full, which Open says, and leaves nothing
@@ -150,7 +192,7 @@ func TestNoRoomForARedoLog(t *testing.T) {
 		return fullFile{f}, err
 	}
 	o.Disk = d
-	_, err := Open(o)
+	_, err := begin(o)
 	require.ErrorIs(t, err, shardlog.ErrNoSpace)
 	left, err := filepath.Glob(filepath.Join(o.Dir, badgerfile.RedoName+"*"))
 	require.NoError(t, err)
@@ -161,3 +203,34 @@ func TestNoRoomForARedoLog(t *testing.T) {
 type fullFile struct{ redo.File }
 
 func (fullFile) WriteAt([]byte, int64) (int, error) { return 0, syscall.ENOSPC }
+
+// A batch with an entry goes to the redo log with the key that notes its entry. It is not
+// sent there if that alone no longer fits.
+func TestABatchThatFitsButForTheKeyOfItsEntry(t *testing.T) {
+	o := small(t.TempDir())
+	o.SyncWrites, o.RedoMax = true, redo.MinSize
+	s := open(t, o)
+	s.redo.advancing.Lock() // nobody makes room meanwhile
+	free := func() int64 {
+		used, size := s.redo.ring.Use()
+		return size - used
+	}
+	for free() > 2*redo.Page {
+		require.NoError(t, set(s, "a", make([]byte, 3000)))
+	}
+	b := batchOf("b", "")
+	b.Entry = []byte("entry")
+	for n := redo.Page; s.redo.ring.Fits(b); n++ { // the largest that fits
+		b.Truncate(0)
+		b.Set([]byte("b"), make([]byte, n))
+	}
+	n := len(b.Ops[0].Value) - 1
+	b.Truncate(0)
+	b.Set([]byte("b"), make([]byte, n))
+	require.True(t, s.redo.ring.Fits(b))
+	done := make(chan error, 1)
+	go func() { done <- s.Commit(b) }()
+	s.redo.advancing.Unlock() // it may wait for room
+	require.NoError(t, <-done)
+	requireValue(t, s, "b", make([]byte, n))
+}

@@ -27,7 +27,7 @@ func BenchmarkReopen(b *testing.B) {
 				require.NoError(b, settle(o.Dir, cold))
 				before := readBytes(b)
 				b.StartTimer()
-				s, err := Open(o)
+				s, err := begin(o)
 				b.StopTimer()
 				require.NoError(b, err)
 				read += readBytes(b) - before

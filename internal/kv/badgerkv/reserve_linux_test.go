@@ -98,7 +98,7 @@ func TestCompactionsWaitForRoom(t *testing.T) {
 	d := &disk{free: 1 << 40}
 	o := small(t.TempDir())
 	o.MinFree, o.FreeSpace = 8<<20, d.freeSpace
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	d.set(1 << 20)
 	passed := make(chan struct{})

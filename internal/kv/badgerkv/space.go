@@ -70,6 +70,12 @@ func (g *spaceGuard) check(n int64, small bool) error {
 	return nil
 }
 
+// expected reports whether there is room for n bytes that will be committed later, as far
+// as the last commits found. It does not look at the clock.
+func (g *spaceGuard) expected(n int64) bool {
+	return g.allow.Add(-n) >= 0 || g.check(n, false) == nil
+}
+
 // roomForTable reports whether there is room for a table of a compaction. It
 // needs less than small commits leave, as compactions make room as well.
 func (g *spaceGuard) roomForTable() bool {

@@ -83,7 +83,7 @@ func TestAFullDiskCanBeOpenedToMakeRoom(t *testing.T) {
 	d := &disk{free: 1 << 40}
 	o := small(t.TempDir())
 	o.MinFree, o.FreeSpace = reserve, d.freeSpace
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	require.NoError(t, set(s, "a", nil))
 	require.NoError(t, s.Close())

@@ -117,7 +117,7 @@ func TestReclaimSyncsCopiesBeforeItRemovesTheFile(t *testing.T) {
 }
 
 func TestAFailedSyncOfAFullFileStopsTheStore(t *testing.T) {
-	s, err := Open(small(t.TempDir()))
+	s, err := begin(small(t.TempDir()))
 	require.NoError(t, err)
 	require.NoError(t, set(s, "a", []byte("1")))
 	s.disk.Sync = func(*os.File) error { return os.ErrNotExist } // taken away by space reclaiming

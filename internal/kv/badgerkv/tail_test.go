@@ -90,7 +90,7 @@ func logSizes(t testing.TB, dir string) (sizes []int64) {
 
 func requireValues(t testing.TB, o Options, want map[string][]byte) {
 	t.Helper()
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	for k, v := range want {
 		requireValue(t, s, k, v)
@@ -108,7 +108,7 @@ func TestALargeNewestFileIsNotReadAtOpen(t *testing.T) {
 		o.Dir = dir
 		require.Len(t, logSizes(t, dir), 1)
 
-		s, err := Open(o)
+		s, err := begin(o)
 		require.NoError(t, err)
 		sizes := logSizes(t, dir)
 		require.Len(t, sizes, 3, "the file, the empty one, and what is written to now")
@@ -176,7 +176,7 @@ func TestManyKillsLeaveFewFiles(t *testing.T) {
 	dir, want := killedAfter(t, o, 40, 64<<10)
 	for range 10 {
 		o.Dir = dir
-		s, err := Open(o)
+		s, err := begin(o)
 		require.NoError(t, err)
 		dir = killed(t, dir)
 		require.NoError(t, s.Close())
@@ -245,7 +245,7 @@ func TestTheLastValueOfALargeNewestFileIsMissing(t *testing.T) {
 func TestTheEndIsFoundThroughATable(t *testing.T) {
 	o := small(t.TempDir())
 	o.ValueLogFile = 8 << 20
-	s, err := Open(o)
+	s, err := begin(o)
 	require.NoError(t, err)
 	rnd := rand.New(rand.NewSource(1))
 	want := map[string][]byte{}

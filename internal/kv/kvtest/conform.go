@@ -14,8 +14,10 @@ import (
 )
 
 // Run checks that the stores that open returns keep the promises of kv.Store.
-// Each must be empty; Run closes it.
-func Run(t *testing.T, open func(t testing.TB) kv.Store) {
+// Each must be empty, with a journal that was not restarted; Run closes it. Reopen opens
+// the store again as another process would find it, which the first one may have
+// closed or not, and returns it; nil for a store that keeps nothing.
+func Run(t *testing.T, open func(t testing.TB) kv.Store, reopen func(t testing.TB, s kv.Store) kv.Store) {
 	tests := []struct {
 		name string
 		f    func(t *testing.T, s kv.Store)
@@ -38,9 +40,12 @@ func Run(t *testing.T, open func(t testing.TB) kv.Store) {
 		t.Run(test.name, func(t *testing.T) {
 			s := open(t)
 			defer func() { require.NoError(t, s.Close()) }()
+			_, err := s.Journal().Restart(nil)
+			require.NoError(t, err)
 			test.f(t, s)
 		})
 	}
+	runJournal(t, open, reopen)
 }
 
 func set(t testing.TB, s kv.Store, key, value string) {
@@ -368,5 +373,10 @@ func testClosed(t *testing.T, s kv.Store) {
 	_, err = s.Snapshot()
 	require.ErrorIs(t, err, shardlog.ErrClosed)
 	_ = s.Usage()
+	_, ok := s.Journal().Append([]byte("a"), []byte("b"))
+	require.False(t, ok)
+	b.Reset()
+	b.Entry = []byte("c")
+	require.ErrorIs(t, s.Commit(&b), shardlog.ErrClosed)
 	require.NoError(t, s.Close(), "closing twice")
 }

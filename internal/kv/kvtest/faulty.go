@@ -24,6 +24,8 @@ const (
 	Get
 	Scan
 	Sync
+	// Append is that of the journal, which does not report why it did nothing.
+	Append
 	All = Commit | Get | Scan | Sync
 )
 
@@ -37,7 +39,7 @@ const (
 	// Torn fails it with shardlog.ErrStorage, and nothing is applied; the
 	// store takes no writes after, as after a failed sync.
 	Torn
-	// TornApplied is Torn for a commit that is applied anyway.
+	// TornApplied is Torn for a commit, or an entry, that is applied anyway.
 	TornApplied
 )
 
@@ -72,6 +74,15 @@ type Faulty struct {
 	damage  func(key, value []byte) []byte
 	drop    func(key []byte) bool
 	sums    map[string]stored
+
+	// The journal.
+	entries []entry
+	seq     uint64
+	needed  uint64
+	hold    bool // Sync was called
+	most    int64
+	kept    int64 // bytes of the room that Room has found
+	syncs   bool
 }
 
 type stored struct {
@@ -202,15 +213,24 @@ func (f *Faulty) Commit(b *kv.Batch) error {
 	if err := f.checkBatch(b); err != nil {
 		return err
 	}
+	if b.Entry != nil && !f.Journal().Room(len(b.Entry)) {
+		return errors.New("kvtest: an entry for which there is no room")
+	}
 	applied, err := f.fault(Commit)
 	if err != nil && !applied {
 		return err
 	}
-	if serr := f.store.Commit(b); serr != nil {
+	changes := *b
+	changes.Entry = nil
+	if serr := f.store.Commit(&changes); serr != nil {
 		return serr
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if b.Entry != nil {
+		b.At = f.add(bytes.Clone(b.Entry))
+		f.kept = 0
+	}
 	f.commits++
 	for i := range b.Ops {
 		op := &b.Ops[i]
@@ -348,6 +368,10 @@ func (f *Faulty) Sync() error {
 	if _, err := f.fault(Sync); err != nil {
 		return err
 	}
+	f.mu.Lock()
+	f.hold = true
+	f.release()
+	f.mu.Unlock()
 	return f.store.Sync()
 }
 

@@ -1,6 +1,7 @@
 package kvtest
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,7 +11,26 @@ import (
 )
 
 func TestMemoryConforms(t *testing.T) {
-	Run(t, func(testing.TB) kv.Store { return kv.NewMemory() })
+	Run(t, func(testing.TB) kv.Store { return kv.NewMemory() }, nil)
+}
+
+// The journal of a Faulty is one, too.
+func TestFaultyHasAJournal(t *testing.T) {
+	for _, synced := range []bool{false, true} {
+		for _, limit := range []int64{0, 2 << 20} {
+			t.Run(fmt.Sprintf("synced %t limit %d", synced, limit), func(t *testing.T) {
+				runJournal(t, func(testing.TB) kv.Store {
+					f := New(kv.NewMemory())
+					f.SyncsCommits(synced)
+					f.LimitJournal(limit)
+					return f
+				}, func(_ testing.TB, s kv.Store) kv.Store {
+					s.(*Faulty).Revive()
+					return s
+				})
+			})
+		}
+	}
 }
 
 // Without a fault, Faulty is a store like any other, but for Close.

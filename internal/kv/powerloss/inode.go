@@ -5,6 +5,7 @@ package powerloss
 import (
 	"bytes"
 	"io"
+	"maps"
 	"os"
 )
 
@@ -27,7 +28,9 @@ type length struct {
 type inode struct {
 	f     *os.File // kept open, so that the number of the inode is not used again
 	exact bool     // its writes come through Recorder.write, and it need not be read
-	class Class
+	// mapped is how many mappings there are to which the store writes anyway.
+	mapped int
+	class  Class
 	// sealed says that it is a table that is synced; nothing is written to it.
 	sealed bool
 
@@ -59,7 +62,7 @@ func (n *inode) look(seq int, buf *[]byte) error {
 	}
 	size, was := fi.Size(), n.size()
 	n.resize(seq, size)
-	if n.exact {
+	if n.exact && n.mapped == 0 {
 		return nil
 	}
 	if int64(cap(*buf)) < size {
@@ -87,6 +90,13 @@ func (n *inode) resize(seq int, size int64) {
 		n.now = append(n.now, make([]byte, need-len(n.now))...)
 		n.durable = append(n.durable, make([]byte, need-len(n.durable))...)
 	}
+}
+
+// written notes that b is written at an offset.
+func (n *inode) written(seq, at int, b []byte) {
+	from := at / sector * sector
+	whole := append(bytes.Clone(n.now[from:at]), b...)
+	n.changed(seq, from, whole)
 }
 
 // changed notes that the file holds b at an offset, which begins a sector.
@@ -131,6 +141,19 @@ func (n *inode) synced(began int) {
 	for len(n.sizes) > 1 && n.sizes[1].seq <= began {
 		n.sizes = n.sizes[1:]
 	}
+}
+
+// syncedHead is synced for the first pages of a redo log, and for its size.
+func (n *inode) syncedHead(began int) {
+	frames := map[int][]version{}
+	for k, v := range n.unsynced {
+		if k >= ringHead/sector {
+			frames[k] = v
+			delete(n.unsynced, k)
+		}
+	}
+	n.synced(began)
+	maps.Copy(n.unsynced, frames)
 }
 
 // flatten makes the contents durable, but not the size.

@@ -38,6 +38,8 @@ import (
 type Faults struct {
 	// NoRingSync: a sync of the redo log does nothing.
 	NoRingSync bool
+	// NoFrameSync: a sync of the redo log reaches its first pages alone.
+	NoFrameSync bool
 	// NoSync are the classes of files whose sync does nothing.
 	NoSync Class
 	// LateSync: a sync of a file of Badger's takes effect only when the redo log
@@ -47,8 +49,7 @@ type Faults struct {
 	NoDirSync bool
 }
 
-// Recorder records a directory in use. OnPoint, Faults and FailRing are set
-// before it is used. Its methods are safe for concurrent use.
+// Recorder records a directory in use. Its exported fields are set before it is used. Its methods are safe for concurrent use.
 type Recorder struct {
 	// OnPoint is called at each event, while no other can happen, with what the
 	// disk may have. It must not use the recorder.
@@ -57,6 +58,8 @@ type Recorder struct {
 	// FailRing returns the error of the n-th operation on the redo log, counted
 	// from 1; nil for none.
 	FailRing func(n int, op string) error
+	// Unmapped says that the redo log cannot be mapped.
+	Unmapped bool
 
 	dir     string
 	mu      sync.Mutex
@@ -389,7 +392,7 @@ func (g *ring) WriteAt(b []byte, at int64) (int, error) {
 	if at+int64(len(b)) > g.n.size() {
 		g.n.resize(r.seq, at+int64(len(b)))
 	}
-	g.n.changed(r.seq, int(at), b)
+	g.n.written(r.seq, int(at), b)
 	m, err := g.File.WriteAt(b, at)
 	r.point("redo log written")
 	return m, err
@@ -407,6 +410,10 @@ func (g *ring) Sync() error {
 	if r.Faults.NoRingSync {
 		return nil
 	}
+	if r.Faults.NoFrameSync {
+		g.n.syncedHead(seq)
+		return nil
+	}
 	_, head := g.n.unsynced[redo.Page/sector]
 	_, other := g.n.unsynced[2*redo.Page/sector]
 	g.n.synced(seq)
@@ -418,6 +425,34 @@ func (g *ring) Sync() error {
 	}
 	r.point("after sync of the redo log")
 	return nil
+}
+
+// Map implements redo.File. What is written to the mapping is seen when the file is read.
+func (g *ring) Map(size int64) ([]byte, error) {
+	r := g.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.ringFails("map"); err != nil {
+		return nil, err
+	}
+	if r.Unmapped {
+		return nil, redo.ErrNotMapped
+	}
+	b, err := g.File.Map(size)
+	if err == nil {
+		g.n.mapped++
+	}
+	return b, err
+}
+
+// Unmap implements redo.File.
+func (g *ring) Unmap(b []byte) error {
+	r := g.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.event("before the redo log is unmapped")
+	g.n.mapped--
+	return g.File.Unmap(b)
 }
 
 // isGone reports whether a file was removed meanwhile.

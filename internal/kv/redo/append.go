@@ -1,13 +1,18 @@
 package redo
 
 import (
+	"errors"
 	"unsafe"
 
 	"github.com/shardlog/shardlog/internal/kv"
 )
 
-// bufferStep is how the buffer of Append grows, in bytes.
-const bufferStep = 64 << 10
+// bufferStep is how the buffer of frames grows, and keptBuffer how large it may stay, in
+// bytes.
+const (
+	bufferStep = 64 << 10
+	keptBuffer = 2 << 20
+)
 
 // pages returns n pages of memory that begin at one, as unbuffered writes
 // require.
@@ -18,27 +23,6 @@ func pages(n int) []byte {
 		skip = Page - at
 	}
 	return b[skip : skip+n*Page : skip+n*Page]
-}
-
-// Room returns when there is room for the frame of a batch, or an error. After it
-// the next Append, which must be of the same batch, does not wait.
-func (r *Ring) Room(b *kv.Batch) error {
-	n := int64(frameSize(b))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.err == nil {
-		if _, ok := r.place(n); ok {
-			return nil
-		}
-		if r.freed == nil {
-			r.freed = make(chan struct{})
-		}
-		freed := r.freed
-		r.mu.Unlock()
-		<-freed
-		r.mu.Lock()
-	}
-	return r.err
 }
 
 // place returns where a frame of n bytes goes, with mu held.
@@ -55,25 +39,75 @@ func (r *Ring) place(n int64) (at int64, ok bool) {
 	return r.head, r.head+n <= r.state.at
 }
 
-// Append writes a batch that gets the version, and returns when it is on disk.
-// After an error it is not known whether it is, and nothing is written any more.
-// Room must have been called for the batch.
-func (r *Ring) Append(version uint64, b *kv.Batch) error {
+// Fits reports whether there is room for the frame of a batch.
+func (r *Ring) Fits(b *kv.Batch) bool {
 	r.mu.Lock()
-	n := int64(frameSize(b))
-	at, ok := r.place(n)
+	defer r.mu.Unlock()
+	return r.fits(batchBytes(b))
+}
+
+// KeepFor reports whether there is room for the frame of an entry of n bytes. NoteBelow
+// leaves that room until Note has used it, or KeepFor is called again.
+func (r *Ring) KeepFor(n int) bool {
+	size := frameBytes(n, nil, 0)
+	if size > MaxFrame {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.fits(size) {
+		return false
+	}
+	r.kept = int64(roundUp(size, r.unit))
+	return true
+}
+
+// fits reports whether there is room for a frame of n bytes, with mu held.
+func (r *Ring) fits(n int) bool {
+	_, ok := r.place(int64(roundUp(n, r.unit)))
+	return ok && n <= MaxFrame && r.err == nil
+}
+
+// keeps reports whether a frame of n bytes at an offset leaves the room that is kept, with
+// mu held.
+func (r *Ring) keeps(at, n int64) bool {
+	switch head := at + n; {
+	case r.kept == 0:
+		return true
+	case at < r.state.at:
+		return head+r.kept <= r.state.at
+	default:
+		return head+r.kept <= r.size || firstFrame+r.kept <= r.state.at
+	}
+}
+
+// buffer returns memory for n bytes, page-aligned.
+func (r *Ring) buffer(n int) []byte {
+	if n > keptBuffer {
+		return pages(roundUp(n, Page) / Page)
+	}
+	if len(r.buf) < n {
+		r.buf = pages(roundUp(n, bufferStep) / Page)
+	}
+	return r.buf
+}
+
+// Append writes a frame with a batch that gets the version, and returns its place when
+// it is on disk. After an error it is not known whether it is, and nothing is written
+// any more. The unit is Pages, and there is room, see Fits.
+func (r *Ring) Append(version uint64, b *kv.Batch) (kv.Position, error) {
+	n := roundUp(batchBytes(b), r.unit)
+	r.mu.Lock()
+	at, ok := r.place(int64(n))
 	if r.err == nil && !ok {
 		r.fail(errNoRoom)
 	}
-	err, h := r.err, head{gen: r.state.gen, seq: r.seq, version: version}
+	err, h := r.err, head{gen: r.state.gen, attempt: r.state.attempt, seq: r.seq, version: version}
 	r.mu.Unlock()
 	if err != nil {
-		return err
+		return kv.Position{}, err
 	}
-	if int64(len(r.buf)) < n {
-		r.buf = pages(int((n + bufferStep - 1) / bufferStep * bufferStep / Page))
-	}
-	frame := r.encodeFrame(r.buf, h, b)
+	frame := r.encode(r.buffer(n), h, b.Ops, b.Entry, nil)
 	if _, err = r.f.WriteAt(frame, at); err == nil {
 		err = r.f.Sync()
 	}
@@ -81,12 +115,99 @@ func (r *Ring) Append(version uint64, b *kv.Batch) error {
 	defer r.mu.Unlock()
 	if err != nil {
 		r.fail(err)
-		return err
+		return kv.Position{}, err
 	}
-	r.head, r.seq = at+int64(len(frame)), r.seq+1
+	p := r.appended(at, len(frame))
+	r.durable = r.seq
+	return p, nil
+}
+
+// appended notes that the next frame was written, with mu held, and returns its place.
+func (r *Ring) appended(at int64, n int) kv.Position {
+	p := kv.Position{Seq: r.seq, At: at}
+	r.head, r.seq = at+int64(n), r.seq+1
 	// A large frame in a ring that was empty may have gone past the place that the
 	// state names; the next one would be written over it.
 	r.full = at < r.state.at && r.head >= r.state.at
+	if !r.filling && r.used() > (r.size-firstFrame)/2 && r.opts.Filling != nil {
+		r.filling = true
+		r.opts.Filling()
+	}
+	return p
+}
+
+// Note adds a frame with an entry that a version says counts, and returns its place. It
+// is not synced. Not ok means that nothing was done: there is no room, or the unit is
+// Pages, or an error has ended the use of the ring.
+func (r *Ring) Note(version uint64, entry []byte) (p kv.Position, ok bool) {
+	return r.note(version, true, entry, nil)
+}
+
+// NoteBelow is Note of an entry that consists of two parts and always counts. It leaves
+// a quarter of the ring free, and the room of KeepFor.
+func (r *Ring) NoteBelow(entry, more []byte) (p kv.Position, ok bool) {
+	return r.note(0, false, entry, more)
+}
+
+// note is Note, which may take all the room, or NoteBelow.
+func (r *Ring) note(version uint64, all bool, entry, more []byte) (p kv.Position, ok bool) {
+	n := roundUp(frameBytes(len(entry)+len(more), nil, 0), Words)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil || r.unit != Words || n > MaxFrame {
+		return p, false
+	}
+	at, ok := r.place(int64(n))
+	if !ok || !all && (r.used()+int64(n) > (r.size-firstFrame)/4*3 || !r.keeps(at, int64(n))) {
+		return p, false
+	}
+	if all {
+		r.kept = 0
+	}
+	h := head{gen: r.state.gen, attempt: r.state.attempt, seq: r.seq, version: version}
+	n, err := r.write(at, n, h, entry, more)
+	if err != nil {
+		r.fail(err)
+		return p, false
+	}
+	return r.appended(at, n), true
+}
+
+// write writes the frame of an entry, of at most n bytes, without a sync, with mu held,
+// and returns its size.
+func (r *Ring) write(at int64, n int, h head, entry, more []byte) (int, error) {
+	if r.memory != nil && r.aead == nil {
+		return len(r.encode(r.memory[at:][:n:n], h, nil, entry, more)), nil
+	}
+	// What is to be sealed is never in the file as it is, not even for a moment.
+	frame := r.encode(r.buffer(n), h, nil, entry, more)
+	if r.memory != nil {
+		return copy(r.memory[at:], frame), nil
+	}
+	_, err := r.f.WriteAt(frame, at)
+	return len(frame), err
+}
+
+// errNoRoom says that Fits was not called.
+var errNoRoom = errors.New("the redo log has no room")
+
+// Sync makes all frames durable that were added before.
+func (r *Ring) Sync() error {
+	r.mu.Lock()
+	err, seq := r.err, r.seq
+	done := seq == r.durable
+	r.mu.Unlock()
+	if err != nil || done {
+		return err
+	}
+	err = r.f.Sync()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.fail(err)
+		return err
+	}
+	r.durable = max(r.durable, seq)
 	return nil
 }
 
@@ -94,12 +215,30 @@ func (r *Ring) Append(version uint64, b *kv.Batch) error {
 func (r *Ring) Use() (used, size int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	size = r.size - firstFrame
+	return r.used(), r.size - firstFrame
+}
+
+// Before returns how many bytes are taken that are before p, where there is a frame or
+// the next one will be.
+func (r *Ring) Before(p kv.Position) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case p.Seq <= r.state.seq:
+		return 0
+	case p.At > r.state.at:
+		return p.At - r.state.at
+	}
+	return r.size - firstFrame - (r.state.at - p.At)
+}
+
+// used returns how many bytes are taken, with mu held.
+func (r *Ring) used() int64 {
 	switch {
 	case r.full:
-		return size, size
+		return r.size - firstFrame
 	case r.head >= r.state.at:
-		return r.head - r.state.at, size
+		return r.head - r.state.at
 	}
-	return size - (r.state.at - r.head), size
+	return r.size - firstFrame - (r.state.at - r.head)
 }

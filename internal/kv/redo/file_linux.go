@@ -51,8 +51,29 @@ func (f *file) Sync() error {
 	}
 }
 
+// Map implements File. The kernel notes which pages are written to through a mapping, in
+// the same place as those that are written by a call, so that Sync reaches them. A file
+// that was copied or restored may have holes; where the file system cannot fill them
+// beforehand (or copies pages when they are written to), a full disk is met as it is with
+// Badger's files: nothing is written when it is nearly full.
+func (f *file) Map(n int64) ([]byte, error) {
+	for {
+		err := unix.Fallocate(int(f.Fd()), 0, 0, n)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
+			return nil, &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
+		}
+		return unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	}
+}
+
+// Unmap implements File.
+func (f *file) Unmap(b []byte) error { return unix.Munmap(b) }
+
 // Size implements File.
-func (f *file) Size() (int64, error) { return size(f.File) }
+func (f *file) Size() (int64, error) { return fileSize(f.File) }
 
 // Close implements File.
 func (f *file) Close() error {

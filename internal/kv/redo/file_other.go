@@ -4,6 +4,8 @@ package redo
 
 import "os"
 
+// file is not mapped: it is not certain everywhere that a sync of the file makes
+// durable what was written to a mapping.
 type file struct{ *os.File }
 
 // OpenFile opens or creates the file of a ring.
@@ -16,4 +18,10 @@ func OpenFile(path string) (File, error) {
 }
 
 // Size implements File.
-func (f file) Size() (int64, error) { return size(f.File) }
+func (f file) Size() (int64, error) { return fileSize(f.File) }
+
+// Map implements File.
+func (f file) Map(int64) ([]byte, error) { return nil, ErrNotMapped }
+
+// Unmap implements File.
+func (f file) Unmap([]byte) error { return nil }

@@ -1,24 +1,19 @@
 package redo
 
-import (
-	"errors"
-)
-
-// errNoRoom says that Room was not called.
-var errNoRoom = errors.New("the redo log has no room")
+import "errors"
 
 // zeroes is how much is written in one call when the file grows, in pages.
 const zeroes = 256
 
-// Grow makes the ring twice as large, at most Options.Max, and returns by how much
-// it grew. It writes zeros, so that frames there cost no more than elsewhere, and
+// Grow makes the ring twice as large, at most as large as limit says, and returns by how
+// much it grew. It writes zeros, so that frames there cost no more than elsewhere, and
 // syncs them. It may run while frames are appended. One that fails leaves the ring
-// as it is.
-func (r *Ring) Grow() (int64, error) {
+// as it is, unless the sync failed: nothing is written any more then.
+func (r *Ring) Grow(limit int64) (int64, error) {
 	r.mu.Lock()
 	size, err := r.size, r.err
 	r.mu.Unlock()
-	to := min(2*size, r.opts.Max/Page*Page)
+	to := min(2*size, limit/Page*Page)
 	if err != nil || to <= size {
 		return 0, err
 	}
@@ -47,11 +42,20 @@ func (r *Ring) extend(to int64) error {
 		}
 	}
 	if err := r.f.Sync(); err != nil {
+		// It may have been to make frames durable, and the next one would not fail for them.
+		r.Fail(err)
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	was := r.size
 	r.size = to
-	r.wake()
+	if r.memory != nil {
+		if err := r.remap(Words); err != nil {
+			r.size = was
+			return err
+		}
+	}
+	r.filling = false
 	return nil
 }

@@ -14,11 +14,17 @@ func OpenReadOnly(path string) (File, error) {
 	return readOnly{f}, nil
 }
 
-// Size implements File.
-func (f readOnly) Size() (int64, error) { return size(f.File) }
+// Map implements File.
+func (f readOnly) Map(int64) ([]byte, error) { return nil, ErrNotMapped }
 
-// size returns the size of a file.
-func size(f *os.File) (int64, error) {
+// Unmap implements File.
+func (f readOnly) Unmap([]byte) error { return nil }
+
+// Size implements File.
+func (f readOnly) Size() (int64, error) { return fileSize(f.File) }
+
+// fileSize returns the size of a file.
+func fileSize(f *os.File) (int64, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return 0, err

@@ -19,8 +19,11 @@ import (
 
 var testID = ID{1, 2, 3}
 
+// mostBytes is how large rings become here.
+const mostBytes = 2 << 20
+
 func options(t *testing.T) Options {
-	return Options{Path: filepath.Join(t.TempDir(), "REDO"), ID: testID, Max: 2 << 20}
+	return Options{Path: filepath.Join(t.TempDir(), "REDO"), ID: testID}
 }
 
 func create(t *testing.T, o Options) *Ring {
@@ -50,14 +53,15 @@ func batch(n int, values ...[]byte) *kv.Batch {
 
 func put(t *testing.T, r *Ring, version uint64, b *kv.Batch) {
 	t.Helper()
-	require.NoError(t, r.Room(b))
-	require.NoError(t, r.Append(version, b))
+	require.True(t, r.Fits(b))
+	_, err := r.Append(version, b)
+	require.NoError(t, err)
 }
 
 // versions reads a ring, and compares each batch with what was appended.
 func versions(t *testing.T, r *Ring, want map[uint64]*kv.Batch) (got []uint64) {
 	t.Helper()
-	require.NoError(t, r.Read(func(f Frame) error {
+	require.NoError(t, r.Read(false, func(f Frame) error {
 		got = append(got, f.Version)
 		requireOps(t, want[f.Version].Ops, f.Ops)
 		return nil
@@ -75,6 +79,18 @@ func requireOps(t *testing.T, want, got []kv.Op) {
 	}
 }
 
+// framed returns how many bytes the frame of a batch takes.
+func framed(r *Ring, b *kv.Batch) int64 { return int64(roundUp(batchBytes(b), r.unit)) }
+
+func begin(t testing.TB, r *Ring, m Mark, key []byte) {
+	t.Helper()
+	_, err := r.Begin(m, key, Pages, nil)
+	require.NoError(t, err)
+}
+
+// always is a key for all generations.
+func always(key []byte) func(uint32) []byte { return func(uint32) []byte { return key } }
+
 func secret(n byte) []byte { return bytes.Repeat([]byte{n}, 32) }
 
 // What was appended and not released is read again, whatever was appended,
@@ -83,7 +99,7 @@ func TestRingAgainstAModel(t *testing.T) {
 	for _, key := range [][]byte{nil, secret(1)} {
 		rnd := kvtest.Rand(t)
 		o := options(t)
-		o.Key = key
+		o.Key = always(key)
 		r := create(t, o)
 		want := map[uint64]*kv.Batch{}
 		var live []uint64
@@ -93,10 +109,10 @@ func TestRingAgainstAModel(t *testing.T) {
 			require.True(t, slices.Equal(live, versions(t, again, want)))
 			require.NoError(t, again.Close())
 		}
-		positions := map[uint64]Position{}
+		positions := map[uint64]kv.Position{}
 		release := func(n int) {
 			last := live[n-1]
-			require.NoError(t, r.Release(positions[last], Mark{Base: last, File: 7, Offset: int64(n)}))
+			require.NoError(t, r.Release(positions[last], Mark{Base: last, File: 7, Offset: int64(n)}, true))
 			live = live[n:]
 			require.Equal(t, last, r.Mark().Base)
 		}
@@ -106,12 +122,12 @@ func TestRingAgainstAModel(t *testing.T) {
 			for {
 				used, size := r.Use()
 				require.LessOrEqual(t, used, size)
-				if _, ok := r.place(int64(frameSize(b))); ok {
+				if _, ok := r.place(framed(r, b)); ok {
 					break
 				}
 				require.NotEmpty(t, live, "an empty ring has no room")
 				if rnd.Intn(8) == 0 {
-					_, err := r.Grow()
+					_, err := r.Grow(mostBytes)
 					require.NoError(t, err)
 					continue
 				}
@@ -120,7 +136,7 @@ func TestRingAgainstAModel(t *testing.T) {
 			put(t, r, version, b)
 			want[version] = b
 			live = append(live, version)
-			positions[version] = r.Position()
+			positions[version] = r.End()
 			if rnd.Intn(20) == 0 {
 				release(1 + rnd.Intn(len(live)))
 			}
@@ -145,7 +161,7 @@ func random(rnd *rand.Rand, n int) []byte {
 // A ring that was emptied has no frame of before, and another key from then on.
 func TestResetEmptiesTheRing(t *testing.T) {
 	o := options(t)
-	o.Key = secret(1)
+	o.Key = always(secret(1))
 	r := create(t, o)
 	want := map[uint64]*kv.Batch{}
 	for v := uint64(1); v <= 5; v++ {
@@ -154,17 +170,17 @@ func TestResetEmptiesTheRing(t *testing.T) {
 	}
 	require.NoError(t, r.NoteLimit(77))
 	require.Equal(t, uint64(77), reopen(t, o).Mark().Limit)
-	require.NoError(t, r.Reset(Mark{Base: 5, Clean: true}, secret(2)))
+	begin(t, r, Mark{Base: 5, Clean: true}, secret(2))
 	again := reopen(t, o)
 	require.Equal(t, Mark{Base: 5, Clean: true}, again.Mark())
 	require.Empty(t, versions(t, again, want))
 	want[6] = batch(6, []byte("after"))
 	put(t, r, 6, want[6])
-	o.Key = secret(2)
+	o.Key = always(secret(2))
 	require.Equal(t, []uint64{6}, versions(t, reopen(t, o), want))
-	o.Key = secret(1)
+	o.Key = always(secret(1))
 	var d *shardlog.DamageError
-	require.ErrorAs(t, reopen(t, o).Read(func(Frame) error { return nil }), &d)
+	require.ErrorAs(t, reopen(t, o).Read(false, func(Frame) error { return nil }), &d)
 	b, err := os.ReadFile(o.Path)
 	require.NoError(t, err)
 	require.NotContains(t, string(b), "after", "it is not encrypted")
@@ -179,7 +195,7 @@ func TestTornAndDamagedFrames(t *testing.T) {
 	at := map[uint64]int64{}
 	for v := uint64(1); v <= 9; v++ {
 		want[v] = batch(int(v), bytes.Repeat([]byte{byte(v)}, 10_000))
-		at[v] = r.Position().at
+		at[v] = r.End().At
 		put(t, r, v, want[v])
 	}
 	whole, err := os.ReadFile(o.Path)
@@ -190,7 +206,7 @@ func TestTornAndDamagedFrames(t *testing.T) {
 			b[at[v]+offset] ^= 1
 			require.NoError(t, os.WriteFile(o.Path, b, 0o600))
 			var got []uint64
-			err := reopen(t, o).Read(func(f Frame) error { got = append(got, f.Version); return nil })
+			err := reopen(t, o).Read(false, func(f Frame) error { got = append(got, f.Version); return nil })
 			if v == 9 {
 				require.NoError(t, err)
 			} else {
@@ -212,9 +228,9 @@ func TestHeadOfTheFile(t *testing.T) {
 	r := create(t, o)
 	b := batch(1, []byte("x"))
 	put(t, r, 1, b)
-	before := r.Position()
+	before := r.End()
 	put(t, r, 2, b)
-	require.NoError(t, r.Release(before, Mark{Base: 1}))
+	require.NoError(t, r.Release(before, Mark{Base: 1}, true))
 	whole, err := os.ReadFile(o.Path)
 	require.NoError(t, err)
 	try := func(o Options, change func(b []byte) []byte) (Mark, error) {
@@ -256,7 +272,7 @@ func TestHeadOfTheFile(t *testing.T) {
 		require.ErrorAs(t, c(), &d, name)
 		require.Equal(t, o.Path, d.Path)
 	}
-	_, err = try(o, func(b []byte) []byte { return append(append(b[:8:8], "SLREDO02"...), b[16:]...) })
+	_, err = try(o, func(b []byte) []byte { return append(append(b[:8:8], "SLREDO09"...), b[16:]...) })
 	require.ErrorIs(t, err, shardlog.ErrVersion)
 	require.NoError(t, os.Remove(o.Path))
 	_, err = Open(o)
@@ -312,29 +328,32 @@ func TestFailedWrites(t *testing.T) {
 		acked := []uint64{}
 		for v := uint64(1); ; v++ {
 			want[v] = batch(int(v), []byte("x"))
-			if err = r.Room(want[v]); err != nil {
+			if !r.Fits(want[v]) {
+				err = r.Release(r.End(), Mark{Base: v - 1}, true)
+				require.Error(t, err)
 				break
 			}
-			if err = r.Append(v, want[v]); err != nil {
+			if _, err = r.Append(v, want[v]); err != nil {
 				break
 			}
 			acked = append(acked, v)
 			if v == 5 {
 				acked = acked[:0] // the store has them
-				if err = r.Release(r.Position(), Mark{Base: v}); err != nil {
+				if err = r.Release(r.End(), Mark{Base: v}, true); err != nil {
 					break
 				}
 			}
 			if v%4 == 3 {
-				if _, err = r.Grow(); err != nil {
+				if _, err = r.Grow(mostBytes); err != nil {
 					require.ErrorIs(t, err, errDisk)
 				}
 			}
 		}
 		require.ErrorIs(t, err, errDisk)
-		require.ErrorIs(t, r.Room(want[1]), errDisk)
-		require.ErrorIs(t, r.Append(99, want[1]), errDisk)
-		require.ErrorIs(t, r.Release(r.Position(), Mark{Base: 99}), errDisk)
+		require.False(t, r.Fits(want[1]))
+		_, err = r.Append(99, want[1])
+		require.ErrorIs(t, err, errDisk)
+		require.ErrorIs(t, r.Release(r.End(), Mark{Base: 99}, true), errDisk)
 		require.NoError(t, r.Close())
 		o.Open = nil
 		got := versions(t, reopen(t, o), want)
@@ -343,48 +362,45 @@ func TestFailedWrites(t *testing.T) {
 	}
 }
 
-// A writer that waits for room gets it when pages are released, and an error when
-// the ring is closed.
-func TestRoom(t *testing.T) {
+// There is room when pages are released or added, and none in a ring that is closed.
+func TestFits(t *testing.T) {
 	o := options(t)
+	filled := 0
+	o.Filling = func() { filled++ }
 	r := create(t, o)
 	b := batch(1, make([]byte, MinSize/4))
 	v := uint64(0)
 	fill := func() {
-		for {
-			if _, ok := r.place(int64(frameSize(b))); !ok {
-				return
-			}
+		for r.Fits(b) {
 			v++
 			put(t, r, v, b)
 		}
 	}
 	fill()
-	done := make(chan error, 1)
-	go func() { done <- r.Room(b) }()
-	require.NoError(t, r.Release(r.Position(), Mark{Base: v}))
-	require.NoError(t, <-done)
+	require.Equal(t, 1, filled)
+	require.NoError(t, r.Release(r.End(), Mark{Base: v}, true))
+	require.True(t, r.Fits(b))
 	fill()
-	go func() { done <- r.Room(b) }()
-	n, err := r.Grow()
+	require.Equal(t, 2, filled)
+	n, err := r.Grow(mostBytes)
 	require.NoError(t, err)
 	require.Equal(t, int64(MinSize), n)
 	for {
-		n, err := r.Grow()
+		n, err := r.Grow(mostBytes)
 		require.NoError(t, err)
 		if n == 0 {
 			break
 		}
 	}
-	require.NoError(t, r.Release(r.Position(), Mark{Base: v}))
-	require.NoError(t, <-done)
-	fill()
-	go func() { done <- r.Room(b) }()
+	require.NoError(t, r.Release(r.End(), Mark{Base: v}, true))
+	require.True(t, r.Fits(b))
 	require.NoError(t, r.Close())
-	require.ErrorIs(t, <-done, shardlog.ErrClosed)
+	require.False(t, r.Fits(b))
+	_, err = r.Append(v+1, b)
+	require.ErrorIs(t, err, shardlog.ErrClosed)
 	fi, err := os.Stat(o.Path)
 	require.NoError(t, err)
-	require.Equal(t, o.Max, fi.Size())
+	require.Equal(t, int64(mostBytes), fi.Size())
 }
 
 // A frame of more than half the ring, which goes to the beginning of a ring that is
@@ -392,15 +408,14 @@ func TestRoom(t *testing.T) {
 // ones behind it before it is released.
 func TestALargeFrameGoesToTheBeginning(t *testing.T) {
 	o := options(t)
-	o.Max = MinSize
 	r := create(t, o)
-	require.NoError(t, r.Reset(Mark{}, nil))
+	begin(t, r, Mark{}, nil)
 	want := map[uint64]*kv.Batch{}
 	version := uint64(0)
 	next := func(pages int) (ok bool) {
 		b := batch(int(version), make([]byte, (pages-1)*Page))
 		r.mu.Lock()
-		_, ok = r.place(int64(frameSize(b)))
+		_, ok = r.place(framed(r, b))
 		r.mu.Unlock()
 		if ok {
 			version++
@@ -410,17 +425,17 @@ func TestALargeFrameGoesToTheBeginning(t *testing.T) {
 		return ok
 	}
 	require.True(t, next(30))
-	require.NoError(t, r.Release(r.Position(), Mark{Base: version}))
-	stale := r.Position()
+	require.NoError(t, r.Release(r.End(), Mark{Base: version}, true))
+	stale := r.End()
 	require.True(t, next(40))
 	for range 2 {
 		for next(4) {
 		}
 		require.Equal(t, []uint64{2}, versions(t, reopen(t, o), want))
 		// What was noted before the frame gives back nothing.
-		require.NoError(t, r.Release(stale, Mark{Base: 1}))
+		require.NoError(t, r.Release(stale, Mark{Base: 1}, true))
 	}
-	require.NoError(t, r.Release(r.Position(), Mark{Base: version}))
+	require.NoError(t, r.Release(r.End(), Mark{Base: version}, true))
 	require.True(t, next(10))
 	require.Equal(t, []uint64{3}, versions(t, reopen(t, o), want))
 }
@@ -439,7 +454,9 @@ func (d shortDisk) WriteAt(b []byte, at int64) (int, error) {
 	return d.File.WriteAt(b, at)
 }
 
-func (d shortDisk) Size() (int64, error) { return size(d.File) }
+func (d shortDisk) Size() (int64, error)      { return fileSize(d.File) }
+func (d shortDisk) Map(int64) ([]byte, error) { return nil, ErrNotMapped }
+func (d shortDisk) Unmap([]byte) error        { return nil }
 
 var errFull = errors.New("no space left")
 
@@ -452,8 +469,8 @@ func TestGrowOnAFullDisk(t *testing.T) {
 		return shortDisk{f, &room}, err
 	}
 	r := create(t, o)
-	require.NoError(t, r.Reset(Mark{}, nil))
-	_, err := r.Grow()
+	begin(t, r, Mark{}, nil)
+	_, err := r.Grow(mostBytes)
 	require.ErrorIs(t, err, errFull)
 	fi, err := os.Stat(o.Path)
 	require.NoError(t, err)
@@ -462,7 +479,60 @@ func TestGrowOnAFullDisk(t *testing.T) {
 	put(t, r, 1, want[1])
 	require.Equal(t, []uint64{1}, versions(t, reopen(t, o), want))
 	room = 2 * MinSize
-	n, err := r.Grow()
+	n, err := r.Grow(mostBytes)
 	require.NoError(t, err)
 	require.EqualValues(t, MinSize, n)
+}
+
+// A file that was cut where it had grown is damaged, also if frames seem to end there.
+func TestAFileThatWasCutAfterItGrew(t *testing.T) {
+	o := options(t)
+	r := create(t, o)
+	_, err := r.Begin(Mark{}, nil, Words, nil)
+	require.NoError(t, err)
+	n, err := r.Grow(2 * MinSize)
+	require.NoError(t, err)
+	require.EqualValues(t, MinSize, n)
+	for range MinSize >> 10 {
+		_, ok := r.Note(0, make([]byte, 1<<10))
+		require.True(t, ok)
+	}
+	require.NoError(t, r.Release(r.Start(), Mark{}, false)) // as when something is given back
+	require.NoError(t, r.Close())
+	require.NoError(t, os.Truncate(o.Path, MinSize+Page))
+	_, err = Open(o)
+	var d *shardlog.DamageError
+	require.ErrorAs(t, err, &d)
+	frames := 0
+	require.NoError(t, Salvage(o, func(Frame) error { frames++; return nil }))
+	require.Greater(t, frames, 200)
+}
+
+// The last frame that was synced is damaged if its header is there and the rest is not, as
+// long as the system has run: a kill does not divide a page.
+func TestTheLastFrameIsSpoiled(t *testing.T) {
+	o := options(t)
+	r := create(t, o)
+	b := batch(1, []byte("x"))
+	put(t, r, 1, b)
+	last := r.End()
+	put(t, r, 2, b)
+	require.NoError(t, r.Close())
+	whole, err := os.ReadFile(o.Path)
+	require.NoError(t, err)
+	whole[last.At+frameHeader] ^= 1
+	require.NoError(t, os.WriteFile(o.Path, whole, 0o600))
+	for _, crashed := range []bool{false, true} {
+		r, err := Open(o)
+		require.NoError(t, err)
+		frames := 0
+		err = r.Read(crashed, func(Frame) error { frames++; return nil })
+		require.Equal(t, 1, frames)
+		if crashed {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, shardlog.ErrCorrupt)
+		}
+		require.NoError(t, r.Close())
+	}
 }
