@@ -25,12 +25,14 @@ import (
 	"os"
 	"regexp"
 	"runtime/pprof"
+	"slices"
 	"time"
 )
 
 var (
 	run     = flag.String("run", "", "run the works whose names match this expression")
 	skip    = flag.String("skip", "", "leave out the works whose names match this expression")
+	only    = flag.String("sides", "", "leave out the sides whose names do not match this expression; nothing is written to -out then")
 	list    = flag.Bool("list", false, "print the names of the works and their sides")
 	quick   = flag.Bool("quick", false, "one short round of everything, to see that it works; the figures mean nothing")
 	rounds  = flag.Int("rounds", fewestRounds, "rounds of each work")
@@ -63,9 +65,14 @@ func main() {
 func parent() error {
 	all := works()
 	want, not := regexp.MustCompile(*run), regexp.MustCompile(*skip)
+	sides := regexp.MustCompile(*only)
+	if *only != "" && *outDir != "" {
+		return errors.New("figures of some sides are no page: -sides and -out exclude each other")
+	}
 	var chosen []work
 	for _, w := range all {
 		if want.MatchString(w.name) && (*skip == "" || !not.MatchString(w.name)) {
+			w.sides = slices.DeleteFunc(w.sides, func(s side) bool { return !sides.MatchString(s.name) })
 			chosen = append(chosen, w)
 		}
 	}
