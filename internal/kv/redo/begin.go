@@ -127,7 +127,7 @@ func (r *Ring) rewrite(attempt uint32, places []kv.Position, entries [][]byte) e
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, e := range entries {
-		n := roundUp(frameBytes(len(e), nil, 0), r.unit)
+		n := roundUp(entryFrame(len(e), r.aead != nil), r.unit)
 		h := head{gen: r.state.gen + 1, attempt: attempt, seq: places[i].Seq}
 		if _, err := r.write(places[i].At, n, h, e, nil); err != nil {
 			return err

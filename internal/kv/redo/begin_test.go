@@ -357,3 +357,35 @@ func TestFramesBehindALargeOne(t *testing.T) {
 		require.NoError(t, r.Close())
 	}
 }
+
+// A ring may begin with an entry that ends where the file does.
+func TestAnEntryUpToTheEndOfTheFile(t *testing.T) {
+	for _, unit := range []int64{Words, Pages} {
+		for _, sealed := range []bool{false, true} {
+			o := options(t)
+			var key []byte
+			if sealed {
+				key = secret(2)
+			}
+			o.Key = func(uint32) []byte { return key }
+			r := create(t, o)
+			for less := range 40 {
+				entry := bytes.Repeat([]byte("e"), MinSize-firstFrame-frameHeader-less)
+				places, err := r.Begin(Mark{}, key, unit, [][]byte{entry})
+				if errors.Is(err, ErrFull) {
+					require.True(t, sealed && less < tagSize, "%d bytes are left", less)
+					continue
+				}
+				require.NoError(t, err)
+				require.Equal(t, []kv.Position{{Seq: 1, At: firstFrame}}, places)
+				again := reopen(t, o)
+				got, _ := entries(t, again)
+				require.Equal(t, []string{string(entry)}, got)
+				// Another ring, because this one is full.
+				o = options(t)
+				o.Key = func(uint32) []byte { return key }
+				r = create(t, o)
+			}
+		}
+	}
+}
