@@ -102,7 +102,7 @@ func (s *Shard) addRun(b *block.Block, at kv.Position) (added int64) {
 	}
 	v := *s.view()
 	before := v.bytes
-	if v.run.b.Len() >= flushBytes && v.run.b.Room() < b.Len() {
+	if n := v.run.b.Len(); n >= blockBytes || n >= flushBytes && v.run.b.Room() < b.Len() {
 		v.closeRun() // rather than copy what will be a block soon
 	}
 	v.gather(b, func() memBlock { return s.begin(b, at) })
