@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"runtime"
 	"testing"
 	"time"
 
@@ -124,14 +123,25 @@ func TestBadgerLogsBeforeItMakesATable(t *testing.T) {
 	o := small(t.TempDir())
 	o.FreeSpace = d.freeSpace
 	s := open(t, o)
-	// A compaction may look while there is room for a commit; another one follows.
-	for i := 0; !s.log.gate.shut(); i++ {
-		d.set(1 << 40)
-		var b kv.Batch
-		b.Set(fmt.Append(nil, i), bytes.Repeat([]byte("v"), 900))
-		require.NoError(t, s.Commit(&b))
-		d.set(0)
-		runtime.Gosched()
+	// A compaction may look while there is room for a commit: then there are more, until one
+	// is under way when there is none.
+	shut := func() bool {
+		for range 1000 {
+			if s.log.gate.shut() {
+				return true
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return false
+	}
+	for i := 0; i == 0 || !shut(); {
+		for end := i + 3000; i < end && !s.log.gate.shut(); i++ {
+			d.set(1 << 40)
+			var b kv.Batch
+			b.Set(fmt.Append(nil, i), bytes.Repeat([]byte("v"), 900))
+			require.NoError(t, s.Commit(&b))
+			d.set(0)
+		}
 	}
 	d.set(1 << 40)
 	require.Eventually(t, func() bool { return !s.log.gate.shut() }, time.Minute, time.Millisecond)
