@@ -192,7 +192,7 @@ func powerStates(short int) int {
 		return n
 	}
 	if badgerkv.RaceDetector {
-		return short / 4 // which is about twenty times as slow
+		return short / 10 // which is about twenty times as slow
 	}
 	return short
 }

@@ -89,6 +89,9 @@ func TestEachOperationOnTheRedoLogFails(t *testing.T) {
 				if n > 40 {
 					n += p.rnd.Intn(1 + n/10)
 				}
+				if badgerkv.RaceDetector {
+					n += p.rnd.Intn(8)
+				}
 			}
 		})
 	}
