@@ -672,9 +672,17 @@ func (w *powerWriter) conditional(ctx context.Context) error {
 	return nil
 }
 
+// powerStates is how many states of a disk are to be looked at.
+func powerStates() int64 {
+	if raceDetector {
+		return int64(envInt(envPower, 16)) // which is many times as slow
+	}
+	return int64(envInt(envPower, 80))
+}
+
 func TestPowerLossOfADatabase(t *testing.T) {
 	_, seed := newRand(t)
-	want := int64(envInt(envPower, 80)) / 2
+	want := powerStates() / 2
 	for i, encrypted := range []bool{false, true} {
 		t.Run(fmt.Sprintf("encrypted %t", encrypted), func(t *testing.T) {
 			p := newPowerLog(t, encrypted, seed+int64(i))
@@ -741,7 +749,7 @@ func TestPowerLossOfADatabaseThatIsSyncedNowAndThen(t *testing.T) {
 		t.Run(fmt.Sprintf("%v encrypted %t unmapped %t", test.d, test.encrypted, test.unmapped), func(t *testing.T) {
 			p := newPowerLog(t, test.encrypted, seed+int64(i))
 			p.opts.Durability, p.opts.SyncInterval, p.unmapped = test.d, 5*time.Millisecond, test.unmapped
-			want := int64(envInt(envPower, 80)) / 4
+			want := powerStates() / 4
 			for p.states.Load() < want && !p.hasFailed() {
 				dir := p.fresh(t)
 				for range 3 {

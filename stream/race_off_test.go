@@ -1,0 +1,6 @@
+//go:build !race
+
+package stream
+
+// raceDetector: this program looks for data races.
+const raceDetector = false
