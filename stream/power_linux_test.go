@@ -749,12 +749,15 @@ func TestPowerLossOfADatabaseThatIsSyncedNowAndThen(t *testing.T) {
 		t.Run(fmt.Sprintf("%v encrypted %t unmapped %t", test.d, test.encrypted, test.unmapped), func(t *testing.T) {
 			p := newPowerLog(t, test.encrypted, seed+int64(i))
 			p.opts.Durability, p.opts.SyncInterval, p.unmapped = test.d, 5*time.Millisecond, test.unmapped
-			want := powerStates() / 4
+			want, rounds := powerStates()/4, 10
+			if raceDetector {
+				rounds = 3
+			}
 			for p.states.Load() < want && !p.hasFailed() {
 				dir := p.fresh(t)
 				for range 3 {
 					if !p.hasFailed() {
-						dir = p.live(t, dir, 10+p.rnd.Intn(20))
+						dir = p.live(t, dir, rounds+p.rnd.Intn(2*rounds))
 					}
 				}
 			}
