@@ -416,13 +416,16 @@ func (w *killWriter) writeSmall(i int) {
 	}
 }
 
+// killKept is how many records a run adds to each stream that keeps all of them.
+const killKept = 300
+
 // transact puts a record into each of two streams in one transaction.
 func (w *killWriter) transact() {
 	ctx := context.Background()
 	other, err := w.db.Stream(ctx, killTx)
 	w.fatal(err)
 	key := fmt.Sprintf("run%d-%s", w.spec.run, killTx)
-	for n := uint32(1); ; n++ {
+	for n := uint32(1); n <= killKept; n++ {
 		r := shardlog.Record{PartitionKey: key, Data: killData(key, n, int(n%300))}
 		tx := w.db.Begin()
 		tx.Put(w.st, r)
@@ -430,8 +433,8 @@ func (w *killWriter) transact() {
 		res, err := tx.Commit(ctx)
 		w.fatal(err)
 		w.say(killAck(killMain, &r, res.Records[0]) + killAck(killTx, &r, res.Records[1]))
-		time.Sleep(200 * time.Microsecond) // all of them are kept
 	}
+	select {}
 }
 
 // putIf puts each record on the condition that the one before is the last.
@@ -449,14 +452,14 @@ func (w *killWriter) putIf() {
 	}
 	last := conflict.Actual
 	key := fmt.Sprintf("run%d-%s", w.spec.run, killIf)
-	for n := uint32(1); ; n++ {
+	for n := uint32(1); n <= killKept; n++ {
 		r := shardlog.Record{PartitionKey: key, Data: killData(key, n, int(n%300))}
 		res, err := st.PutIf(ctx, infos[0].ID, last, []shardlog.Record{r})
 		w.fatal(err)
 		last = res[0].Sequence
 		w.say(killAck(killIf, &r, res[0]))
-		time.Sleep(200 * time.Microsecond)
 	}
+	select {}
 }
 
 func (w *killWriter) reshape() {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -41,7 +41,7 @@ func rest(l *Log) {
 		if resting {
 			return
 		}
-		time.Sleep(10 * time.Microsecond)
+		runtime.Gosched()
 	}
 }
 

@@ -3,6 +3,7 @@ package logstore
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -61,7 +62,7 @@ func waitForCalls(l *Log, n int) {
 		if calls >= n {
 			return
 		}
-		time.Sleep(time.Microsecond)
+		runtime.Gosched()
 	}
 }
 
@@ -500,7 +501,7 @@ func TestClosingAShardWhileRecordsAreAppended(t *testing.T) {
 			})
 		}
 		for s.view().last < base+uint64(1+round*7) {
-			time.Sleep(time.Microsecond)
+			runtime.Gosched()
 		}
 		var last uint64
 		_, err := l.Change(ctx, Change{Close: []*Shard{s}, Apply: func(*Tx) error { last = s.LastCounter(); return nil }})

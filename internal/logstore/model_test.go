@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -248,13 +247,10 @@ func (h *history) fail(chaos int, stop chan struct{}) {
 	}
 	for {
 		arm(kvtest.Refuse, 8)
-		for !h.store.Hit() {
-			select {
-			case <-stop:
-				return
-			default:
-				time.Sleep(50 * time.Microsecond)
-			}
+		select {
+		case <-stop:
+			return
+		case <-h.store.Struck():
 		}
 	}
 }

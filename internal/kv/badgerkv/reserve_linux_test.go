@@ -4,6 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,30 +123,48 @@ func TestCompactionsWaitForRoom(t *testing.T) {
 // Badger calls its logger before it makes a table of a compaction, with the text
 // that the gate waits for: no table gets below the first level without room.
 func TestBadgerLogsBeforeItMakesATable(t *testing.T) {
-	d := &disk{free: 1 << 40}
+	var room atomic.Bool
 	o := small(t.TempDir())
-	o.FreeSpace = d.freeSpace
-	s := open(t, o)
-	// A compaction may look while there is room for a commit: then there are more, until one
-	// is under way when there is none.
-	shut := func() bool {
-		for range 1000 {
-			if s.log.gate.shut() {
-				return true
-			}
-			time.Sleep(time.Millisecond)
+	o.FreeSpace = func(string) (int64, error) {
+		if !room.Load() && calledBy("(*gate).pass") {
+			return 0, nil
 		}
-		return false
+		return 1 << 40, nil
 	}
-	for i := 0; i == 0 || !shut(); {
-		for end := i + 3000; i < end && !s.log.gate.shut(); i++ {
-			d.set(1 << 40)
+	s := open(t, o)
+	stop := make(chan struct{})
+	var writer sync.WaitGroup
+	writer.Go(func() { // it may have to wait for the compaction that waits
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
 			var b kv.Batch
 			b.Set(fmt.Append(nil, i), bytes.Repeat([]byte("v"), 900))
-			require.NoError(t, s.Commit(&b))
-			d.set(0)
+			if err := s.Commit(&b); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	require.Eventually(t, s.log.gate.shut, time.Minute, time.Millisecond)
+	room.Store(true)
+	close(stop)
+	writer.Wait()
+	require.Eventually(t, func() bool { return !s.log.gate.shut() }, time.Minute, time.Millisecond)
+}
+
+// calledBy reports whether a function whose name ends so is on the stack.
+func calledBy(name string) bool {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for more := true; more; {
+		var f runtime.Frame
+		if f, more = frames.Next(); strings.HasSuffix(f.Function, name) {
+			return true
 		}
 	}
-	d.set(1 << 40)
-	require.Eventually(t, func() bool { return !s.log.gate.shut() }, time.Minute, time.Millisecond)
+	return false
 }

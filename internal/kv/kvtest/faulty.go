@@ -66,6 +66,7 @@ type Faulty struct {
 	cause   error
 	seen    int // operations of kinds so far
 	hit     bool
+	struck  chan struct{} // closed with hit
 	dead    bool
 	commits int
 	refused int
@@ -101,7 +102,15 @@ func (f *Faulty) FailAt(n int, kinds Op, mode Mode, cause error) {
 	if cause == nil {
 		cause = ErrInjected
 	}
-	f.at, f.kinds, f.mode, f.cause, f.seen, f.hit = n, kinds, mode, cause, 0, false
+	f.at, f.kinds, f.mode, f.cause, f.seen, f.hit, f.struck = n, kinds, mode, cause, 0, false, make(chan struct{})
+}
+
+// Struck returns a channel that is closed when the failure that FailAt asked for last
+// happens.
+func (f *Faulty) Struck() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.struck
 }
 
 // Hit reports whether the failure that FailAt asked for has happened.
@@ -193,6 +202,7 @@ func (f *Faulty) fault(op Op) (applied bool, err error) {
 		return false, nil
 	}
 	f.hit = true
+	close(f.struck)
 	if f.mode == Refuse {
 		return false, f.cause
 	}
