@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv"
 )
 
 const year = 365 * 24 * time.Hour
@@ -24,12 +25,13 @@ func clockAt(t *testing.T, after time.Duration, f func(t *testing.T)) {
 	})
 }
 
-// clocked opens the database of a clock test, which closes with f.
-func clocked(t *testing.T, dir string, cfg Config, logger *slog.Logger, f func(st *Stream)) {
+// clocked opens the database of a clock test, which closes with f. It is in memory:
+// what Badger does by the clock in hours takes minutes.
+func clocked(t *testing.T, store kv.Store, cfg Config, logger *slog.Logger, f func(st *Stream)) {
 	t.Helper()
-	o := smallOptions()
-	o.Logger = logger
-	db, err := Open(dir, o)
+	o, err := (&Options{Logger: logger}).withDefaults("dir")
+	require.NoError(t, err)
+	db, err := openOn(store, o)
 	require.NoError(t, err)
 	st, err := db.Ensure(t.Context(), "s", cfg)
 	require.NoError(t, err)
@@ -40,14 +42,14 @@ func clocked(t *testing.T, dir string, cfg Config, logger *slog.Logger, f func(s
 // A clock that was years ahead does not keep retention from working once it is
 // right again, and that it was ahead is logged.
 func TestRetentionWorksAfterTheClockWasAhead(t *testing.T) {
-	dir := t.TempDir()
+	store := newSurviving()
 	cfg := Config{Retention: 2 * time.Second}
 	clockAt(t, 40*year, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) { put(t, st, "k", "ahead") })
+		clocked(t, store, cfg, nil, func(st *Stream) { put(t, st, "k", "ahead") })
 	})
 	var said bytes.Buffer
 	clockAt(t, year, func(t *testing.T) {
-		clocked(t, dir, cfg, slog.New(slog.NewTextHandler(&said, nil)), func(st *Stream) {
+		clocked(t, store, cfg, slog.New(slog.NewTextHandler(&said, nil)), func(st *Stream) {
 			for i := range 1000 {
 				put(t, st, "k", strconv.Itoa(i))
 			}
@@ -66,7 +68,7 @@ func TestRetentionWorksAfterTheClockWasAhead(t *testing.T) {
 	})
 	require.Contains(t, said.String(), "clock")
 	clockAt(t, year+time.Hour, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) {
+		clocked(t, store, cfg, nil, func(st *Stream) {
 			time.Sleep(6 * time.Second)
 			synctest.Wait()
 			require.Empty(t, readAll(t, st, damageShard), "opened again")
@@ -77,13 +79,13 @@ func TestRetentionWorksAfterTheClockWasAhead(t *testing.T) {
 // A clock that was years behind, as one with an empty battery is, does not make
 // young records old.
 func TestRetentionWaitsAfterTheClockWasBehind(t *testing.T) {
-	dir := t.TempDir()
+	store := newSurviving()
 	cfg := Config{Retention: 24 * time.Hour}
 	clockAt(t, 26*year, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) { put(t, st, "k", "right") })
+		clocked(t, store, cfg, nil, func(st *Stream) { put(t, st, "k", "right") })
 	})
 	clockAt(t, 0, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) {
+		clocked(t, store, cfg, nil, func(st *Stream) {
 			put(t, st, "k", "behind")
 			time.Sleep(time.Hour)
 			synctest.Wait()
@@ -91,7 +93,7 @@ func TestRetentionWaitsAfterTheClockWasBehind(t *testing.T) {
 		})
 	})
 	clockAt(t, 26*year+2*time.Hour, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) {
+		clocked(t, store, cfg, nil, func(st *Stream) {
 			put(t, st, "k", "right again")
 			time.Sleep(time.Hour)
 			synctest.Wait()
@@ -106,16 +108,16 @@ func TestRetentionWaitsAfterTheClockWasBehind(t *testing.T) {
 // The IDs of a dedup window end with it although the first of them came while
 // the clock was ahead.
 func TestDedupWindowAfterTheClockWasAhead(t *testing.T) {
-	dir := t.TempDir()
+	store := newSurviving()
 	cfg := Config{DedupWindow: time.Minute}
 	clockAt(t, 40*year, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) {
+		clocked(t, store, cfg, nil, func(st *Stream) {
 			_, err := st.Put(t.Context(), shardlog.Record{PartitionKey: "k", DedupID: "a"})
 			require.NoError(t, err)
 		})
 	})
 	clockAt(t, year, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) {
+		clocked(t, store, cfg, nil, func(st *Stream) {
 			for _, id := range []string{"b", "b", "c"} {
 				_, err := st.Put(t.Context(), shardlog.Record{PartitionKey: "k", DedupID: id})
 				require.NoError(t, err)
@@ -136,10 +138,10 @@ func TestDedupWindowAfterTheClockWasAhead(t *testing.T) {
 // An identity that was last used, and a shard that was closed, while the clock
 // was ahead are forgotten as others are once it is right again.
 func TestIdentitiesAndClosedShardsAfterTheClockWasAhead(t *testing.T) {
-	dir := t.TempDir()
+	store := newSurviving()
 	cfg := Config{Retention: 2 * time.Second}
 	clockAt(t, 40*year, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) {
+		clocked(t, store, cfg, nil, func(st *Stream) {
 			put(t, st, "k", "ahead")
 			_, err := st.OpenProducer(t.Context(), "p")
 			require.NoError(t, err)
@@ -148,7 +150,7 @@ func TestIdentitiesAndClosedShardsAfterTheClockWasAhead(t *testing.T) {
 		})
 	})
 	clockAt(t, year, func(t *testing.T) {
-		clocked(t, dir, cfg, nil, func(st *Stream) {
+		clocked(t, store, cfg, nil, func(st *Stream) {
 			require.Equal(t, 1, st.Stats().Producers)
 			require.GreaterOrEqual(t, st.Stats().Shards[0].OldestAge, time.Duration(0))
 			put(t, st, "k", "right")

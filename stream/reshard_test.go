@@ -309,7 +309,7 @@ func TestSplitAndMergeRaceWithEachOther(t *testing.T) {
 // Each generation has numbers of a later second than the one before, but shards
 // say when they were really created.
 func TestCreationOfShardsIsNotMadeUp(t *testing.T) {
-	dir := t.TempDir()
+	store := newSurviving()
 	clockAt(t, year, func(t *testing.T) {
 		check := func(st *Stream, at time.Time) {
 			infos, err := st.Shards(t.Context())
@@ -323,7 +323,7 @@ func TestCreationOfShardsIsNotMadeUp(t *testing.T) {
 			require.Equal(t, at.Unix()+20, second.Unix(), "and the last generation has the numbers of 20 s later")
 		}
 		var began time.Time
-		clocked(t, dir, Config{Shards: 1}, nil, func(st *Stream) {
+		clocked(t, store, Config{Shards: 1}, nil, func(st *Stream) {
 			began = time.Now().Truncate(time.Millisecond)
 			for range 10 {
 				require.NoError(t, st.Reshard(t.Context(), 2))
@@ -331,6 +331,6 @@ func TestCreationOfShardsIsNotMadeUp(t *testing.T) {
 			}
 			check(st, began)
 		})
-		clocked(t, dir, Config{Shards: 1}, nil, func(st *Stream) { check(st, began) })
+		clocked(t, store, Config{Shards: 1}, nil, func(st *Stream) { check(st, began) })
 	})
 }
