@@ -95,7 +95,10 @@ func TestFileSurvivesKill(t *testing.T) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "CHECKPOINT_COUNT_IN="+dir, "CHECKPOINT_COUNT=1000000")
 		require.NoError(t, cmd.Start())
-		time.Sleep(30 * time.Millisecond) // a real process takes real time
+		require.Eventually(t, func() bool {
+			l, err := s.Get(t.Context(), testKey)
+			return err == nil && l.Beat > last+1
+		}, time.Minute, time.Millisecond, "the process counts")
 		require.NoError(t, cmd.Process.Kill())
 		require.Error(t, cmd.Wait())
 		l, err := s.Get(t.Context(), testKey)

@@ -13,6 +13,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/badgerkv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // A block at the end of a shard that is damaged may not have been synced, and is
@@ -35,8 +36,7 @@ func TestEndsOfShardsAreDroppedAfterACrashOfTheSystemOnly(t *testing.T) {
 		_, err := st.Put(ctx, shardlog.Record{PartitionKey: "k", Data: bytes.Repeat([]byte{byte(i + 1)}, 600<<10)})
 		require.NoError(t, err)
 	}
-	killed := filepath.Join(t.TempDir(), "killed")
-	require.NoError(t, os.CopyFS(killed, os.DirFS(src)))
+	killed := kvtest.Killed(t, src)
 	require.NoError(t, db.Close())
 	damageLast(t, killed)
 

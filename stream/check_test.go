@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 func TestCheckOfASoundDatabase(t *testing.T) {
@@ -79,7 +80,7 @@ func TestRepair(t *testing.T) {
 func TestNewestFilesComeBackFromTheRedoLog(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
 		o := damageOptions(encrypted)
-		src, dir := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "killed")
+		src := filepath.Join(t.TempDir(), "log")
 		db := openDB(t, src, o)
 		st := create(t, db, "s", Config{})
 		const records = 16 // less than half of the ring
@@ -87,7 +88,7 @@ func TestNewestFilesComeBackFromTheRedoLog(t *testing.T) {
 			_, err := st.Put(t.Context(), damageRecord(i))
 			require.NoError(t, err)
 		}
-		require.NoError(t, os.CopyFS(dir, os.DirFS(src)))
+		dir := kvtest.Killed(t, src)
 		require.NoError(t, os.Remove(filepath.Join(dir, lastFile(t, dir, "*.vlog"))))
 		report, err := Check(t.Context(), dir, o)
 		require.NoError(t, err)

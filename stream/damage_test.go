@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // The damage test damages each file of a database in each way and opens the
@@ -80,9 +81,7 @@ func damageTemplate(t *testing.T, encrypted, killed bool) (dir string) {
 			require.NoError(t, err)
 		}
 		if run == runs-1 && killed {
-			// Nothing is being written now, so a copy is what a kill would leave.
-			dir = filepath.Join(t.TempDir(), "killed")
-			require.NoError(t, os.CopyFS(dir, os.DirFS(src)))
+			dir = kvtest.Killed(t, src)
 		}
 		require.NoError(t, db.Close())
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/kv/badgerfile"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // journaled is how many records journalOnly leaves in the journal.
@@ -30,8 +31,7 @@ func journalOnly(t *testing.T, o *Options) (killed string) {
 	for i := range journaled {
 		put(t, st, "k", fmt.Sprint(i))
 	}
-	killed = filepath.Join(t.TempDir(), "killed")
-	require.NoError(t, os.CopyFS(killed, os.DirFS(src))) // nothing is being written
+	killed = kvtest.Killed(t, src)
 	r, err := Check(t.Context(), killed, o)
 	require.NoError(t, err)
 	require.Empty(t, r.Findings)
@@ -189,7 +189,7 @@ func TestALogThatIsCutBehindATransaction(t *testing.T) {
 			ctx := context.Background()
 			o := damageOptions(false)
 			o.Durability = d
-			src, dir := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "killed")
+			src := filepath.Join(t.TempDir(), "log")
 			db := openDB(t, src, o)
 			st := create(t, db, "s", Config{})
 			l, err := db.Checkpoints().Create(ctx, checkpoint.Lease{Key: checkpoint.Key{Group: "g", Stream: "s", Shard: damageShard}})
@@ -210,7 +210,7 @@ func TestALogThatIsCutBehindATransaction(t *testing.T) {
 				require.NoError(t, err)
 				logs = append(logs, b)
 			}
-			require.NoError(t, os.CopyFS(dir, os.DirFS(src)))
+			dir := kvtest.Killed(t, src)
 			for kept, b := range logs {
 				cut := filepath.Join(t.TempDir(), "cut")
 				require.NoError(t, os.CopyFS(cut, os.DirFS(dir)))

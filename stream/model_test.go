@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand"
-	"os"
-	"path/filepath"
 	"slices"
 	"sort"
 	"testing"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/checkpoint"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // The model tests run random operations on a database and on a plain model of
@@ -127,11 +126,7 @@ func TestModelOnDiskWithReopening(t *testing.T) {
 		// A copy of the files of a database that is idle is what a kill
 		// would leave; TestKill has the real one.
 		if kill {
-			next := t.TempDir()
-			for before := tree(t, dir); os.CopyFS(next, os.DirFS(dir)) != nil || !slices.Equal(before, tree(t, dir)); before = tree(t, dir) {
-				next = t.TempDir() // a compaction came in between
-			}
-			_ = os.Remove(filepath.Join(next, "LOCK"))
+			next := kvtest.Killed(t, dir)
 			require.NoError(t, m.db.Close())
 			dir = next
 		} else {
@@ -140,21 +135,6 @@ func TestModelOnDiskWithReopening(t *testing.T) {
 		return openDB(t, dir, opts())
 	}
 	m.run(envInt(envSteps, 400) / 2)
-}
-
-// tree lists the tables and value logs of a database and the size of what names them, which
-// a copy must have of the same moment.
-func tree(t *testing.T, dir string) (files []string) {
-	entries, err := os.ReadDir(dir)
-	require.NoError(t, err)
-	for _, e := range entries {
-		if name := e.Name(); filepath.Ext(name) == ".sst" || filepath.Ext(name) == ".vlog" {
-			files = append(files, name)
-		} else if info, err := e.Info(); err == nil && name == "MANIFEST" {
-			files = append(files, fmt.Sprint(name, info.Size()))
-		}
-	}
-	return files
 }
 
 func (m *model) run(steps int) {

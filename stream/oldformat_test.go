@@ -3,11 +3,9 @@ package stream
 import (
 	"archive/zip"
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/shardlog/shardlog/checkpoint"
 	"github.com/shardlog/shardlog/internal/kv"
 	"github.com/shardlog/shardlog/internal/kv/badgerkv"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // The databases in testdata/format1 were written by internal/oldformat at the last
@@ -117,7 +116,7 @@ type stepStore struct {
 
 // copy is called by the goroutine that commits.
 func (s *stepStore) copy() {
-	s.killed = append(s.killed, copyAtRest(s.t, s.dir))
+	s.killed = append(s.killed, kvtest.Killed(s.t, s.dir))
 	err := s.Store.Scan([]byte("j"), func([]byte, int64) bool {
 		if s.begun {
 			s.both++
@@ -126,27 +125,6 @@ func (s *stepStore) copy() {
 	})
 	if err != nil {
 		s.t.Error(err)
-	}
-}
-
-// copyAtRest copies the directory of an open store that nobody commits to, again while
-// its own goroutines add or remove files.
-func copyAtRest(t *testing.T, dir string) (to string) {
-	for {
-		to = filepath.Join(t.TempDir(), "log")
-		before, err := os.ReadDir(dir)
-		if err == nil {
-			err = os.CopyFS(to, os.DirFS(dir))
-		}
-		after, again := os.ReadDir(dir)
-		if err = errors.Join(err, again); err != nil && !errors.Is(err, os.ErrNotExist) {
-			t.Error(err)
-			return to
-		}
-		same := func(a, b os.DirEntry) bool { return a.Name() == b.Name() }
-		if err == nil && slices.EqualFunc(before, after, same) {
-			return to
-		}
 	}
 }
 

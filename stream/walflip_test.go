@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/shardlog/shardlog"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // A bit that is wrong in the middle of the write-ahead log of a killed writer
@@ -62,14 +63,14 @@ func TestNumbersAreSkippedAfterEveryUncleanEnd(t *testing.T) {
 		t.Run(d.String(), func(t *testing.T) {
 			o := smallOptions()
 			o.Durability = d
-			src, dir := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "killed")
+			src := filepath.Join(t.TempDir(), "log")
 			db, err := Open(src, o)
 			require.NoError(t, err)
 			st, err := db.Create(ctx, "s", Config{})
 			require.NoError(t, err)
 			first, err := st.Put(ctx, shardlog.Record{PartitionKey: "k"})
 			require.NoError(t, err)
-			require.NoError(t, os.CopyFS(dir, os.DirFS(src)))
+			dir := kvtest.Killed(t, src)
 			require.NoError(t, db.Close())
 
 			for _, c := range []struct {
@@ -164,7 +165,7 @@ func TestALogThatIsCutBehindACommit(t *testing.T) {
 			ctx := context.Background()
 			o := damageOptions(false)
 			o.Durability = d
-			src, dir := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "killed")
+			src := filepath.Join(t.TempDir(), "log")
 			db, err := Open(src, o)
 			require.NoError(t, err)
 			st, err := db.Create(ctx, "s", Config{})
@@ -181,7 +182,7 @@ func TestALogThatIsCutBehindACommit(t *testing.T) {
 				require.NoError(t, err)
 				logs = append(logs, b)
 			}
-			require.NoError(t, os.CopyFS(dir, os.DirFS(src)))
+			dir := kvtest.Killed(t, src)
 			require.NoError(t, db.Close())
 			for _, b := range logs {
 				cut := filepath.Join(t.TempDir(), "cut")

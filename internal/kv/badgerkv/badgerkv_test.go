@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 
@@ -31,7 +30,7 @@ func TestConformance(t *testing.T) {
 			}, func(t testing.TB, s kv.Store) kv.Store {
 				o := s.(*Store).opts
 				if kill {
-					o.Dir = killedCopy(t, s.(*Store))
+					o.Dir = kvtest.Killed(t, o.Dir)
 				}
 				require.NoError(t, s.Close())
 				return mustOpen(t, o)
@@ -46,28 +45,6 @@ func mustOpen(t testing.TB, o Options) *Store {
 	s, err := Open(o)
 	require.NoError(t, err)
 	return s
-}
-
-// killedCopy returns a directory with what a kill would leave of a store now.
-func killedCopy(t testing.TB, s *Store) (dir string) {
-	t.Helper()
-	names := func() (names []string) {
-		entries, err := os.ReadDir(s.opts.Dir)
-		require.NoError(t, err)
-		for _, e := range entries {
-			names = append(names, e.Name())
-		}
-		return names
-	}
-	for {
-		dir = t.TempDir()
-		before := names()
-		if err := os.CopyFS(dir, os.DirFS(s.opts.Dir)); err == nil && slices.Equal(before, names()) {
-			_ = os.Remove(filepath.Join(dir, "LOCK"))
-			return dir
-		}
-		// A compaction came in between.
-	}
 }
 
 func TestReopeningKeepsEverything(t *testing.T) {

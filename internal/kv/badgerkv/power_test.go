@@ -19,6 +19,7 @@ import (
 	"github.com/shardlog/shardlog"
 
 	"github.com/shardlog/shardlog/internal/kv/badgerfile"
+	"github.com/shardlog/shardlog/internal/kv/kvtest"
 )
 
 // A large batch is not in the redo log, so the log of the memtable that it went to
@@ -93,10 +94,8 @@ func TestAManifestWithATornEnd(t *testing.T) {
 			}
 			s, err := begin(o)
 			require.NoError(t, err)
-			dir := t.TempDir()
-			require.NoError(t, os.CopyFS(dir, os.DirFS(o.Dir))) // as a process that is killed leaves it
+			dir := kvtest.Killed(t, o.Dir)
 			require.NoError(t, s.Close())
-			_ = os.Remove(filepath.Join(dir, "LOCK"))
 			path := filepath.Join(dir, badgerfile.ManifestName)
 			b, err := os.ReadFile(path)
 			require.NoError(t, err)
