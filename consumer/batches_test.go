@@ -182,6 +182,7 @@ func TestBatchesThatWaitAreHandedOver(t *testing.T) {
 		settle()
 		b := start(t, src, k, consumer.Options{Store: st, WorkerID: "b"})
 		time.Sleep(5 * time.Second)
+		settle()
 		assert.Len(t, k.got(), 10)
 		cancel()
 		<-done

@@ -134,6 +134,7 @@ func TestDeadLetterThatIsRefusedForGood(t *testing.T) {
 					o.ParkFailed = true
 					r = start(t, src, refusing(k, name(0, 2)), o)
 					time.Sleep(time.Minute)
+					settle()
 					assert.Contains(t, r.stats(0).Blocked, "dead letter refused")
 					r.stop()
 
@@ -144,6 +145,7 @@ func TestDeadLetterThatIsRefusedForGood(t *testing.T) {
 					}
 					r = start(t, src, refusing(k, name(0, 2)), o)
 					time.Sleep(time.Minute)
+					settle()
 					assert.Equal(t, append(names(0, 0, 2), names(0, 3, 5)...), k.got())
 					assert.Equal(t, uint64(1), r.stats(0).Dropped)
 					assert.Zero(t, r.stats(0).DeadLetters)

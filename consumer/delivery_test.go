@@ -77,6 +77,7 @@ func TestSourceThatCannotWaitIsNotReadInALoop(t *testing.T) {
 		src.neverWait = true
 		r := start(t, src, k, consumer.Options{Store: newStore()})
 		time.Sleep(time.Minute)
+		settle()
 		assert.Less(t, len(src.readsOf(0)), 80)
 		src.put(0, 1)
 		time.Sleep(time.Second)
@@ -213,6 +214,7 @@ func TestScenario07LostReplyOfCheckpoint(t *testing.T) {
 		})
 		src.put(0, 10)
 		time.Sleep(time.Hour)
+		settle()
 		assert.Equal(t, names(0, 0, 10), k.got())
 		assert.Equal(t, shardlog.After(seq(0, 9)), st.row(t, 0).Checkpoint)
 		r.stop()
@@ -526,6 +528,7 @@ func TestExplicitCheckpointsCoverTheEnd(t *testing.T) {
 							Filter: func(r *shardlog.Record) bool { return string(r.Data) != "x" },
 						})
 						time.Sleep(time.Minute)
+						settle()
 						assert.Contains(t, k.got(), "1/0")
 						row := st.row(t, 0)
 						assert.True(t, row.Ended)
@@ -561,6 +564,7 @@ func TestExplicitCheckpointsAndDeadLetters(t *testing.T) {
 				return nil
 			}})
 			time.Sleep(time.Hour)
+			settle()
 			assert.Equal(t, 1, dead)
 			assert.Equal(t, append(slices.Delete(names(0, 0, 3), bad, bad+1), "1/0"), k.got())
 			assert.True(t, st.row(t, 0).Ended)
@@ -590,6 +594,7 @@ func TestCheckpointBySubSequence(t *testing.T) {
 			return k.Handle(ctx, b)
 		}), consumer.Options{Store: st})
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, []string{"behind"}, k.got())
 		r.stop()
 	})

@@ -53,8 +53,10 @@ func TestFanOutRate(t *testing.T) {
 		}
 		r := start(t, dedicated{src}, k, consumer.Options{Store: newStore(), MaxBatchRecords: 10, FanOut: true, FanOutRate: int64(size) / 100})
 		time.Sleep(50 * time.Second)
+		settle()
 		assert.InDelta(t, 1000, len(k.got()), 60, "each shard has a rate of its own")
 		time.Sleep(55 * time.Second)
+		settle()
 		assert.Len(t, k.got(), 2000)
 		r.stop()
 	})

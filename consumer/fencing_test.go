@@ -92,6 +92,7 @@ func TestScenario24StoreDownAtStart(t *testing.T) {
 		}
 		r := start(t, src, k, consumer.Options{Store: st})
 		time.Sleep(2 * time.Hour)
+		settle()
 		assert.Equal(t, names(0, 0, 3), k.got())
 		r.stop()
 	})

@@ -84,6 +84,7 @@ func TestLanesRunSideBySideWithOrderPerKey(t *testing.T) {
 		assert.Equal(t, shardlog.After(seq(0, 399)), st.row(t, 0).Checkpoint)
 		src.split(0)
 		time.Sleep(time.Second)
+		settle()
 		assert.True(t, st.row(t, 0).Ended)
 		r.stop()
 	})

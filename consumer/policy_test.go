@@ -129,6 +129,7 @@ func TestWholeBatchGoesToTheDeadLetters(t *testing.T) {
 		src.put(0, 10)
 		r := start(t, src, refusing(k, name(0, 2)), consumer.Options{Store: st, MaxBatchRecords: 5, MaxAttempts: 2, DeadLetter: l.put})
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, names(0, 0, 5), l.names())
 		assert.Equal(t, names(0, 5, 10), k.got())
 		r.stop()
@@ -159,10 +160,12 @@ func TestScenario37MaxAgeFreesABlockedShard(t *testing.T) {
 			Store: st, MaxBatchRecords: 1, MaxAge: time.Hour, Drop: true, OnEvent: rec.note, Retry: consumer.Retry{Max: time.Minute},
 		})
 		time.Sleep(30 * time.Minute)
+		settle()
 		require.Len(t, r.Blocked(), 1)
 		assert.Regexp(t, `^handler, attempt \d\d: broken$`, r.Blocked()[0].Why)
 		assert.Equal(t, 30*time.Minute, time.Since(r.Blocked()[0].Since).Round(time.Minute))
 		time.Sleep(35 * time.Minute)
+		settle()
 		assert.Equal(t, []string{name(0, 0), name(0, 2)}, k.got())
 		assert.Empty(t, r.Blocked())
 		require.Len(t, rec.of(consumer.EventDeadLetter), 1, "dropped, but not silently")
@@ -295,6 +298,7 @@ func TestScenario38OneKeyFails(t *testing.T) {
 		o := consumer.Options{Store: st, PerKey: 8, MaxBatchRecords: 3, Retry: consumer.Retry{Max: time.Second}}
 		r := start(t, src, h, o)
 		time.Sleep(time.Minute)
+		settle()
 		// 4 batches of 3 is the window; what is above it waits.
 		assert.Equal(t, shardlog.After(seq(0, 3)), st.row(t, 0).Checkpoint, "below the failing record")
 		got := k.got()
@@ -307,6 +311,7 @@ func TestScenario38OneKeyFails(t *testing.T) {
 		mu.Unlock()
 		r = start(t, src, h, o)
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, shardlog.After(seq(0, 4*rounds-1)), st.row(t, 0).Checkpoint)
 		r.stop()
 		// Nothing is lost, and the order of each key holds.
@@ -338,6 +343,7 @@ func TestPerKeyDeadLettersBisectAndEnd(t *testing.T) {
 			},
 		})
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, []string{name(0, 8)}, l.names())
 		assert.Len(t, k.got(), 20+20-2+5)
 		assert.True(t, st.row(t, 0).Ended)

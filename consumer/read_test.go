@@ -113,6 +113,7 @@ func TestShardExpiresWhileBehind(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r, k := run(t, func(string, *shardlog.TrimmedError) error { return nil }, 4)
 		time.Sleep(5 * time.Hour)
+		settle()
 		assert.Equal(t, append(names(0, 0, 6), names(1, 0, 5)...), k.got())
 		assert.Equal(t, "gone from the stream", r.stats(0).Blocked)
 		r.stop()
@@ -120,6 +121,7 @@ func TestShardExpiresWhileBehind(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r, k := run(t, nil, 0) // everything was read: nothing is lost
 		time.Sleep(5 * time.Hour)
+		settle()
 		assert.Equal(t, append(names(0, 0, 10), names(1, 0, 5)...), k.got())
 		r.stop()
 	})
@@ -262,6 +264,7 @@ func TestReadErrorsThatHeal(t *testing.T) {
 		}
 		r := start(t, src, k, consumer.Options{Store: newStore()})
 		time.Sleep(2 * time.Hour)
+		settle()
 		assert.Equal(t, names(0, 0, 5), k.got())
 		assert.Less(t, len(src.readsOf(0)), 600)
 		r.stop()
@@ -282,6 +285,7 @@ func TestReadNotFoundOfAListedShard(t *testing.T) {
 		}
 		r := start(t, src, k, consumer.Options{Store: newStore()})
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, names(0, 0, 5), k.got())
 		r.stop()
 	})

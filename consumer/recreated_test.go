@@ -147,6 +147,7 @@ func TestSourceWithoutAStreamID(t *testing.T) {
 		src.becomes("1") // it knows now
 		src.put(0, 1)
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, "1", st.row(t, 0).StreamID)
 		r.stop()
 		assert.Equal(t, names(0, 1, 4), k.got())
@@ -183,6 +184,7 @@ func TestGroupRowOfAnEarlierStream(t *testing.T) {
 			r := start(t, src, k, consumer.Options{Store: st})
 			settle()
 			time.Sleep(time.Second) // children wait for their parent's row
+			settle()
 			assert.ElementsMatch(t, append(append(names(0, 0, 3), names(1, 0, 3)...), names(2, 0, 3)...), k.got())
 			r.stop()
 			close(stopped)
@@ -242,6 +244,7 @@ func TestStreamIDFails(t *testing.T) {
 		}
 		r := start(t, src, k, consumer.Options{Store: st})
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, names(0, 0, 3), k.got())
 		r.stop()
 		src.idFault = func() error { return shardlog.ErrNotFound }
@@ -401,6 +404,7 @@ func TestStaleListIsNoConflict(t *testing.T) {
 		time.Sleep(time.Minute)
 		src.put(src.add(0), 1)
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, names(1, 0, 1), k.got())
 		r.stop()
 	})
@@ -439,6 +443,7 @@ func TestHandOverWithAStoreWithoutStreamIDs(t *testing.T) {
 		o.WorkerID = "b"
 		b := start(t, src, k, o)
 		time.Sleep(5 * time.Second)
+		settle()
 		assert.Equal(t, map[string]int{"a": 1, "b": 1}, st.owners(t))
 		a.stop()
 		time.Sleep(time.Minute)

@@ -32,6 +32,7 @@ func TestScenario48SplitWhileConsuming(t *testing.T) {
 				src.put(1, 5)
 				src.put(2, 5)
 				time.Sleep(90 * time.Second)
+				settle()
 				assert.Equal(t, "parent "+shardID(0), r.stats(1).Blocked)
 				assert.Equal(t, names(0, 0, 5), k.got(), "children wait")
 				time.Sleep(time.Hour)
@@ -83,6 +84,7 @@ func TestScenario49MergeWaitsForBothParents(t *testing.T) {
 			return k.Handle(ctx, b)
 		}), consumer.Options{Store: st})
 		time.Sleep(59 * time.Minute)
+		settle()
 		assert.Equal(t, names(0, 0, 5), k.got())
 		assert.Equal(t, "parent "+shardID(1), r.stats(2).Blocked)
 		time.Sleep(2 * time.Minute)
@@ -125,6 +127,7 @@ func TestParentThatExpiredUnfinished(t *testing.T) {
 			}
 		}})
 		time.Sleep(time.Hour)
+		settle()
 		assert.Equal(t, append(names(0, 0, 5), names(1, 0, 5)...), k.got())
 		require.Len(t, gone, 1, "told once")
 		assert.Equal(t, shardID(0), gone[0].ShardID)
@@ -471,6 +474,7 @@ func TestScenario55BothOwnersCreateTheChild(t *testing.T) {
 			src.add(0, 1) // both come to their end at this moment
 			src.put(2, 5)
 			time.Sleep(15 * time.Second)
+			settle()
 			assert.Equal(t, names(2, 0, 5), k.got()[10:], "one row, and one owner")
 			assert.Equal(t, uint64(1), st.row(t, 2).Epoch)
 			assert.Equal(t, []string{shardID(0), shardID(1)}, st.row(t, 2).Parents)
@@ -492,6 +496,7 @@ func TestScenario56CleanUp(t *testing.T) {
 		settle()
 		src.split(0) // and both children stay quiet for ever
 		time.Sleep(time.Hour)
+		settle()
 		assert.True(t, st.row(t, 0).Ended, "it is kept as long as the shard is there")
 		src.remove(0)
 		time.Sleep(5 * time.Second)
@@ -521,6 +526,7 @@ func TestScenario56CleanUp(t *testing.T) {
 		require.True(t, st.row(t, 0).Ended)
 		src.remove(0)
 		time.Sleep(time.Hour)
+		settle()
 		assert.True(t, st.row(t, 0).Ended)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

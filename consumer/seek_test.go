@@ -72,6 +72,7 @@ func TestSeekWhoseShardWasLostIsNotCarriedOut(t *testing.T) {
 		assert.Regexp(t, `^shardlog: seek: [^:]*: [^:]*: lease lost: held by other since epoch 2$`, err.Error())
 		close(g.first)
 		time.Sleep(time.Minute)
+		settle()
 		assert.Equal(t, names(0, 0, 10), g.got())
 		assert.Equal(t, shardlog.After(seq(0, 9)), st.row(t, 0).Checkpoint)
 		r.stop()
@@ -214,6 +215,7 @@ func TestSeekPassesWhatWaitsInLanes(t *testing.T) {
 				o.Store, o.MaxBatchRecords = newStore(), 2
 				r := start(t, src, k, o)
 				time.Sleep(time.Minute + time.Second/2)
+				settle()
 				if paused {
 					r.Pause()
 				}

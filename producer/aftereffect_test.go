@@ -103,6 +103,7 @@ func TestPutThatReturnsEarlyHasNoLaterEffect(t *testing.T) {
 					require.ErrorIs(t, err, context.DeadlineExceeded)
 					stored := len(sink.names())
 					time.Sleep(48 * time.Hour)
+					synctest.Wait()
 					if tt.unknown {
 						require.ErrorIs(t, err, shardlog.ErrUnknownOutcome)
 						assert.Contains(t, sink.names(), "mine", "which is why the error matches")
@@ -169,8 +170,10 @@ func TestFlushThatReturnsEarly(t *testing.T) {
 		cancel()
 		require.ErrorIs(t, p.Flush(ended), context.Canceled)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		assert.Empty(t, sink.names(), "the record lingers as if there had been no Flush")
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		assert.Equal(t, []string{"a"}, sink.names())
 		require.NoError(t, p.Flush(ended), "there is nothing to wait for")
 
@@ -183,6 +186,7 @@ func TestFlushThatReturnsEarly(t *testing.T) {
 		defer cancel()
 		require.ErrorIs(t, p.Flush(ctx), context.DeadlineExceeded)
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		assert.Equal(t, []string{"a", "b"}, sink.names(), "what had begun continues")
 		require.NoError(t, p.Shutdown(t.Context()))
 	})
@@ -217,6 +221,7 @@ func TestShutdownThatReturnsEarlySaysWhatIsInDoubt(t *testing.T) {
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.Equal(t, inFlight > 0, errors.Is(err, shardlog.ErrUnknownOutcome))
 			time.Sleep(48 * time.Hour)
+			synctest.Wait()
 			require.NoError(t, p.Shutdown(t.Context()))
 		}
 		assert.Equal(t, []string{"late"}, sink.names())

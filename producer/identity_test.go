@@ -282,8 +282,10 @@ func TestNumbersStayClose(t *testing.T) {
 			require.NoError(t, p.PutAsync(t.Context(), rec("k", "x"), nil))
 		}
 		time.Sleep(30 * time.Second)
+		synctest.Wait()
 		assert.EqualValues(t, 1<<16-1, p.Stats().Put)
 		time.Sleep(31 * time.Second)
+		synctest.Wait()
 		require.ErrorIs(t, o.err(t, "stuck"), shardlog.ErrUnknownOutcome)
 		require.NoError(t, p.Flush(t.Context()))
 		s := p.Stats()

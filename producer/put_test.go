@@ -75,6 +75,7 @@ func TestPatience(t *testing.T) {
 		assert.Equal(t, 5*time.Millisecond, time.Since(start), "a request that hangs does not hold up other keys for long")
 		o.put(t, p, "slow", "c")
 		time.Sleep(500 * time.Millisecond)
+		synctest.Wait()
 		assert.Empty(t, o.list(), "but its own")
 		require.NoError(t, p.Flush(t.Context()))
 		assert.Equal(t, []string{"b", "a", "c"}, sink.names())

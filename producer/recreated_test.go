@@ -107,6 +107,7 @@ func TestAggregatesForAStreamThatIsRecreated(t *testing.T) {
 		}
 		put("first")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.NoError(t, db.Delete(ctx, "test"))
 		st, err := db.Create(ctx, "test", stream.Config{Shards: 3})
 		require.NoError(t, err)

@@ -121,6 +121,7 @@ func TestTTLPassesWhileTheSinkIsDeaf(t *testing.T) {
 		synctest.Wait()
 		o.put(t, p, "k", "b")
 		time.Sleep(11 * time.Second)
+		synctest.Wait()
 		require.ErrorIs(t, o.err(t, "a"), shardlog.ErrUnknownOutcome)
 		err := o.err(t, "b")
 		require.ErrorIs(t, err, producer.ErrTTLExpired, "was never sent")

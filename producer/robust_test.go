@@ -312,6 +312,7 @@ func TestTryPutWhileWritersWait(t *testing.T) {
 		require.Equal(t, 1, p.Stats().Waiting)
 		for range 1000 { // also in the moment in which it need not wait any more
 			time.Sleep(10 * time.Microsecond)
+			synctest.Wait()
 			require.NoError(t, p.TryPut(rec("k", "try"), nil))
 		}
 		require.NoError(t, p.Shutdown(t.Context()))

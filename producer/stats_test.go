@@ -35,6 +35,7 @@ func TestStatsAddUp(t *testing.T) {
 			o.put(t, p, n, n)
 		}
 		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
 		assert.Equal(t, 10*time.Millisecond, p.Stats().OldestAge)
 		require.NoError(t, p.Shutdown(t.Context()))
 		s := p.Stats()
