@@ -544,6 +544,7 @@ func TestProducersExpire(t *testing.T) {
 		for i := range 8 {
 			request(t, st, numberedRequest("busy", busy, uint64(i), uint64(i)))
 			time.Sleep(24 * time.Hour)
+			synctest.Wait()
 			if i == 3 {
 				// Numbers that were dropped from memory are read again.
 				require.Equal(t, []bool{true}, duplicates(request(t, st, numberedRequest("busy", busy, 3, 3))))

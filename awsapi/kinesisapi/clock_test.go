@@ -114,6 +114,7 @@ func TestStatesOfAnotherTimeEnd(t *testing.T) {
 		e.h.SetClockOffset(0)
 		require.Equal(t, statusCreating, status())
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		require.Equal(t, statusActive, status())
 		e.ok("StartStreamEncryption", obj{"StreamName": "s", "EncryptionType": "KMS", "KeyId": "k"})
 		e.h.SetClockOffset(time.Minute)

@@ -49,6 +49,7 @@ func TestAPositionInTheFuture(t *testing.T) {
 			}
 		}()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.NoError(t, put(l, s, "too early"))
 		start := time.Now()
 		p = page(time.Minute)

@@ -74,6 +74,7 @@ func TestTheSpaceGuardCountsWhatIsCommitted(t *testing.T) {
 		d.set(0)
 		require.NoError(t, g.check(1, false), "the answer is still believed")
 		time.Sleep(askEvery)
+		synctest.Wait()
 		require.ErrorIs(t, g.check(1, false), shardlog.ErrNoSpace)
 	})
 }
