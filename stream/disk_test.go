@@ -53,7 +53,7 @@ func TestDiskStaysBounded(t *testing.T) {
 			}
 			high, written, breath := int64(0), 0, diskBreath
 			check := func() {
-				require.Eventually(t, func() bool { return onDisk(t, dir) < diskBound(live, o) }, 30*time.Second, 10*time.Millisecond, "after %d MiB", written>>20)
+				require.Eventually(t, func() bool { return onDisk(t, dir) < diskBound(live, o) }, 2*time.Minute, 10*time.Millisecond, "after %d MiB", written>>20)
 			}
 			for n := 0; written < c.total; n++ {
 				recs := make([]shardlog.Record, c.batch)

@@ -181,7 +181,7 @@ func TestPutIfRefusals(t *testing.T) {
 	require.Equal(t, res[0].Sequence, conflict.Actual)
 	require.False(t, conflict.Expected.IsSet())
 	// Without records it is a look at the last number.
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	none, err := st.PutIf(ctx, infos[0].ID, res[0].Sequence, nil)
 	require.NoError(t, err)

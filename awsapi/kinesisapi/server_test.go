@@ -24,7 +24,7 @@ func (e *endpoint) serve() string {
 	done := make(chan error)
 	go func() { done <- srv.Serve(l) }()
 	e.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		require.NoError(e.t, srv.Shutdown(ctx))
 		require.ErrorIs(e.t, <-done, http.ErrServerClosed)
@@ -117,7 +117,7 @@ func shutdownEndsSubscriptions(t *testing.T, p *http.Protocols) {
 	ev, err := readFrame(res.Body)
 	require.NoError(t, err)
 	require.Equal(t, "initial-response", ev.headers[":event-type"])
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	require.NoError(t, srv.Shutdown(ctx))
 	_, err = io.Copy(io.Discard, res.Body)

@@ -46,9 +46,7 @@ func TestMain(m *testing.M) {
 func cli(t testing.TB, stdin string, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	code = run(&env{ctx: ctx, stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs}, args)
+	code = run(&env{ctx: t.Context(), stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs}, args)
 	return code, out.String(), errs.String()
 }
 

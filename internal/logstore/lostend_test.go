@@ -19,7 +19,7 @@ import (
 // damage, and requires that both say the same.
 func readDamaged(t *testing.T, s *Shard) (data []string, damages []*shardlog.CorruptError) {
 	t.Helper()
-	c, cancel := context.WithTimeout(ctx, 20*time.Second)
+	c, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for r, err := range s.Iterate(c, shardlog.TrimHorizon(), IterateOptions{Follow: s.view().closed}) {
 		var d *shardlog.CorruptError

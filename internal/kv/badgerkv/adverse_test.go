@@ -196,7 +196,7 @@ func TestRotationFlushesTheMemtable(t *testing.T) {
 	s := open(t, small(t.TempDir()))
 	require.NoError(t, set(s, "a", make([]byte, 1000)))
 	require.NoError(t, s.rotate())
-	require.Eventually(t, func() bool { return len(s.db.Tables()) > 0 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return len(s.db.Tables()) > 0 }, time.Minute, time.Millisecond)
 }
 
 // A rotation that was refused for want of space is made up for.
