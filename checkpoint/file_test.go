@@ -95,6 +95,7 @@ func TestFileSurvivesKill(t *testing.T) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "CHECKPOINT_COUNT_IN="+dir, "CHECKPOINT_COUNT=1000000")
 		require.NoError(t, cmd.Start())
+		t.Cleanup(func() { _ = cmd.Process.Kill() }) // if it does not come to that below
 		require.Eventually(t, func() bool {
 			l, err := s.Get(t.Context(), testKey)
 			return err == nil && l.Beat > last+1
