@@ -111,12 +111,7 @@ func TestFaultAtEveryOperation(t *testing.T) {
 				again, err := Open(store, Options{}, cs, Recovery{})
 				require.NoError(t, err)
 				sc.check(t, again)
-				// It takes records again, with numbers above all before.
-				s := again.Shard(ID{1, 1})
-				last := s.Info().Last
-				require.NoError(t, put(again, s, "after"))
-				require.Positive(t, s.Info().Last.Compare(last))
-				require.NoError(t, again.Close())
+				takesMoreAndCloses(t, again)
 				if _, failed := broken.operations(); !failed {
 					if sync {
 						require.Greater(t, i, 20, "the script does enough")
@@ -154,11 +149,7 @@ func TestFaultAtEveryChange(t *testing.T) {
 						again, err := Open(store, Options{}, cs, Recovery{Unclean: true})
 						require.NoError(t, err)
 						sc.check(t, again)
-						s := again.Shard(ID{1, 1})
-						last := s.Info().Last
-						require.NoError(t, put(again, s, "after"))
-						require.Positive(t, s.Info().Last.Compare(last))
-						require.NoError(t, again.Close())
+						takesMoreAndCloses(t, again)
 						require.NoError(t, store.CheckValues())
 						require.Zero(t, store.Refused())
 						if !hit {
@@ -251,5 +242,15 @@ func TestCancelledWhileCommitting(t *testing.T) {
 	res := make([]shardlog.PutResult, 1)
 	require.ErrorIs(t, l.Append(c, []shardlog.Record{rec("c")}, []*Shard{s}, res), context.Canceled)
 	require.Equal(t, []string{"a", "b"}, contents(t, s), "nothing is written for a context that has ended")
+	require.NoError(t, l.Close())
+}
+
+// takesMoreAndCloses requires that a log takes records again, with numbers above all before.
+func takesMoreAndCloses(t *testing.T, l *Log) {
+	t.Helper()
+	s := l.Shard(ID{1, 1})
+	last := s.Info().Last
+	require.NoError(t, put(l, s, "after"))
+	require.Positive(t, s.Info().Last.Compare(last))
 	require.NoError(t, l.Close())
 }

@@ -1,6 +1,7 @@
 package redo
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -89,13 +90,7 @@ func FuzzRingThatIsDamaged(f *testing.F) {
 		if encrypted {
 			src, key = sealed, secret
 		}
-		file := &memoryFile{b: append([]byte(nil), src...)}
-		clear(slice(file.b, int(from), int(n)))
-		copy(slice(file.b, int(from), len(a)), a)
-		copy(slice(file.b, int(at), len(b)), b)
-		if cut > 0 {
-			file.b = file.b[:int(cut)%len(file.b)]
-		}
+		file := damagedFile(src, int(from), int(n), a, int(at), b, int(cut))
 		r, err := Open(inMemory(t, file, key))
 		var damage *shardlog.DamageError
 		if err != nil {
@@ -114,6 +109,19 @@ func FuzzRingThatIsDamaged(f *testing.F) {
 			require.ErrorAs(t, err, &damage)
 		}
 	})
+}
+
+// damagedFile returns a file with the bytes of src, but n zeros from an offset on, then a there,
+// b at another offset, and, unless cut is 0, an earlier end.
+func damagedFile(src []byte, from, n int, a []byte, at int, b []byte, cut int) *memoryFile {
+	f := &memoryFile{b: bytes.Clone(src)}
+	clear(slice(f.b, from, n))
+	copy(slice(f.b, from, len(a)), a)
+	copy(slice(f.b, at, len(b)), b)
+	if cut > 0 {
+		f.b = f.b[:cut%len(f.b)]
+	}
+	return f
 }
 
 // slice returns up to n bytes from an offset.

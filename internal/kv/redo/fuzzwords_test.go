@@ -62,13 +62,7 @@ func FuzzEntriesThatAreDamaged(f *testing.F) {
 		if encrypted {
 			src, key = sealed, secret
 		}
-		file := &memoryFile{b: bytes.Clone(src)}
-		clear(slice(file.b, int(from), int(n)))
-		copy(slice(file.b, int(from), len(a)), a)
-		copy(slice(file.b, int(at), len(b)), b)
-		if cut > 0 {
-			file.b = file.b[:int(cut)%len(file.b)]
-		}
+		file := damagedFile(src, int(from), int(n), a, int(at), b, int(cut))
 		r, err := Open(inMemory(t, file, key))
 		var damage *shardlog.DamageError
 		if err != nil {
