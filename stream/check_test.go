@@ -52,19 +52,28 @@ func TestRepair(t *testing.T) {
 	template := damageTemplate(t, false, true)
 	for _, what := range slices.Sorted(maps.Keys(cases)) {
 		t.Run(what, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "log")
-			require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
 			file, way, _ := strings.Cut(what, " ")
-			if !fileExists(filepath.Join(dir, file)) {
-				file = lastFile(t, dir, "*"+filepath.Ext(file))
+			if !fileExists(filepath.Join(template, file)) {
+				file = lastFile(t, template, "*"+filepath.Ext(file))
 			}
-			_, err := damages[way](r, filepath.Join(dir, file))
-			require.NoError(t, err)
-			before := fingerprint(t, dir)
-			report, err := Check(t.Context(), dir, damageOptions(false))
-			require.NoError(t, err)
-			require.NotEmpty(t, report.Findings)
-			require.Equal(t, before, fingerprint(t, dir), "Check has written")
+			var dir string
+			report := new(CheckReport)
+			for report.Sound() {
+				if dir != "" {
+					// Drawn where nothing depends on it: an initialization vector that
+					// encrypts nothing, or between commits that the redo log has.
+					require.Contains(t, []string{"bit", "cut", "noise"}, way, "it is not found")
+					require.Equal(t, "whole", openOneDamaged(dir, false))
+				}
+				dir = filepath.Join(t.TempDir(), "log")
+				require.NoError(t, os.CopyFS(dir, os.DirFS(template)))
+				_, err := damages[way](r, filepath.Join(dir, file))
+				require.NoError(t, err)
+				before := fingerprint(t, dir)
+				report, err = Check(t.Context(), dir, damageOptions(false))
+				require.NoError(t, err)
+				require.Equal(t, before, fingerprint(t, dir), "Check has written")
+			}
 
 			rep, err := Repair(t.Context(), dir, damageOptions(false))
 			require.NoError(t, err, "%v", report.Findings)

@@ -26,7 +26,8 @@ type View struct {
 }
 
 // OpenView reads the tables and write-ahead logs of a report. If the manifest
-// cannot be read, or does not name all tables, all are read. Entries that
+// cannot be read, or may not say which tables there are, those that it never names
+// are read as well. Entries that
 // follow damage are included. If there is damage, keys for which inValues
 // returns true are also searched for in the value log, where they may stand
 // although the write-ahead log has lost them; one that was deleted may then be
@@ -34,10 +35,11 @@ type View struct {
 func OpenView(r *Report, inValues func(key []byte) bool) (*View, error) {
 	v := &View{dir: r.Dir, values: r.Values(), entries: map[string]Entry{}}
 	v.keys = v.values.keys
+	incomplete := r.Manifest == nil || r.incomplete()
 	for _, f := range r.Dir.Tables {
 		t, named := Table{}, false
 		if r.Manifest != nil {
-			if t, named = r.Manifest.Tables[f.Number]; !named && (r.Manifest.Named[f.Number] || !r.incomplete()) {
+			if t, named = r.Manifest.Tables[f.Number]; !named && (r.Manifest.Named[f.Number] || !incomplete) {
 				continue // merged into others
 			}
 		}
@@ -88,8 +90,20 @@ func (v *View) valueLog(wanted func(key []byte) bool) error {
 	return nil
 }
 
-// incomplete reports whether the manifest is among the damage.
+// incomplete reports whether the manifest may not say which tables there are: it is
+// damaged, or it names a table that is missing. The latter is also what a manifest
+// looks like that was cut before its last entry, when that entry is of tables that
+// were merged into others and removed.
 func (r *Report) incomplete() bool {
+	there := map[uint64]bool{}
+	for _, f := range r.Dir.Tables {
+		there[f.Number] = true
+	}
+	for number := range r.Manifest.Tables {
+		if !there[number] {
+			return true
+		}
+	}
 	return slices.ContainsFunc(r.Damage, func(d *shardlog.DamageError) bool { return strings.HasSuffix(d.Path, ManifestName) })
 }
 

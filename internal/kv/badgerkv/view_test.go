@@ -1,13 +1,19 @@
 package badgerkv
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/shardlog/shardlog"
 	"github.com/shardlog/shardlog/internal/kv"
@@ -81,6 +87,46 @@ func sums(t *testing.T, dir string) map[string]uint64 {
 		all[name] = xxhash.Sum64(b)
 	}
 	return all
+}
+
+// A manifest that has lost its last entry may name a table that was merged into
+// others and removed. What it was merged into is found, also where that was begun
+// earlier than another table which the manifest names.
+func TestAManifestThatIsCutBeforeAMerge(t *testing.T) {
+	modes(t, func(t *testing.T, o Options) {
+		s, err := begin(o)
+		require.NoError(t, err)
+		require.NoError(t, set(s, "a", []byte("1")))
+		require.NoError(t, s.Close()) // to a table
+		_ = open(t, o)                // or the manifest's size is known
+		for _, later := range []bool{false, true} {
+			o := o
+			o.Dir = killed(t, o.Dir)
+			path := filepath.Join(o.Dir, badgerfile.ManifestName)
+			b, err := os.ReadFile(path)
+			require.NoError(t, err)
+			m, err := badgerfile.ReadManifest(path)
+			require.NoError(t, err)
+			gone := slices.Max(slices.Collect(maps.Keys(m.Named))) + 1
+			if !later {
+				gone = 0
+			}
+			set, err := proto.Marshal(&pb.ManifestChangeSet{Changes: []*pb.ManifestChange{{Id: gone, Op: pb.ManifestChange_CREATE}}})
+			require.NoError(t, err)
+			b = binary.BigEndian.AppendUint32(b[:8], uint32(len(set)))
+			b = binary.BigEndian.AppendUint32(b, crc32.Checksum(set, crc32.MakeTable(crc32.Castagnoli)))
+			b = append(b, set...)
+			require.NoError(t, os.WriteFile(path, append(b, 0, 0, 0), 0o600)) // the rest is gone
+
+			files, err := Inspect(o.Dir, o.EncryptionKey)
+			require.NoError(t, err)
+			require.NotEmpty(t, files.Damage)
+			v, err := OpenView(files, func([]byte) bool { return false })
+			require.NoError(t, err)
+			requireValue(t, v, "a", []byte("1"))
+			v.Close()
+		}
+	})
 }
 
 // A write-ahead log that was cut behind a commit looks sound, and the redo log may show
