@@ -88,40 +88,47 @@ type inputChunk struct {
 
 // readLines reads an input in a goroutine of its own, because neither opening a
 // pipe nor reading from it or from a terminal can be interrupted: when ctx ends
-// the caller leaves, and the goroutine ends with its call. It hands on what it
-// has when the input has no more at hand, so that lines of a slow pipe do not
-// wait for each other.
+// the caller leaves, and the goroutine ends with its call. The channel is closed when
+// the input has ended, and stays open when ctx has: the caller must not take the one
+// for the other.
 func readLines(ctx context.Context, open func() (io.ReadCloser, error), most int) <-chan inputChunk {
 	out := make(chan inputChunk, 2)
 	go func() {
-		defer close(out)
-		r, err := open()
-		if err != nil {
-			sendChunk(ctx, out, inputChunk{err: err})
-			return
-		}
-		defer r.Close()
-		in := &lineReader{in: bufio.NewReaderSize(r, 128<<10), most: most}
-		for {
-			var c inputChunk
-			for size := 0; !c.idle && c.err == nil && len(c.lines) < chunkLines && size < chunkBytes; {
-				var line inputLine
-				if line, c.err = in.next(); c.err == nil {
-					c.lines = append(c.lines, line)
-					size += len(line.text)
-				}
-				c.idle = !in.hasLine()
-			}
-			end := c.err != nil
-			if errors.Is(c.err, io.EOF) {
-				c.err = nil
-			}
-			if !sendChunk(ctx, out, c) || end {
-				return
-			}
+		if sendLines(ctx, open, most, out) {
+			close(out)
 		}
 	}()
 	return out
+}
+
+// sendLines sends the lines of an input, and reports whether it got to the end. It hands
+// on what it has when the input has no more at hand, so that lines of a slow pipe do not
+// wait for each other.
+func sendLines(ctx context.Context, open func() (io.ReadCloser, error), most int, out chan<- inputChunk) bool {
+	r, err := open()
+	if err != nil {
+		return sendChunk(ctx, out, inputChunk{err: err})
+	}
+	defer r.Close()
+	in := &lineReader{in: bufio.NewReaderSize(r, 128<<10), most: most}
+	for {
+		var c inputChunk
+		for size := 0; !c.idle && c.err == nil && len(c.lines) < chunkLines && size < chunkBytes; {
+			var line inputLine
+			if line, c.err = in.next(); c.err == nil {
+				c.lines = append(c.lines, line)
+				size += len(line.text)
+			}
+			c.idle = !in.hasLine()
+		}
+		end := c.err != nil
+		if errors.Is(c.err, io.EOF) {
+			c.err = nil
+		}
+		if sent := sendChunk(ctx, out, c); !sent || end {
+			return sent
+		}
+	}
 }
 
 func sendChunk(ctx context.Context, out chan<- inputChunk, c inputChunk) bool {

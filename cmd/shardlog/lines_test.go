@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -64,6 +65,39 @@ func TestLinesBeforeAnError(t *testing.T) {
 	for c := range readLines(t.Context(), (&env{}).input(filepath.Join(t.TempDir(), "none")), mib) {
 		require.ErrorIs(t, c.err, os.ErrNotExist)
 	}
+}
+
+// endless is an input of lines without an end, which says when it is closed.
+type endless struct{ closed chan struct{} }
+
+func (endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = '\n'
+	}
+	return len(p), nil
+}
+
+func (e endless) Close() error {
+	close(e.closed)
+	return nil
+}
+
+// An interruption is not taken for the end of the input.
+func TestAnInterruptedInputHasNotEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	in := endless{make(chan struct{})}
+	chunks := readLines(ctx, func() (io.ReadCloser, error) { return in, nil }, mib)
+	<-chunks
+	cancel()
+	<-in.closed
+	for range cap(chunks) + 1 {
+		select {
+		case _, open := <-chunks:
+			require.True(t, open)
+		default:
+		}
+	}
+	require.False(t, sendLines(ctx, func() (io.ReadCloser, error) { return nil, errors.New("none") }, mib, nil))
 }
 
 // Lines that are complete do not wait for one that is not.
