@@ -290,15 +290,21 @@ func (in *inspection) own(e Entry) {
 	in.Own[string(e.Key)] = e
 }
 
+// tableNumbers returns the numbers of the tables that there are.
+func (d *Dir) tableNumbers() map[uint64]bool {
+	there := map[uint64]bool{}
+	for _, f := range d.Tables {
+		there[f.Number] = true
+	}
+	return there
+}
+
 // tables verifies the tables of the manifest.
 func (in *inspection) tables() error {
 	if in.Manifest == nil || in.Keys == nil {
 		return nil
 	}
-	there := map[uint64]bool{}
-	for _, f := range in.Dir.Tables {
-		there[f.Number] = true
-	}
+	there := in.Dir.tableNumbers()
 	for number, t := range in.Manifest.Tables {
 		path := in.Dir.File(TableName(number))
 		switch {

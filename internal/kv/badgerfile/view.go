@@ -27,11 +27,10 @@ type View struct {
 
 // OpenView reads the tables and write-ahead logs of a report. If the manifest
 // cannot be read, or may not say which tables there are, those that it never names
-// are read as well. Entries that
-// follow damage are included. If there is damage, keys for which inValues
-// returns true are also searched for in the value log, where they may stand
-// although the write-ahead log has lost them; one that was deleted may then be
-// there again.
+// are read as well. Entries that follow damage are included. If there is damage,
+// keys for which inValues returns true are also searched for in the value log, where
+// they may stand although the write-ahead log has lost them; one that was deleted may
+// then be there again.
 func OpenView(r *Report, inValues func(key []byte) bool) (*View, error) {
 	v := &View{dir: r.Dir, values: r.Values(), entries: map[string]Entry{}}
 	v.keys = v.values.keys
@@ -95,10 +94,7 @@ func (v *View) valueLog(wanted func(key []byte) bool) error {
 // looks like that was cut before its last entry, when that entry is of tables that
 // were merged into others and removed.
 func (r *Report) incomplete() bool {
-	there := map[uint64]bool{}
-	for _, f := range r.Dir.Tables {
-		there[f.Number] = true
-	}
+	there := r.Dir.tableNumbers()
 	for number := range r.Manifest.Tables {
 		if !there[number] {
 			return true
