@@ -85,11 +85,11 @@ type chunk struct {
 // readLines reads r in a goroutine of its own, because a read of a terminal or
 // pipe cannot be interrupted: when ctx ends the caller continues, and the
 // goroutine ends with its read. Lines are handed on when the input has no more
-// of them at hand, so those of a slow pipe are not held back.
+// of them at hand, so those of a slow pipe are not held back. The channel is closed when
+// the input has ended, and stays open when ctx has.
 func readLines(ctx context.Context, r io.Reader) <-chan chunk {
 	out := make(chan chunk, 4)
 	go func() {
-		defer close(out)
 		in := newLineReader(r)
 		for {
 			var c chunk
@@ -99,7 +99,9 @@ func readLines(ctx context.Context, r io.Reader) <-chan chunk {
 					if c.err = err; errors.Is(err, io.EOF) {
 						c.err = nil
 					}
-					send(ctx, out, c)
+					if send(ctx, out, c) {
+						close(out)
+					}
 					return
 				}
 				c.lines = append(c.lines, ln)

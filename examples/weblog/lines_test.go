@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -75,6 +76,23 @@ func TestLinesBeforeAnError(t *testing.T) {
 	got, err := collect(t, io.MultiReader(strings.NewReader("a\nb\n"), iotest.ErrReader(boom)))
 	require.ErrorIs(t, err, boom)
 	require.Equal(t, []string{"a", "b"}, got)
+}
+
+// An interruption is not taken for the end of the input.
+func TestAnInterruptedInputHasNotEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		lines := readLines(ctx, strings.NewReader(strings.Repeat("x\n", 100*chunkLines)))
+		synctest.Wait()
+		for range cap(lines) + 1 {
+			select {
+			case _, open := <-lines:
+				require.True(t, open)
+			default:
+			}
+		}
+	})
 }
 
 // Lines of a pipe come when they are there, not when a buffer is full.
