@@ -407,6 +407,31 @@ func TestScenario16DuplicateWorkerID(t *testing.T) {
 	})
 }
 
+// The row of the shard has the name of both. One that looks at it before its own
+// heartbeat fails must not take the shard for its own.
+func TestADuplicateThatLooksAtTheShardsFirst(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		src, st, k := newSource(1), newStore(), &sink{}
+		src.put(0, 10)
+		old := start(t, src, slow(k, time.Hour), consumer.Options{Store: st, WorkerID: "w"})
+		settle()
+		k2 := &sink{}
+		next := start(t, src, k2, consumer.Options{Store: st, WorkerID: "w"})
+		settle()
+		began := time.Now()
+		st.alive(t, "z") // so that both look
+		err := old.result()
+		require.ErrorIs(t, err, consumer.ErrLeaseLost)
+		require.ErrorContains(t, err, `another worker has the ID "w"`)
+		assert.Less(t, time.Since(began), ttl/3, "it did not need its heartbeat to see that")
+		settle()
+		assert.Equal(t, "w", st.row(t, 0).Owner)
+		assert.Equal(t, uint64(2), st.row(t, 0).Epoch)
+		assert.Equal(t, names(0, 0, 10), k2.got())
+		next.stop()
+	})
+}
+
 func TestScenario17TooFewLeasesForAllShards(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		src, st, k := newSource(5), newStore(), &sink{}

@@ -115,6 +115,7 @@ type Group struct {
 	storing   context.Context // ends when the store is not to be called any more
 	wake      chan struct{}   // has a token when the shards should be looked at again
 	left      chan struct{}   // closed by Leave
+	ending    sync.Once       // of overtaken
 	// stream is the ID of the stream once it is known, and never changes then.
 	// The goroutine of Run sets it.
 	stream atomic.Pointer[string]
@@ -218,10 +219,15 @@ func (g *Group) fence() {
 	g.c.Owner.Notify(Event{Kind: Fenced, Err: err})
 }
 
-// overtaken ends the worker because another life of its ID has begun.
+// overtaken ends the worker because another life of its ID has begun. It is
+// fenced before its work ends: a round that finds that a shard is not worked on
+// any more must not take it back, for the row has this worker's name.
 func (g *Group) overtaken(err error) {
-	g.loseAll(err)
-	g.c.Owner.Failed(err)
+	g.ending.Do(func() {
+		g.heartbeat.end()
+		g.loseAll(err)
+		g.c.Owner.Failed(err)
+	})
 }
 
 func (g *Group) loseAll(cause error) {

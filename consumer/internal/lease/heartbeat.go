@@ -33,6 +33,7 @@ type heartbeat struct {
 	mu     sync.Mutex
 	last   time.Time // when the last beat that was written began
 	fenced bool
+	ended  bool        // fenced for good
 	timer  *time.Timer // fences when it is due
 }
 
@@ -87,7 +88,7 @@ func (h *heartbeat) register(ctx context.Context) error {
 func (h *heartbeat) noteSent(began time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.last, h.fenced = began, false
+	h.last, h.fenced = began, h.ended
 	if h.timer != nil {
 		h.timer.Stop()
 	}
@@ -114,6 +115,13 @@ func (h *heartbeat) valid() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return !h.last.IsZero() && !h.fenced && time.Since(h.last) < h.patience()
+}
+
+// end fences the worker for good.
+func (h *heartbeat) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fenced, h.ended = true, true
 }
 
 // announce lets the other workers know soon that there is something to see.
@@ -167,6 +175,12 @@ func (h *heartbeat) loop(done <-chan struct{}) {
 	}
 }
 
+// otherLife is the error for a worker's row that another life of its ID has
+// taken over.
+func (h *heartbeat) otherLife() error {
+	return fmt.Errorf("%w: another worker has the ID %q", ErrLost, h.g.c.WorkerID)
+}
+
 // send writes one heartbeat. The error matches ErrLost when another
 // life of the worker's ID has begun.
 func (h *heartbeat) send() error {
@@ -177,7 +191,7 @@ func (h *heartbeat) send() error {
 	row, err := h.g.c.Store.Update(ctx, next)
 	if errors.Is(err, shardlog.ErrConflict) {
 		if row, err = h.g.c.Store.Get(ctx, h.key); err == nil && row.Owner != h.token {
-			return fmt.Errorf("%w: another worker has the ID %q", ErrLost, h.g.c.WorkerID)
+			return h.otherLife()
 		}
 		if err == nil {
 			// An earlier write of our own, of which the answer was lost: that

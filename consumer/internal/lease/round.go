@@ -58,6 +58,9 @@ func (g *Group) supervise(ctx context.Context) {
 			failures = 0
 		case ctx.Err() != nil:
 			return
+		case errors.Is(err, ErrLost):
+			g.overtaken(err)
+			return
 		case Permanent(err):
 			g.c.Owner.Failed(err)
 			return
@@ -151,13 +154,20 @@ func (g *Group) round(ctx context.Context, full bool) error {
 	}
 }
 
-// lookAtWorkers reads the workers' rows.
+// lookAtWorkers reads the workers' rows. The error matches ErrLost when another
+// life of this worker's ID has begun. Such a life registers before it takes a
+// shard, so a worker that reads the shards' rows and then calls this does not
+// take for its own what is the other life's.
 func (g *Group) lookAtWorkers(ctx context.Context) (changed bool, err error) {
 	rows, err := g.c.Store.List(ctx, g.c.Group, g.c.Stream+WorkersSuffix)
 	if err != nil {
 		return false, fmt.Errorf("list workers: %w", err)
 	}
-	return g.peers.observe(rows, time.Now()), nil
+	changed = g.peers.observe(rows, time.Now())
+	if own := g.peers.all[g.c.WorkerID]; own != nil && own.row.Owner != g.heartbeat.token {
+		return changed, g.heartbeat.otherLife()
+	}
+	return changed, nil
 }
 
 // syncOnce brings rows and tasks up to date with the shards of the stream and
