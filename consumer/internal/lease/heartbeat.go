@@ -33,7 +33,7 @@ type heartbeat struct {
 	mu     sync.Mutex
 	last   time.Time // when the last beat that was written began
 	fenced bool
-	ended  bool        // fenced for good
+	ended  bool        // fenced permanently
 	timer  *time.Timer // fences when it is due
 }
 
@@ -117,7 +117,7 @@ func (h *heartbeat) valid() bool {
 	return !h.last.IsZero() && !h.fenced && time.Since(h.last) < h.patience()
 }
 
-// end fences the worker for good.
+// end fences the worker permanently.
 func (h *heartbeat) end() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
