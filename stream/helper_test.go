@@ -234,7 +234,7 @@ type survivingJournal struct {
 
 // Append implements kv.Journal. An entry is refused together with the commit that
 // comes in its place.
-func (j survivingJournal) Append(entry, more []byte) (kv.Position, bool) {
+func (j survivingJournal) Append(pieces ...[]byte) (kv.Position, bool) {
 	s := j.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,11 +243,11 @@ func (j survivingJournal) Append(entry, more []byte) (kv.Position, bool) {
 	}
 	s.changes++
 	if s.changes != s.dieAt {
-		return j.Journal.Append(entry, more)
+		return j.Journal.Append(pieces...)
 	}
 	s.dead = true
 	if s.applied {
-		j.Journal.Append(entry, more)
+		j.Journal.Append(pieces...)
 	}
 	return kv.Position{}, false
 }

@@ -143,7 +143,7 @@ func (p *powerLog) open(dir string, disk *badgerkv.Disk, boot string) (*DB, erro
 	}
 	store, err := badgerkv.Open(badgerkv.Options{
 		Dir: dir, SyncWrites: o.Durability == SyncAlways, ValueLogFile: o.ValueLogFileBytes, EncryptionKey: o.EncryptionKey,
-		MinFree: o.MinFreeBytes, RedoMax: o.RedoLogBytes, Accept: acceptFormat, Disk: disk,
+		MinFree: o.MinFreeBytes, RedoMax: o.RedoLogBytes, RedoTurn: 32 << 10, Accept: acceptFormat, Disk: disk,
 	})
 	if err != nil {
 		return nil, err

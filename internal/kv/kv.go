@@ -63,11 +63,11 @@ type Journal interface {
 	// fails and leaves it as it was, and returns their positions. They are durable
 	// then. It is called once, before Append and before a commit that has an entry.
 	Restart(entries [][]byte) ([]Position, error)
-	// Append adds an entry, in two parts, which is there when the
+	// Append adds an entry, of which it gets the pieces, and which is there when the
 	// process is killed, and durable after Sync. It does not block for the disk. Not ok
 	// means that nothing was done: the store makes each write durable, the journal has
 	// no room for it, or the disk has none; see Batch.Entry for what to do then.
-	Append(entry, more []byte) (p Position, ok bool)
+	Append(pieces ...[]byte) (p Position, ok bool)
 	// Needed says that values that are committed have what the entries before p are
 	// for. They are removed once the values are as durable as the entries were. It is
 	// called by the goroutine that commits, or while none does.

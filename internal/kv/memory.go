@@ -63,7 +63,7 @@ func (j *memoryJournal) Restart(entries [][]byte) ([]Position, error) {
 	}
 	return places, nil
 }
-func (j *memoryJournal) Append(_, _ []byte) (Position, bool) {
+func (j *memoryJournal) Append(...[]byte) (Position, bool) {
 	if j.closed.Load() {
 		return Position{}, false
 	}

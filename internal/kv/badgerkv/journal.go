@@ -93,15 +93,19 @@ func (l *redoLog) beginRing(s *Store, entries [][]byte) ([]kv.Position, error) {
 
 // Append implements kv.Journal. The last quarter of the ring is kept for those who
 // commit: they make room.
-func (j journal) Append(entry, more []byte) (kv.Position, bool) {
+func (j journal) Append(pieces ...[]byte) (kv.Position, bool) {
 	s, l := j.s, j.s.redo
 	if l.synced || !l.begun.Load() || s.closed.Load() {
 		return kv.Position{}, false
 	}
-	if !s.space.expected(int64(len(entry) + len(more))) {
+	n := 0
+	for _, p := range pieces {
+		n += len(p)
+	}
+	if !s.space.expected(int64(n)) {
 		return kv.Position{}, false
 	}
-	p, ok := l.ring.NoteBelow(entry, more)
+	p, ok := l.ring.NoteBelow(pieces...)
 	if !ok {
 		if err := l.ring.Err(); err != nil && !errors.Is(err, shardlog.ErrClosed) {
 			_ = s.failed(err) // the commit to come gets it
@@ -156,9 +160,12 @@ func (j journal) Room(n int) bool {
 // Use implements kv.Journal.
 func (j journal) Use() (used, most int64) {
 	l := j.s.redo
-	used, size := l.ring.Use()
+	used, most = l.ring.Use()
+	if l.ring.GrowsTo(j.s.opts.RedoMax) > 0 {
+		most = max(most, j.s.opts.RedoMax)
+	}
 	// What waits for a sync to be given back is no reason to make blocks of anything.
-	return max(0, used-l.ring.Before(l.isNeeded())), max(size, j.s.opts.RedoMax)
+	return max(0, used-l.ring.Before(l.isNeeded())), most
 }
 
 // restarted notes that the ring has just the entries with these places.

@@ -168,6 +168,13 @@ func (f brokenRing) Map(n int64) ([]byte, error) {
 	return f.File.Map(n)
 }
 
+func (f brokenRing) Allocate(to int64) error {
+	if err := f.fails("allocate"); err != nil {
+		return err
+	}
+	return f.File.Allocate(to)
+}
+
 func onBrokenRing(o *Options, fails func(op string) error) {
 	o.Disk = System()
 	o.Disk.OpenRedo = func(path string) (redo.File, error) {
@@ -303,7 +310,7 @@ func TestAnEntryLargerThanTheRedoLog(t *testing.T) {
 		o.SyncWrites, o.RedoMax = sync, redo.MinSize
 		s, err := begin(o)
 		require.NoError(t, err)
-		e := make([]byte, 5<<20)
+		e := make([]byte, 9<<20) // of 16 MiB
 		e[len(e)-1] = 1
 		b := batchOf("a", "1")
 		b.Entry = []byte("before")

@@ -12,6 +12,7 @@ type Options struct {
 	Dir           string
 	SyncWrites    bool   // every commit is on disk when it returns
 	RedoMax       int64  // how large the redo log may become, in bytes; 0 for DefaultRedoMax
+	RedoTurn      int64  // redo.Options.TurnRoom; tests set it
 	ValueLogFile  int64  // size at which a value log file is full, in bytes
 	EncryptionKey []byte // 16, 24 or 32 bytes; nil for none
 	MinFree       int64  // bytes of the file system that ordinary commits leave free

@@ -147,7 +147,7 @@ var powerModes = []powerMode{
 }
 
 func (p powerMode) options(dir string, d *badgerkv.Disk, sync bool) badgerkv.Options {
-	o := badgerkv.Options{Dir: dir, SyncWrites: sync, RedoMax: p.redoMax, ValueLogFile: 1 << 20, MinFree: 1, Disk: d}
+	o := badgerkv.Options{Dir: dir, SyncWrites: sync, RedoMax: p.redoMax, RedoTurn: 32 << 10, ValueLogFile: 1 << 20, MinFree: 1, Disk: d}
 	if p.encrypted {
 		o.EncryptionKey = bytes.Repeat([]byte("k"), 32)
 	}

@@ -46,7 +46,8 @@ type redoLog struct {
 	id        identity
 	encrypted bool
 
-	growing sync.Mutex // one call of grow
+	growing sync.Mutex // one call of grow; after advancing
+	stopped bool       // with growing: the file is about to be closed
 
 	needMu   sync.Mutex  // before the ring's
 	needed   kv.Position // of the first entry that is
@@ -132,16 +133,22 @@ func (l *redoLog) run(s *Store) {
 func (l *redoLog) grow(s *Store, limit int64) bool {
 	l.growing.Lock()
 	defer l.growing.Unlock()
-	_, size := l.ring.Use()
-	if size >= limit || s.space.check(2*size, false) != nil {
+	if l.stopped {
 		return false
 	}
-	n, err := l.ring.Grow(limit)
+	to := l.ring.GrowsTo(limit)
+	for to > 0 && s.space.check(to, false) != nil {
+		to = l.ring.GrowsTo(to / 2) // 0 when that is no growth
+	}
+	if to == 0 {
+		return false
+	}
+	n, err := l.ring.Grow(to)
 	s.space.took(n)
 	if err != nil {
-		s.warn("the redo log stays as small as it is", "error", err)
+		s.warn("the redo log cannot grow", "bytes", to, "error", err)
 	}
-	return n > 0
+	return n > 0 && err == nil
 }
 
 // stop ends the goroutine of run, and returns when nothing is advanced any more.
@@ -152,5 +159,8 @@ func (l *redoLog) stop() {
 		l.done.Wait()
 		l.advancing.Lock() // one that is under way ends first
 		defer l.advancing.Unlock()
+		l.growing.Lock()
+		defer l.growing.Unlock()
+		l.stopped = true
 	}
 }

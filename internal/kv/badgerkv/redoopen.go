@@ -28,7 +28,7 @@ func (s *Store) closeRedo(clean bool) error {
 }
 
 func (s *Store) redoOptions(i identity) redo.Options {
-	return redo.Options{Path: s.path(badgerfile.RedoName), ID: i.id, Key: i.key, Open: s.disk.OpenRedo, Filling: func() {
+	return redo.Options{Path: s.path(badgerfile.RedoName), ID: i.id, Key: i.key, Open: s.disk.OpenRedo, TurnRoom: s.opts.RedoTurn, Filling: func() {
 		if l := s.redo; l != nil {
 			l.wake()
 		}

@@ -193,3 +193,23 @@ func TestASnapshotOutlivesReclaim(t *testing.T) {
 	reclaimAll(t, s, 0, n*size+1<<20, 5<<20)
 	requireValue(t, s, "k0001", []byte("new"))
 }
+
+// On a disk that is nearly full the redo log grows by less than it would, rather than not.
+func TestTheRedoLogGrowsOnADiskThatIsNearlyFull(t *testing.T) {
+	const reserve = 10 << 20
+	d := &disk{free: 1 << 40}
+	o := small(t.TempDir())
+	o.MinFree, o.FreeSpace = reserve, d.freeSpace
+	s := open(t, o)
+	require.True(t, s.Journal().Room(3<<20))
+	_, before := s.redo.ring.Use()
+	d.set(reserve + 10<<20) // four times as large would be more
+	s.space.allow.Store(0)
+	require.True(t, s.Journal().Room(6<<20))
+	_, after := s.redo.ring.Use()
+	require.Greater(t, after, before)
+	require.Less(t, after, 3*before)
+	d.set(reserve + 1<<20)
+	s.space.allow.Store(0)
+	require.False(t, s.Journal().Room(12<<20))
+}

@@ -115,22 +115,21 @@ func (j journal) Restart(entries [][]byte) ([]kv.Position, error) {
 }
 
 // Append implements kv.Journal.
-func (j journal) Append(b, more []byte) (kv.Position, bool) {
+func (j journal) Append(pieces ...[]byte) (kv.Position, bool) {
 	applied, err := j.f.fault(Append)
-	f := j.f
+	b, f := bytes.Join(pieces, nil), j.f
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err != nil {
 		if applied {
-			f.add(append(bytes.Clone(b), more...))
+			f.add(b)
 		}
 		return kv.Position{}, false
 	}
-	n := int64(len(b) + len(more))
-	if used := f.used() + n; f.dead || f.syncs || used > f.limit()/4*3 || used+f.kept > f.limit() {
+	if used := f.used() + int64(len(b)); f.dead || f.syncs || used > f.limit()/4*3 || used+f.kept > f.limit() {
 		return kv.Position{}, false
 	}
-	return f.add(append(bytes.Clone(b), more...)), true
+	return f.add(b), true
 }
 
 // Needed implements kv.Journal. After the first Sync, entries go with the next.

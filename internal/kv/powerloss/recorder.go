@@ -427,6 +427,21 @@ func (g *ring) Sync() error {
 	return nil
 }
 
+// Allocate implements redo.File.
+func (g *ring) Allocate(to int64) error {
+	r := g.r
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.ringFails("allocate"); err != nil {
+		return err
+	}
+	if err := g.File.Allocate(to); err != nil {
+		return err
+	}
+	r.event("the redo log is made larger")
+	return nil
+}
+
 // Map implements redo.File. What is written to the mapping is seen when the file is read.
 func (g *ring) Map(size int64) ([]byte, error) {
 	r := g.r

@@ -40,6 +40,10 @@ func (r *Ring) Begin(m Mark, key []byte, unit int64, entries [][]byte) ([]kv.Pos
 	if err != nil {
 		return nil, err
 	}
+	if err := r.rename(); err != nil {
+		r.Fail(err)
+		return nil, err
+	}
 	if err := r.prepare(unit, aead); err != nil {
 		r.Fail(err)
 		return nil, err
@@ -64,8 +68,8 @@ func (r *Ring) Begin(m Mark, key []byte, unit int64, entries [][]byte) ([]kv.Pos
 		s.Mark, s.gen, s.unit, s.seq, s.at = m, s.gen+1, unit, 1, first.At
 		s.attempt, s.sealed = attempt, aead != nil
 	}, func() {
-		r.head, r.seq, r.durable, r.filling = end.At, end.Seq, end.Seq, false
-		r.full = len(places) > 0 && end.At == first.At
+		r.head, r.seq, r.lap, r.durable, r.filling = end.At, end.Seq, r.size, end.Seq, false
+		r.full, r.begun = len(places) > 0 && end.At == first.At, true
 	})
 	if err != nil {
 		return nil, err
@@ -85,12 +89,15 @@ func (r *Ring) plan(unit int64, sealed bool, entries [][]byte) (places []kv.Posi
 	free := [][2]int64{{firstFrame, r.size}}
 	switch {
 	case r.full:
-		free = nil
+		free = [][2]int64{{max(r.lap, r.head), r.size}} // of a short lap
 	case r.seq == r.state.seq:
 	case r.head >= r.state.at:
 		free = [][2]int64{{r.head, r.size}, {firstFrame, r.state.at}}
 	default:
-		free = [][2]int64{{r.head, r.state.at}}
+		// Not both: from one place a reader continues at the beginning of the ring alone.
+		if free = [][2]int64{{r.head, r.state.at}}; r.size-r.lap > r.state.at-r.head {
+			free = [][2]int64{{r.lap, r.size}}
+		}
 	}
 	end = kv.Position{Seq: 1, At: firstFrame}
 	for _, e := range entries {
@@ -111,6 +118,22 @@ func (r *Ring) plan(unit int64, sealed bool, entries [][]byte) (places []kv.Posi
 	return places, end, nil
 }
 
+// rename gives a ring of the earlier name that of this program, durably, before it gets an
+// entry that others would not know.
+func (r *Ring) rename() error {
+	if !r.earlier {
+		return nil
+	}
+	if err := r.writeIdent(); err != nil {
+		return err
+	}
+	if err := r.f.Sync(); err != nil {
+		return err
+	}
+	r.earlier = false
+	return nil
+}
+
 // prepare makes frames be written as the next generation wants them.
 func (r *Ring) prepare(unit int64, aead cipher.AEAD) error {
 	r.mu.Lock()
@@ -129,7 +152,7 @@ func (r *Ring) rewrite(attempt uint32, places []kv.Position, entries [][]byte) e
 	for i, e := range entries {
 		n := roundUp(entryFrame(len(e), r.aead != nil), r.unit)
 		h := head{gen: r.state.gen + 1, attempt: attempt, seq: places[i].Seq}
-		if _, err := r.write(places[i].At, n, h, e, nil); err != nil {
+		if _, err := r.write(places[i].At, n, h, e); err != nil {
 			return err
 		}
 	}

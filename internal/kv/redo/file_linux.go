@@ -57,15 +57,25 @@ func (f *file) Sync() error {
 // beforehand (or copies pages when they are written to), a full disk is met as it is with
 // Badger's files: nothing is written when it is nearly full.
 func (f *file) Map(n int64) ([]byte, error) {
+	if err := f.Allocate(n); err != nil && !errors.Is(err, ErrNotMapped) {
+		return nil, err
+	}
+	return unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+// Allocate implements File.
+func (f *file) Allocate(to int64) error {
 	for {
-		err := unix.Fallocate(int(f.Fd()), 0, 0, n)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		err := unix.Fallocate(int(f.Fd()), 0, 0, to)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+			return ErrNotMapped
+		default:
+			return &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
 		}
-		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
-			return nil, &os.PathError{Op: "fallocate", Path: f.Name(), Err: err}
-		}
-		return unix.Mmap(int(f.Fd()), 0, int(n), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	}
 }
 

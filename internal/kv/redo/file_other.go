@@ -23,5 +23,8 @@ func (f file) Size() (int64, error) { return fileSize(f.File) }
 // Map implements File.
 func (f file) Map(int64) ([]byte, error) { return nil, ErrNotMapped }
 
+// Allocate implements File.
+func (f file) Allocate(int64) error { return ErrNotMapped }
+
 // Unmap implements File.
 func (f file) Unmap([]byte) error { return nil }

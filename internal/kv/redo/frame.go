@@ -75,9 +75,11 @@ func (h *head) is(s *state, seq uint64) bool {
 
 // encode writes a frame to buf, which has room for it and what is up to the end of
 // its last unit, and returns its bytes, whole units. The checksum is written last.
-func (r *Ring) encode(buf []byte, h head, ops []kv.Op, entry, more []byte) []byte {
-	body := append(buf[frameHeader:frameHeader], entry...)
-	body = append(body, more...)
+func (r *Ring) encode(buf []byte, h head, ops []kv.Op, entry ...[]byte) []byte {
+	body := buf[frameHeader:frameHeader]
+	for _, p := range entry {
+		body = append(body, p...)
+	}
 	entryBytes := len(body)
 	if len(ops) > 0 {
 		body = encodeOps(body, ops)

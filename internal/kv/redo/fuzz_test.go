@@ -41,7 +41,9 @@ func (f *memoryFile) Size() (int64, error) { return int64(len(f.b)), nil }
 func (f *memoryFile) Close() error         { return nil }
 
 func (f *memoryFile) Map(int64) ([]byte, error) { return nil, ErrNotMapped }
-func (f *memoryFile) Unmap([]byte) error        { return nil }
+
+func (f *memoryFile) Allocate(int64) error { return ErrNotMapped }
+func (f *memoryFile) Unmap([]byte) error   { return nil }
 
 // inMemory returns options for a ring in f. Its path exists, as Open wants.
 func inMemory(t testing.TB, f *memoryFile, key []byte) Options {

@@ -36,13 +36,13 @@ func (r *Ring) walk(lost bool, f func(h head, at kv.Position, frame []byte) erro
 	r.mu.Lock()
 	s, w := r.state, window{r: r}
 	r.mu.Unlock()
-	last := s.at
+	last, lap := s.at, r.size
 	for p := (kv.Position{Seq: s.seq, At: s.at}); ; p.Seq++ {
 		frame, h, err := w.frame(p.At, &s, p.Seq)
 		if errors.Is(err, errFrame) && p.At != firstFrame {
 			// The one before may have been the last that fits.
 			if frame, h, err = w.frame(firstFrame, &s, p.Seq); err == nil {
-				p.At = firstFrame
+				p.At, lap = firstFrame, p.At
 			}
 		}
 		if errors.Is(err, errFrame) {
@@ -58,7 +58,7 @@ func (r *Ring) walk(lost bool, f func(h head, at kv.Position, frame []byte) erro
 				err = w.nothingBehind(p.At, &s, p.Seq)
 			}
 			if err == nil {
-				r.walkedTo(p, last)
+				r.walkedTo(p, last, lap)
 			}
 			return err
 		}
@@ -74,13 +74,13 @@ func (r *Ring) walk(lost bool, f func(h head, at kv.Position, frame []byte) erro
 }
 
 // walkedTo notes where the frames end that the file has when it is opened: Begin writes
-// behind them. The last one is at last.
-func (r *Ring) walkedTo(end kv.Position, last int64) {
+// behind them. The last one is at last, and lap is where the ring began again, or its size.
+func (r *Ring) walkedTo(end kv.Position, last, lap int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.walked {
 		r.walked = true
-		r.head, r.seq = end.At, end.Seq
+		r.head, r.seq, r.lap = end.At, end.Seq, lap
 		r.full = last < r.state.at && r.head >= r.state.at
 	}
 }

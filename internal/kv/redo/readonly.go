@@ -17,6 +17,9 @@ func OpenReadOnly(path string) (File, error) {
 // Map implements File.
 func (f readOnly) Map(int64) ([]byte, error) { return nil, ErrNotMapped }
 
+// Allocate implements File.
+func (f readOnly) Allocate(int64) error { return ErrNotMapped }
+
 // Unmap implements File.
 func (f readOnly) Unmap([]byte) error { return nil }
 

@@ -17,7 +17,8 @@
 //	page 0     the identity of the ring, written when the file is made
 //	page 1, 2  the state, written in turn; the valid one with the higher count holds
 //	page 3     empty
-//	page 4 ... frames; behind the last one that fits, the ring continues at page 4
+//	page 4 ... frames; behind the last one that fits, or earlier, the ring continues
+//	           at page 4
 //
 // Frames are numbered without gaps. Where those begin that are needed, the state says;
 // it is advanced (Release) when the store has everything before. Only then are the pages
@@ -56,9 +57,12 @@ const (
 	MinSize = 256 << 10
 
 	firstFrame = 4 * Page
-	identMagic = "SLREDO02"
-	stateMagic = 0x54534c53 // "SLST"
-	frameMagic = 0x46524c53 // "SLRF"
+	identMagic = "SLREDO03"
+	// earlierMagic is the name of rings that are as these, but for what programs that know
+	// no other find in their entries.
+	earlierMagic = "SLREDO02"
+	stateMagic   = 0x54534c53 // "SLST"
+	frameMagic   = 0x46524c53 // "SLRF"
 )
 
 // ID names a ring. The store keeps the ID of its own.
@@ -78,6 +82,10 @@ type File interface {
 	// not mapped.
 	Map(n int64) ([]byte, error)
 	Unmap(b []byte) error
+	// Allocate makes the file longer, up to a size, by zeros that have their place on the
+	// disk. It need not be durable. The error is ErrNotMapped where that cannot be done
+	// without writing them.
+	Allocate(to int64) error
 	Close() error
 }
 
@@ -96,6 +104,9 @@ type Options struct {
 	// Filling is called when more than half of the ring is taken, once until pages are
 	// given back or added. It must not call the ring, nor block. Nil for none.
 	Filling func()
+	// TurnRoom is for how much room at its beginning the ring continues there before its end,
+	// in bytes; 0 for 4 MiB.
+	TurnRoom int64
 }
 
 // Mark is what a state of the ring says of the store.
@@ -136,6 +147,8 @@ type Ring struct {
 	f     File
 	aead  cipher.AEAD // nil for none
 	anyID bool        // the ID is that of the file
+	// earlier says that the file has the name of earlier rings.
+	earlier bool
 	// buf is Append's, page-aligned.
 	buf []byte
 
@@ -148,12 +161,15 @@ type Ring struct {
 	memory  []byte // the file, where it is mapped
 	filling bool   // Options.Filling was called
 	size    int64  // of the file
+	sized   int64  // what of it is on disk for certain
 	head    int64  // where the next frame goes, unless it does not fit there
 	seq     uint64 // of the next frame
+	lap     int64  // while head is before state.at: where the frames end, at most, that one at firstFrame follows
 	kept    int64  // bytes of the room that KeepFor has found
 	durable uint64 // frames of the generation with lower numbers are on disk
 	settled bool   // the state is on disk as it is here
-	full    bool   // the ring has no free page, which head == state.at alone does not say
+	full    bool   // the ring has no room before lap, which head == state.at alone does not say
+	begun   bool   // Begin was called: it is in use
 	err     error  // why nothing is written any more
 }
 
@@ -187,11 +203,7 @@ func write(o Options) error {
 	}
 	err = r.extend(MinSize)
 	if err == nil {
-		ident := pages(1)
-		copy(ident[8:], identMagic)
-		copy(ident[16:], o.ID[:])
-		binary.LittleEndian.PutUint64(ident, xxhash.Sum64(ident[8:]))
-		_, err = r.f.WriteAt(ident, 0)
+		err = r.writeIdent()
 	}
 	if err == nil {
 		err = r.writeState(state{gen: 1, unit: Pages, seq: 1, at: firstFrame, size: MinSize, sealed: o.Key != nil && o.Key(1) != nil}, true)
@@ -200,6 +212,16 @@ func write(o Options) error {
 		return errors.Join(err, os.Remove(o.Path))
 	}
 	return nil
+}
+
+// writeIdent writes the first page.
+func (r *Ring) writeIdent() error {
+	ident := pages(1)
+	copy(ident[8:], identMagic)
+	copy(ident[16:], r.opts.ID[:])
+	binary.LittleEndian.PutUint64(ident, xxhash.Sum64(ident[8:]))
+	_, err := r.f.WriteAt(ident, 0)
+	return err
 }
 
 // Open opens a ring to read what is in it. Begin has to be called before Append.
@@ -222,6 +244,9 @@ func Open(o Options) (*Ring, error) {
 func attach(o Options) (*Ring, error) {
 	if o.Open == nil {
 		o.Open = OpenFile
+	}
+	if o.TurnRoom == 0 {
+		o.TurnRoom = defaultTurnRoom
 	}
 	r := &Ring{opts: o}
 	var err error
@@ -257,10 +282,13 @@ func (r *Ring) load() error {
 		return err
 	}
 	ident := head[:Page]
-	if v := string(ident[8:16]); v != identMagic && v[:6] == identMagic[:6] {
-		return fmt.Errorf("%w: %s says %q, and this program knows %q", shardlog.ErrVersion, r.opts.Path, v, identMagic)
+	v := string(ident[8:16])
+	r.earlier = v == earlierMagic
+	known := r.earlier || v == identMagic
+	if !known && v[:6] == identMagic[:6] {
+		return fmt.Errorf("%w: %s says %q, and this program knows %q and %q", shardlog.ErrVersion, r.opts.Path, v, earlierMagic, identMagic)
 	}
-	if string(ident[8:16]) != identMagic || binary.LittleEndian.Uint64(ident) != xxhash.Sum64(ident[8:]) {
+	if !known || binary.LittleEndian.Uint64(ident) != xxhash.Sum64(ident[8:]) {
 		return r.opts.damage(0, "its first page is damaged")
 	}
 	switch id := ID(ident[16:32]); {
@@ -276,7 +304,8 @@ func (r *Ring) load() error {
 	if r.size < r.state.size {
 		return r.opts.damage(r.size, "it is cut short: it had %d bytes", r.state.size)
 	}
-	r.head, r.seq, r.unit = r.state.at, r.state.seq, r.state.unit
+	r.head, r.seq, r.unit, r.lap = r.state.at, r.state.seq, r.state.unit, r.size
+	r.sized = r.state.size
 	if r.opts.Key == nil || !r.state.sealed {
 		return nil
 	}
@@ -383,6 +412,13 @@ func (r *Ring) Release(p kv.Position, m Mark, sync bool) error {
 	if r.says(p, m) {
 		return nil
 	}
+	if r.beyond(p) {
+		// A state that reaches the disk before the size of the file does would name a place
+		// that there is not, whether its own sync comes to an end or not.
+		if err := r.syncSize(); err != nil {
+			return err
+		}
+	}
 	var none bool // there was nothing to give back
 	return r.advance(sync, func(s *state) {
 		if none = p.Seq <= s.seq; !none {
@@ -395,12 +431,19 @@ func (r *Ring) Release(p kv.Position, m Mark, sync bool) error {
 	})
 }
 
+// beyond reports whether p is where the file may not reach after a crash of the system.
+func (r *Ring) beyond(p kv.Position) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return p.At > r.sized
+}
+
 // says reports whether the file says already, durably, that what is before p is given back,
 // and m.
 func (r *Ring) says(p kv.Position, m Mark) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.err == nil && r.settled && p.Seq <= r.state.seq && m == r.state.Mark && r.size == r.state.size
+	return r.err == nil && r.settled && p.Seq <= r.state.seq && m == r.state.Mark && r.sized == r.state.size
 }
 
 // advance changes the state, first in the file and then, with mu held, in memory.
@@ -411,7 +454,8 @@ func (r *Ring) advance(sync bool, change func(*state), then func()) error {
 	defer r.writing.Unlock()
 	r.mu.Lock()
 	s, err, seq := r.state, r.err, r.seq
-	s.size = r.size // it may have grown
+	size := r.size
+	s.size = r.sized // it may have grown
 	r.mu.Unlock()
 	if err != nil {
 		return err
@@ -427,7 +471,7 @@ func (r *Ring) advance(sync bool, change func(*state), then func()) error {
 	}
 	r.state, r.settled = s, sync
 	if sync {
-		r.durable = max(r.durable, seq)
+		r.durable, r.sized = max(r.durable, seq), max(r.sized, size)
 	}
 	if then != nil {
 		then()

@@ -368,6 +368,8 @@ func TestFits(t *testing.T) {
 	filled := 0
 	o.Filling = func() { filled++ }
 	r := create(t, o)
+	_, err := r.Begin(Mark{}, nil, Pages, nil)
+	require.NoError(t, err)
 	b := batch(1, make([]byte, MinSize/4))
 	v := uint64(0)
 	fill := func() {
@@ -385,6 +387,10 @@ func TestFits(t *testing.T) {
 	n, err := r.Grow(mostBytes)
 	require.NoError(t, err)
 	require.Equal(t, int64(MinSize), n)
+	n, err = r.Grow(mostBytes)
+	require.NoError(t, err)
+	require.Zero(t, n, "more would be no help before the ring begins again")
+	require.NoError(t, r.Release(r.End(), Mark{Base: v}, true))
 	for {
 		n, err := r.Grow(mostBytes)
 		require.NoError(t, err)
@@ -457,6 +463,7 @@ func (d shortDisk) WriteAt(b []byte, at int64) (int, error) {
 func (d shortDisk) Size() (int64, error)      { return fileSize(d.File) }
 func (d shortDisk) Map(int64) ([]byte, error) { return nil, ErrNotMapped }
 func (d shortDisk) Unmap([]byte) error        { return nil }
+func (d shortDisk) Allocate(int64) error      { return ErrNotMapped }
 
 var errFull = errors.New("no space left")
 

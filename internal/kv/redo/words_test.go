@@ -21,6 +21,11 @@ type unmapped struct{ File }
 
 func (unmapped) Map(int64) ([]byte, error) { return nil, ErrNotMapped }
 
+// sparse is a file whose blocks are allocated later.
+type sparse struct{ File }
+
+func (f sparse) Allocate(to int64) error { return f.File.(truncater).Truncate(to) }
+
 // entries reads the entries of a ring.
 func entries(t testing.TB, r *Ring) (all []string, places []kv.Position) {
 	t.Helper()
@@ -35,11 +40,14 @@ func entries(t testing.TB, r *Ring) (all []string, places []kv.Position) {
 // What was added and not released is read again by another process, also if the ring
 // grew or was begun again meanwhile.
 func TestEntriesAgainstAModel(t *testing.T) {
-	for n := range 4 {
-		sealed, mapped := n%2 == 0, n < 2
-		t.Run(fmt.Sprintf("sealed %t mapped %t", sealed, mapped), func(t *testing.T) {
+	for n := range 8 {
+		sealed, mapped, early := n%2 == 0, n/2%2 == 0, n/4 == 0
+		t.Run(fmt.Sprintf("sealed %t mapped %t early %t", sealed, mapped, early), func(t *testing.T) {
 			rnd := kvtest.Rand(t)
 			o := options(t)
+			if early {
+				o.TurnRoom = 1 + rnd.Int63n(MinSize/2)
+			}
 			if !mapped {
 				o.Open = func(path string) (File, error) { f, err := OpenFile(path); return unmapped{f}, err }
 			}
@@ -113,6 +121,220 @@ func TestEntriesAgainstAModel(t *testing.T) {
 			require.False(t, ok)
 			require.ErrorIs(t, r.Sync(), shardlog.ErrClosed)
 		})
+	}
+}
+
+// A ring of which little is in use takes few pages of its file, however much is written.
+func TestARingStaysSmall(t *testing.T) {
+	o := options(t)
+	o.TurnRoom = 64 << 10
+	r := create(t, o)
+	_, err := r.Grow(4 * MinSize)
+	require.NoError(t, err)
+	_, err = r.Begin(Mark{}, nil, Words, nil)
+	require.NoError(t, err)
+	var places []kv.Position
+	most := int64(0)
+	frame := int64(0)
+	add := func() {
+		p, ok := r.NoteBelow(make([]byte, 1000))
+		require.True(t, ok)
+		places = append(places, p)
+		most = max(most, p.At)
+		used, _ := r.Use()
+		if frame == 0 {
+			frame = used
+		}
+		require.Equal(t, int64(len(places))*frame, used, "no byte is lost between two laps")
+		require.Equal(t, used, r.Before(r.End()))
+		require.Equal(t, used-frame, r.Before(p))
+	}
+	for range 5000 {
+		add()
+		if len(places) > 20 { // 21 kB in use
+			require.NoError(t, r.Release(places[10], Mark{}, false))
+			places = places[10:]
+		}
+	}
+	require.Less(t, most, int64(192<<10))
+	used, _ := r.Use()
+	require.Less(t, used, int64(32<<10))
+	// What is in use grows: then so does what is taken.
+	for range 300 {
+		add()
+	}
+	require.Greater(t, most, int64(300<<10))
+	places = places[len(places)-1:]
+	require.NoError(t, r.Release(places[0], Mark{}, false))
+	add()
+	require.Less(t, places[len(places)-1].At, most)
+}
+
+// The size of the file that the state names is on disk: after a crash of the system a
+// larger file may be as small as it was, with what was synced.
+func TestACrashAfterTheRingGrew(t *testing.T) {
+	o := options(t)
+	o.Open = func(path string) (File, error) { f, err := OpenFile(path); return sparse{f}, err }
+	r := create(t, o)
+	_, err := r.Begin(Mark{}, nil, Words, nil)
+	require.NoError(t, err)
+	_, ok := r.Note(0, []byte("synced"))
+	require.True(t, ok)
+	require.NoError(t, r.Sync())
+	require.NoError(t, r.f.Allocate(allocLeast))
+	require.NoError(t, r.take(allocLeast, false)) // Grow, but for the sync
+	require.NoError(t, r.Release(r.Start(), Mark{Base: 1}, false))
+	b, err := os.ReadFile(o.Path)
+	require.NoError(t, err)
+	crashed := o
+	crashed.Path += ".crashed"
+	require.NoError(t, os.WriteFile(crashed.Path, b[:MinSize], 0o600))
+	got, _ := entries(t, reopen(t, crashed))
+	require.Equal(t, []string{"synced"}, got)
+
+	_, ok = r.Note(0, []byte("synced as well"))
+	require.True(t, ok)
+	require.NoError(t, r.Sync())
+	require.EqualValues(t, allocLeast, r.sized, "and with it the size")
+	require.NoError(t, r.f.Allocate(2*allocLeast))
+	require.NoError(t, r.take(2*allocLeast, false))
+	for range 60 { // beyond the size that is on disk
+		p, ok := r.NoteBelow(make([]byte, 100_000))
+		require.True(t, ok)
+		require.NoError(t, r.Release(p, Mark{Base: 1}, false))
+	}
+	require.EqualValues(t, 2*allocLeast, r.sized, "a place that may not be there is not named before it is")
+	require.NoError(t, r.Close())
+	_, places := entries(t, reopen(t, o))
+	require.Len(t, places, 1)
+}
+
+// A ring that has begun again early, with little room in front of it, notices when that is used
+// up, leaves those who commit a quarter of it, and can be read and begun by another process.
+func TestAShortLap(t *testing.T) {
+	o := options(t)
+	o.TurnRoom = 64 << 10
+	filled := 0
+	o.Filling = func() { filled++ }
+	r := create(t, o)
+	_, err := r.Grow(4 * MinSize)
+	require.NoError(t, err)
+	_, err = r.Begin(Mark{}, nil, Words, nil)
+	require.NoError(t, err)
+	e := func(i int) string { return fmt.Sprintf("%01000d", i) }
+	var want []string
+	var places []kv.Position
+	i := 0
+	add := func() bool {
+		p, ok := r.NoteBelow([]byte(e(i)))
+		if ok {
+			want, places = append(want, e(i)), append(places, p)
+			i++
+		}
+		return ok
+	}
+	for !r.wrapped() {
+		require.True(t, add())
+		if len(want) > 5 {
+			require.NoError(t, r.Release(places[1], Mark{}, false))
+			want, places = want[1:], places[1:]
+		}
+	}
+	for add() {
+	}
+	used, most := r.Use()
+	require.InDelta(t, most/4*3, used, 2000)
+	require.Less(t, most, int64(MinSize))
+	require.Equal(t, 1, filled)
+	require.True(t, r.KeepFor(int(most)/8))
+	require.Zero(t, r.GrowsTo(mostBytes), "that would be of no use")
+
+	again := reopen(t, o)
+	got, _ := entries(t, again)
+	require.Equal(t, want, got)
+	var all [][]byte
+	for _, e := range got {
+		all = append(all, []byte(e))
+	}
+	_, err = again.Begin(Mark{}, nil, Words, all)
+	require.NoError(t, err, "behind the lap there is room for all that")
+	got, _ = entries(t, reopen(t, o))
+	require.Equal(t, want, got)
+}
+
+// A large frame in a ring that was empty takes all that is before its end.
+func TestALargeFrameTakesWhatIsBefore(t *testing.T) {
+	r := create(t, options(t))
+	_, err := r.Begin(Mark{}, nil, Words, nil)
+	require.NoError(t, err)
+	for range 2 {
+		_, ok := r.Note(0, make([]byte, MinSize/3))
+		require.True(t, ok)
+	}
+	require.NoError(t, r.Release(r.End(), Mark{}, false))
+	_, ok := r.Note(0, make([]byte, MinSize*4/5))
+	require.True(t, ok)
+	used, most := r.Use()
+	require.Equal(t, most, used)
+	require.Equal(t, r.End().At-firstFrame, used)
+	_, ok = r.Note(0, []byte("one more"))
+	require.False(t, ok)
+}
+
+// A ring that is full in a short lap can be begun again behind it, and grows for that. (Frames
+// that are sealed are as large as they may be, so that they fill it to the last byte.)
+func TestAFullShortLapIsBegunBehindIt(t *testing.T) {
+	for _, large := range []bool{true, false} {
+		o := options(t)
+		o.TurnRoom = 64 << 10
+		k := &keys{sealed: true, of: map[uint32][]byte{}}
+		o.Key = k.find
+		r := create(t, o)
+		if large {
+			_, err := r.Grow(4 * MinSize)
+			require.NoError(t, err)
+		}
+		begin := func(all [][]byte) error {
+			_, err := r.Begin(Mark{}, k.next(r.Generation()+1), Words, all)
+			return err
+		}
+		require.NoError(t, begin(nil))
+		var places []kv.Position
+		var want []string
+		for i := 0; ; i++ {
+			e := fmt.Sprintf("%01000d", i)
+			p, ok := r.Note(0, []byte(e))
+			if !ok {
+				break
+			}
+			places, want = append(places, p), append(want, e)
+			if !r.wrapped() && len(places) > 5 {
+				require.NoError(t, r.Release(places[1], Mark{}, false))
+				places, want = places[1:], want[1:]
+			}
+		}
+		require.True(t, r.full)
+		require.Zero(t, r.GrowsTo(mostBytes), "that would be of no use")
+		require.NoError(t, r.Close())
+
+		r = reopen(t, o)
+		got, _ := entries(t, r)
+		require.Equal(t, want, got)
+		var all [][]byte
+		for _, e := range want {
+			all = append(all, []byte(e))
+		}
+		if !large { // what is to be kept is too much
+			for range 120 {
+				all, want = append(all, all[0]), append(want, want[0])
+			}
+			require.ErrorIs(t, begin(all), ErrFull)
+			_, err := r.Grow(4 * MinSize)
+			require.NoError(t, err)
+		}
+		require.NoError(t, begin(all))
+		got, _ = entries(t, reopen(t, o))
+		require.Equal(t, want, got)
 	}
 }
 
@@ -214,7 +436,9 @@ func TestBeginWithoutRoom(t *testing.T) {
 // meanwhile, wherever in the ring that is.
 func TestRoomIsKept(t *testing.T) {
 	rnd := kvtest.Rand(t)
-	r := create(t, options(t))
+	o := options(t)
+	o.TurnRoom = 1 + rnd.Int63n(MinSize)
+	r := create(t, o)
 	_, err := r.Begin(Mark{}, nil, Words, nil)
 	require.NoError(t, err)
 	var places []kv.Position
