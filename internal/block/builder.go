@@ -64,7 +64,13 @@ func EncodedSize(r *shardlog.Record) int {
 // be before that of the record before. The record's bytes are copied.
 func (b *Builder) Append(r *shardlog.Record, ms int64) {
 	b.mark(ms)
-	raw := b.raw
+	b.ids = b.ids || r.DedupID != ""
+	b.raw = appendRecord(b.raw, r)
+	b.h.Count++
+}
+
+// appendRecord appends a record as blocks have it.
+func appendRecord(raw []byte, r *shardlog.Record) []byte {
 	var flags byte
 	if len(r.Headers) > 0 {
 		flags |= flagHeaders
@@ -74,7 +80,6 @@ func (b *Builder) Append(r *shardlog.Record, ms int64) {
 	}
 	if r.DedupID != "" {
 		flags |= flagID
-		b.ids = true
 	}
 	raw = append(raw, flags)
 	raw = binary.AppendUvarint(raw, uint64(len(r.PartitionKey)))
@@ -92,8 +97,7 @@ func (b *Builder) Append(r *shardlog.Record, ms int64) {
 		raw = appendHeaders(raw, r.Headers)
 	}
 	raw = append(raw, r.PartitionKey...)
-	b.raw = append(raw, r.Data...)
-	b.h.Count++
+	return append(raw, r.Data...)
 }
 
 // mark notes the arrival of the next record, and a restart point if one is due.

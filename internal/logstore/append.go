@@ -107,15 +107,14 @@ func (l *Log) AppendOne(ctx context.Context, s *Shard, r *shardlog.Record) (shar
 		l.mu.Unlock()
 		return shardlog.SequenceNumber{}, shardlog.ErrShardClosed
 	}
-	g := l.open
-	a := l.beginAppend()
-	a.join(s)
-	seq := s.add(g, r, time.Now().UnixMilli())
-	a.joined(s)
-	if a.end() {
+	ms := l.clock.now()
+	seq, ok := l.appendOneInstantly(s, r, ms)
+	if ok {
 		l.mu.Unlock()
 		return seq, nil
 	}
+	g := l.open
+	seq = s.add(g, r, ms)
 	g.calls++
 	l.wakeCommitter()
 	l.mu.Unlock()
@@ -138,10 +137,13 @@ func (l *Log) enqueue(ctx context.Context, in *input, targets []*Shard, res []sh
 	if err := l.awaitRoom(ctx); err != nil {
 		return nil, from, err
 	}
-	g := l.open
-	a := l.beginAppend()
-	ms := time.Now().UnixMilli()
+	ms := l.clock.now()
 	i, n := from, in.len()
+	if l.appendInstantly(in, targets, res, from, ms) {
+		l.mu.Unlock()
+		return nil, n, nil
+	}
+	g, none := l.open, true
 	var it block.Encoded
 	for ; i < n && g.bytes < groupBytes; i++ {
 		s := targets[i]
@@ -149,7 +151,7 @@ func (l *Log) enqueue(ctx context.Context, in *input, targets []*Shard, res []sh
 			res[i] = shardlog.PutResult{Err: shardlog.ErrShardClosed}
 			continue
 		}
-		a.join(s)
+		none = false
 		var seq shardlog.SequenceNumber
 		if in.run == nil {
 			seq = s.add(g, &in.records[i], ms)
@@ -157,10 +159,9 @@ func (l *Log) enqueue(ctx context.Context, in *input, targets []*Shard, res []sh
 			in.run.At(i, &it)
 			seq = s.addEncoded(g, &it, ms)
 		}
-		a.joined(s)
 		res[i] = shardlog.PutResult{ShardID: s.name, Sequence: seq}
 	}
-	if a.none || a.end() {
+	if none {
 		l.mu.Unlock() // a group of nothing is never committed
 		return nil, i, nil
 	}

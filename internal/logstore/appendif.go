@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"context"
-	"time"
 
 	"github.com/shardlog/shardlog"
 )
@@ -28,7 +27,7 @@ func (l *Log) AppendIf(ctx context.Context, s *Shard, expected shardlog.Sequence
 		return nil, nil
 	}
 	g := l.open
-	ms := time.Now().UnixMilli()
+	ms := l.clock.now()
 	seqs := make([]shardlog.SequenceNumber, len(records))
 	for i := range records {
 		seqs[i] = s.add(g, &records[i], ms)

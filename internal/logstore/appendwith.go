@@ -2,7 +2,6 @@ package logstore
 
 import (
 	"context"
-	"time"
 
 	"github.com/shardlog/shardlog"
 )
@@ -76,7 +75,7 @@ func (l *Log) enqueueWith(ctx context.Context, records []shardlog.Record, target
 		}
 	}
 	g := l.open
-	ms := time.Now().UnixMilli()
+	ms := l.clock.now()
 	i := from
 	for ; i < len(records) && (o.Atomic || g.bytes < groupBytes); i++ {
 		s := targets[i]

@@ -20,6 +20,8 @@ const (
 	// checkBytes is how much is added to the journal before it is looked whether that is
 	// too much.
 	checkBytes = 128 << 10
+	// keptInstants bounds the memory for the shards of an append that is kept.
+	keptInstants = 1 << 10
 	// keptEntry is the memory for an entry of the journal that is kept.
 	keptEntry = 256 << 10
 	// maxChanges and maxInline bound one transaction, with room for one more
@@ -52,4 +54,4 @@ const (
 // instantPart bounds what an append that is acknowledged when the journal has it adds to
 // one shard: what is larger is a good block as it is, and would be written twice. Tests
 // change it.
-var instantPart = 32 << 10
+var instantPart = 64 << 10

@@ -109,6 +109,7 @@ func requireDamage(t *testing.T, c *shardlog.CorruptError) {
 // was damaged before it was stored. Pages have what is before that record, and
 // reading continues after it.
 func TestDamageOfOneRecordInsideABlock(t *testing.T) {
+	smallBlocks(t)
 	const records, bad = 20, 7
 	headers := []shardlog.Header{{Key: "header", Value: "value"}}
 	store := kvtest.New(kv.NewMemory())

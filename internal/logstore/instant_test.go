@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -132,18 +133,22 @@ func TestRecordsBehindOneThatWaits(t *testing.T) {
 // A call for two shards that the journal refuses is stored with its group or not at all,
 // whatever is appended before the caller knows.
 func TestACallThatTheJournalRefuses(t *testing.T) {
-	for _, fails := range []bool{true, false} {
-		t.Run(fmt.Sprintf("fails %t", fails), func(t *testing.T) {
+	for n := range 4 {
+		fails, runs := n%2 == 0, [][]string{nil, {"0"}}[n/2] // the call begins runs, or would add to some
+		t.Run(fmt.Sprintf("fails %t runs %v", fails, runs), func(t *testing.T) {
 			store := kvtest.New(kv.NewMemory())
 			gate := newGated(store)
 			l, ss := openOver(t, gate, 2, Options{})
+			for _, s := range ss {
+				require.NoError(t, put(l, s, runs...))
+			}
 			other := gate.block(l)
 			store.FailAt(1, kvtest.Append, kvtest.Refuse, nil)
 			res := make([]shardlog.PutResult, 4)
 			done := make(chan error)
 			go func() { done <- appendOverTwo(l, ss, res) }()
 			waitForCalls(l, 1)
-			require.Empty(t, contents(t, ss[0]))
+			require.Len(t, contents(t, ss[0]), len(runs))
 			late := &participant{finish: func(error) { require.NoError(t, put(l, ss[1], "e")) }}
 			attached := make(chan error)
 			go func() {
@@ -163,6 +168,9 @@ func TestACallThatTheJournalRefuses(t *testing.T) {
 				require.NoError(t, <-attached)
 			}
 			require.NoError(t, <-done)
+			for i := range want {
+				want[i] = append(slices.Clip(runs), want[i]...)
+			}
 			for i := range res {
 				if fails {
 					require.ErrorIs(t, res[i].Err, errInjected, "record %d", i)
@@ -185,19 +193,24 @@ func appendOverTwo(l *Log, ss []*Shard, res []shardlog.PutResult) error {
 // A process that is killed in a call for several shards leaves all of its records or none.
 func TestACallOverShardsIsWholeAfterAKill(t *testing.T) {
 	for _, mode := range []kvtest.Mode{kvtest.Torn, kvtest.TornApplied} {
-		for n, hit := 1, true; hit; n++ {
-			store := kvtest.New(kv.NewMemory())
-			l, ss := openOver(t, store, 2, Options{})
-			store.FailAt(n, kvtest.Append|kvtest.Commit, mode, nil)
-			res := make([]shardlog.PutResult, 4)
-			require.NoError(t, appendOverTwo(l, ss, res))
-			hit = store.Hit()
-			_ = l.Close()
-			all := reopened(t, store, 2)
-			if res[0].Err == nil || all[0] != nil {
-				require.Equal(t, [][]string{{"a", "c"}, {"b", "d"}}, all, "mode %v, operation %d", mode, n)
-			} else {
-				require.Equal(t, [][]string{nil, nil}, all, "mode %v, operation %d", mode, n)
+		for _, runs := range [][]string{nil, {"0"}} { // the call begins runs, or adds to some
+			for n, hit := 1, true; hit; n++ {
+				store := kvtest.New(kv.NewMemory())
+				l, ss := openOver(t, store, 2, Options{})
+				for _, s := range ss {
+					require.NoError(t, put(l, s, runs...))
+				}
+				store.FailAt(n, kvtest.Append|kvtest.Commit, mode, nil)
+				res := make([]shardlog.PutResult, 4)
+				require.NoError(t, appendOverTwo(l, ss, res))
+				hit = store.Hit()
+				_ = l.Close()
+				all := reopened(t, store, 2)
+				if res[0].Err == nil || len(all[0]) > len(runs) {
+					require.Equal(t, [][]string{append(slices.Clip(runs), "a", "c"), append(slices.Clip(runs), "b", "d")}, all, "mode %v, operation %d", mode, n)
+				} else {
+					require.Equal(t, [][]string{runs, runs}, all, "mode %v, operation %d", mode, n)
+				}
 			}
 		}
 	}
@@ -211,6 +224,7 @@ func (p *participant) Finish(_ []any, err error) { p.finish(err) }
 // Blocks that could not be made are made later, and what is appended meanwhile is
 // stored.
 func TestBlocksThatCannotBeMade(t *testing.T) {
+	smallBlocks(t)
 	for _, group := range []bool{true, false} {
 		store := kvtest.New(kv.NewMemory())
 		l, ss := openOver(t, store, 2, Options{})

@@ -56,9 +56,12 @@ type Log struct {
 	// held during a wait, nor during I/O but for what the journal copies to a mapped file.
 	mu       sync.Mutex
 	open     *group
-	direct   bool          // appends may be acknowledged when the journal has them; fixed
-	failure  error         // why the store takes nothing any more
-	entry    []byte        // memory of an append's entry
+	direct   bool     // appends may be acknowledged when the journal has them; fixed
+	failure  error    // why the store takes nothing any more
+	entry    []byte   // memory of an append's entry
+	pieces   [][]byte // and of what it consists of; empty
+	clock    clock
+	instants []instant     // of the call that holds mu
 	flush    []*Shard      // those of which blocks are to be made
 	runs     []*runRef     // in the order in which the journal has them
 	gathered int64         // bytes of the runs

@@ -57,6 +57,7 @@ func readDamaged(t *testing.T, s *Shard) (data []string, damages []*shardlog.Cor
 // A shard that was closed records how far it goes, so a reader must neither wait
 // for what is lost at its end nor take the end for reached.
 func TestTheLostEndOfAClosedShardIsReported(t *testing.T) {
+	smallBlocks(t)
 	for name, key := range map[string]byte{"in the journal": prefixJournal, "in a block": prefixBlock} {
 		t.Run(name, func(t *testing.T) {
 			store := kvtest.New(kv.NewMemory())

@@ -87,17 +87,11 @@ func (s *Shard) count(p *part) {
 // addRun makes records readable that the journal has at a position, with mu held, and
 // returns how many bytes the shard takes in addition.
 func (s *Shard) addRun(b *block.Block, at kv.Position) (added int64) {
-	s.log.mustSync()
-	s.log.addedToJournal(b.Size())
-	n := &s.newest
-	if g := n.more; g != nil {
-		before, sum := g.b.Len(), g.open.sum
+	s.addingToJournal(b)
+	if g := s.newest.more; g != nil {
+		before := g.b.Len()
 		if g.grow(b) {
-			n.last, n.lastMs = b.End()-1, b.LastMs
-			more := g.b.Len() - before
-			n.gathered += more
-			s.log.gathered += int64(more)
-			return int64(g.open.sum - sum)
+			return s.show(b, g.b.Len()-before)
 		}
 	}
 	v := *s.view()
@@ -111,6 +105,25 @@ func (s *Shard) addRun(b *block.Block, at kv.Position) (added int64) {
 	v.more = v.growth()
 	s.set(&v)
 	return v.bytes - before
+}
+
+// addingToJournal notes what the journal has in addition, with mu held.
+func (s *Shard) addingToJournal(b *block.Block) {
+	s.log.mustSync()
+	s.log.addedToJournal(b.Size())
+}
+
+// show makes the records of b readable, with which the run has grown in place by so many
+// bytes, and returns how many bytes the shard takes in addition. Mu is held.
+func (s *Shard) show(b *block.Block, grown int) (added int64) {
+	n := &s.newest
+	g := n.more
+	sum := g.open.sum
+	g.show(b)
+	n.last, n.lastMs = b.End()-1, b.LastMs
+	n.gathered += grown
+	s.log.gathered += int64(grown)
+	return int64(g.open.sum - sum)
 }
 
 // orderRuns puts a run that was begun last in its place, with mu held: what a transaction

@@ -100,23 +100,20 @@ type growth struct {
 	open  partRef     // the last one, which grows
 }
 
-// grow adds the records of b to what a view has that is published, if that can be
-// done in place.
+// grow adds the records of b to the run, if that can be done in place. They are not visible
+// yet.
 func (g *growth) grow(b *block.Block) bool {
-	if g == nil || !joins(&g.b, b) {
-		return false
-	}
-	closes := !g.open.takes(b)
-	if closes && len(g.parts) == cap(g.parts) || !g.b.Grow(b) {
-		return false
-	}
-	if closes {
+	return joins(&g.b, b) && (g.open.takes(b) || len(g.parts) < cap(g.parts)) && g.b.Grow(b)
+}
+
+// show makes the records of b visible, with which the run has grown.
+func (g *growth) show(b *block.Block) {
+	if !g.open.takes(b) {
 		g.parts = append(g.parts, g.open)
 		g.open = g.open.next()
 	}
 	g.open = g.open.extend(&g.b, b)
 	g.seen.set(len(g.parts), &g.open)
-	return true
 }
 
 // view returns v with what the run has grown by.

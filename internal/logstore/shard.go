@@ -54,6 +54,7 @@ type Shard struct {
 	part          *part // in the open group
 	fullBytes     int   // bytes of its full parts in the open group
 	expectedBytes int   // bytes of its parts in the last group, and some more
+	instant       int   // which of Log.instants is of it, from 1 on; 0 for none
 	inFlight      bool  // the committer has parts of it
 	flushing      bool  // it is in Log.flush
 	fast          bool  // its last run grew to a block
@@ -205,8 +206,6 @@ type part struct {
 	block  block.Block // what b made
 	memory []byte      // what b begins in
 	kept   bool        // the block is kept, and its memory with it
-	// own says that a call that appends now has made it, and nobody waits for it.
-	own bool
 }
 
 // pending is what a transaction does to one shard.

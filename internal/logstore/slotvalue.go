@@ -106,13 +106,17 @@ func decodeSlot(v []byte) (group uint64, parts []journalPart, err error) {
 		return 0, nil, fmt.Errorf("journal version %d is not known", v[12])
 	}
 	group = le.Uint64(v[16:])
+	sum, whole := slotSum(v)
 	if le.Uint64(v) != xxhash.Sum64(v[8:]) {
 		// The blocks have checksums of their own: what is intact is used, if
 		// it is sure whose it is.
 		err = errors.New("journal value fails its checksum")
-		if sum, ok := slotSum(v); !ok || sum != le.Uint32(v[28:]) {
+		if !whole || sum != le.Uint32(v[28:]) {
 			return group, nil, err
 		}
+	}
+	if !whole {
+		return group, nil, errors.New("the parts of a journal value run over its end") // also one in bare form
 	}
 	parts, damage := decodeEntry(v[slotHeader:])
 	if damage != nil {

@@ -83,7 +83,7 @@ func (sp *spareParts) giveOne(p *part) {
 		memory = nil
 		p.b.Drop()
 	}
-	p.shard, p.bytes, p.block, p.memory, p.kept, p.own = nil, 0, block.Block{}, memory, false, false
+	p.shard, p.bytes, p.block, p.memory, p.kept = nil, 0, block.Block{}, memory, false
 	sp.parts = append(sp.parts, p)
 	sp.bytes += cap(memory)
 }
