@@ -70,6 +70,7 @@ func TestSeekWhoseShardWasLostIsNotCarriedOut(t *testing.T) {
 		require.ErrorIs(t, err, consumer.ErrLeaseLost)
 		require.NotErrorIs(t, err, shardlog.ErrUnknownOutcome)
 		assert.Regexp(t, `^shardlog: seek: [^:]*: [^:]*: lease lost: held by other since epoch 2$`, err.Error())
+		settle() // the handler knows as well
 		close(g.first)
 		time.Sleep(time.Minute)
 		settle()
