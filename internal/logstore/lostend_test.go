@@ -341,6 +341,26 @@ func TestManyShardsInOneGroupDoNotMakeAJournalValueTooLarge(t *testing.T) {
 	}
 }
 
+// Values have blocks alone: one in bare form, which has no checksum of its own, is none.
+func TestAValueWithAPartInBareForm(t *testing.T) {
+	for i, test := range []struct {
+		bare bool
+		want int
+	}{{false, 1}, {true, 0}} {
+		v := make([]byte, slotHeader)
+		if test.bare {
+			v, _ = appendSomeBare(v, i)
+		} else {
+			entry, _ := someEntry(1)
+			v = append(v, entry...)
+		}
+		_, v = new(Slots).value(v, 1)
+		_, parts, err := decodeSlot(v)
+		require.Len(t, parts, test.want)
+		require.Equal(t, test.bare, err != nil)
+	}
+}
+
 func TestAnUnknownJournalVersionIsNotReadAsRecords(t *testing.T) {
 	v := make([]byte, slotHeader)
 	binary.LittleEndian.PutUint32(v[8:], slotMagic)
